@@ -1,0 +1,124 @@
+//! Walking archives as if every one of them were hostile.
+//!
+//! [`walk`] hands out the entries of a `.deb`, a tar, a zip, a wheel, a directory or a lone file in their own order,
+//! with contents as a stream. Nothing it hands out can lead a careful unpacker outside its target: names are
+//! relative and clean, nothing lies below a link, hard links point backwards to files of the same archive. Symbolic
+//! link *targets* are not restricted (packages link to `/etc/alternatives` legitimately); whoever opens paths
+//! afterwards must resolve them inside the root.
+
+mod deb;
+mod decompress;
+mod detect;
+mod directory;
+mod guard;
+mod limits;
+mod path;
+mod stream;
+mod tarball;
+mod zipfile;
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::Error;
+
+pub use detect::{Compression, Format, detect};
+pub use limits::Limits;
+pub use path::MemberPath;
+
+pub(crate) use path::printable;
+
+/// Which member of a `.deb` an entry comes from. Every other format has data only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// `control.tar`: the package's description and maintainer scripts.
+    Control,
+    /// What is unpacked into the file system.
+    Data,
+}
+
+/// One member of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it belongs, relative to the archive's root.
+    pub path: MemberPath,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits including setuid, setgid and sticky, as found. A zip without Unix modes says 0644 for files
+    /// and 0755 for directories.
+    pub mode: u32,
+    /// The owner, as found; 0 where the format has none.
+    pub uid: u64,
+    /// The group, as found; 0 where the format has none.
+    pub gid: u64,
+    /// Whether it had extended attributes (file capabilities among them). Their values are dropped. Those of a file in
+    /// a directory on disk are not looked at.
+    pub xattrs: bool,
+    /// The names of the extended attributes, sorted, at most sixteen.
+    pub xattr_names: Vec<String>,
+}
+
+/// What a member is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EntryKind {
+    /// A directory. It may appear again, to change its mode.
+    Directory,
+    /// A regular file; `content` yields exactly `size` bytes.
+    File {
+        /// Bytes.
+        size: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// As found: UTF-8, not empty, without NUL. May be absolute, may contain `..`.
+        target: String,
+    },
+    /// A second name for a regular file that appeared earlier in the same archive.
+    Hardlink {
+        /// That file.
+        target: MemberPath,
+    },
+    /// A device node.
+    Device {
+        /// A block device rather than a character device.
+        block: bool,
+        /// Its major number.
+        major: u32,
+        /// Its minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A socket; only in a directory on disk.
+    Socket,
+}
+
+/// The callback of [`walk`].
+pub type Visit<'v, E> = dyn FnMut(Part, &Entry, &mut dyn Read) -> Result<(), E> + 'v;
+
+/// Walks every entry of the artifact at `path` in order.
+///
+/// `content` is empty for all but regular files, for which it yields exactly [`EntryKind::File`]'s `size` bytes,
+/// decoded as they are read. What the visitor leaves unread is read and checked all the same, so that a walk without
+/// an error has seen the whole artifact. If the stream broke while the visitor was reading, the walker's own error
+/// wins over the visitor's, because it knows which archive broke and where.
+///
+/// # Errors
+/// [`Error`] for an artifact that cannot be read, is truncated, corrupt, hostile or above `limits`; and whatever
+/// `visit` returns, which ends the walk.
+pub fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Visit<'_, E>) -> Result<(), E> {
+    match detect(path)? {
+        Format::Deb => deb::walk(path, limits, visit),
+        Format::Tar(compression) => tarball::walk_file(path, compression, limits, visit),
+        Format::Zip | Format::Wheel => zipfile::walk(path, limits, visit),
+        Format::Directory => directory::walk(path, limits, visit),
+        format @ (Format::Rpm | Format::Msi | Format::SevenZip | Format::Cabinet | Format::Compressed(_)) => {
+            Err(Error::unsupported(path, format!("{format} is not an archive this version unpacks")).into())
+        }
+        // Programs and installers are one file each; what is appended to them is for a sandbox to unpack.
+        Format::Elf | Format::AppImage | Format::Pe | Format::Script | Format::Makeself | Format::Unknown => {
+            directory::walk_lone(path, limits, visit)
+        }
+    }
+}

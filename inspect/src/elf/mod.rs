@@ -1,0 +1,129 @@
+//! What an ELF file says about itself.
+//!
+//! Only what the loader looks at counts: everything about linking comes from the program headers and the dynamic
+//! section, as it does for `ld.so`; section headers, which may be stripped or wrong, are used for constants only.
+
+mod dynamic;
+mod image;
+mod notes;
+mod strings;
+mod versions;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+pub use versions::compare_versions;
+
+pub(crate) use image::Image;
+pub(crate) use strings::Constant;
+
+/// What an ELF file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ElfKind {
+    /// A program at a fixed address.
+    Executable,
+    /// A position-independent program.
+    Pie,
+    /// A shared library or plug-in.
+    Shared,
+    /// An object file or kernel module.
+    Relocatable,
+    /// A core dump.
+    Core,
+    /// Anything else.
+    Other,
+}
+
+/// One ELF file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ElfFacts {
+    /// Where it is in the artifact.
+    pub path: String,
+    /// 32 or 64.
+    pub class: u8,
+    /// `x86-64`, `i386`, `aarch64`, `arm`, …, or `machine-<number>`.
+    pub machine: String,
+    /// What it is for.
+    pub kind: ElfKind,
+    /// The loader it names (`PT_INTERP`).
+    pub interpreter: Option<String>,
+    /// Its own name (`DT_SONAME`).
+    pub soname: Option<String>,
+    /// The libraries it is linked with (`DT_NEEDED`), in order.
+    pub needed: Vec<String>,
+    /// `DT_RPATH`, split at colons. The loader ignores it where there is a `DT_RUNPATH`.
+    pub rpath: Vec<String>,
+    /// `DT_RUNPATH`, split at colons.
+    pub runpath: Vec<String>,
+    /// Symbol versions wanted from each library, oldest first.
+    pub versions_needed: BTreeMap<String, Vec<String>>,
+    /// Symbol versions it offers, oldest first; its base version, which is its own name, left out.
+    pub versions_defined: Vec<String>,
+    /// Libraries it says it may load at run time (`.note.dlopen`).
+    pub dlopen_notes: Vec<DlopenNote>,
+    /// Strings among its constants that look like libraries it may load, and that it is not linked with. Sorted.
+    pub dlopen_candidates: Vec<String>,
+    /// The processor level it demands: `x86-64-v3`; `None` if every processor of its machine will do.
+    pub isa_level: Option<String>,
+    /// A program without interpreter and without needed libraries.
+    pub static_linked: bool,
+    /// Asks for an executable stack (or does not say that it needs none, which older loaders take for a yes).
+    pub executable_stack: bool,
+    /// Notable flags of the dynamic section: `nodeflib`, `nodelete`, `now`, `origin`, `static-tls`, `symbolic`. Sorted.
+    pub flags: Vec<String>,
+    /// The file was too large to be read whole: constants beyond its first part were not looked at.
+    pub partial: bool,
+}
+
+impl ElfFacts {
+    /// Roughly the memory these facts take, and what is derived from them: a dependency names both its ends.
+    pub(crate) fn weight(&self) -> u64 {
+        const ITEM: usize = 64;
+        let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
+        let versions: usize = self.versions_needed.values().map(|versions| texts(versions) + ITEM).sum();
+        let notes: usize = self.dlopen_notes.iter().map(|note| texts(&note.sonames) + 4 * ITEM).sum();
+        let lists =
+            [&self.needed, &self.rpath, &self.runpath, &self.versions_defined, &self.dlopen_candidates];
+        let lists: usize = lists.iter().map(|list| texts(list)).sum();
+        let ends = (self.needed.len() + 1) * (self.path.len() + ITEM);
+        (lists * 2 + versions * 2 + notes + ends * 2) as u64
+    }
+}
+
+/// An entry of `.note.dlopen`, as the ELF packaging metadata of systemd and others define it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DlopenNote {
+    /// What the library is for.
+    pub feature: Option<String>,
+    /// The same in words.
+    pub description: Option<String>,
+    /// `required`, `recommended` or `suggested`.
+    pub priority: Option<String>,
+    /// Alternatives, the preferred first.
+    pub sonames: Vec<String>,
+}
+
+/// Reads the ELF file in `bytes`; `path_name` is what it is called in the facts and in errors.
+///
+/// # Errors
+/// When it is not an ELF file, or when what the loader would read of it lies outside the file.
+pub fn read(path_name: &str, bytes: &[u8]) -> Result<ElfFacts, Error> {
+    let image = Image::whole(bytes);
+    read_image(path_name, &image).map(|(facts, _)| facts)
+}
+
+/// Reads what was kept of an ELF file. Also yields the absolute paths among its constants.
+pub(crate) fn read_image(path_name: &str, image: &Image<'_>) -> Result<(ElfFacts, Vec<Constant>), Error> {
+    dynamic::read(path_name, image).map_err(|what| Error::Elf { member: path_name.to_owned(), what })
+}
+
+/// Which stretches beyond its beginning a large file should be kept of.
+pub(crate) fn wanted_stretches(head: &[u8]) -> Vec<(u64, u64)> {
+    dynamic::wanted_stretches(head)
+}
