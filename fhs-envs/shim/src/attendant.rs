@@ -1,0 +1,325 @@
+//! The outer half: stays on the host beside the unit.
+//!
+//! Which signals reach the tool, and how:
+//!
+//! | signal | tool with a terminal of its own | sharing the caller's terminal | detached |
+//! | --- | --- | --- | --- |
+//! | keys (Ctrl-C, Ctrl-\, Ctrl-Z) | from its own terminal | from the kernel, not again from here | passed on |
+//! | INT, QUIT sent to the shim | passed on | passed on | passed on |
+//! | TERM, HUP | passed on, then the grace period, then KILL | same | same |
+//! | USR1, USR2, ALRM, … | passed on | passed on | passed on |
+//! | TSTP sent to the shim | passed on | passed on | as STOP: its process group is an orphan |
+//! | CONT | passed on | passed on | passed on |
+//!
+//! When the tool is stopped and a shell waits for us, we stop as well, with the terminal as we found it.
+use crate::channel::{Channel, Received};
+use crate::error::{Error, Step};
+use crate::reaper::outcome;
+use crate::record;
+use crate::terminal::{self, Relay};
+use crate::{apply, complain, init, privileges};
+use hatchway_sys::process::{Fork, fork_into};
+use hatchway_wire::attend::{Order, Report};
+use hatchway_wire::{
+    Bootstrap, ExitReason, ExitRecord, Namespaces, Op, Outcome, Stamp, StdioMode, Usage, VERSION,
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::unistd::Pid;
+use rustix::fs::{Mode, OFlags};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+/// Sent by the kernel, for a key at the terminal, rather than by a process.
+const FROM_KERNEL: i32 = 0x80;
+
+/// Starts the inner half and stays until it is gone; the result is the exit code. In the inner half it returns the
+/// inner half's.
+pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, Error> {
+    let started = record::now();
+    // Now a copy inherits nothing but what the sandbox may hold; the lock lives on in both halves.
+    let mut ours = bootstrap.keep_fds.clone();
+    ours.push(bootstrap_fd);
+    for fd in ours {
+        hatchway_sys::descriptors::set_close_on_exec(fd, true).step("keep the descriptors handed over")?;
+    }
+    rustix::thread::set_name(c"hatchway-shim").step("name the process")?;
+    SigSet::all().thread_block().step("block signals")?;
+    let mode = terminal::resolve(bootstrap.stdio);
+    let Some(first @ Op::Unshare(namespaces)) = bootstrap.ops.first() else { return Err(Error::Plan) };
+    let (outer, inner) = Channel::pair().step("make a channel to the sandbox")?;
+    let forked = fork_into(flags(*namespaces))
+        .map_err(|source| Error::Namespaces { operation: first.to_string(), source })?;
+    match forked {
+        Fork::Child => {
+            drop(outer);
+            Ok(init::run(bootstrap, mode, &inner))
+        }
+        Fork::Parent(pid) => {
+            drop(inner);
+            let seen = Seen { started, ..Seen::default() };
+            Attendant {
+                bootstrap,
+                mode,
+                channel: outer,
+                init: pid,
+                relay: None,
+                asked: None,
+                stop: false,
+                seen,
+            }
+            .run()
+        }
+    }
+}
+
+fn flags(namespaces: Namespaces) -> CloneFlags {
+    [
+        (namespaces.user, CloneFlags::CLONE_NEWUSER),
+        (namespaces.mount, CloneFlags::CLONE_NEWNS),
+        (namespaces.pid, CloneFlags::CLONE_NEWPID),
+        (namespaces.ipc, CloneFlags::CLONE_NEWIPC),
+        (namespaces.uts, CloneFlags::CLONE_NEWUTS),
+        (namespaces.net, CloneFlags::CLONE_NEWNET),
+        (namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP),
+    ]
+    .into_iter()
+    .filter(|(on, _)| *on)
+    .fold(CloneFlags::empty(), |all, (_, flag)| all | flag)
+}
+
+struct Attendant<'a> {
+    bootstrap: &'a Bootstrap,
+    mode: StdioMode,
+    channel: Channel,
+    init: Pid,
+    relay: Option<Relay>,
+    /// The last signal that asks for the tool's end.
+    asked: Option<i32>,
+    /// A stop was asked for through this process.
+    stop: bool,
+    seen: Seen,
+}
+
+/// What the inner half has reported.
+#[derive(Debug, Default)]
+struct Seen {
+    started: Stamp,
+    ended: Option<Stamp>,
+    tool: Option<i32>,
+    reason: Option<ExitReason>,
+    usage: Usage,
+    notes: Vec<String>,
+}
+
+impl Attendant<'_> {
+    fn run(mut self) -> Result<i32, Error> {
+        privileges::hide().step("hide the shim")?;
+        let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .step("watch signals")?;
+        while self.turn(&signals)? {}
+        let inner = self.collect()?;
+        if let Some(mut relay) = self.relay.take() {
+            relay.drain();
+        }
+        Ok(self.finish(inner))
+    }
+
+    /// Waits for something and deals with it; false when the inner half is gone.
+    fn turn(&mut self, signals: &SignalFd) -> Result<bool, Error> {
+        let ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        let mut fds = vec![
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
+        ];
+        // A descriptor we want nothing of is left out: poll reports its errors whether asked or not.
+        let interest: Vec<_> = self.relay.iter().flat_map(Relay::interest).enumerate().collect();
+        let wanted = interest.iter().filter(|(_, (_, flags))| !flags.is_empty());
+        let order: Vec<usize> = wanted.clone().map(|(index, _)| *index).collect();
+        fds.extend(wanted.map(|(_, (fd, flags))| PollFd::new(*fd, *flags)));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(errno).step("wait"),
+        }
+        let mut moved = [false; 3];
+        for (slot, fd) in order.iter().zip(&fds[2..]) {
+            moved[*slot] = ready(fd);
+        }
+        drop(fds);
+        drop(interest);
+        if let Some(relay) = &mut self.relay {
+            relay.ready(moved[0], moved[1], moved[2]);
+        }
+        while let Some(info) = signals.read_signal().step("read a signal")? {
+            self.signal(&info);
+        }
+        loop {
+            match self.channel.receive::<Report>().step("hear from the sandbox")? {
+                Received::Message(report, fd) => self.report(report, fd)?,
+                Received::Nothing => return Ok(true),
+                Received::End => return Ok(false),
+            }
+        }
+    }
+
+    fn signal(&mut self, info: &siginfo) {
+        let Ok(number) = i32::try_from(info.ssi_signo) else { return };
+        let Ok(signal) = Signal::try_from(number) else { return };
+        let key = info.ssi_code == FROM_KERNEL;
+        match signal {
+            Signal::SIGCHLD => {}
+            Signal::SIGWINCH => self.relay.iter().for_each(Relay::resize),
+            Signal::SIGCONT => {
+                self.relay.iter_mut().for_each(Relay::resume);
+                self.order(Order::Continue);
+            }
+            // The kernel has sent it to the tool, too. If that stops, we hear of it.
+            Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU
+                if key && self.mode != StdioMode::Detached => {}
+            Signal::SIGTSTP => {
+                self.stop = true;
+                let detached = self.mode == StdioMode::Detached;
+                let signal = if detached { Signal::SIGSTOP } else { Signal::SIGTSTP };
+                self.order(Order::Signal { signal: signal as i32 });
+            }
+            Signal::SIGTTIN | Signal::SIGTTOU | Signal::SIGURG | Signal::SIGPIPE => {}
+            Signal::SIGINT | Signal::SIGQUIT => {
+                self.asked = Some(number);
+                if !(key && self.mode == StdioMode::Shared) {
+                    self.order(Order::Signal { signal: number });
+                }
+            }
+            Signal::SIGTERM | Signal::SIGHUP => {
+                self.asked = Some(number);
+                self.order(Order::End { signal: number });
+            }
+            _ => self.order(Order::Signal { signal: number }),
+        }
+    }
+
+    /// An order that cannot be delivered finds nobody; the end of the channel is noticed next.
+    fn order(&self, order: Order) {
+        self.channel.send(&order, None).ok();
+    }
+
+    fn report(&mut self, report: Report, fd: Option<OwnedFd>) -> Result<(), Error> {
+        match report {
+            Report::Note { message } => self.seen.notes.push(message),
+            Report::Terminal => {
+                if let Some(master) = fd {
+                    self.relay = Some(Relay::new(master).step("relay the terminal")?);
+                }
+            }
+            Report::Started { pid } => {
+                self.seen.tool = Some(pid);
+                if self.relay.is_none() {
+                    release_streams().step("release the standard streams")?;
+                }
+            }
+            Report::Stopped { .. } => self.stopped(),
+            Report::Ended { outcome, forced } => {
+                self.seen.ended = Some(record::now());
+                self.seen.reason = Some(self.reason(outcome, forced));
+            }
+            Report::Empty { usage } => self.seen.usage = usage,
+            Report::ExecFailed { errno, found, message, hint } => {
+                self.say(&message, hint.as_deref());
+                let program = self.bootstrap.process.program.clone();
+                self.seen.reason = Some(ExitReason::ExecFailed { program, errno, found, message });
+            }
+            Report::Failed { operation, path, errno, message, hint } => {
+                self.say(&format!("cannot {operation}: {message}"), hint.as_deref());
+                self.seen.reason = Some(ExitReason::SandboxFailed { operation, path, errno, message });
+            }
+        }
+        Ok(())
+    }
+
+    fn reason(&self, outcome: Outcome, forced: bool) -> ExitReason {
+        let asked = self.asked.filter(|signal| {
+            // A tool may survive Ctrl-C and end by itself hours later; after TERM and HUP it had no such choice.
+            let ends = [Signal::SIGTERM as i32, Signal::SIGHUP as i32].contains(signal);
+            ends || outcome.code() == hatchway_wire::exit::CODE_SIGNAL_BASE + signal
+        });
+        match (asked, outcome) {
+            (Some(signal), outcome) => ExitReason::Requested { signal, forced, outcome },
+            (None, Outcome::Exit { code }) => ExitReason::Exit { code },
+            (None, Outcome::Signal { signal, core }) => ExitReason::Signal { signal, core },
+        }
+    }
+
+    /// The tool is stopped. With a shell above us we stop too; somebody who stopped a detached tool did so on purpose.
+    fn stopped(&mut self) {
+        if self.mode == StdioMode::Detached && !self.stop {
+            return;
+        }
+        self.stop = false;
+        self.relay.iter_mut().for_each(Relay::restore);
+        // With nobody to continue us the kernel ignores this, and the tool goes on at once.
+        let own = SigSet::from(Signal::SIGTSTP);
+        if raise(Signal::SIGTSTP).is_ok() && own.thread_unblock().is_ok() {
+            own.thread_block().ok();
+        }
+        self.relay.iter_mut().for_each(Relay::resume);
+        self.order(Order::Continue);
+    }
+
+    fn say(&mut self, message: &str, hint: Option<&str>) {
+        self.relay.iter_mut().for_each(Relay::restore);
+        complain(message, None, hint);
+    }
+
+    /// Waits for the inner half, whose end of the channel is closed.
+    fn collect(&self) -> Result<Option<Outcome>, Error> {
+        loop {
+            let pid = rustix::process::Pid::from_raw(self.init.as_raw());
+            match rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()) {
+                Ok(Some((_, status))) => return Ok(outcome(status)),
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno).step("wait for the sandbox"),
+            }
+        }
+    }
+
+    fn finish(self, inner: Option<Outcome>) -> i32 {
+        let outcome = inner.unwrap_or(Outcome::Exit { code: 0 });
+        let lost = self.seen.reason.is_none();
+        let reason = self.seen.reason.unwrap_or(ExitReason::Lost { outcome });
+        if lost {
+            complain("the inner half of the shim ended without a word", None, None);
+        }
+        let code = reason.code();
+        let record = ExitRecord {
+            version: VERSION,
+            unit: self.bootstrap.unit.clone(),
+            incarnation: self.bootstrap.incarnation.clone(),
+            program: self.bootstrap.process.program.clone(),
+            started: self.seen.started,
+            ended: self.seen.ended.unwrap_or_else(record::now),
+            reason,
+            code,
+            shim_pid: i32::try_from(std::process::id()).unwrap_or_default(),
+            tool_pid: self.seen.tool,
+            usage: self.seen.usage,
+            notes: self.seen.notes,
+            exit_file: self.bootstrap.exit_file.clone(),
+        };
+        if let Some(path) = &self.bootstrap.exit_file
+            && let Err(error) = record::write(&record, path)
+        {
+            // The tool's exit code is still the truth; only its record is missing.
+            complain(&format!("cannot write `{path}`: {}", apply::reason(&error)), None, None);
+        }
+        code
+    }
+}
+
+/// The tool has these streams. A copy kept here would keep a pipe open that the tool has closed. Standard error
+/// stays, for what we have to say.
+fn release_streams() -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(rustix::stdio::dup2_stdout(&null)?)
+}

@@ -1,0 +1,86 @@
+//! The pair of sockets between the two halves: one message is one packet, its end is the other half's end.
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Longer than any message: the longest names two paths.
+const LIMIT: usize = 32 * 1024;
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What reading gives.
+#[derive(Debug)]
+pub(crate) enum Received<T> {
+    /// A message, and the descriptor that came with it.
+    Message(T, Option<OwnedFd>),
+    /// Nothing now.
+    Nothing,
+    /// The other half is gone.
+    End,
+}
+
+impl Channel {
+    /// Two ends, neither of which survives `execve`.
+    pub(crate) fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// Sends a message, with a descriptor if there is one to hand over.
+    pub(crate) fn send<T: serde::Serialize>(
+        &self,
+        message: &T,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let text = serde_json::to_vec(message)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // NOSIGNAL: a lost peer is an error here, not a SIGPIPE.
+        sendmsg(&self.0, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Takes the next message without waiting.
+    pub(crate) fn receive<T: serde::de::DeserializeOwned>(&self) -> io::Result<Received<T>> {
+        let mut text = vec![0; LIMIT];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let message = match recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags) {
+            Ok(message) if message.bytes == 0 => return Ok(Received::End),
+            Ok(message) => message,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
+            Err(Errno::CONNRESET) => return Ok(Received::End),
+            Err(errno) => return Err(errno.into()),
+        };
+        if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+            return Err(io::Error::other("a message between the halves of the shim is too long"));
+        }
+        let fd = control
+            .drain()
+            .filter_map(|part| match part {
+                RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+                _ => None,
+            })
+            .next();
+        Ok(Received::Message(serde_json::from_slice(&text[..message.bytes])?, fd))
+    }
+}

@@ -1,0 +1,88 @@
+//! One unit: the sandbox, standard streams, terminal, `exit.json`. An own small static binary, since it stays beside
+//! every unit and is PID 1 in it.
+//!
+//! It is two processes. The *attendant* stays on the host: it passes signals on, relays the terminal, waits, writes
+//! `exit.json` and exits with the tool's own code. The *inner half* is PID 1 of the new process namespace: it applies
+//! the plan, gives up every privilege, starts the tool, reaps what is orphaned, and ends everything when the tool ends
+//! or when the attendant is gone. Both run from a sealed copy in memory, so that nothing can write to the binary
+//! through `/proc/PID/exe`, and neither has a second thread.
+#![forbid(unsafe_code)]
+
+mod apply;
+mod attendant;
+mod channel;
+mod error;
+mod host;
+mod init;
+mod inside;
+mod privileges;
+mod reaper;
+mod record;
+mod root;
+mod sealed;
+mod spawn;
+mod terminal;
+
+use error::Error;
+use hatchway_wire::{Bootstrap, VERSION};
+use std::io::Write;
+use std::os::fd::RawFd;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+        Err(error) => {
+            complain(&error.to_string(), std::error::Error::source(&error), error.hint().as_deref());
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn run() -> Result<i32, Error> {
+    let fd = arguments()?;
+    let bootstrap = read(fd)?;
+    if !sealed::is_sealed()? {
+        return Err(sealed::run_sealed(fd, &bootstrap.keep_fds));
+    }
+    attendant::attend(&bootstrap, fd)
+}
+
+/// `--bootstrap-fd N` is all it takes; people use `hatchway run`.
+fn arguments() -> Result<RawFd, Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [name, number] if name == "--bootstrap-fd" => {
+            number.parse().ok().filter(|fd| *fd > 2).ok_or(Error::Usage)
+        }
+        _ => Err(Error::Usage),
+    }
+}
+
+/// The descriptor is opened anew, which needs no claim on its number and starts reading at the front.
+fn read(fd: RawFd) -> Result<Bootstrap, Error> {
+    let text = std::fs::read(format!("/proc/self/fd/{fd}")).map_err(Error::ReadBootstrap)?;
+    let bootstrap: Bootstrap = serde_json::from_slice(&text).map_err(Error::ParseBootstrap)?;
+    if bootstrap.version != VERSION {
+        return Err(Error::Version { theirs: bootstrap.version, ours: VERSION });
+    }
+    if let Some(fd) = bootstrap.keep_fds.iter().find(|fd| **fd <= 2) {
+        return Err(Error::KeepFd(*fd));
+    }
+    Ok(bootstrap)
+}
+
+/// `error:` and `hint:` lines on standard error. There is nobody to tell if that fails.
+fn complain(message: &str, source: Option<&dyn std::error::Error>, hint: Option<&str>) {
+    let mut text = format!("error: {message}");
+    let mut next = source;
+    while let Some(error) = next {
+        text.push_str(&format!(": {error}"));
+        next = error.source();
+    }
+    text.push('\n');
+    if let Some(hint) = hint {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    std::io::stderr().write_all(text.as_bytes()).ok();
+}

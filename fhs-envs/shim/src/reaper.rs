@@ -1,0 +1,177 @@
+//! PID 1 at work: reaps everything, passes signals to the tool, ends everything when the tool or the attendant ends.
+use crate::channel::{Channel, Received};
+use hatchway_wire::attend::{Order, Report};
+use hatchway_wire::{Outcome, Usage};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::Pid;
+use rustix::process::{WaitOptions, WaitStatus};
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// Every process but this one, in this namespace.
+const EVERYBODY: Pid = Pid::from_raw(-1);
+
+#[derive(Debug)]
+pub(crate) struct Reaper {
+    tool: Pid,
+    /// The tool leads a process group of its own.
+    own_group: bool,
+    grace: Duration,
+    signals: SignalFd,
+    ended: bool,
+    forced: bool,
+    deadline: Option<Instant>,
+}
+
+impl Reaper {
+    pub(crate) fn new(tool: Pid, own_group: bool, grace_ms: u64, signals: SignalFd) -> Self {
+        let grace = Duration::from_millis(grace_ms);
+        Self { tool, own_group, grace, signals, ended: false, forced: false, deadline: None }
+    }
+
+    /// Until nothing is left. When this process ends, the kernel kills whatever still is in the namespace.
+    pub(crate) fn run(mut self, channel: &Channel) -> i32 {
+        match self.serve(channel) {
+            Ok(()) => 0,
+            // The attendant is gone or we cannot go on: the end of this process is the end of all.
+            Err(_) => 1,
+        }
+    }
+
+    fn serve(&mut self, channel: &Channel) -> io::Result<()> {
+        loop {
+            if self.reap(channel)? {
+                let usage = usage();
+                return channel.send(&Report::Empty { usage }, None);
+            }
+            self.wait(channel)?;
+            // SIGCHLD may come from anybody inside; it only means "look". All others stay blocked for ever.
+            while self.signals.read_signal()?.is_some() {}
+            loop {
+                match channel.receive::<Order>()? {
+                    Received::Message(order, _) => self.obey(order),
+                    Received::Nothing => break,
+                    Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+                }
+            }
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.deadline = None;
+                self.forced |= !self.ended;
+                send(EVERYBODY, Signal::SIGKILL);
+            }
+        }
+    }
+
+    fn wait(&self, channel: &Channel) -> io::Result<()> {
+        let timeout = match self.deadline {
+            None => PollTimeout::NONE,
+            Some(deadline) => {
+                // One more millisecond, or rounding down would spin.
+                let left = deadline.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let mut fds = [
+            PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Collects whatever changed; true when no process is left.
+    fn reap(&mut self, channel: &Channel) -> io::Result<bool> {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                Ok(None) => return Ok(false),
+                Ok(Some((pid, status))) if pid.as_raw_pid() == self.tool.as_raw() => {
+                    if let Some(signal) = status.stopping_signal() {
+                        channel.send(&Report::Stopped { signal }, None)?;
+                    } else if let Some(outcome) = outcome(status) {
+                        self.tool_ended(outcome, channel)?;
+                    }
+                }
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::CHILD) => return Ok(true),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn tool_ended(&mut self, outcome: Outcome, channel: &Channel) -> io::Result<()> {
+        self.ended = true;
+        channel.send(&Report::Ended { outcome, forced: self.forced }, None)?;
+        // What it left behind is asked to end as well. A stopped process hears nothing but SIGCONT.
+        send(EVERYBODY, Signal::SIGTERM);
+        send(EVERYBODY, Signal::SIGCONT);
+        self.deadline = Some(Instant::now() + self.grace);
+        Ok(())
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Signal { signal } => self.signal(signal),
+            Order::End { signal } => {
+                self.signal(signal);
+                // A stopped tool could not act on it.
+                self.go_on();
+                if self.deadline.is_none() {
+                    self.deadline = Some(Instant::now() + self.grace);
+                }
+            }
+            Order::Continue => self.go_on(),
+        }
+    }
+
+    fn signal(&self, number: i32) {
+        if let Ok(signal) = Signal::try_from(number)
+            && !self.ended
+        {
+            send(self.tool, signal);
+        }
+    }
+
+    fn go_on(&self) {
+        if self.ended {
+            return;
+        }
+        if self.own_group {
+            // It fails once the group is empty, and then nothing is stopped.
+            killpg(self.tool, Signal::SIGCONT).ok();
+        }
+        send(self.tool, Signal::SIGCONT);
+    }
+}
+
+/// The only failure is that nobody is there any more, which the next reaping finds out.
+fn send(to: Pid, signal: Signal) {
+    kill(to, signal).ok();
+}
+
+/// How a process ended; `None` if it did not.
+pub(crate) fn outcome(status: WaitStatus) -> Option<Outcome> {
+    if let Some(code) = status.exit_status() {
+        return Some(Outcome::Exit { code });
+    }
+    let signal = status.terminating_signal()?;
+    Some(Outcome::Signal { signal, core: status.as_raw() & 0x80 != 0 })
+}
+
+fn usage() -> Usage {
+    let Ok(used) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Usage::default() };
+    let micros = |time: nix::sys::time::TimeVal| {
+        time.tv_sec().saturating_mul(1_000_000).saturating_add(time.tv_usec())
+    };
+    Usage {
+        user_us: micros(used.user_time()),
+        system_us: micros(used.system_time()),
+        max_rss_kib: used.max_rss(),
+        major_faults: used.major_page_faults(),
+    }
+}

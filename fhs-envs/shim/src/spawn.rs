@@ -1,0 +1,273 @@
+//! The tool: from the dropped inner half to a running program, and why it did not run.
+use crate::apply::{Failure, reason};
+use hatchway_sys::process::{Fork, fork};
+use hatchway_sys::{descriptors, process as sys, seccomp};
+use hatchway_wire::attend::Report;
+use hatchway_wire::{Instruction, Process};
+use nix::sys::signal::SigSet;
+use nix::unistd::Pid;
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) enum Spawned {
+    /// The tool runs.
+    Running(Pid),
+    /// It does not, and this is what to say.
+    Failed(Report),
+    /// This is the child, which could not become the tool. It has said why and must end.
+    Child,
+}
+
+/// Starts the tool; with a terminal as its standard streams if there is one.
+pub(crate) fn spawn(process: &Process, terminal: Option<&OwnedFd>) -> Result<Spawned, Failure> {
+    let program = match find(process) {
+        Some(program) => program,
+        None => return Ok(Spawned::Failed(not_found(process))),
+    };
+    let image =
+        Image::new(process, &program).map_err(|source| Failure::new("prepare the program", source))?;
+    let (mut read, write) = pipe_with(PipeFlags::CLOEXEC)
+        .map(|(read, write)| (File::from(read), write))
+        .map_err(|errno| Failure::new("make a pipe", errno))?;
+    match fork().map_err(|source| Failure::new("start a process", source))? {
+        Fork::Child => {
+            let (step, error) = match image.execute(process, terminal) {
+                Ok(never) => match never {},
+                Err(failed) => failed,
+            };
+            let number = error.raw_os_error().unwrap_or_default();
+            // Nobody is left to tell if the pipe is broken.
+            File::from(write).write_all(format!("{number} {step}").as_bytes()).ok();
+            Ok(Spawned::Child)
+        }
+        Fork::Parent(pid) => {
+            drop(write);
+            let mut said = String::new();
+            read.read_to_string(&mut said).map_err(|source| Failure::new("hear from the program", source))?;
+            let Some((number, step)) = said.split_once(' ') else { return Ok(Spawned::Running(pid)) };
+            let errno = number.parse().unwrap_or_default();
+            let error = io::Error::from_raw_os_error(errno);
+            if step == EXECUTE {
+                Ok(Spawned::Failed(diagnose(&program, errno)))
+            } else {
+                Err(Failure::new(step, error))
+            }
+        }
+    }
+}
+
+const EXECUTE: &str = "execute the program";
+
+/// Everything `execve` needs, allocated before the fork.
+struct Image {
+    program: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    filter: Vec<(u16, u8, u8, u32)>,
+}
+
+impl Image {
+    fn new(process: &Process, program: &str) -> io::Result<Self> {
+        let text = |text: &str| CString::new(text).map_err(|_| io::Error::from(Errno::INVAL));
+        let arguments = [process.program.as_str()].into_iter().chain(process.args.iter().map(String::as_str));
+        let environment = process.env.iter().map(|(name, value)| text(&format!("{name}={value}")));
+        Ok(Self {
+            program: text(program)?,
+            arguments: arguments.map(text).collect::<io::Result<_>>()?,
+            environment: environment.collect::<io::Result<_>>()?,
+            filter: process.seccomp.iter().map(|&Instruction(code, jt, jf, k)| (code, jt, jf, k)).collect(),
+        })
+    }
+
+    /// In the child. Signals are blocked until the actions are the defaults again.
+    fn execute(
+        &self,
+        process: &Process,
+        terminal: Option<&OwnedFd>,
+    ) -> Result<Infallible, (&'static str, io::Error)> {
+        fn at<T, E: Into<io::Error>>(
+            step: &'static str,
+            done: Result<T, E>,
+        ) -> Result<T, (&'static str, io::Error)> {
+            done.map_err(|error| (step, error.into()))
+        }
+        if let Some(terminal) = terminal {
+            at("take the terminal", take(terminal))?;
+        }
+        sys::reset_signal_actions();
+        rustix::process::umask(Mode::from(process.umask));
+        at("close inherited descriptors", descriptors::close_on_exec_from(3, &[]))?;
+        at("unblock signals", SigSet::empty().thread_set_mask())?;
+        if !self.filter.is_empty() {
+            at("install the system call filter", seccomp::install(&self.filter))?;
+        }
+        at(EXECUTE, nix::unistd::execve(&self.program, &self.arguments, &self.environment))
+    }
+}
+
+/// A process group of its own, in front of the terminal. The parent stays in the session: a group whose parent is
+/// elsewhere counts as orphaned, and the kernel would not stop it at Ctrl-Z.
+fn take(terminal: &OwnedFd) -> io::Result<()> {
+    rustix::process::setpgid(None, None)?;
+    rustix::termios::tcsetpgrp(terminal, rustix::process::getpid())?;
+    rustix::stdio::dup2_stdin(terminal)?;
+    rustix::stdio::dup2_stdout(terminal)?;
+    Ok(rustix::stdio::dup2_stderr(terminal)?)
+}
+
+/// The file to execute: a path as it is; a bare name from `PATH`, the first executable one or else the first.
+fn find(process: &Process) -> Option<String> {
+    if process.program.contains('/') {
+        return Some(process.program.clone());
+    }
+    let path = process.env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_str())?;
+    let mut found =
+        path.split(':').filter(|folder| folder.starts_with('/')).map(|f| format!("{f}/{}", process.program));
+    let can = |path: &String, access| {
+        rustix::fs::accessat(rustix::fs::CWD, path.as_str(), access, AtFlags::empty()).is_ok()
+    };
+    let mut there = found.clone().filter(|path| can(path, Access::EXISTS));
+    found
+        .find(|path| can(path, Access::EXEC_OK) && !std::path::Path::new(path).is_dir())
+        .or_else(|| there.next())
+}
+
+fn not_found(process: &Process) -> Report {
+    Report::ExecFailed {
+        errno: Errno::NOENT.raw_os_error(),
+        found: false,
+        message: format!("`{}` is in no folder of PATH in the tree", process.program),
+        hint: Some("name the program with its whole path, `program = \"/opt/…\"` in the recipe".to_owned()),
+    }
+}
+
+/// The kernel says "no such file" for a program that is there when what it names as its interpreter is not.
+fn diagnose(program: &str, errno: i32) -> Report {
+    let found = std::fs::symlink_metadata(program).is_ok();
+    let error = io::Error::from_raw_os_error(errno);
+    let report = |message: String, hint: &str| Report::ExecFailed {
+        errno,
+        found,
+        message,
+        hint: Some(hint.to_owned()),
+    };
+    match Errno::from_raw_os_error(errno) {
+        Errno::NOENT if !found => report(
+            format!("`{program}` is not in the tree"),
+            "name the program with its whole path, `program = \"/opt/…\"` in the recipe",
+        ),
+        Errno::NOENT => match interpreter(program) {
+            Some(Interpreter::Loader(loader)) => report(
+                format!("`{program}` is there, but its dynamic loader `{loader}` is not"),
+                "the tree lacks the C library for this architecture: see `base` and `architectures` in the recipe",
+            ),
+            Some(Interpreter::Script(name)) => report(
+                format!("`{program}` is there, but the interpreter `{name}` in its first line is not"),
+                "add the package with that interpreter to `packages` in the recipe",
+            ),
+            None => report(
+                format!("`{program}` leads to something that is not there"),
+                "it may be a dangling symlink",
+            ),
+        },
+        Errno::ACCESS if std::path::Path::new(program).is_dir() => {
+            report(format!("`{program}` is a folder"), "name a program in it")
+        }
+        Errno::ACCESS => report(
+            format!("`{program}` is not executable"),
+            "`hatchway inspect` shows the modes of the files in an artifact",
+        ),
+        Errno::NOEXEC => report(
+            format!("`{program}` is not a program for this machine"),
+            "it may be for another architecture, or a script without `#!` in its first line",
+        ),
+        _ => report(
+            format!("cannot execute `{program}`: {}", reason(&error)),
+            "`hatchway doctor` checks this host",
+        ),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Interpreter {
+    Loader(String),
+    Script(String),
+}
+
+/// What a program names as its interpreter. The program is hostile: every offset is checked.
+fn interpreter(program: &str) -> Option<Interpreter> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(program, flags, Mode::empty()).ok()?);
+    let mut head = Vec::new();
+    file.take(64 * 1024).read_to_end(&mut head).ok()?;
+    read_interpreter(&head)
+}
+
+fn read_interpreter(head: &[u8]) -> Option<Interpreter> {
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = line.split(|byte| *byte == b'\n').next()?;
+        let name = String::from_utf8_lossy(line).split_whitespace().next()?.to_owned();
+        return Some(Interpreter::Script(name));
+    }
+    if !head.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let wide = *head.get(4)? == 2;
+    // Offsets of e_phoff, e_phentsize, e_phnum, and of p_offset and p_filesz in a program header.
+    let (table, size, count, offset, length) = if wide { (32, 54, 56, 8, 32) } else { (28, 42, 44, 4, 16) };
+    let number = |at: usize, bytes: usize| -> Option<usize> {
+        let raw = head.get(at..at.checked_add(bytes)?)?;
+        raw.iter().rev().try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))
+    };
+    let word = if wide { 8 } else { 4 };
+    let table = number(table, word)?;
+    for index in 0..number(count, 2)? {
+        let entry = table.checked_add(index.checked_mul(number(size, 2)?)?)?;
+        if number(entry, 4)? == 3 {
+            let start = number(entry.checked_add(offset)?, word)?;
+            let end = start.checked_add(number(entry.checked_add(length)?, word)?)?;
+            let name = head.get(start..end)?.split(|byte| *byte == 0).next()?;
+            return Some(Interpreter::Loader(String::from_utf8_lossy(name).into_owned()));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loader_of_a_real_program_is_found() {
+        let shell = std::fs::read("/bin/sh").unwrap();
+        let Some(Interpreter::Loader(loader)) = read_interpreter(&shell) else { panic!("no loader") };
+        assert!(loader.contains("ld-"), "{loader}");
+    }
+
+    #[test]
+    fn scripts_name_their_interpreter() {
+        let script = |name: &str| Some(Interpreter::Script(name.to_owned()));
+        assert_eq!(read_interpreter(b"#!/usr/bin/perl -w\nprint"), script("/usr/bin/perl"));
+        assert_eq!(read_interpreter(b"#! /bin/ksh"), script("/bin/ksh"));
+        assert_eq!(read_interpreter(b"plain text"), None);
+    }
+
+    #[test]
+    fn broken_programs_have_none() {
+        let shell = std::fs::read("/bin/sh").unwrap();
+        for cut in [0, 4, 5, 40, 63, 64, 100, 200] {
+            read_interpreter(&shell[..cut]);
+        }
+        let mut wild = shell[..1024].to_vec();
+        wild[32..40].fill(0xff);
+        assert_eq!(read_interpreter(&wild), None);
+    }
+}

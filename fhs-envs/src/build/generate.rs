@@ -1,0 +1,103 @@
+//! Files that maintainer scripts would have made, made by the builder, the same everywhere.
+
+use super::ldcache;
+use super::merge::Merge;
+use super::scripts::{self, Alternative};
+use crate::error::Error;
+use crate::store::Workspace;
+use crate::store::manifest::Node;
+
+/// Users, groups and host names from files and DNS alone: other modules are not in the tree, and each missing one
+/// costs a failed load at every lookup.
+const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
+                        protocols: files\nservices: files\nethers: files\nrpc: files\n";
+
+/// As netbase's script writes it.
+const NETWORKS: &str = "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n";
+
+/// Where the certificates are that Debian ships, and where programs look for them in one file.
+const CERTIFICATES: &str = "usr/share/ca-certificates/";
+const CERTIFICATE_BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
+
+/// Adds everything that is made at build time. `alternatives` are those of all scripts.
+pub(crate) fn generate(
+    merge: &mut Merge,
+    workspace: &Workspace<'_>,
+    alternatives: Vec<Alternative>,
+) -> Result<(), Error> {
+    write(merge, workspace, "etc/nsswitch.conf", NSSWITCH.as_bytes())?;
+    write(merge, workspace, "etc/timezone", b"Etc/UTC\n")?;
+    write(merge, workspace, "etc/networks", NETWORKS.as_bytes())?;
+    link(merge, "etc/localtime", "/usr/share/zoneinfo/Etc/UTC")?;
+    if merge.node("usr/bin/sh").is_none() && merge.node("usr/bin/dash").is_some() {
+        link(merge, "usr/bin/sh", "dash")?;
+    }
+    base_files(merge);
+    let exists = |path: &str| merge.node(path).is_some();
+    for chosen in scripts::chosen(alternatives, &exists) {
+        link(merge, &format!("etc/alternatives/{}", chosen.name), &chosen.path)?;
+        link(merge, &chosen.link, &format!("/etc/alternatives/{}", chosen.name))?;
+    }
+    certificates(merge, workspace)?;
+    let cache = ldcache::make(merge, workspace)?;
+    write(merge, workspace, "etc/ld.so.cache", &cache)
+}
+
+/// What the scripts of base-files, debianutils and readline-common copy and make at a first installation.
+fn base_files(merge: &mut Merge) {
+    const COPIES: [(&str, &str); 6] = [
+        ("usr/share/base-files/dot.bashrc", "root/.bashrc"),
+        ("usr/share/base-files/dot.profile", "root/.profile"),
+        ("usr/share/base-files/motd", "etc/motd"),
+        ("usr/share/base-files/profile", "etc/profile"),
+        ("usr/share/debianutils/shells", "etc/shells"),
+        ("usr/share/readline/inputrc", "etc/inputrc"),
+    ];
+    for (from, to) in COPIES {
+        if let Some(file @ Node::File { .. }) = merge.node(from).cloned() {
+            merge.tree.nodes.entry(to.to_owned()).or_insert(file);
+        }
+    }
+    for folder in ["etc/opt", "media", "var/log", "var/mail", "var/opt", "var/spool"] {
+        merge.tree.nodes.entry(folder.to_owned()).or_insert(Node::Directory);
+    }
+    for (path, target) in [("var/run", "/run"), ("var/lock", "/run/lock"), ("var/spool/mail", "../mail")] {
+        merge.link_instead_of_folder(path, target);
+    }
+    if merge.node("etc/dpkg/origins/debian").is_some() {
+        merge.link_instead_of_folder("etc/dpkg/origins/default", "debian");
+    }
+}
+
+/// Joins the certificates in the order of their paths, as `update-ca-certificates` does.
+fn certificates(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(), Error> {
+    let mut bundle = Vec::new();
+    for (path, node) in merge.tree.nodes.range(CERTIFICATES.to_owned()..) {
+        if !path.starts_with(CERTIFICATES) {
+            break;
+        }
+        if let Node::File { sha256, executable, .. } = node
+            && path.ends_with(".crt")
+        {
+            bundle.extend(workspace.read(*sha256, *executable)?);
+            if bundle.last() != Some(&b'\n') {
+                bundle.push(b'\n');
+            }
+        }
+    }
+    if bundle.is_empty() { Ok(()) } else { write(merge, workspace, CERTIFICATE_BUNDLE, &bundle) }
+}
+
+pub(crate) fn write(merge: &mut Merge, workspace: &Workspace<'_>, path: &str, content: &[u8]) -> Result<(), Error> {
+    let number = path.replace('/', "-");
+    let (sha256, size) = workspace.add(&mut &content[..], false, &number)?;
+    merge.put(path, Node::File { sha256, size, executable: false }).map_err(own)
+}
+
+fn link(merge: &mut Merge, path: &str, target: &str) -> Result<(), Error> {
+    merge.put(path, Node::Link { target: target.to_owned() }).map_err(own)
+}
+
+fn own(reason: String) -> Error {
+    Error::BadLayout { package: "the builder".into(), reason }
+}

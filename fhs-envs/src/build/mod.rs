@@ -1,0 +1,207 @@
+//! From a lock to a tree.
+//!
+//! Download what the store lacks, unpack what was never unpacked, merge, generate, link, commit. A lock that was built
+//! before is answered from the store without reading an archive or writing a byte.
+
+mod generate;
+mod ldcache;
+mod merge;
+pub mod scripts;
+mod unpack;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+pub use unpack::Layout;
+
+use crate::digest::Sha256;
+use crate::error::Error;
+use crate::fetch::{Client, Wanted, parallel};
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::store::manifest::{Manifest, Node};
+use crate::store::{Mode, Store, Workspace};
+use merge::Layer;
+use scripts::{Alternative, Class};
+
+/// A change of this number makes every tree anew: it stands for what the builder generates.
+const BUILDER: u32 = 1;
+
+/// What is built.
+#[allow(missing_debug_implementations, reason = "it holds a closure")]
+pub struct Request<'a> {
+    /// The inputs.
+    pub lock: &'a Lock,
+    /// How each of the lock's artifacts is laid out, in its order.
+    pub layouts: Vec<Layout>,
+    /// Links to add, path → target.
+    pub links: &'a BTreeMap<String, String>,
+    /// URLs for a package of the lock, best first.
+    pub urls: &'a dyn Fn(&crate::lock::LockedPackage) -> Vec<String>,
+}
+
+/// A finished tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// Its digest.
+    pub tree: Sha256,
+    /// Whether it was there already.
+    pub cached: bool,
+    /// What is worth telling: what was dropped, what a vendor's file replaced, scripts that nobody has read.
+    pub notes: Vec<String>,
+}
+
+impl Request<'_> {
+    /// Names the tree before it is built: the inputs, the layouts, the links and the builder's version.
+    #[must_use]
+    pub fn key(&self) -> Sha256 {
+        let text = format!("{BUILDER}\n{}\n{:?}\n{:?}\n", self.lock.inputs(), self.layouts, self.links);
+        Sha256::of(text.as_bytes())
+    }
+}
+
+/// Builds the tree of a lock, or finds it.
+///
+/// # Errors
+/// Downloads, broken archives, collisions, a full disk. The store is then as it was, except for finished downloads.
+pub fn build(
+    store: &Store,
+    client: &Client,
+    request: &Request<'_>,
+    progress: &dyn Progress,
+) -> Result<Built, Error> {
+    let key = request.key();
+    let cached = |tree| Built { tree, cached: true, notes: Vec::new() };
+    if let Some(tree) = store.built(key) {
+        return Ok(cached(tree));
+    }
+    let _builders = store.lock("store", Mode::Shared)?;
+    let name = format!("build-{}", key.short());
+    let _build = match store.try_lock(&name)? {
+        Some(lock) => lock,
+        None => {
+            progress.note("waiting for another build of the same tree");
+            store.lock(&name, Mode::Exclusive)?
+        }
+    };
+    if let Some(tree) = store.built(key) {
+        return Ok(cached(tree));
+    }
+    download(store, client, request, progress)?;
+    let workspace = store.workspace()?;
+    let layers = unpack_all(store, &workspace, request, progress)?;
+    let (tree, notes) = assemble(&workspace, request, key, &layers)?;
+    workspace.commit()?;
+    Ok(Built { tree, cached: false, notes })
+}
+
+fn download(
+    store: &Store,
+    client: &Client,
+    request: &Request<'_>,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    let wanted: Vec<Wanted> = request.lock.packages.iter().map(|package| wanted(package, request.urls)).collect();
+    store.fetch(client, &wanted, progress)
+}
+
+/// A package of a lock as a download.
+pub(crate) fn wanted(
+    package: &crate::lock::LockedPackage,
+    urls: &dyn Fn(&crate::lock::LockedPackage) -> Vec<String>,
+) -> Wanted {
+    Wanted {
+        urls: urls(package),
+        what: format!("`{}` of {}", package.path, package.source),
+        sha256: package.sha256,
+        size: Some(package.size),
+    }
+}
+
+/// Unpacks what was never unpacked, on all cores, and gives every layer's manifest in the lock's order.
+fn unpack_all(
+    store: &Store,
+    workspace: &Workspace<'_>,
+    request: &Request<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<Manifest>, Error> {
+    let root = |file: &str| Layout { at: "/".into(), strip: 0, file_name: file.to_owned() };
+    let artifacts = request.lock.artifacts.iter().zip(&request.layouts).map(|(a, l)| (a.sha256, l.clone(), a.size));
+    let packages = request.lock.packages.iter().map(|p| (p.sha256, root(&p.name), p.size));
+    let jobs: Vec<(usize, (Sha256, Layout, u64))> = artifacts.chain(packages).enumerate().collect();
+    let done: Mutex<BTreeMap<usize, Manifest>> = Mutex::new(BTreeMap::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    progress.begin("unpacking", jobs.iter().map(|(_, (_, _, size))| size).sum());
+    let outcome = parallel(&jobs, threads, |(number, (sha256, layout, size))| {
+        let manifest = match store.package_manifest(&layout.key(*sha256)) {
+            Some(manifest) => manifest,
+            None => unpack::unpack(workspace, &store.artifact(*sha256), *sha256, layout)?,
+        };
+        if let Ok(mut done) = done.lock() {
+            done.insert(*number, manifest);
+        }
+        progress.advance(*size);
+        Ok(())
+    });
+    progress.end();
+    outcome?;
+    Ok(done.into_inner().map_or_else(|_| Vec::new(), |done| done.into_values().collect()))
+}
+
+/// Merges, generates and links the tree together in the workspace.
+fn assemble(
+    workspace: &Workspace<'_>,
+    request: &Request<'_>,
+    key: Sha256,
+    manifests: &[Manifest],
+) -> Result<(Sha256, Vec<String>), Error> {
+    let artifacts = request.lock.artifacts.iter().map(|a| (a.file.as_str(), "", "", true));
+    let packages = request.lock.packages.iter();
+    let packages = packages.map(|p| (p.name.as_str(), p.version.as_str(), p.replaces.as_str(), false));
+    let layers: Vec<Layer<'_>> = artifacts
+        .chain(packages)
+        .zip(manifests)
+        .map(|((name, version, replaces, vendor), manifest)| Layer { name, version, manifest, replaces, vendor })
+        .collect();
+    let mut merge = merge::merge(&layers)?;
+    let mut notes = std::mem::take(&mut merge.notes);
+    let mut alternatives = Vec::new();
+    for layer in &layers {
+        read_control(workspace, layer, &mut alternatives, &mut notes)?;
+    }
+    for (path, target) in request.links {
+        let bad = |reason| Error::BadLayout { package: format!("the recipe's link `{path}`"), reason };
+        merge.put(path.trim_start_matches('/'), Node::Link { target: target.clone() }).map_err(bad)?;
+    }
+    generate::generate(&mut merge, workspace, alternatives)?;
+    Ok((workspace.add_tree(key, &merge.tree)?, notes))
+}
+
+/// Reads a layer's maintainer scripts and the list of what was dropped from it.
+fn read_control(
+    workspace: &Workspace<'_>,
+    layer: &Layer<'_>,
+    alternatives: &mut Vec<Alternative>,
+    notes: &mut Vec<String>,
+) -> Result<(), Error> {
+    let text = |name: &str| -> Result<Option<String>, Error> {
+        match layer.manifest.nodes.get(&format!("{}/{name}", unpack::CONTROL)) {
+            Some(Node::File { sha256, executable, .. }) => {
+                Ok(Some(String::from_utf8_lossy(&workspace.read(*sha256, *executable)?).into_owned()))
+            }
+            _ => Ok(None),
+        }
+    };
+    if let Some(dropped) = text("dropped")? {
+        notes.extend(dropped.lines().map(|line| format!("`{}`: dropped {line}", layer.name)));
+    }
+    for name in ["preinst", "postinst"] {
+        let Some(script) = text(name)? else { continue };
+        alternatives.extend(scripts::alternatives(&script));
+        if let Class::Unknown { hash } = scripts::classify(name, &script, layer.version) {
+            let whose = if layer.vendor { "the vendor's" } else { "the package's" };
+            notes.push(format!("`{}`: {whose} {name} was read but not run (normal form {hash})", layer.name));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! One archive to one manifest, its file contents to objects of the store.
+
+use std::io::Read;
+use std::path::Path;
+
+use hatchway_inspect::archive::{self, Entry, EntryKind, Limits, Part};
+
+use crate::digest::Sha256;
+use crate::error::Error;
+use crate::store::Workspace;
+use crate::store::manifest::{Manifest, Node};
+
+/// Below this folder of a package's manifest are the members of its control archive and the list of what was dropped.
+/// It is never part of a tree.
+pub(crate) const CONTROL: &str = ".control";
+
+/// Where the content of an archive goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// Folder of the tree, absolute; `/` for packages, which bring a layout of their own.
+    pub at: String,
+    /// How many leading folders of each path are cut off.
+    pub strip: u32,
+    /// The name that a lone file gets.
+    pub file_name: String,
+}
+
+impl Layout {
+    /// Identifies archive and layout, so that one archive is unpacked once for each layout.
+    pub(crate) fn key(&self, sha256: Sha256) -> String {
+        if self.at == "/" && self.strip == 0 {
+            return sha256.hex();
+        }
+        let layout = Sha256::of(format!("{} {} {}", self.at, self.strip, self.file_name).as_bytes());
+        format!("{sha256}-{}", layout.short())
+    }
+
+    fn place(&self, path: &str) -> Option<String> {
+        let mut rest = path;
+        for _ in 0..self.strip {
+            rest = rest.split_once('/')?.1;
+        }
+        let at = self.at.trim_matches('/');
+        Some(if at.is_empty() { rest.to_owned() } else { format!("{at}/{rest}") })
+    }
+}
+
+/// Unpacks an archive.
+///
+/// # Errors
+/// When the archive is broken or hostile, or the store cannot be written.
+pub(crate) fn unpack(
+    workspace: &Workspace<'_>,
+    archive: &Path,
+    sha256: Sha256,
+    layout: &Layout,
+) -> Result<Manifest, Error> {
+    let key = layout.key(sha256);
+    let mut unpacking =
+        Unpacking { workspace, layout, manifest: Manifest::default(), dropped: String::new(), key: &key, number: 0 };
+    archive::walk(archive, &Limits::default(), &mut |part, entry, content| unpacking.entry(part, entry, content))?;
+    unpacking.finish()
+}
+
+struct Unpacking<'a> {
+    workspace: &'a Workspace<'a>,
+    layout: &'a Layout,
+    manifest: Manifest,
+    dropped: String,
+    key: &'a str,
+    number: u64,
+}
+
+impl Unpacking<'_> {
+    fn entry(&mut self, part: Part, entry: &Entry, content: &mut dyn Read) -> Result<(), Error> {
+        let path = match part {
+            Part::Control => Some(format!("{CONTROL}/{}", entry.path.as_str())),
+            Part::Data => self.layout.place(entry.path.as_str()),
+        };
+        let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(()) };
+        if entry.mode & 0o6000 != 0 {
+            self.dropped.push_str(&format!("setid bits of {path}\n"));
+        }
+        if entry.xattrs {
+            self.dropped.push_str(&format!("extended attributes of {path}\n"));
+        }
+        match &entry.kind {
+            EntryKind::Directory => self.manifest.insert(&path, Node::Directory),
+            EntryKind::Symlink { target } => self.manifest.insert(&path, Node::Link { target: target.clone() }),
+            EntryKind::File { .. } => {
+                let node = self.program_or_file(entry.mode & 0o111 != 0, content)?;
+                self.manifest.insert(&path, node);
+            }
+            EntryKind::Hardlink { target } => self.hardlink(&path, target.as_str())?,
+            _ => self.dropped.push_str(&format!("device, pipe or socket {path}\n")),
+        }
+        Ok(())
+    }
+
+    /// Wheels and zips seldom carry modes: there, an ELF file is taken for a program whatever its mode says.
+    fn program_or_file(&mut self, executable: bool, content: &mut dyn Read) -> Result<Node, Error> {
+        if executable || self.layout.at == "/" {
+            return self.file(executable, content);
+        }
+        let mut magic = Vec::with_capacity(4);
+        let source = Error::io("read", &self.layout.file_name);
+        content.take(4).read_to_end(&mut magic).map_err(source)?;
+        let elf = magic == b"\x7fELF";
+        self.file(elf, &mut magic.as_slice().chain(content))
+    }
+
+    fn file(&mut self, executable: bool, content: &mut dyn Read) -> Result<Node, Error> {
+        self.number += 1;
+        let (sha256, size) =
+            self.workspace.add(content, executable, &format!("{}-{}", &self.key[..16], self.number))?;
+        Ok(Node::File { sha256, size, executable })
+    }
+
+    fn hardlink(&mut self, path: &str, target: &str) -> Result<(), Error> {
+        let first = self.layout.place(target).and_then(|target| self.manifest.nodes.get(&target).cloned());
+        let Some(node @ Node::File { .. }) = first else {
+            let reason = format!("the hard link `{path}` names `{target}`, which is no earlier file");
+            return Err(Error::BadLayout { package: self.layout.file_name.clone(), reason });
+        };
+        self.manifest.insert(path, node);
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Manifest, Error> {
+        if !self.dropped.is_empty() {
+            let text = std::mem::take(&mut self.dropped);
+            let node = self.file(false, &mut text.as_bytes())?;
+            self.manifest.insert(&format!("{CONTROL}/dropped"), node);
+        }
+        self.workspace.add_package(self.key, &self.manifest)?;
+        Ok(self.manifest)
+    }
+}

@@ -1,0 +1,227 @@
+//! The one error type of the crate. `Display` never repeats its source; the command line prints the chain.
+
+use std::path::PathBuf;
+
+use crate::digest::Sha256;
+
+/// What can go wrong between a recipe and a tree.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried ("read", "create" …).
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Neither the configuration, the environment nor the host's apt sources name a Debian mirror.
+    #[error("no Debian mirror is known")]
+    NoMirror,
+    /// No key ring to check an archive's signature with.
+    #[error("no key ring with the Debian archive's keys was found")]
+    NoKeyring,
+    /// A key ring could not be read.
+    #[error("key ring `{}` cannot be used: {reason}", path.display())]
+    BadKeyring {
+        /// The key ring.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// An `InRelease` file without a valid signature of a trusted, valid key.
+    #[error("the index `{index}` is not signed by a trusted key: {reason}")]
+    Unsigned {
+        /// Suite and file.
+        index: String,
+        /// What each signature lacked.
+        reason: String,
+    },
+    /// An `InRelease` past its `Valid-Until`.
+    #[error("the index `{index}` expired: it was valid until {until}")]
+    Expired {
+        /// Suite and file.
+        index: String,
+        /// Its `Valid-Until`.
+        until: String,
+    },
+    /// An index that is signed but says something else than was asked for, or makes no sense.
+    #[error("the index `{index}` is not usable: {reason}")]
+    BadIndex {
+        /// Suite and file.
+        index: String,
+        /// Why.
+        reason: String,
+    },
+    /// A download failed.
+    #[error("cannot download {what}")]
+    Download {
+        /// File and source, without the host.
+        what: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
+    /// The server answered, but not with the file.
+    #[error("cannot download {what}: the server answered {status}")]
+    DownloadStatus {
+        /// File and source.
+        what: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// Content whose digest is not the expected one.
+    #[error("{what} does not match its hash: expected sha256 {expected}, found {found}")]
+    WrongHash {
+        /// File and source.
+        what: String,
+        /// From index, lock or recipe.
+        expected: Sha256,
+        /// Of the content.
+        found: Sha256,
+    },
+    /// An index would be needed, but the network may not be used.
+    #[error("{what} is not in the cache and `--offline` was given")]
+    Offline {
+        /// What is missing.
+        what: String,
+    },
+    /// No suite can carry the artifact.
+    #[error("no suite fits:\n{}", refusals.join("\n"))]
+    NoSuite {
+        /// One line per reason, with the suite.
+        refusals: Vec<String>,
+        /// Names that could be meant, for the hint.
+        near: Vec<String>,
+    },
+    /// The closure cannot be satisfied; `why` is the solver's explanation.
+    #[error("the packages cannot be installed together in {suite}:\n{why}")]
+    Unsatisfiable {
+        /// Suite.
+        suite: String,
+        /// Readable tree.
+        why: String,
+    },
+    /// A package that the recipe asks for by name is in no index.
+    #[error("there is no package `{name}` in {source_id}")]
+    NoPackage {
+        /// Package.
+        name: String,
+        /// Source, as `debian:trixie/non-free`.
+        source_id: String,
+    },
+    /// A relation field that cannot be parsed.
+    #[error("the {field} of `{package}` cannot be read")]
+    BadField {
+        /// Field name.
+        field: &'static str,
+        /// Package.
+        package: String,
+        /// Which part.
+        source: crate::debian::relation::BadRelation,
+    },
+    /// A lock file that is missing, broken or from another version.
+    #[error("`{}` is not a usable lock: {reason}", path.display())]
+    BadLock {
+        /// The lock.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Two packages bring different files to the same path.
+    #[error("`{first}` and `{second}` both bring `{path}`, with different content")]
+    Collision {
+        /// Path in the tree.
+        path: String,
+        /// Package.
+        first: String,
+        /// Package.
+        second: String,
+    },
+    /// A package's content cannot be placed in the tree.
+    #[error("`{package}` cannot be placed in the tree: {reason}")]
+    BadLayout {
+        /// Package.
+        package: String,
+        /// Why.
+        reason: String,
+    },
+    /// An archive could not be read.
+    #[error(transparent)]
+    Archive(#[from] hatchway_inspect::Error),
+    /// A manifest in the store is damaged.
+    #[error("the store's manifest `{}` is damaged: {reason}", path.display())]
+    BadManifest {
+        /// Manifest.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The device is full.
+    #[error("no space left on the device of `{}`", path.display())]
+    DiskFull {
+        /// Where it was written.
+        path: PathBuf,
+    },
+    /// Something the design has and this version lacks.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl Error {
+    /// The next command or the setting that helps, one line each.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        let hint = match self {
+            Self::NoMirror => "set HATCHWAY_DEBIAN_MIRROR to a mirror's URL, or add a [[mirror]] to hatchway.toml, or a \
+                               Debian source to the host's apt"
+                .to_owned(),
+            Self::NoKeyring => "install `debian-archive-keyring`, or name a key ring in hatchway.toml: keyring = \"…\"".into(),
+            Self::BadKeyring { .. } | Self::Unsigned { .. } => {
+                "update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml"
+                    .into()
+            }
+            Self::Expired { .. } => {
+                "use a current mirror, or, for a frozen one, set `check-valid-until = false` at its [[mirror]] in hatchway.toml"
+                    .into()
+            }
+            Self::Download { .. } | Self::DownloadStatus { .. } => {
+                "check the mirror (HATCHWAY_DEBIAN_MIRROR or hatchway.toml) and the network; the same command resumes".into()
+            }
+            Self::WrongHash { .. } => {
+                "the file changed or was damaged on the way; if a mirror is out of step, run `hatchway lock --refresh`".into()
+            }
+            Self::Offline { .. } => "run the same command once without `--offline`".into(),
+            Self::NoSuite { near, .. } => return no_suite_hints(near),
+            Self::Unsatisfiable { .. } => {
+                "leave one side out with `exclude = [\"package\"]` in [environment], or try another suite with `--suite`".into()
+            }
+            Self::NoPackage { name, .. } => format!("check the spelling of `{name}`, or name another suite or component"),
+            Self::BadLock { .. } => "run `hatchway lock` to write it anew".into(),
+            Self::Collision { second, .. } => format!("leave one out: exclude = [\"{second}\"] in [environment]"),
+            Self::DiskFull { .. } => "free some space and run the same command again; finished downloads are kept".into(),
+            Self::BadManifest { .. } => "remove that file and run `hatchway build` again".into(),
+            _ => return Vec::new(),
+        };
+        vec![hint]
+    }
+
+    /// Wraps an I/O error, telling a full disk apart.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
+            _ => Self::Io { action, path, source },
+        }
+    }
+}
+
+fn no_suite_hints(near: &[String]) -> Vec<String> {
+    let mut hints = Vec::new();
+    if !near.is_empty() {
+        hints.push(format!("similar names: {}", near.join(", ")));
+    }
+    hints.push("try other suites with `--suite NAME`, leave a bogus dependency out with `exclude = [\"…\"]`, or ship the missing library as a second [[artifact]]".into());
+    hints
+}

@@ -1,0 +1,175 @@
+//! The lock: every input of a tree by digest. Written by `hatchway lock` only, read by `hatchway build`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::debian::index::Source;
+use crate::digest::Sha256;
+use crate::error::Error;
+
+/// The version of the file's layout.
+pub const SCHEMA: u32 = 1;
+
+/// A lock file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Lock {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Digest over the parts of the recipe that the lock was made from.
+    pub recipe: Sha256,
+    /// The rung that was planned.
+    pub rung: String,
+    /// `debian:bookworm`.
+    pub base: String,
+    /// `amd64`.
+    pub architecture: String,
+    /// The packages every Debian base starts from.
+    pub base_packages: Vec<String>,
+    /// Suites that were tried before, and why they were refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+    /// The vendor's files.
+    #[serde(rename = "artifact")]
+    pub artifacts: Vec<LockedArtifact>,
+    /// The indices that were read.
+    #[serde(rename = "source", default)]
+    pub sources: Vec<LockedSource>,
+    /// The closure, sorted by name.
+    #[serde(rename = "package", default)]
+    pub packages: Vec<LockedPackage>,
+}
+
+/// A vendor's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LockedArtifact {
+    /// File name.
+    pub file: String,
+    /// Digest.
+    pub sha256: Sha256,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// An index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LockedSource {
+    /// `debian:bookworm/main`.
+    pub id: String,
+    /// `Origin`.
+    pub origin: String,
+    /// `Suite`.
+    pub suite: String,
+    /// Digest of `InRelease`.
+    pub inrelease_sha256: Sha256,
+    /// `Date` of `InRelease`.
+    pub date: String,
+}
+
+impl From<&Source> for LockedSource {
+    fn from(source: &Source) -> Self {
+        Self {
+            id: source.id.clone(),
+            origin: source.origin.clone(),
+            suite: source.suite.clone(),
+            inrelease_sha256: source.inrelease_sha256,
+            date: source.date.clone(),
+        }
+    }
+}
+
+/// A Debian package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LockedPackage {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// `amd64` or `all`.
+    pub architecture: String,
+    /// Id of the source.
+    pub source: String,
+    /// Path below the source's root.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Digest.
+    pub sha256: Sha256,
+    /// Why it is there: `base`, `soname libz.so.1 of usr/bin/x`, `Depends of x`, `recipe`, or `dependency`.
+    pub why: String,
+    /// `Replaces`, which decides who may bring a path twice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub replaces: String,
+}
+
+impl Lock {
+    /// Reads a lock.
+    ///
+    /// # Errors
+    /// When it is missing, unreadable, broken or of another schema.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let bad = |reason: String| Error::BadLock { path: path.to_owned(), reason };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(bad("it does not exist".into())),
+            Err(e) => return Err(Error::io("read", path)(e)),
+        };
+        let lock: Self = toml::from_str(&text).map_err(|e| bad(e.message().to_owned()))?;
+        if lock.schema != SCHEMA {
+            return Err(bad(format!("its schema is {}, this version reads {SCHEMA}", lock.schema)));
+        }
+        Ok(lock)
+    }
+
+    /// The lock as text, the same for the same lock.
+    ///
+    /// # Errors
+    /// Never for a lock made by this crate; the encoder's otherwise.
+    pub fn to_text(&self) -> Result<String, Error> {
+        let body = toml::to_string(self).map_err(|e| Error::Unsupported(format!("cannot write the lock: {e}")))?;
+        Ok(format!("# Every input of the tree by digest. Written by `hatchway lock`; do not edit.\n{body}"))
+    }
+
+    /// Writes the lock through a temporary file, so that a crash leaves the old one or the new one.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        write_atomically(path, self.to_text()?.as_bytes())
+    }
+
+    /// Names the inputs of the tree: the digest over what the builder reads from the lock.
+    #[must_use]
+    pub fn inputs(&self) -> Sha256 {
+        let mut text = format!("{} {}\n", self.base, self.architecture);
+        for artifact in &self.artifacts {
+            text.push_str(&format!("artifact {}\n", artifact.sha256));
+        }
+        for package in &self.packages {
+            text.push_str(&format!("package {}\n", package.sha256));
+        }
+        Sha256::of(text.as_bytes())
+    }
+}
+
+/// Replaces a file as a whole.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = std::fs::File::create(&temporary).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()
+    });
+    written.and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
+        // The first error is what matters; a left-over temporary file does no harm.
+        drop(std::fs::remove_file(&temporary));
+        Error::io("write", path)(error)
+    })
+}

@@ -1,0 +1,271 @@
+//! From wanted packages to a closure, solved with `resolvo`.
+//!
+//! A package is a solvable of its own name. Each name in its `Provides` gets a second, virtual solvable that requires
+//! the package itself. `a | b` is a union of version sets; `Conflicts` and `Breaks` constrain a name to what they do
+//! not match, the package itself excepted (a package may conflict with the virtual name it provides).
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+use resolvo::utils::{Pool, VersionSet};
+use resolvo::{
+    Candidates, Condition, ConditionId, ConditionalRequirement, Dependencies, DependencyProvider, Interner,
+    KnownDependencies, NameId, Problem, Requirement, SolvableId, Solver, SolverCache, StringId,
+    UnsolvableOrCancelled, VersionSetId, VersionSetUnionId,
+};
+
+use crate::debian::index::SuiteIndex;
+use crate::debian::packages::Package;
+use crate::debian::relation::{self, Alternatives, Operator};
+use crate::debian::version;
+
+/// What the closure has to satisfy.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Each group needs one of its alternatives.
+    pub groups: Vec<Alternatives>,
+    /// Names that are left out wherever they are asked for.
+    pub exclude: BTreeSet<String>,
+    /// Exact versions, by name.
+    pub pins: HashMap<String, String>,
+}
+
+/// Solves for a closure. Gives the positions of its packages in the index, sorted by name.
+///
+/// # Errors
+/// The solver's explanation, as readable text.
+pub fn closure(index: &SuiteIndex, wanted: &Wanted) -> Result<Vec<usize>, String> {
+    let provider = Provider { index, wanted, pool: Pool::new() };
+    let requirements: Vec<ConditionalRequirement> =
+        wanted.groups.iter().filter_map(|group| provider.requirement(group)).map(Into::into).collect();
+    let mut solver = Solver::new(provider);
+    let solution = match solver.solve(Problem::new().requirements(requirements)) {
+        Ok(solution) => solution,
+        Err(UnsolvableOrCancelled::Unsolvable(conflict)) => {
+            return Err(conflict.display_user_friendly(&solver).to_string().trim_end().to_owned());
+        }
+        Err(UnsolvableOrCancelled::Cancelled(_)) => return Err("the solver was stopped".into()),
+    };
+    let pool = &solver.provider().pool;
+    let mut packages: Vec<usize> =
+        solution.iter().map(|&id| &pool.resolve_solvable(id).record).filter(|c| c.real).map(|c| c.package).collect();
+    packages.sort_by_key(|&i| (&index.packages[i].name, &index.packages[i].architecture));
+    packages.dedup();
+    Ok(packages)
+}
+
+/// A solvable: a package, or a name that it provides.
+#[derive(Debug, Clone)]
+struct Candidate {
+    package: usize,
+    /// Of the package, or the version it provides, if it says one.
+    version: Option<String>,
+    real: bool,
+    /// As people know it.
+    label: String,
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+/// What versions of a name are meant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Versions {
+    constraint: Option<(Operator, String)>,
+    /// For conflicts: everything but the constraint, and this package's own provides.
+    conflict_of: Option<usize>,
+}
+
+impl Versions {
+    fn contains(&self, candidate: &Candidate) -> bool {
+        let inside = match (&self.constraint, &candidate.version) {
+            (None, _) => true,
+            // Policy 7.5: an unversioned Provides does not satisfy a versioned relation.
+            (Some(_), None) => false,
+            (Some((operator, wanted)), Some(version)) => operator.holds(version, wanted),
+        };
+        match self.conflict_of {
+            None => inside,
+            Some(owner) => candidate.package == owner || !inside,
+        }
+    }
+}
+
+impl VersionSet for Versions {
+    type V = Candidate;
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not = if self.conflict_of.is_some() { "not " } else { "" };
+        match &self.constraint {
+            Some((operator, version)) => write!(f, "{not}({operator} {version})"),
+            None if self.conflict_of.is_some() => f.write_str("(conflict)"),
+            None => f.write_str("(any)"),
+        }
+    }
+}
+
+struct Provider<'a> {
+    index: &'a SuiteIndex,
+    wanted: &'a Wanted,
+    pool: Pool<Versions>,
+}
+
+impl Provider<'_> {
+    /// A group with a name that is left out asks for nothing: leaving `debconf` out must not bring in the other
+    /// implementation of `debconf | debconf-2.0`.
+    fn requirement(&self, group: &Alternatives) -> Option<Requirement> {
+        if group.iter().any(|relation| self.wanted.exclude.contains(&relation.name)) {
+            return None;
+        }
+        let mut sets = group.iter().map(|relation| {
+            let name = self.pool.intern_package_name(relation.name.clone());
+            let versions = Versions { constraint: relation.constraint.clone(), conflict_of: None };
+            self.pool.intern_version_set(name, versions)
+        });
+        let first = sets.next()?;
+        let rest: Vec<VersionSetId> = sets.collect();
+        if rest.is_empty() {
+            return Some(first.into());
+        }
+        Some(self.pool.intern_version_set_union(first, rest.into_iter()).into())
+    }
+
+    fn package_dependencies(&self, number: usize) -> Result<KnownDependencies, String> {
+        let package = &self.index.packages[number];
+        let parse = |field: &str| {
+            relation::parse(field, &package.architecture).map_err(|e| format!("{}: {e}", package.name))
+        };
+        let mut known = KnownDependencies::default();
+        for field in [&package.pre_depends, &package.depends] {
+            let groups = parse(field)?;
+            known.requirements.extend(groups.iter().filter_map(|g| self.requirement(g)).map(Into::<ConditionalRequirement>::into));
+        }
+        for relation in parse(&package.conflicts)?.into_iter().flatten() {
+            let name = self.pool.intern_package_name(relation.name);
+            let versions = Versions { constraint: relation.constraint, conflict_of: Some(number) };
+            known.constrains.push(self.pool.intern_version_set(name, versions));
+        }
+        Ok(known)
+    }
+
+    fn pinned(&self, package: &Package) -> bool {
+        self.wanted.pins.get(&package.name).is_none_or(|pin| *pin == package.version)
+    }
+}
+
+impl Interner for Provider<'_> {
+    type NameId = NameId;
+    type SolvableId = SolvableId;
+
+    fn display_solvable(&self, solvable: SolvableId) -> impl fmt::Display + '_ {
+        &self.pool.resolve_solvable(solvable).record
+    }
+
+    fn display_merged_solvables(&self, solvables: &[SolvableId]) -> impl fmt::Display + '_ {
+        let mut labels: Vec<&str> =
+            solvables.iter().map(|&id| self.pool.resolve_solvable(id).record.label.as_str()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        labels.join(" | ")
+    }
+
+    fn display_name(&self, name: NameId) -> impl fmt::Display + '_ {
+        self.pool.resolve_package_name(name)
+    }
+
+    fn display_version_set(&self, version_set: VersionSetId) -> impl fmt::Display + '_ {
+        self.pool.resolve_version_set(version_set)
+    }
+
+    fn display_string(&self, string_id: StringId) -> impl fmt::Display + '_ {
+        self.pool.resolve_string(string_id)
+    }
+
+    fn version_set_name(&self, version_set: VersionSetId) -> NameId {
+        self.pool.resolve_version_set_package_name(version_set)
+    }
+
+    fn solvable_name(&self, solvable: SolvableId) -> NameId {
+        self.pool.resolve_solvable(solvable).name
+    }
+
+    fn version_sets_in_union(&self, union: VersionSetUnionId) -> impl Iterator<Item = VersionSetId> {
+        self.pool.resolve_version_set_union(union)
+    }
+
+    fn resolve_condition(&self, condition: ConditionId) -> Condition {
+        self.pool.resolve_condition(condition).clone()
+    }
+}
+
+impl DependencyProvider for Provider<'_> {
+    async fn filter_candidates(
+        &self,
+        candidates: &[SolvableId],
+        version_set: VersionSetId,
+        inverse: bool,
+    ) -> Vec<SolvableId> {
+        let versions = self.pool.resolve_version_set(version_set);
+        let keep = |id: &SolvableId| versions.contains(&self.pool.resolve_solvable(*id).record) != inverse;
+        candidates.iter().copied().filter(keep).collect()
+    }
+
+    async fn get_candidates(&self, name: NameId) -> Option<Candidates> {
+        let text = self.pool.resolve_package_name(name);
+        let real = self.index.named(text).iter().map(|&package| {
+            let version = self.index.packages[package].version.clone();
+            let label = format!("{text} {version}");
+            Candidate { package, version: Some(version), real: true, label }
+        });
+        let provided = self.index.providing(text).iter().map(|(package, version)| {
+            let label = format!("{text} (from {})", self.index.packages[*package].name);
+            Candidate { package: *package, version: version.clone(), real: false, label }
+        });
+        let mut found: Vec<SolvableId> = Vec::new();
+        let mut virtual_name = false;
+        for candidate in real.chain(provided) {
+            let package = &self.index.packages[candidate.package];
+            if self.wanted.exclude.contains(&package.name) || !self.pinned(package) {
+                continue;
+            }
+            virtual_name |= !candidate.real;
+            found.push(self.pool.intern_solvable(name, candidate));
+        }
+        (!found.is_empty()).then(|| Candidates { candidates: found, allow_multiple: virtual_name, ..Candidates::default() })
+    }
+
+    async fn sort_candidates(&self, _: &SolverCache<Self>, solvables: &mut [SolvableId]) {
+        // apt's choice: a real package before one that provides the name; of those, one that is asked for anyway
+        // (so that `awk` is the base's mawk); then by name, then the newest.
+        let asked = |package: &Package| self.wanted.groups.iter().flatten().any(|r| r.name == package.name);
+        solvables.sort_by(|&a, &b| {
+            let (a, b) = (&self.pool.resolve_solvable(a).record, &self.pool.resolve_solvable(b).record);
+            let (a_package, b_package) = (&self.index.packages[a.package], &self.index.packages[b.package]);
+            b.real
+                .cmp(&a.real)
+                .then_with(|| asked(b_package).cmp(&asked(a_package)))
+                .then_with(|| a_package.name.cmp(&b_package.name))
+                .then_with(|| version::compare(&b_package.version, &a_package.version))
+        });
+    }
+
+    async fn get_dependencies(&self, solvable: SolvableId) -> Dependencies {
+        let candidate = self.pool.resolve_solvable(solvable).record.clone();
+        if candidate.real {
+            return match self.package_dependencies(candidate.package) {
+                Ok(known) => Dependencies::Known(known),
+                Err(reason) => Dependencies::Unknown(self.pool.intern_string(reason)),
+            };
+        }
+        let package = &self.index.packages[candidate.package];
+        let name = self.pool.intern_package_name(package.name.clone());
+        let exactly = Versions { constraint: Some((Operator::Equal, package.version.clone())), conflict_of: None };
+        let requirement: ConditionalRequirement = self.pool.intern_version_set(name, exactly).into();
+        Dependencies::Known(KnownDependencies { requirements: vec![requirement], constrains: Vec::new() })
+    }
+}

@@ -1,0 +1,78 @@
+//! The fhs rung: a tool in namespaces over an immutable tree.
+//!
+//! A [`Spec`] says what is wanted, [`plan()`] turns it into a list of operations without touching anything,
+//! [`exec_shim`] hands the list to the shim, which becomes the running unit. [`probe`] says what this host allows.
+pub mod launch;
+pub mod plan;
+pub mod probe;
+pub mod seccomp;
+pub mod spec;
+
+pub use launch::{exec_shim, spawn_shim};
+pub use plan::{Explained, plan};
+pub use probe::{HostFacts, Problem, Report};
+pub use spec::{
+    BoundFile, Device, HostPath, InsidePath, Mode, Network, Share, Spec, StateDir, User, host_path,
+};
+
+/// What can go wrong between a wish and a running shim.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something in the spec is not acceptable.
+    #[error("{what} `{value}` is not usable: {why}")]
+    Invalid {
+        /// Which field.
+        what: &'static str,
+        /// What it was.
+        value: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A host path that must never be visible to a tool.
+    #[error("`{path}` must not be visible inside a sandbox: {why}")]
+    Refused {
+        /// The path asked for.
+        path: HostPath,
+        /// Why not.
+        why: String,
+    },
+    /// A path of the caller could not be resolved.
+    #[error("cannot resolve `{path}`")]
+    Resolve {
+        /// As it was given.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A path of the caller is not one we can carry.
+    #[error("unusable path")]
+    Path(#[from] hatchway_wire::PathError),
+    /// The shim could not be started.
+    #[error("cannot start the shim: {step}")]
+    Launch {
+        /// What was being done.
+        step: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The bootstrap could not be written as JSON.
+    #[error("cannot encode the plan")]
+    Encode(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// What to do about it, if we know.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Invalid { what: "user id", .. } => {
+                Some("give the unit a user of its own: `user = \"hw-NAME\"` in the instrument".to_owned())
+            }
+            Self::Refused { .. } => {
+                Some("copy what the tool needs into a folder of its own and share that".to_owned())
+            }
+            Self::Launch { .. } => Some("`hatchway doctor` checks the installation".to_owned()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! From a spec to a list of operations. Pure: the same spec and facts give the same plan, and nothing is touched.
+use super::spec::{Mode, Network, Spec, StdioMode};
+use super::{Error, HostFacts, seccomp};
+use hatchway_wire::bootstrap::{Resource, ResourceLimit};
+use hatchway_wire::{Bootstrap, HostPath, InsidePath, Namespaces, Op, Owner, Process, SourceKind, VERSION};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Where programs and libraries are: never written, not even for a throw-away copy.
+const READ_ONLY: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec"];
+/// Folders below which tools keep things they do not need to keep: the tool's own from the start.
+const SCRATCH: [&str; 4] = ["/var/log", "/var/cache", "/var/lib", "/var/opt"];
+/// What of `/proc` says too much about the host.
+const PROC_MASKED: [&str; 9] = [
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/kmsg",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+];
+/// What of `/proc` changes the host when written.
+const PROC_READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// What of `/sys` programs ask about processors and memory.
+const SYS_MINIMAL: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
+/// Host places that give away the host to whoever can talk to them.
+const REFUSED: [(&str, &str); 14] = [
+    ("/run/hatchway", "it holds Hatchway's own sockets"),
+    ("/var/run/hatchway", "it holds Hatchway's own sockets"),
+    ("/var/lib/hatchway/store", "it is Hatchway's store"),
+    ("/var/lib/hatchway/generations", "it is Hatchway's record of what to run"),
+    ("/run/docker.sock", "whoever can talk to docker is root"),
+    ("/var/run/docker.sock", "whoever can talk to docker is root"),
+    ("/run/docker", "whoever can talk to docker is root"),
+    ("/run/containerd", "whoever can talk to containerd is root"),
+    ("/run/podman", "whoever can talk to podman is root"),
+    ("/run/systemd", "whoever can talk to systemd is root"),
+    ("/run/dbus", "the system bus reaches systemd"),
+    ("/proc", "the sandbox has its own"),
+    ("/sys", "the sandbox has its own"),
+    ("/dev", "name the devices one by one"),
+];
+
+/// Turns a spec into what the shim does.
+pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
+    check(spec, host)?;
+    let mut ops = Vec::with_capacity(64);
+    namespaces(spec, host, &mut ops);
+    root(spec, host, &mut ops);
+    static_files(spec, host, &mut ops)?;
+    read_only(spec, &mut ops)?;
+    memory(spec, &mut ops)?;
+    devices(spec, &mut ops)?;
+    kernel_views(spec, &mut ops)?;
+    binds(spec, host, &mut ops)?;
+    ops.push(Op::LeaveHost);
+    Ok(Bootstrap {
+        version: VERSION,
+        unit: spec.unit.clone(),
+        incarnation: spec.incarnation.clone(),
+        ops,
+        process: process(spec, host),
+        stdio: spec.stdio,
+        exit_file: spec.exit_file.clone(),
+        keep_fds: Vec::new(),
+        grace_ms: spec.grace_ms,
+    })
+}
+
+/// A plan as `--explain` prints it: one line per operation.
+#[derive(Debug)]
+pub struct Explained<'a>(pub &'a Bootstrap);
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for op in &self.0.ops {
+            writeln!(f, "{op}")?;
+        }
+        let process = &self.0.process;
+        writeln!(f, "become user {} and group {}", process.uid, process.gid)?;
+        match process.capabilities.as_slice() {
+            [] => writeln!(f, "drop every capability")?,
+            kept => writeln!(f, "drop every capability but {}", kept.join(" "))?,
+        }
+        writeln!(f, "filter system calls ({} instructions)", process.seccomp.len())?;
+        writeln!(f, "execute `{}` in `{}`", process.program, process.cwd)
+    }
+}
+
+fn invalid(what: &'static str, value: impl Into<String>, why: &'static str) -> Error {
+    Error::Invalid { what, value: value.into(), why }
+}
+
+fn check(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
+    if spec.mode != Mode::User {
+        if spec.identity.uid == 0 {
+            return Err(invalid("user id", "0", "a unit never runs as root"));
+        }
+        if host.uid != 0 {
+            return Err(invalid("mode", "root", "this process does not run as root"));
+        }
+    } else if !spec.capabilities.is_empty() {
+        let why = "an ordinary user has no capabilities to give";
+        return Err(invalid("capability", spec.capabilities.join(" "), why));
+    }
+    let plain = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    if !plain(&spec.identity.name) {
+        return Err(invalid(
+            "user name",
+            &spec.identity.name,
+            "it may have letters, digits, `-`, `_` and `.`",
+        ));
+    }
+    if let Some(name) = &spec.hostname
+        && (!plain(name) || name.len() > 64)
+    {
+        return Err(invalid("host name", name, "it may have 64 letters, digits, `-`, `_` and `.`"));
+    }
+    if spec.machine_id.len() != 32 || !spec.machine_id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(invalid("machine id", &spec.machine_id, "it must be 32 hexadecimal digits"));
+    }
+    if spec.program.is_empty() {
+        return Err(invalid("program", "", "it is empty"));
+    }
+    check_strings(spec)?;
+    check_paths(spec, host)
+}
+
+/// NUL ends a string for the kernel, `=` ends a variable's name.
+fn check_strings(spec: &Spec) -> Result<(), Error> {
+    for text in spec.args.iter().chain([&spec.program]).chain(spec.env.values()) {
+        if text.contains('\0') {
+            return Err(invalid("argument", text.escape_default().to_string(), "it contains a NUL byte"));
+        }
+    }
+    for name in spec.env.keys() {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(invalid("variable", name.escape_default().to_string(), "not the name of a variable"));
+        }
+    }
+    Ok(())
+}
+
+fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
+    let shown = (spec.state.iter().map(|state| (&state.host, &state.at)))
+        .chain(spec.files.iter().map(|file| (&file.host, &file.at)))
+        .chain(spec.shares.iter().map(|share| (&share.host, &share.at)));
+    for (source, at) in shown {
+        refuse(source, host)?;
+        for own in ["/proc", "/dev", "/sys"] {
+            if at.is_within(&InsidePath::new(own)?) {
+                return Err(invalid("path", at.as_str(), "the sandbox makes this folder itself"));
+            }
+        }
+        if at.as_str() == "/" {
+            return Err(invalid("path", "/", "the tree is there"));
+        }
+    }
+    let (dev, inside_dev) = (HostPath::new("/dev")?, InsidePath::new("/dev")?);
+    for device in &spec.devices {
+        if !device.host.is_within(&dev) || device.host == dev {
+            return Err(invalid("device", device.host.as_str(), "it is not below `/dev`"));
+        }
+        if !device.at.is_within(&inside_dev) || device.at == inside_dev {
+            return Err(invalid("device path", device.at.as_str(), "it is not below `/dev`"));
+        }
+    }
+    Ok(())
+}
+
+/// A path is refused if it lies in a refused place, and as well if such a place lies in it.
+fn refuse(path: &HostPath, host: &HostFacts) -> Result<(), Error> {
+    let touches = |place: &HostPath| path.is_within(place) || place.is_within(path);
+    for (place, why) in REFUSED {
+        if touches(&HostPath::new(place)?) {
+            return Err(Error::Refused { path: path.clone(), why: format!("`{place}`: {why}") });
+        }
+    }
+    if let Some(place) = host.own.iter().find(|place| touches(place)) {
+        return Err(Error::Refused { path: path.clone(), why: format!("`{place}` is Hatchway's own") });
+    }
+    Ok(())
+}
+
+fn owner(spec: &Spec) -> Owner {
+    Owner { uid: spec.identity.uid, gid: spec.identity.gid }
+}
+
+/// What belongs to root in mode root; in a user namespace only one user exists.
+fn system_owner(spec: &Spec) -> Owner {
+    match spec.mode {
+        Mode::Root { .. } => Owner { uid: 0, gid: 0 },
+        Mode::User => owner(spec),
+    }
+}
+
+fn hostname(spec: &Spec) -> String {
+    spec.hostname.clone().unwrap_or_else(|| {
+        let name: String =
+            spec.unit.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
+        if name.is_empty() { "hatchway".to_owned() } else { name }
+    })
+}
+
+fn namespaces(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
+    let user = spec.mode == Mode::User;
+    let net = spec.network != Network::Host;
+    ops.push(Op::Unshare(Namespaces {
+        user,
+        mount: true,
+        pid: true,
+        ipc: true,
+        uts: true,
+        net,
+        cgroup: true,
+    }));
+    if user {
+        ops.push(Op::IdMap {
+            inside_uid: spec.identity.uid,
+            outside_uid: host.uid,
+            inside_gid: spec.identity.gid,
+            outside_gid: host.gid,
+        });
+    }
+    ops.push(Op::HostName { name: hostname(spec) });
+    if spec.network == Network::Loopback {
+        ops.push(Op::Loopback);
+    }
+    ops.push(Op::MakeSlave);
+}
+
+/// Every folder in which something is made, mounted or written: what a mirrored root has to have as real folders.
+fn open_folders(spec: &Spec) -> Vec<InsidePath> {
+    let fixed = ["/", "/etc", "/var", "/home", "/opt", "/srv"].iter().chain(&SCRATCH).copied();
+    let mut open: BTreeSet<InsidePath> = fixed.filter_map(|path| InsidePath::new(path).ok()).collect();
+    let targets = (spec.state.iter().map(|state| &state.at))
+        .chain(spec.files.iter().map(|file| &file.at))
+        .chain(spec.shares.iter().map(|share| &share.at));
+    open.extend(targets.filter_map(InsidePath::parent));
+    open.extend(spec.identity.home.parent());
+    open.into_iter().collect()
+}
+
+fn root(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
+    let (tree, size, open) = (spec.tree.clone(), spec.scratch_size, open_folders(spec));
+    ops.push(if host.overlay {
+        Op::OverlayRoot { tree, size, user_xattr: spec.mode == Mode::User, open }
+    } else {
+        Op::MirrorRoot { tree, size, open }
+    });
+}
+
+fn static_files(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), Error> {
+    let user = &spec.identity;
+    let (name, uid, gid, home) = (&user.name, user.uid, user.gid, &user.home);
+    let mut passwd = String::new();
+    let mut group = String::new();
+    if uid != 0 {
+        passwd.push_str("root:x:0:0:root:/root:/usr/sbin/nologin\n");
+    }
+    if gid != 0 {
+        group.push_str("root:x:0:\n");
+    }
+    passwd.push_str(&format!("{name}:x:{uid}:{gid}:{name}:{home}:/bin/sh\n"));
+    group.push_str(&format!("{name}:x:{gid}:\n"));
+    if gid != 5 {
+        group.push_str("tty:x:5:\n");
+    }
+    if uid != 65534 {
+        passwd.push_str("nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
+    }
+    if gid != 65534 {
+        group.push_str("nogroup:x:65534:\n");
+    }
+    let host_name = hostname(spec);
+    let hosts =
+        format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {host_name}\n");
+    let mut file = |at: &str, content: String| -> Result<(), Error> {
+        ops.push(Op::File { at: InsidePath::new(at)?, mode: 0o644, content });
+        Ok(())
+    };
+    file("/etc/passwd", passwd)?;
+    file("/etc/group", group)?;
+    file("/etc/hosts", hosts)?;
+    file("/etc/hostname", format!("{host_name}\n"))?;
+    file("/etc/machine-id", format!("{}\n", spec.machine_id.to_ascii_lowercase()))?;
+    if spec.network != Network::Host || host.resolv_conf.is_none() {
+        file("/etc/resolv.conf", "# no network\n".to_owned())?;
+    }
+    Ok(())
+}
+
+/// Programs and libraries read-only, after the mount points below them are made.
+fn read_only(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
+    let places = READ_ONLY.iter().map(InsidePath::new).collect::<Result<Vec<_>, _>>()?;
+    let targets = (spec.state.iter().map(|state| (&state.at, SourceKind::Directory)))
+        .chain(spec.shares.iter().map(|share| (&share.at, SourceKind::Directory)))
+        .chain(spec.files.iter().map(|file| (&file.at, SourceKind::File)));
+    for (at, kind) in targets {
+        if places.iter().any(|place| at.is_within(place)) {
+            ops.push(Op::MountPoint { at: at.clone(), kind });
+        }
+    }
+    ops.extend(places.into_iter().map(|at| Op::ReadOnly { at }));
+    Ok(())
+}
+
+/// Where a tool may write what nobody keeps.
+fn memory(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
+    let (own, system) = (owner(spec), system_owner(spec));
+    let at = |path: &str| InsidePath::new(path);
+    for path in SCRATCH {
+        ops.push(Op::Directory { at: at(path)?, mode: 0o755, owner: own });
+    }
+    ops.push(Op::Directory { at: spec.identity.home.clone(), mode: 0o700, owner: own });
+    for path in ["/tmp", "/var/tmp"] {
+        ops.push(Op::Tmpfs { at: at(path)?, mode: 0o1777, size: spec.tmp_size, owner: system });
+    }
+    ops.push(Op::Tmpfs { at: at("/run")?, mode: 0o755, size: spec.tmp_size, owner: own });
+    ops.push(Op::Directory { at: at("/run/lock")?, mode: 0o1777, owner: own });
+    ops.push(Op::Directory { at: at(&format!("/run/user/{}", own.uid))?, mode: 0o700, owner: own });
+    Ok(())
+}
+
+fn devices(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
+    ops.push(Op::Dev);
+    // 5 is `tty` in every Debian; a user namespace with one group has no such group to give.
+    ops.push(Op::DevPts { gid: (spec.mode != Mode::User).then_some(5) });
+    let at = InsidePath::new("/dev/shm")?;
+    ops.push(Op::Tmpfs { at, mode: 0o1777, size: spec.shm_size, owner: system_owner(spec) });
+    for device in &spec.devices {
+        ops.push(Op::Bind {
+            source: device.host.clone(),
+            at: device.at.clone(),
+            kind: SourceKind::Device,
+            read_only: false,
+            optional: false,
+        });
+    }
+    Ok(())
+}
+
+/// `/proc`, and as much of `/sys` as is needed.
+fn kernel_views(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
+    ops.push(Op::Proc);
+    for path in PROC_MASKED {
+        ops.push(Op::Mask { at: InsidePath::new(path)? });
+    }
+    for path in PROC_READ_ONLY {
+        ops.push(Op::ReadOnly { at: InsidePath::new(path)? });
+    }
+    // A tool with a device reads about it in /sys, everywhere in it; others only count processors.
+    let shown: &[&str] = if spec.devices.is_empty() { &SYS_MINIMAL } else { &["/sys"] };
+    for path in shown {
+        ops.push(Op::Bind {
+            source: HostPath::new(path)?,
+            at: InsidePath::new(path)?,
+            kind: SourceKind::Directory,
+            read_only: true,
+            optional: true,
+        });
+    }
+    Ok(())
+}
+
+fn binds(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), Error> {
+    let mut bind = |source: &HostPath, at: &InsidePath, kind, read_only| {
+        ops.push(Op::Bind { source: source.clone(), at: at.clone(), kind, read_only, optional: false });
+    };
+    // Outer folders first, so that none hides another one's mount point.
+    let mut folders: Vec<_> = (spec.state.iter().map(|state| (&state.at, &state.host, false)))
+        .chain(spec.shares.iter().map(|share| (&share.at, &share.host, share.read_only)))
+        .collect();
+    folders.sort();
+    for (at, source, read_only) in folders {
+        bind(source, at, SourceKind::Directory, read_only);
+    }
+    for file in &spec.files {
+        bind(&file.host, &file.at, SourceKind::File, true);
+    }
+    if spec.network == Network::Host
+        && let Some(source) = &host.resolv_conf
+    {
+        bind(source, &InsidePath::new("/etc/resolv.conf")?, SourceKind::File, true);
+    }
+    Ok(())
+}
+
+fn environment(spec: &Spec, host: &HostFacts) -> Vec<(String, String)> {
+    let user = &spec.identity;
+    let mut env = BTreeMap::from([
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("HOME", user.home.as_str().to_owned()),
+        ("USER", user.name.clone()),
+        ("LOGNAME", user.name.clone()),
+        ("SHELL", "/bin/sh".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("XDG_RUNTIME_DIR", format!("/run/user/{}", user.uid)),
+    ]);
+    // LC_ALL overrides every other choice, so it is only ours to set where the recipe chose nothing.
+    if !spec.env.keys().any(|name| name == "LANG" || name.starts_with("LC_")) {
+        env.insert("LC_ALL", "C.UTF-8".to_owned());
+    }
+    if let Some(term) = &host.term
+        && spec.stdio != StdioMode::Detached
+    {
+        env.insert("TERM", term.clone());
+    }
+    for (name, value) in &spec.env {
+        env.insert(name, value.clone());
+    }
+    env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn process(spec: &Spec, host: &HostFacts) -> Process {
+    let mut limits = spec.limits.clone();
+    if !limits.iter().any(|limit| limit.resource == Resource::Core) {
+        // The kernel hands dumps to a program of the host, which then parses what a hostile tool wrote.
+        limits.push(ResourceLimit { resource: Resource::Core, soft: Some(0), hard: Some(0) });
+    }
+    Process {
+        program: spec.program.clone(),
+        args: spec.args.clone(),
+        env: environment(spec, host),
+        cwd: spec.cwd.as_ref().unwrap_or(&spec.identity.home).as_str().to_owned(),
+        uid: spec.identity.uid,
+        gid: spec.identity.gid,
+        groups: match &spec.mode {
+            Mode::Root { groups } => Some(groups.clone()),
+            Mode::User => None,
+        },
+        capabilities: spec.capabilities.clone(),
+        no_new_privs: true,
+        seccomp: seccomp::filter(),
+        limits,
+        umask: 0o022,
+    }
+}
+
+#[cfg(test)]
+mod tests;

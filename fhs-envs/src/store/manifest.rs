@@ -1,0 +1,174 @@
+//! Manifests: what a tree or an unpacked package holds, as canonical mtree(5) text.
+//!
+//! The text is the same for the same content on every machine, and the digest of a tree is the digest of its
+//! manifest. Form: a first line `#mtree`, then one line an entry, sorted by path, with the keywords in the order
+//! `type mode uid gid size sha256digest link`. Bytes outside of the printable ASCII range, blanks, `#` and
+//! backslashes are written as three octal digits, as vis(3) does with `VIS_OCTAL`.
+
+use std::collections::BTreeMap;
+
+use crate::digest::Sha256;
+
+/// The mode of every folder in a tree.
+pub const DIRECTORY_MODE: u32 = 0o755;
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// A folder.
+    Directory,
+    /// A file: an object of the store.
+    File {
+        /// Its digest.
+        sha256: Sha256,
+        /// Its size in bytes.
+        size: u64,
+        /// Whether it may be executed: mode 0555 instead of 0444.
+        executable: bool,
+    },
+    /// A symbolic link.
+    Link {
+        /// Where it points, as written.
+        target: String,
+    },
+}
+
+/// Entries by path, without a leading slash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// The entries. A folder of an entry is itself an entry.
+    pub nodes: BTreeMap<String, Node>,
+}
+
+impl Manifest {
+    /// Adds a node and the folders above it that are missing.
+    pub fn insert(&mut self, path: &str, node: Node) {
+        for (slash, _) in path.match_indices('/') {
+            self.nodes.entry(path[..slash].to_owned()).or_insert(Node::Directory);
+        }
+        self.nodes.insert(path.to_owned(), node);
+    }
+
+    /// The canonical text.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::from("#mtree\n");
+        for (path, node) in &self.nodes {
+            let path = encode(path);
+            text += &match node {
+                Node::Directory => format!("./{path} type=dir mode=0{DIRECTORY_MODE:o} uid=0 gid=0\n"),
+                Node::File { sha256, size, executable } => {
+                    let mode = if *executable { "0555" } else { "0444" };
+                    format!("./{path} type=file mode={mode} uid=0 gid=0 size={size} sha256digest={sha256}\n")
+                }
+                Node::Link { target } => {
+                    format!("./{path} type=link mode=0777 uid=0 gid=0 link={}\n", encode(target))
+                }
+            };
+        }
+        text
+    }
+
+    /// The digest of the canonical text.
+    #[must_use]
+    pub fn digest(&self) -> Sha256 {
+        Sha256::of(self.to_text().as_bytes())
+    }
+
+    /// Reads what [`Self::to_text`] wrote.
+    ///
+    /// # Errors
+    /// The line that cannot be read.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut nodes = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (path, node) = parse_line(line).ok_or_else(|| format!("cannot read the line `{line}`"))?;
+            nodes.insert(path, node);
+        }
+        Ok(Self { nodes })
+    }
+}
+
+fn parse_line(line: &str) -> Option<(String, Node)> {
+    let mut words = line.split(' ');
+    let path = decode(words.next()?.strip_prefix("./")?)?;
+    let keywords: BTreeMap<&str, &str> = words.filter_map(|word| word.split_once('=')).collect();
+    let node = match *keywords.get("type")? {
+        "dir" => Node::Directory,
+        "link" => Node::Link { target: decode(keywords.get("link")?)? },
+        "file" => Node::File {
+            sha256: keywords.get("sha256digest")?.parse().ok()?,
+            size: keywords.get("size")?.parse().ok()?,
+            executable: *keywords.get("mode")? == "0555",
+        },
+        _ => return None,
+    };
+    Some((path, node))
+}
+
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'#') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded += &format!("\\{byte:03o}");
+        }
+    }
+    encoded
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        if first == b'\\' {
+            let digits = std::str::from_utf8(after.get(..3)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 8).ok()?);
+            rest = &after[3..];
+        } else {
+            bytes.push(first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_text_is_canonical() {
+        let mut manifest = Manifest::default();
+        manifest.insert("usr/lib/a b", Node::Link { target: "ü".into() });
+        manifest.insert("usr/bin/x", Node::File { sha256: Sha256::of(b""), size: 0, executable: true });
+        let text = manifest.to_text();
+        assert_eq!(
+            text,
+            format!(
+                "#mtree\n./usr type=dir mode=0755 uid=0 gid=0\n./usr/bin type=dir mode=0755 uid=0 gid=0\n\
+                 ./usr/bin/x type=file mode=0555 uid=0 gid=0 size=0 sha256digest={}\n\
+                 ./usr/lib type=dir mode=0755 uid=0 gid=0\n\
+                 ./usr/lib/a\\040b type=link mode=0777 uid=0 gid=0 link=\\303\\274\n",
+                Sha256::of(b"")
+            )
+        );
+        assert_eq!(Manifest::parse(&text).unwrap(), manifest);
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_survives(path in "[^/\\x00]{1,20}", target in "[^\\x00]{1,20}") {
+            let mut manifest = Manifest::default();
+            manifest.insert(&path, Node::Link { target });
+            prop_assert_eq!(Manifest::parse(&manifest.to_text()).unwrap(), manifest);
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,100}") {
+            drop(Manifest::parse(&text));
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! The store: vendor files, objects, unpacked packages and trees, all by digest.
+//!
+//! ```text
+//! store/artifacts/<sha256>           files as they came; `.partial/` holds unfinished downloads
+//! store/objects/ab/cdef…[x]          file contents, 0444 or (x) 0555, fixed mtime, no setid bits, no xattrs
+//! store/packages/<key>               manifest of one unpacked archive, so that no archive is unpacked twice
+//! store/manifests/<digest>           manifest of a tree; the digest is over this text
+//! store/trees/<digest>/              the tree: folders, links, and hard links into objects
+//! store/builds/<key>                 digest of the tree that a lock gave
+//! store/locks/                       lock files: `store` (builders share, gc excludes), one a tree, one a build
+//! store/tmp/                         work in progress, one folder a builder, locked while it lives
+//! ```
+//!
+//! Nothing in the store is ever changed: new content is written below `tmp`, made durable by one `syncfs`, and
+//! renamed to its place. A crash leaves a folder below `tmp`, which the next builder removes.
+
+pub mod manifest;
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::digest::{HashingWriter, Sha256};
+use crate::error::Error;
+use crate::fetch::{self, Client, Wanted};
+use crate::progress::Progress;
+use manifest::{Manifest, Node};
+
+/// The modification time of everything in the store: 1 s after the epoch, since some tools take 0 for "none".
+const FIXED_MTIME: Duration = Duration::from_secs(1);
+
+/// A store on disk.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the store at `root`, making its folders.
+    ///
+    /// # Errors
+    /// When a folder cannot be made.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        for folder in
+            ["artifacts/.partial", "objects", "packages", "manifests", "trees", "builds", "locks", "tmp"]
+        {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).map_err(Error::io("create", path))?;
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where an artifact is, or would be.
+    #[must_use]
+    pub fn artifact(&self, sha256: Sha256) -> PathBuf {
+        self.root.join("artifacts").join(sha256.hex())
+    }
+
+    /// Where a tree is, or would be.
+    #[must_use]
+    pub fn tree(&self, digest: Sha256) -> PathBuf {
+        self.root.join("trees").join(digest.hex())
+    }
+
+    /// The manifest of a tree.
+    ///
+    /// # Errors
+    /// When there is none or it is damaged.
+    pub fn manifest(&self, digest: Sha256) -> Result<Manifest, Error> {
+        read_manifest(&self.root.join("manifests").join(digest.hex()))
+    }
+
+    /// Copies a file into the store under its digest, unless it is there.
+    ///
+    /// # Errors
+    /// When it cannot be read or written; [`Error::WrongHash`] when it is not the expected one.
+    pub fn import(&self, file: &Path, expected: Option<Sha256>) -> Result<(Sha256, u64), Error> {
+        if let Some(expected) = expected
+            && let Ok(there) = fs::metadata(self.artifact(expected))
+        {
+            return Ok((expected, there.len()));
+        }
+        let mut source = File::open(file).map_err(Error::io("open", file))?;
+        let temporary = self.root.join("artifacts/.partial").join(format!("import-{}", std::process::id()));
+        let target = File::create(&temporary).map_err(Error::io("create", &temporary))?;
+        let mut writer = HashingWriter::new(target);
+        let copied = io::copy(&mut source, &mut writer).map_err(Error::io("copy", file));
+        let (target, found, size) = writer.finish();
+        let finished = copied.and_then(|_| {
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                return Err(Error::WrongHash { what: format!("`{}`", file.display()), expected, found });
+            }
+            seal(&target, false).map_err(Error::io("write", &temporary))?;
+            target.sync_all().map_err(Error::io("sync", &temporary))?;
+            fs::rename(&temporary, self.artifact(found)).map_err(Error::io("rename", &temporary))
+        });
+        finished.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+        Ok((found, size))
+    }
+
+    /// Downloads what the store does not hold, several files at once.
+    ///
+    /// # Errors
+    /// The first download that fails; what was finished stays.
+    pub fn fetch(&self, client: &Client, wanted: &[Wanted], progress: &dyn Progress) -> Result<(), Error> {
+        let missing: Vec<&Wanted> = wanted.iter().filter(|w| !self.artifact(w.sha256).exists()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        progress.begin("downloading", missing.iter().filter_map(|w| w.size).sum());
+        let outcome = fetch::parallel_downloads(&missing, |wanted| {
+            let partial = self.root.join("artifacts/.partial").join(wanted.sha256.hex());
+            // Two builders may want the same file: the second waits and finds it there.
+            let _lock = self.lock(&format!("fetch-{}", wanted.sha256.short()), Mode::Exclusive)?;
+            let target = self.artifact(wanted.sha256);
+            if target.exists() {
+                return Ok(());
+            }
+            client.fetch(wanted, &partial, &target, progress)
+        });
+        progress.end();
+        outcome
+    }
+
+    /// The manifest of an unpacked archive.
+    pub(crate) fn package_manifest(&self, key: &str) -> Option<Manifest> {
+        // A damaged one is made anew from the archive.
+        read_manifest(&self.root.join("packages").join(key)).ok()
+    }
+
+    /// The tree that a build key gave, if it is still there.
+    pub fn built(&self, key: Sha256) -> Option<Sha256> {
+        let text = fs::read_to_string(self.root.join("builds").join(key.hex())).ok()?;
+        let digest: Sha256 = text.trim().parse().ok()?;
+        self.tree(digest).is_dir().then_some(digest)
+    }
+
+    /// Takes a lock by name and holds it until the descriptor is closed.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made or locked.
+    pub fn lock(&self, name: &str, mode: Mode) -> Result<OwnedFd, Error> {
+        let path = self.root.join("locks").join(name);
+        let file = open_lock(&path)?;
+        match mode {
+            Mode::Shared => hatchway_sys::lock::lock_shared(&file),
+            Mode::Exclusive => hatchway_sys::lock::lock_exclusive(&file),
+        }
+        .map_err(Error::io("lock", path))?;
+        Ok(file.into())
+    }
+
+    /// Takes a lock by name if nobody else holds it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn try_lock(&self, name: &str) -> Result<Option<OwnedFd>, Error> {
+        let path = self.root.join("locks").join(name);
+        let file = open_lock(&path)?;
+        let locked = hatchway_sys::lock::try_lock_exclusive(&file).map_err(Error::io("lock", path))?;
+        Ok(locked.then(|| file.into()))
+    }
+
+    /// Holds a tree: as long as the descriptor is open, the tree is not collected.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made or locked.
+    pub fn hold_tree(&self, digest: Sha256) -> Result<OwnedFd, Error> {
+        self.lock(&format!("tree-{digest}"), Mode::Shared)
+    }
+
+    /// A folder to work in, on the store's file system.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn workspace(&self) -> Result<Workspace<'_>, Error> {
+        self.remove_abandoned()?;
+        let pid = std::process::id();
+        let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+        let folder = self.root.join("tmp").join(format!("{pid}-{nanos}"));
+        let lock_path = folder.with_extension("lock");
+        let lock = open_lock(&lock_path)?;
+        hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", &lock_path))?;
+        fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
+        Ok(Workspace { store: self, folder, lock_path, _lock: lock })
+    }
+
+    /// Removes what builders left that died: their folders' locks are free.
+    fn remove_abandoned(&self) -> Result<(), Error> {
+        let tmp = self.root.join("tmp");
+        for entry in fs::read_dir(&tmp).map_err(Error::io("read", &tmp))?.flatten() {
+            let lock_path = entry.path();
+            if lock_path.extension().is_none_or(|e| e != "lock") {
+                continue;
+            }
+            let Ok(lock) = open_lock(&lock_path) else { continue };
+            if hatchway_sys::lock::try_lock_exclusive(&lock).unwrap_or(false) {
+                remove_tree(&lock_path.with_extension(""))?;
+                fs::remove_file(&lock_path).or_else(missing_is_fine).map_err(Error::io("remove", &lock_path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn object(&self, sha256: Sha256, executable: bool) -> PathBuf {
+        let hex = sha256.hex();
+        let suffix = if executable { "x" } else { "" };
+        self.root.join("objects").join(&hex[..2]).join(format!("{}{suffix}", &hex[2..]))
+    }
+
+    /// Opens the content of a file of a manifest.
+    ///
+    /// # Errors
+    /// When the object is missing.
+    pub fn open_object(&self, sha256: Sha256, executable: bool) -> Result<File, Error> {
+        let path = self.object(sha256, executable);
+        File::open(&path).map_err(Error::io("open", path))
+    }
+}
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// With others who share it.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+fn open_lock(path: &Path) -> Result<File, Error> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(Error::io("open", path))
+}
+
+fn missing_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Removes a folder of the store's with all that is in it.
+fn remove_tree(path: &Path) -> Result<(), Error> {
+    #[allow(clippy::disallowed_methods, reason = "this is the one place that the ban points to")]
+    fs::remove_dir_all(path).or_else(missing_is_fine).map_err(Error::io("remove", path))
+}
+
+/// Gives a file the mode and the time that everything in the store has.
+fn seal(file: &File, executable: bool) -> io::Result<()> {
+    let mode = if executable { 0o555 } else { 0o444 };
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.set_modified(SystemTime::UNIX_EPOCH + FIXED_MTIME)
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, Error> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let bad = |reason: String| Error::BadManifest { path: path.to_owned(), reason };
+    let (body, footer) = text.rsplit_once("# sha256 ").ok_or_else(|| bad("its last line is missing".into()))?;
+    if footer.trim() != Sha256::of(body.as_bytes()).hex() {
+        return Err(bad("its content does not match its digest".into()));
+    }
+    Manifest::parse(body).map_err(bad)
+}
+
+/// New content on its way into the store. Dropped without [`Workspace::commit`], it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct Workspace<'a> {
+    store: &'a Store,
+    folder: PathBuf,
+    lock_path: PathBuf,
+    _lock: File,
+}
+
+impl Workspace<'_> {
+    /// Writes one file's content; gives its digest and size.
+    pub(crate) fn add(
+        &self,
+        content: &mut dyn Read,
+        executable: bool,
+        number: &str,
+    ) -> Result<(Sha256, u64), Error> {
+        let temporary = self.folder.join(format!("new-{number}"));
+        let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
+        let mut writer = HashingWriter::new(file);
+        io::copy(content, &mut writer).map_err(Error::io("write", &temporary))?;
+        let (file, sha256, size) = writer.finish();
+        seal(&file, executable).map_err(Error::io("write", &temporary))?;
+        self.place(&temporary, sha256, executable)?;
+        Ok((sha256, size))
+    }
+
+    /// Within the workspace objects already have their names, so that a tree can be linked from them.
+    fn place(&self, temporary: &Path, sha256: Sha256, executable: bool) -> Result<(), Error> {
+        if self.store.object(sha256, executable).exists() {
+            return fs::remove_file(temporary).map_err(Error::io("remove", temporary));
+        }
+        let target = self.object(sha256, executable);
+        let folder = target.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        fs::rename(temporary, &target).map_err(Error::io("rename", temporary))
+    }
+
+    fn object(&self, sha256: Sha256, executable: bool) -> PathBuf {
+        let hex = sha256.hex();
+        let suffix = if executable { "x" } else { "" };
+        self.folder.join("objects").join(&hex[..2]).join(format!("{}{suffix}", &hex[2..]))
+    }
+
+    /// Where an object's content is: in the store, or here until the commit.
+    fn locate(&self, sha256: Sha256, executable: bool) -> PathBuf {
+        let here = self.object(sha256, executable);
+        if here.exists() { here } else { self.store.object(sha256, executable) }
+    }
+
+    /// Reads an object's content.
+    pub(crate) fn read(&self, sha256: Sha256, executable: bool) -> Result<Vec<u8>, Error> {
+        let path = self.locate(sha256, executable);
+        fs::read(&path).map_err(Error::io("read", path))
+    }
+
+    /// Writes the manifest of an unpacked archive.
+    pub(crate) fn add_package(&self, key: &str, manifest: &Manifest) -> Result<(), Error> {
+        self.write("packages", key, &with_digest(&manifest.to_text()))
+    }
+
+    /// Links a tree together and writes its manifest and its build key.
+    pub(crate) fn add_tree(&self, key: Sha256, manifest: &Manifest) -> Result<Sha256, Error> {
+        let digest = manifest.digest();
+        self.write("manifests", &digest.hex(), &with_digest(&manifest.to_text()))?;
+        self.write("builds", &key.hex(), &format!("{digest}\n"))?;
+        if self.store.tree(digest).is_dir() {
+            return Ok(digest);
+        }
+        let tree = self.folder.join("trees").join(digest.hex());
+        fs::create_dir_all(&tree).map_err(Error::io("create", &tree))?;
+        for (path, node) in &manifest.nodes {
+            self.add_node(&tree.join(path), node)?;
+        }
+        Ok(digest)
+    }
+
+    fn add_node(&self, path: &Path, node: &Node) -> Result<(), Error> {
+        match node {
+            Node::Directory => fs::create_dir(path).map_err(Error::io("create", path)),
+            Node::Link { target } => std::os::unix::fs::symlink(target, path).map_err(Error::io("link", path)),
+            Node::File { sha256, executable, .. } => self.link_object(*sha256, *executable, path),
+        }
+    }
+
+    fn link_object(&self, sha256: Sha256, executable: bool, path: &Path) -> Result<(), Error> {
+        let object = self.locate(sha256, executable);
+        match fs::hard_link(&object, path) {
+            // ext4 allows 65000 links to one file; an empty `__init__.py` gets there.
+            Err(error) if error.kind() == io::ErrorKind::TooManyLinks => {
+                fs::copy(&object, path).map_err(Error::io("copy", path))?;
+                let file = File::open(path).map_err(Error::io("open", path))?;
+                seal(&file, executable).map_err(Error::io("write", path))
+            }
+            other => other.map_err(Error::io("link", path)),
+        }
+    }
+
+    fn write(&self, folder: &str, name: &str, text: &str) -> Result<(), Error> {
+        let folder = self.folder.join(folder);
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(Error::io("write", path))
+    }
+
+    /// Makes everything durable and moves it to its place: objects before the manifests that name them, trees before
+    /// the build key that names them.
+    pub(crate) fn commit(self) -> Result<(), Error> {
+        let folder = File::open(&self.folder).map_err(Error::io("open", &self.folder))?;
+        rustix::fs::syncfs(&folder).map_err(|e| Error::io("sync", &self.folder)(e.into()))?;
+        for fanout in list(&self.folder.join("objects"))? {
+            let name = fanout.file_name().unwrap_or_default().to_owned();
+            self.move_all(&fanout, &Path::new("objects").join(name))?;
+        }
+        for kind in ["packages", "trees", "manifests", "builds"] {
+            self.move_all(&self.folder.join(kind), Path::new(kind))?;
+        }
+        Ok(())
+    }
+
+    fn move_all(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let items = list(from)?;
+        if items.is_empty() {
+            return Ok(());
+        }
+        let target = self.store.root.join(to);
+        fs::create_dir_all(&target).map_err(Error::io("create", &target))?;
+        for item in items {
+            let destination = target.join(item.file_name().unwrap_or_default());
+            match fs::rename(&item, &destination) {
+                // Another builder was quicker with the same tree: names are digests, so it is the same content.
+                Err(_) if destination.is_dir() => {}
+                other => other.map_err(Error::io("rename", &item))?,
+            }
+        }
+        File::open(&target).and_then(|f| f.sync_all()).map_err(Error::io("sync", target))
+    }
+}
+
+impl Drop for Workspace<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next builder.
+        drop(remove_tree(&self.folder));
+        drop(fs::remove_file(&self.lock_path));
+    }
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("read", folder)(error)),
+    }
+}
+
+fn with_digest(body: &str) -> String {
+    format!("{body}# sha256 {}\n", Sha256::of(body.as_bytes()))
+}

@@ -1,0 +1,23 @@
+//! The loopback interface of a new network namespace.
+use crate::check;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Brings `lo` up in the network namespace of the calling process.
+pub fn loopback_up() -> io::Result<()> {
+    let socket: OwnedFd = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    let mut name = [0; libc::IFNAMSIZ];
+    for (to, from) in name.iter_mut().zip(b"lo") {
+        *to = libc::c_char::try_from(*from).unwrap_or_default();
+    }
+    let up = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
+    let request = libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: up } };
+    // SAFETY: SIOCSIFFLAGS reads a whole `ifreq`; `request` is one, zero-terminated name and flags set, and
+    // outlives the call; the socket is open.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }).map(drop)
+}

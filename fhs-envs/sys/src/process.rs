@@ -1,0 +1,104 @@
+//! Starting processes, and what they inherit.
+use crate::check;
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
+use std::io;
+
+/// Which side of a fork the caller is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// The one that was there before; with the new process's id.
+    Parent(Pid),
+    /// The new one.
+    Child,
+}
+
+/// An error unless this is the only thread. The kernel refuses to "unshare" a thread from a group of several and
+/// does nothing at all for a group of one, so this needs no `/proc`.
+fn only_thread() -> io::Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_THREAD)
+        .map_err(|_| io::Error::other("this process has several threads, it cannot be forked safely"))
+}
+
+/// Forks. Refuses in a process with several threads, whose locks the child would inherit in any state.
+pub fn fork() -> io::Result<Fork> {
+    only_thread()?;
+    // SAFETY: there is one thread (checked above, and only this thread could start another), so no lock is held
+    // by a thread that does not exist in the child, and the child may run any code.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+        nix::unistd::ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Forks into new namespaces. Only `CLONE_NEW*` flags are accepted; the child's end is announced by `SIGCHLD`.
+pub fn fork_into(namespaces: CloneFlags) -> io::Result<Fork> {
+    let allowed = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWCGROUP
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET;
+    if !allowed.contains(namespaces) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    only_thread()?;
+    let flags = libc::c_long::from(namespaces.bits()) & 0xffff_ffff | libc::c_long::from(libc::SIGCHLD);
+    // SAFETY: neither CLONE_VM nor CLONE_FILES nor CLONE_SETTLS can be among the flags (checked above), so with a
+    // null stack this is fork(2): the child goes on with a copy of this memory on a copy of this stack. There is
+    // one thread, so no lock is held by a thread missing in the child. glibc's fork handlers do not run and its
+    // cached thread id is the parent's; both matter to thread functions only, and a child with one thread calls none.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?;
+    match i32::try_from(pid) {
+        Ok(0) => Ok(Fork::Child),
+        Ok(pid) => Ok(Fork::Parent(Pid::from_raw(pid))),
+        Err(_) => Err(io::Error::other("process id out of range")),
+    }
+}
+
+/// Gives every signal its default action again, as a program expects to start. By system call: the C library keeps
+/// signals 32 and 33 to itself and refuses to reset them, and a parent may have had them ignored.
+pub fn reset_signal_actions() {
+    /// `struct sigaction` as the kernel has it, on a 64-bit machine.
+    #[repr(C)]
+    struct Action {
+        handler: usize,
+        flags: u64,
+        restorer: usize,
+        mask: u64,
+    }
+    let default = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+    for number in 1..=64 {
+        // SAFETY: `default` is an initialised struct of the kernel's layout and outlives the call, which only reads
+        // it; the old action is not asked for; the mask is 8 bytes as said; SIG_DFL runs no code of this process.
+        // The calls for SIGKILL and SIGSTOP fail, which is of no consequence: those always have the default.
+        let _done = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                &raw const default,
+                std::ptr::null::<Action>(),
+                size_of::<u64>(),
+            )
+        };
+    }
+}
+
+/// Takes every capability out of the bounding set whose bit is not in `keep`. What is in the set is asked for
+/// bit by bit: a container's root may lack some, and a newer kernel may have some without a name here.
+pub fn drop_bounding_set(keep: u64) -> io::Result<()> {
+    for capability in 0_u64..64 {
+        // SAFETY: reads one bit by number; takes no pointer.
+        let present = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) };
+        if present < 0 {
+            return Ok(()); // past the last capability this kernel has
+        }
+        if present == 1 && keep & (1 << capability) == 0 {
+            // SAFETY: drops one bit by number; takes no pointer.
+            let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+            check(done)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! `hatchway fetch`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::NetworkArgs;
+use crate::artifact;
+use crate::context::Context;
+use crate::error::Error;
+
+/// Arguments of `fetch`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// `debian:<suite>/<component>/<package>`
+    spec: String,
+    /// The folder to put the file in
+    #[arg(long, default_value = ".")]
+    to: PathBuf,
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
+    let context = Context::open(quiet, args.network.into())?;
+    let spec: artifact::ArchiveSpec = args.spec.parse()?;
+    let acquired = artifact::acquire(&context, &format!("debian:{}/{}/{}", spec.suite, spec.component, spec.package))?;
+    let target = args.to.join(&acquired.file);
+    std::fs::copy(&acquired.path, &target).map_err(Error::io("write", &target))?;
+    // In the store files are read-only; this one is the person's.
+    let writable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&target, writable).map_err(Error::io("write", &target))?;
+    context.printer.data(target.display());
+    Ok(ExitCode::SUCCESS)
+}

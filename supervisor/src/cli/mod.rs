@@ -1,0 +1,121 @@
+//! The command line: arguments to requests, one file a subcommand, no logic in the dispatcher.
+
+mod build;
+mod fetch;
+mod generate;
+mod inspect;
+mod lock;
+mod new;
+mod recipe;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::context::NetworkUse;
+use crate::error::Error;
+use crate::report::Printer;
+
+/// Exit codes of every verb but `run` and `shell`: 0 yes, 1 the answer is no, 2 usage or failure.
+const FAILURE: u8 = 2;
+/// `run` and `shell`: Hatchway failed before the tool did anything.
+const RUN_FAILURE: u8 = 125;
+
+/// Runs the vendor software you cannot change on the system you have pinned.
+#[derive(Debug, Parser)]
+#[command(name = "hatchway", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "A vendor file in, a running tool out:\n  hatchway run ./vendor.deb -- --version\n\nStep by step: inspect, new, lock, build, run. Exit codes: 0 yes, 1 the answer is no, 2 usage or failure;\n`run` and `shell` give the tool's own code, or 125 when Hatchway failed first.")]
+pub struct Cli {
+    /// Print data and errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what a vendor's file needs, and how it would be run
+    Inspect(inspect::Args),
+    /// Write a recipe for a vendor's file
+    New(new::Args),
+    /// Choose a suite by evidence and pin every input of a recipe by hash
+    Lock(lock::Args),
+    /// Build the tree of a locked recipe
+    Build(build::Args),
+    /// Run a tool in its sandbox: a recipe, or a vendor's file straight away
+    Run(run::Args),
+    /// Open a shell in a tool's sandbox
+    Shell(run::ShellArgs),
+    /// Check recipes
+    #[command(subcommand)]
+    Recipe(recipe::Command),
+    /// Fetch a package of Debian's archive as a file
+    Fetch(fetch::Args),
+    /// Print shell completions
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print generated documentation
+    #[command(hide = true, subcommand)]
+    Generate(generate::Command),
+}
+
+/// How the network is used.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct NetworkArgs {
+    /// Use only what is cached and stored
+    #[arg(long, conflicts_with = "refresh")]
+    offline: bool,
+    /// Read the indices anew, even when the cached ones are young
+    #[arg(long)]
+    refresh: bool,
+}
+
+impl From<NetworkArgs> for NetworkUse {
+    fn from(args: NetworkArgs) -> Self {
+        Self { offline: args.offline, refresh: args.refresh }
+    }
+}
+
+/// Parses the command line, runs the command, prints its error.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let failure = if matches!(cli.command, Command::Run(_) | Command::Shell(_)) { RUN_FAILURE } else { FAILURE };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            Printer::default().error(&error);
+            ExitCode::from(failure)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
+    let quiet = cli.quiet;
+    match cli.command {
+        Command::Inspect(args) => inspect::main(&args, quiet),
+        Command::New(args) => new::main(&args, quiet),
+        Command::Lock(args) => lock::main(&args, quiet),
+        Command::Build(args) => build::main(&args, quiet),
+        Command::Run(args) => run::main(&args, quiet),
+        Command::Shell(args) => run::shell(&args, quiet),
+        Command::Recipe(command) => recipe::main(&command),
+        Command::Fetch(args) => fetch::main(&args, quiet),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "hatchway", &mut text);
+            Printer::default().raw(&String::from_utf8_lossy(&text));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Generate(command) => generate::main(&command),
+    }
+}
+
+/// JSON for people and programs alike.
+fn json(value: &impl serde::Serialize) -> Result<String, Error> {
+    serde_json::to_string_pretty(value).map_err(|e| Error::Usage(format!("cannot write JSON: {e}")))
+}

@@ -1,0 +1,165 @@
+//! `hatchway run` and `hatchway shell`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::NetworkArgs;
+use super::lock::summary;
+use crate::context::Context;
+use crate::error::Error;
+use crate::launch::{self, Request};
+use crate::recipe::{self, Located};
+use crate::{artifact, steps};
+
+/// The shell that `hatchway shell` opens.
+const SHELL: &str = "/bin/bash";
+
+/// What `run` and `shell` share.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Bind a slot of the recipe (`license=./license.dat`)
+    #[arg(long, value_name = "SLOT=VALUE")]
+    bind: Vec<String>,
+    /// Show a folder of the host to the tool, at the same path; `:ro` for reading only
+    #[arg(long, value_name = "DIR[:ro]")]
+    share: Vec<String>,
+    /// Run the tool as this user (root only; a uid of the tool's own otherwise)
+    #[arg(long, value_name = "NAME|UID[:GID]")]
+    user: Option<String>,
+    /// Try these suites, in this order
+    #[arg(long, value_name = "SUITE")]
+    suite: Vec<String>,
+    /// Keep the recipe of a file in `recipes/` instead of Hatchway's own folder
+    #[arg(long)]
+    keep: bool,
+    /// Print the sandbox's plan of operations instead of running
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A recipe's name or path, a vendor's file, or a package of Debian's archive
+    #[arg(value_name = "NAME|FILE|SPEC")]
+    target: String,
+    /// The program: inside the package, an absolute path inside, or a name
+    #[arg(long, value_name = "PATH")]
+    program: Option<String>,
+    #[command(flatten)]
+    common: Common,
+    /// Arguments of the tool
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+/// Arguments of `shell`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ShellArgs {
+    /// A recipe's name or path, a vendor's file, or a package of Debian's archive
+    #[arg(value_name = "NAME|FILE|SPEC")]
+    target: String,
+    #[command(flatten)]
+    common: Common,
+    /// Arguments of the shell
+    #[arg(last = true)]
+    args: Vec<String>,
+}
+
+pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
+    start(&args.target, Some(args.program.as_deref()), &args.common, &args.args, quiet)
+}
+
+pub(super) fn shell(args: &ShellArgs, quiet: bool) -> Result<ExitCode, Error> {
+    start(&args.target, None, &args.common, &args.args, quiet)
+}
+
+/// Prepares the tool and hands over to the shim. No program stands for the shell.
+fn start(
+    target: &str,
+    program: Option<Option<&str>>,
+    common: &Common,
+    args: &[String],
+    quiet: bool,
+) -> Result<ExitCode, Error> {
+    let context = Context::open(quiet, common.network.into())?;
+    let located = if is_file(&context, target) {
+        from_file(&context, target, common)?
+    } else {
+        find(&context, target)?
+    };
+    let lock = steps::read_lock(&located)?;
+    let program = match program {
+        Some(wish) => steps::program(&context, &located, wish)?,
+        None => SHELL.to_owned(),
+    };
+    let built = steps::build(&context, &located, &lock)?;
+    if !built.cached {
+        for note in &built.notes {
+            context.printer.say(format!("note: {note}"));
+        }
+        context.printer.say(format!("tree {} built", built.tree.short()));
+    }
+    let request = Request {
+        program,
+        args: args.to_vec(),
+        bind: common.bind.clone(),
+        share: common.share.clone(),
+        user: common.user.clone(),
+        explain: common.explain,
+    };
+    launch::launch(&context, &located, built.tree, &request)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(context: &Context, name: &str) -> Result<Located, Error> {
+    match recipe::find(name, &context.dirs.recipes()) {
+        Err(Error::NoRecipe { .. }) if name.contains('/') => Err(Error::Nothing(name.to_owned())),
+        other => other,
+    }
+}
+
+/// A name with a slash is a path; without one, a recipe of that name comes before a file.
+fn is_file(context: &Context, target: &str) -> bool {
+    if target.starts_with("debian:") {
+        return true;
+    }
+    let path = Path::new(target);
+    let toml = path.extension().is_some_and(|e| e == "toml");
+    let recipe = || !target.contains('/') && recipe::find(target, &context.dirs.recipes()).is_ok();
+    path.is_file() && !toml && !recipe()
+}
+
+/// Inspect, new, lock in one go, each step explained; a second call with the same file repeats none of them.
+fn from_file(context: &Context, target: &str, common: &Common) -> Result<Located, Error> {
+    let printer = &context.printer;
+    let acquired = artifact::acquire(context, target)?;
+    let facts = artifact::facts(context, &acquired.file, acquired.sha256, &acquired.path)?;
+    let folder = if common.keep { steps::recipes_here() } else { context.dirs.own_recipes() };
+    let name = steps::default_name(&facts);
+    let existing = recipe::read(&folder.join(name.as_str()).join("recipe.toml"));
+    let fits = |located: &Located| located.recipe.artifacts.iter().any(|a| a.sha256.digest() == acquired.sha256);
+    let located = match existing {
+        Ok(located) if fits(&located) => located,
+        Ok(_) if common.keep => return Err(Error::RecipeExists(folder.join(name.as_str()).join("recipe.toml"))),
+        _ => {
+            let outside = facts.needs.iter().filter(|need| need.found.is_none()).count();
+            printer.say(format!(
+                "inspected {}: {}, {outside} libraries from outside",
+                acquired.file, facts.artifact.format
+            ));
+            steps::new(context, &acquired, &facts, None, &folder, true)?
+        }
+    };
+    let current = steps::read_lock(&located).is_ok_and(|lock| {
+        let suite = lock.base.strip_prefix("debian:").unwrap_or_default();
+        common.suite.is_empty() || common.suite.iter().any(|wanted| wanted == suite)
+    });
+    if !current || common.network.refresh {
+        let lock = steps::lock(context, &located, &common.suite)?;
+        printer.say(summary(&lock));
+    }
+    Ok(located)
+}

@@ -1,0 +1,104 @@
+//! `hatchway.toml`: what this host's administrator or user sets.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hatchway_envs::debian::sources::{self, MIRROR_VARIABLE, Mirror};
+use serde::Deserialize;
+
+use crate::dirs::Dirs;
+use crate::error::Error;
+use crate::recipe::Diagnostic;
+
+/// The suites that are tried, the first that fits wins: the host generation of most instruments, the current stable,
+/// and the oldest that still has security support.
+const DEFAULT_SUITES: [&str; 3] = ["bookworm", "trixie", "bullseye"];
+/// Indices younger than this are not fetched again.
+const DEFAULT_INDEX_MAX_AGE_HOURS: u64 = 24;
+
+/// The merged configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Suites in order of preference.
+    pub suites: Vec<String>,
+    /// Mirrors, best first.
+    pub mirrors: Vec<Mirror>,
+    /// Key rings.
+    pub keyrings: Vec<PathBuf>,
+    /// See [`DEFAULT_INDEX_MAX_AGE_HOURS`].
+    pub index_max_age: Duration,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    #[serde(default)]
+    suites: Option<Vec<String>>,
+    #[serde(default)]
+    keyring: Option<PathBuf>,
+    #[serde(default)]
+    index_max_age_hours: Option<u64>,
+    #[serde(default)]
+    mirror: Vec<MirrorEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct MirrorEntry {
+    url: String,
+    #[serde(default)]
+    suites: Vec<String>,
+    #[serde(default = "yes")]
+    check_valid_until: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Reads the configuration files and the environment; a later file's values win, mirrors add up.
+///
+/// # Errors
+/// When a file is there but wrong.
+pub fn load(dirs: &Dirs) -> Result<Config, Error> {
+    let mut suites = DEFAULT_SUITES.map(str::to_owned).to_vec();
+    let mut hours = DEFAULT_INDEX_MAX_AGE_HOURS;
+    let mut keyring = None;
+    let mut configured = Vec::new();
+    for path in &dirs.config {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io("read", path)(e)),
+        };
+        let file: File = toml::from_str(&text).map_err(|e| {
+            Error::Config(Diagnostic::new(e.message(), e.span().unwrap_or(0..0)).in_file(path, &text))
+        })?;
+        suites = file.suites.unwrap_or(suites);
+        hours = file.index_max_age_hours.unwrap_or(hours);
+        keyring = file.keyring.or(keyring);
+        configured.extend(file.mirror);
+    }
+    Ok(Config {
+        suites,
+        mirrors: mirrors(configured),
+        keyrings: keyring.map_or_else(|| sources::keyrings("/".as_ref()), |path| vec![path]),
+        index_max_age: Duration::from_secs(hours * 3600),
+    })
+}
+
+/// The environment's mirror first, then the configured ones; apt's only where neither names any.
+fn mirrors(configured: Vec<MirrorEntry>) -> Vec<Mirror> {
+    let mut all = Vec::new();
+    if let Ok(url) = std::env::var(MIRROR_VARIABLE)
+        && !url.is_empty()
+    {
+        all.push(Mirror::new(&url, MIRROR_VARIABLE));
+    }
+    all.extend(configured.into_iter().map(|entry| Mirror {
+        suites: entry.suites,
+        check_valid_until: entry.check_valid_until,
+        ..Mirror::new(&entry.url, "hatchway.toml")
+    }));
+    if all.is_empty() { sources::from_apt("/".as_ref()) } else { all }
+}

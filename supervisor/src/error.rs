@@ -1,0 +1,165 @@
+//! The one error type of the program. `Display` never repeats its source; `report` prints the chain and the hints.
+
+use std::path::PathBuf;
+
+use crate::recipe::Diagnostic;
+
+/// What can go wrong in a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A recipe is wrong; the text has file, line, column and caret.
+    #[error("{0}")]
+    Recipe(Diagnostic),
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(Diagnostic),
+    /// No recipe of that name.
+    #[error("there is no recipe `{name}`")]
+    NoRecipe {
+        /// The name.
+        name: String,
+        /// Where it was looked for.
+        tried: Vec<PathBuf>,
+    },
+    /// A recipe of that name is there already.
+    #[error("`{}` is there already", .0.display())]
+    RecipeExists(PathBuf),
+    /// A recipe asks for what this version does not carry out.
+    #[error("the recipe `{name}` asks for what this version of Hatchway does not carry out: {}", what.join(", "))]
+    Unsupported {
+        /// The recipe.
+        name: String,
+        /// Its keys.
+        what: Vec<String>,
+    },
+    /// An artifact cannot be run on a rung that this version has.
+    #[error("`{name}` needs the {rung} rung, which this version of Hatchway does not have")]
+    Rung {
+        /// The tool.
+        name: String,
+        /// The rung.
+        rung: String,
+        /// Why it was chosen.
+        reasons: Vec<String>,
+    },
+    /// A vendor's file is neither in the store nor beside the recipe.
+    #[error("the artifact `{file}` is not in the store")]
+    NoArtifact {
+        /// Its name.
+        file: String,
+        /// The recipe's folder.
+        folder: PathBuf,
+    },
+    /// The lock is of an older recipe.
+    #[error("the lock of `{0}` does not fit its recipe any more")]
+    StaleLock(String),
+    /// No lock.
+    #[error("`{0}` has no lock")]
+    NoLock(String),
+    /// A `debian:` name that is not one.
+    #[error("`{0}` does not name a package of Debian's archive: `debian:<suite>/<component>/<package>`")]
+    BadSpec(String),
+    /// Neither a file, nor a recipe, nor a package of the archive.
+    #[error("`{0}` is neither a file nor a recipe")]
+    Nothing(String),
+    /// Several programs and no way to tell which is meant.
+    #[error("`{name}` has several programs: {}", programs.join(", "))]
+    WhichProgram {
+        /// The tool.
+        name: String,
+        /// Their paths.
+        programs: Vec<String>,
+    },
+    /// Nothing that can be started.
+    #[error("`{0}` has no program to run")]
+    NoProgram(String),
+    /// A wrong value of an option.
+    #[error("{0}")]
+    Usage(String),
+    /// The shim is not where it should be.
+    #[error("the program `hatchway-shim` is missing beside `{}`", .0.display())]
+    NoShim(PathBuf),
+    /// Inspection failed.
+    #[error(transparent)]
+    Inspect(#[from] hatchway_inspect::Error),
+    /// Locking, building or the store failed.
+    #[error(transparent)]
+    Envs(#[from] hatchway_envs::Error),
+    /// The sandbox cannot be made.
+    #[error(transparent)]
+    Sandbox(#[from] hatchway_envs::sandbox::Error),
+    /// This host does not allow a sandbox.
+    #[error("{message}")]
+    Host {
+        /// What is missing.
+        message: String,
+        /// The setting.
+        hints: Vec<String>,
+    },
+}
+
+impl Error {
+    /// The next command or the setting that helps.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        let hint = match self {
+            Self::NoRecipe { name, tried } => {
+                let places: Vec<String> = tried.iter().map(|p| p.display().to_string()).collect();
+                return vec![
+                    format!("looked in: {}", places.join(", ")),
+                    format!("make one with `hatchway new FILE --name {name}`"),
+                ];
+            }
+            Self::RecipeExists(_) => "give the new one another name with `--name NAME`, or `--force` to replace it".into(),
+            Self::Unsupported { .. } => "take those keys out of the recipe; CHANGELOG.md says what is there".into(),
+            Self::Rung { reasons, .. } => return reasons.clone(),
+            Self::NoArtifact { file, folder } => {
+                format!("put `{file}` into `{}` and run the command again", folder.display())
+            }
+            Self::StaleLock(name) | Self::NoLock(name) => format!("run `hatchway lock {name}`"),
+            Self::BadSpec(_) => "for example `debian:trixie/non-free/rar`".into(),
+            Self::Nothing(_) => "give a vendor's file, or the name of a recipe in `recipes/`".into(),
+            Self::WhichProgram { programs, .. } => {
+                format!("choose one: `--program {}`", programs.first().map_or("PATH", String::as_str))
+            }
+            Self::NoProgram(name) => format!("name one with `--program PATH`, or look with `hatchway shell {name}`"),
+            Self::NoShim(_) => "build and install both with `cargo xtask build`".into(),
+            Self::Inspect(source) | Self::Envs(hatchway_envs::Error::Archive(source)) => {
+                return archive_hint(source).map(str::to_owned).into_iter().collect();
+            }
+            Self::Envs(error) => return error.hints(),
+            Self::Sandbox(error) => return error.hint().map(|h| vec![h]).unwrap_or_default(),
+            Self::Host { hints, .. } => return hints.clone(),
+            _ => return Vec::new(),
+        };
+        vec![hint]
+    }
+
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+fn archive_hint(error: &hatchway_inspect::Error) -> Option<&'static str> {
+    use hatchway_inspect::Error as Inspect;
+    match error {
+        Inspect::Truncated { .. } | Inspect::Corrupt { .. } => {
+            Some("fetch the file again, and compare its size and checksum with what the vendor says")
+        }
+        Inspect::Hostile { .. } => Some("nothing was unpacked; no honest packaging tool writes this: ask the vendor"),
+        Inspect::Limit { .. } => Some("nothing was unpacked; if the vendor's file is really that large, unpack it by hand and pack the part you need"),
+        Inspect::Unsupported { .. } => Some("unpack it with the vendor's tool and give the folder's tar to `hatchway new`"),
+        _ => None,
+    }
+}

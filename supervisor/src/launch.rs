@@ -1,0 +1,269 @@
+//! From a built tool to a running one: what the machine adds to the recipe, then the shim takes over this process.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hatchway_envs::digest::Sha256;
+use hatchway_envs::sandbox::{
+    self, BoundFile, Explained, HostFacts, HostPath, InsidePath, Mode, Network, Share, Spec, StateDir, User,
+};
+
+use crate::context::Context;
+use crate::dirs::is_root;
+use crate::error::Error;
+use crate::recipe::{self, Located};
+
+/// The uids that tools get when root runs them without `--user`: a range that neither distributions nor systemd's
+/// containers use (systemd's UIDS-GIDS page lists 1879048192 to 2147483647 as unused). One for each tool's name.
+const TOOL_UID_FIRST: u32 = 0x7000_0000;
+/// How many finished runs' folders are kept for each tool.
+const INCARNATIONS_KEPT: usize = 10;
+
+/// What the command line adds.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The program inside.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// `slot=value`
+    pub bind: Vec<String>,
+    /// `DIR[:ro]`
+    pub share: Vec<String>,
+    /// `NAME`, `UID` or `UID:GID`; for root only.
+    pub user: Option<String>,
+    /// Print the plan of operations instead of running.
+    pub explain: bool,
+}
+
+/// Replaces this process by the shim, which runs the tool. Comes back only with an error, or when explaining.
+///
+/// # Errors
+/// When something the run needs is missing or refused.
+pub fn launch(context: &Context, located: &Located, tree: Sha256, request: &Request) -> Result<(), Error> {
+    let spec = spec(context, located, tree, request)?;
+    let dirs = &context.dirs;
+    let own = [dirs.store(), dirs.own_recipes(), dirs.data.join("generations"), dirs.runtime.clone(), dirs.cache.clone()];
+    let own = own.iter().filter_map(|path| sandbox::host_path(path).ok()).collect();
+    let bootstrap = sandbox::plan(&spec, &HostFacts::detect(own))?;
+    if request.explain {
+        context.printer.data(Explained(&bootstrap));
+        return Ok(());
+    }
+    let held = context.store.hold_tree(tree)?;
+    Err(sandbox::exec_shim(&shim()?, &bootstrap, vec![held]).into())
+}
+
+fn shim() -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe"))?;
+    let folder = own.parent().unwrap_or(Path::new("/"));
+    let places = [folder.join("hatchway-shim"), folder.join("../libexec/hatchway/hatchway-shim")];
+    places.into_iter().find(|path| path.is_file()).ok_or(Error::NoShim(own))
+}
+
+fn spec(context: &Context, located: &Located, tree: Sha256, request: &Request) -> Result<Spec, Error> {
+    let recipe = &located.recipe;
+    let name = recipe.package.name.as_str();
+    let (user, mode) = identity(name, request.user.as_deref())?;
+    let tree = sandbox::host_path(context.store.tree(tree))?;
+    let mut spec = Spec::new(name, tree.clone(), &request.program, user.clone(), mode);
+    spec.incarnation = incarnation();
+    spec.args = recipe.run.args.iter().chain(&request.args).cloned().collect();
+    spec.env = recipe.run.env.clone();
+    spec.machine_id = machine_id(name);
+    spec.network = match recipe.run.network {
+        recipe::Network::None => Network::None,
+        recipe::Network::Host => Network::Host,
+        recipe::Network::Loopback | recipe::Network::Allow { .. } => Network::Loopback,
+    };
+    if let Some(size) = recipe.run.shm {
+        spec.shm_size = size.bytes();
+    }
+    for at in &recipe.run.state {
+        let host = state_folder(context, name, Path::new(tree.as_str()), at.as_str(), &user)?;
+        spec.state.push(StateDir { host, at: inside(at.as_str())? });
+    }
+    spec.files = files(context, recipe, &request.bind)?;
+    spec.shares = request.share.iter().map(|text| share(text)).collect::<Result<_, _>>()?;
+    if let [one] = &spec.shares[..] {
+        spec.cwd = Some(one.at.clone());
+    }
+    spec.exit_file = Some(unit_folder(context, name, &spec.incarnation)?);
+    Ok(spec)
+}
+
+fn inside(path: &str) -> Result<InsidePath, Error> {
+    Ok(InsidePath::new(path).map_err(sandbox::Error::from)?)
+}
+
+fn incarnation() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    format!("{now}-{}", std::process::id())
+}
+
+/// Who the tool runs as: an ordinary user's tools run as that user; root's as `--user`, as whoever called sudo, or under
+/// a uid of the tool's own. Never uid 0.
+fn identity(name: &str, wish: Option<&str>) -> Result<(User, Mode), Error> {
+    if !is_root() {
+        if wish.is_some() {
+            return Err(Error::Usage("only root can choose another user with `--user`".into()));
+        }
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        return Ok((User::new(&login_name(uid), uid, gid)?, Mode::User));
+    }
+    let sudo = || Some((std::env::var("SUDO_UID").ok()?.parse().ok()?, std::env::var("SUDO_GID").ok()?.parse().ok()?));
+    let (uid, gid) = match wish {
+        Some(wish) => named_user(wish)?,
+        None => sudo().unwrap_or_else(|| tool_ids(name)),
+    };
+    if uid == 0 {
+        return Err(Error::Usage("a tool never runs as uid 0: choose another user with `--user`".into()));
+    }
+    Ok((User::new(&login_name(uid), uid, gid)?, Mode::Root { groups: Vec::new() }))
+}
+
+fn tool_ids(name: &str) -> (u32, u32) {
+    let hex = Sha256::of(name.as_bytes()).hex();
+    let offset = u32::from_str_radix(&hex[..4], 16).unwrap_or(0);
+    (TOOL_UID_FIRST + offset, TOOL_UID_FIRST + offset)
+}
+
+fn named_user(wish: &str) -> Result<(u32, u32), Error> {
+    let (user, group) = wish.split_once(':').map_or((wish, None), |(user, group)| (user, Some(group)));
+    let wrong = || Error::Usage(format!("`{wish}` is not a user of this host, nor UID or UID:GID"));
+    let (uid, own_gid) = match user.parse::<u32>() {
+        Ok(uid) => (uid, nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or(uid, |u| u.gid.as_raw())),
+        Err(_) => {
+            let found = nix::unistd::User::from_name(user).ok().flatten().ok_or_else(wrong)?;
+            (found.uid.as_raw(), found.gid.as_raw())
+        }
+    };
+    let gid = match group {
+        Some(group) => group.parse().map_err(|_| wrong())?,
+        None => own_gid,
+    };
+    Ok((uid, gid))
+}
+
+/// The user's name on the host, or `tool`: names with other characters than a passwd file bears are not taken over.
+fn login_name(uid: u32) -> String {
+    let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
+    let plain = |name: &String| {
+        !name.is_empty() && name.len() <= 32 && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            && !name.starts_with(['.', '-'])
+    };
+    name.filter(plain).unwrap_or_else(|| "tool".into())
+}
+
+/// Stable on this host for this tool, and not the host's own: licences bound to it survive updates.
+fn machine_id(name: &str) -> String {
+    let host = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let digest = Sha256::of(format!("hatchway machine-id\n{}\n{name}\n", host.trim()).as_bytes());
+    digest.hex()[..32].to_owned()
+}
+
+/// The folder of the host behind a state folder, made at the first run with what the tree has there.
+fn state_folder(context: &Context, tool: &str, tree: &Path, at: &str, user: &User) -> Result<HostPath, Error> {
+    let folder = context.dirs.state(tool).join(at.trim_start_matches('/'));
+    if !folder.exists() {
+        let staged = folder.with_extension(format!("new{}", std::process::id()));
+        let parent = folder.parent().unwrap_or(&folder);
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        seed(&tree.join(at.trim_start_matches('/')), &staged, user)?;
+        fs::rename(&staged, &folder).map_err(Error::io("rename", &staged))?;
+    }
+    Ok(sandbox::host_path(&folder)?)
+}
+
+/// Copies a folder of the tree, or makes an empty one, owned by the tool's user.
+fn seed(from: &Path, to: &Path, user: &User) -> Result<(), Error> {
+    fs::create_dir(to).map_err(Error::io("create", to))?;
+    own(to, user, 0o700)?;
+    let entries = match fs::symlink_metadata(from) {
+        Ok(metadata) if metadata.is_dir() => fs::read_dir(from).map_err(Error::io("read", from))?,
+        _ => return Ok(()),
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io("read", from))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(Error::io("read", &source))?;
+        if kind.is_dir() {
+            seed(&source, &target, user)?;
+        } else if kind.is_symlink() {
+            let link = fs::read_link(&source).map_err(Error::io("read", &source))?;
+            std::os::unix::fs::symlink(link, &target).map_err(Error::io("link", &target))?;
+        } else {
+            fs::copy(&source, &target).map_err(Error::io("copy", &source))?;
+            own(&target, user, 0o600)?;
+        }
+    }
+    Ok(())
+}
+
+fn own(path: &Path, user: &User, mode: u32) -> Result<(), Error> {
+    if is_root() {
+        std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).map_err(Error::io("change the owner of", path))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
+}
+
+/// The file slots that are bound; the others are told, since the tool will miss them.
+fn files(context: &Context, recipe: &recipe::Recipe, bind: &[String]) -> Result<Vec<BoundFile>, Error> {
+    let mut bound: BTreeMap<&str, &str> = BTreeMap::new();
+    for text in bind {
+        let wrong = || Error::Usage(format!("`--bind {text}`: it has the form SLOT=FILE"));
+        let (slot, value) = text.split_once('=').ok_or_else(wrong)?;
+        if !recipe.files.iter().any(|file| file.name.get_ref().as_str() == slot) {
+            let slots: Vec<&str> = recipe.files.iter().map(|f| f.name.get_ref().as_str()).collect();
+            let have = if slots.is_empty() { "the recipe has none".into() } else { format!("it has {}", slots.join(", ")) };
+            return Err(Error::Usage(format!("`--bind {text}`: there is no file slot `{slot}`; {have}")));
+        }
+        bound.insert(slot, value);
+    }
+    let mut files = Vec::new();
+    for slot in &recipe.files {
+        let name = slot.name.get_ref().as_str();
+        match bound.get(name) {
+            Some(value) => files.push(BoundFile { host: sandbox::host_path(value)?, at: inside(slot.at.as_str())? }),
+            None => context.printer.warn(format!(
+                "the file slot `{name}` ({}) is not bound; bind it with `--bind {name}=FILE`",
+                slot.at.as_str()
+            )),
+        }
+    }
+    Ok(files)
+}
+
+fn share(text: &str) -> Result<Share, Error> {
+    let (path, read_only) = match text.strip_suffix(":ro") {
+        Some(path) => (path, true),
+        None => (text, false),
+    };
+    let host = sandbox::host_path(path)?;
+    let at = inside(host.as_str())?;
+    Ok(Share { host, at, read_only })
+}
+
+/// Where this run's `exit.json` goes. Older runs' folders beyond a few are removed.
+fn unit_folder(context: &Context, unit: &str, incarnation: &str) -> Result<HostPath, Error> {
+    let unit_folder = context.dirs.runtime.join("units").join(unit);
+    let folder = unit_folder.join(incarnation);
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    let mut finished: Vec<PathBuf> = fs::read_dir(&unit_folder)
+        .map_err(Error::io("read", &unit_folder))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("exit.json").is_file())
+        .collect();
+    finished.sort();
+    for old in finished.iter().rev().skip(INCARNATIONS_KEPT) {
+        fs::remove_file(old.join("exit.json")).map_err(Error::io("remove", old))?;
+        // A folder with something else in it stays.
+        drop(fs::remove_dir(old));
+    }
+    let folder = sandbox::host_path(&folder)?;
+    Ok(HostPath::try_from(Path::new(folder.as_str()).join("exit.json").as_path()).map_err(sandbox::Error::from)?)
+}

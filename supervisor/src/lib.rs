@@ -1,0 +1,17 @@
+//! Recipes, the plan, units and the command line of Hatchway. `docs/ARCHITECTURE.md` is the map.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod steps;
+pub mod artifact;
+pub mod recipe;
+pub mod plan;
+pub mod launch;
+
+pub mod config;
+pub mod context;
+pub mod dirs;
+mod error;
+pub mod report;
+
+pub use error::Error;

@@ -1,0 +1,183 @@
+//! `hatchway new`: a recipe from facts. Only what differs from the defaults, each line with its evidence.
+
+use std::collections::BTreeSet;
+
+use hatchway_inspect::{Facts, HardCodedPath, PackageKind};
+
+use super::Name;
+
+/// How an artifact was named on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File(String),
+    /// A package of Debian's archive.
+    Archive(String),
+}
+
+/// What a draft needs beside the facts.
+#[allow(missing_debug_implementations, reason = "it holds a closure")]
+pub struct Draft<'a> {
+    /// The tool's name.
+    pub name: &'a Name,
+    /// Where the artifact came from.
+    pub origin: &'a Origin,
+    /// What inspection found.
+    pub facts: &'a Facts,
+    /// The program that runs by default, if there is no doubt.
+    pub program: Option<&'a str>,
+    /// Whether the artifact brings a path.
+    pub brings: &'a dyn Fn(&str) -> bool,
+}
+
+/// Writes the recipe's text.
+#[must_use]
+pub fn draft(draft: &Draft<'_>) -> String {
+    let mut text = format!(
+        "# Written by `hatchway new` from {}. What stands here differs from the defaults; comments give the evidence.\n\
+         schema = 1\n",
+        draft.facts.artifact.file
+    );
+    package(draft, &mut text);
+    artifact(draft, &mut text);
+    environment(draft.facts, &mut text);
+    run(draft, &mut text);
+    files(draft, &mut text);
+    text
+}
+
+/// Where an archive without a layout of its own is unpacked.
+#[must_use]
+pub fn unpack_folder(name: &Name, facts: &Facts) -> Option<String> {
+    (facts.package.as_ref().map(|p| p.kind) != Some(PackageKind::Deb)).then(|| format!("/opt/{name}"))
+}
+
+fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string()
+}
+
+fn package(draft: &Draft<'_>, text: &mut String) {
+    let package = draft.facts.package.as_ref();
+    text.push_str(&format!("\n[package]\nname = {}\n", quoted(draft.name.as_str())));
+    if let Some(package) = package {
+        text.push_str(&format!("version = {}\n", quoted(&package.version)));
+        if let Some(vendor) = package.vendor.as_ref().or(package.maintainer.as_ref()) {
+            text.push_str(&format!("vendor = {}\n", quoted(vendor)));
+        }
+    }
+    match package.and_then(|p| p.license.as_ref()) {
+        Some(license) => text.push_str(&format!("license = {}\n", quoted(license))),
+        None => text.push_str("# license: the artifact does not say\n"),
+    }
+}
+
+fn artifact(draft: &Draft<'_>, text: &mut String) {
+    let (key, value) = match draft.origin {
+        Origin::File(name) => ("file", name),
+        Origin::Archive(spec) => ("archive", spec),
+    };
+    let sha256 = quoted(&draft.facts.artifact.sha256);
+    text.push_str(&format!("\n[[artifact]]\n{key} = {}\nsha256 = {sha256}\n", quoted(value)));
+    if let Some(folder) = unpack_folder(draft.name, draft.facts) {
+        text.push_str(&format!("unpack = {}  # it has no layout of its own\n", quoted(&folder)));
+    }
+}
+
+fn environment(facts: &Facts, text: &mut String) {
+    let outside: Vec<&hatchway_inspect::Need> = facts.needs.iter().filter(|need| need.found.is_none()).collect();
+    let declared = facts.package.as_ref().and_then(|p| p.depends.as_ref());
+    if outside.is_empty() && declared.is_none() && facts.soname_links.is_empty() {
+        return;
+    }
+    text.push_str("\n[environment]\n");
+    if let Some(depends) = declared {
+        text.push_str(&format!("# the package declares: {depends}\n"));
+    }
+    for need in outside {
+        let newest = need.versions.last().map(|v| format!(" with {v}")).unwrap_or_default();
+        let wanted_by = need.wanted_by.first().map_or("", String::as_str);
+        text.push_str(&format!("# {wanted_by} is linked with {}{newest}\n", need.soname));
+    }
+    if !facts.soname_links.is_empty() {
+        text.push_str("# the links that the package's ldconfig trigger would have made\n[environment.links]\n");
+        for link in &facts.soname_links {
+            text.push_str(&format!("{} = {}\n", quoted(&link.path), quoted(&link.target)));
+        }
+    }
+}
+
+fn run(draft: &Draft<'_>, text: &mut String) {
+    let states = state(draft);
+    if draft.program.is_none() && states.is_empty() {
+        return;
+    }
+    text.push_str("\n[run]\n");
+    if let Some(program) = draft.program {
+        text.push_str(&format!("program = {}\n", quoted(program)));
+    }
+    if !states.is_empty() {
+        let folders: Vec<String> = states.iter().map(|(folder, _)| quoted(folder)).collect();
+        for (folder, evidence) in &states {
+            text.push_str(&format!("# {folder}: {evidence}\n"));
+        }
+        text.push_str(&format!("state = [{}]\n", folders.join(", ")));
+    }
+}
+
+/// Folders below `/var/lib` and `/var/opt` that programs name: what they keep there survives.
+fn state(draft: &Draft<'_>) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for constant in &draft.facts.hard_coded_paths {
+        for prefix in ["/var/lib/", "/var/opt/"] {
+            let Some(rest) = constant.path.strip_prefix(prefix) else { continue };
+            let Some(first) = rest.split('/').next().filter(|part| is_plain(part)) else { continue };
+            let folder = format!("{prefix}{first}");
+            // A file directly in /var/lib is not a folder of the tool's own; dpkg's folder is nobody's state.
+            let own = !matches!(first, "dpkg" | "apt" | "systemd" | "dbus" | "misc");
+            if own && !found.iter().any(|(known, _)| *known == folder) {
+                found.push((folder, evidence(constant)));
+            }
+        }
+    }
+    found
+}
+
+fn files(draft: &Draft<'_>, text: &mut String) {
+    let mut names = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    for constant in &draft.facts.hard_coded_paths {
+        let path = &constant.path;
+        if !is_licence(path) || (draft.brings)(path) || !seen.insert(path.clone()) {
+            continue;
+        }
+        let mut name = "license".to_owned();
+        let mut number = 2;
+        while !names.insert(name.clone()) {
+            name = format!("license-{number}");
+            number += 1;
+        }
+        let evidence = evidence(constant);
+        text.push_str(&format!(
+            "\n# {evidence}; the package does not bring it. Bind it with `--bind {name}=FILE`\n\
+             [[file]]\nname = {}\nat = {}\n",
+            quoted(&name),
+            quoted(path)
+        ));
+    }
+}
+
+/// A file in `/etc` or `/opt` whose name speaks of a licence.
+fn is_licence(path: &str) -> bool {
+    let inside = path.starts_with("/etc/") || path.starts_with("/opt/") || path.starts_with("/usr/local/");
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    let speaks = name.contains("licen") || name.ends_with(".lic");
+    inside && speaks && path.split('/').skip(1).all(is_plain)
+}
+
+fn is_plain(part: &str) -> bool {
+    !part.is_empty() && part != ".." && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c))
+}
+
+fn evidence(constant: &HardCodedPath) -> String {
+    format!("{} names `{}` at offset {:#x}", constant.file, constant.path, constant.offset)
+}

@@ -1,0 +1,179 @@
+//! Recipes: how a vendor's files are installed and run, on any machine.
+//!
+//! The types are the format: unknown keys are errors, values are checked while they are read, so that every error has
+//! a line and a column. What this version reads but does not carry out yet is listed by [`Recipe::unsupported`] and
+//! refused by `lock`, never ignored.
+
+mod diagnostic;
+mod types;
+mod draft;
+
+use std::path::{Path, PathBuf};
+
+pub use diagnostic::Diagnostic;
+pub use draft::{Draft, Origin, draft, unpack_folder};
+pub use types::*;
+
+use crate::error::Error;
+use hatchway_envs::digest::Sha256;
+
+/// The version of the format.
+pub const SCHEMA: u32 = 1;
+
+/// A recipe with the place it was read from.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// `recipes/<name>/recipe.toml`.
+    pub path: PathBuf,
+}
+
+impl Located {
+    /// `recipe.lock` beside it.
+    #[must_use]
+    pub fn lock_path(&self) -> PathBuf {
+        self.path.with_file_name("recipe.lock")
+    }
+
+    /// The folder it is in.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+}
+
+/// Reads and checks a recipe.
+///
+/// # Errors
+/// When it cannot be read, or is wrong: then with line, column and caret.
+pub fn read(path: &Path) -> Result<Located, Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let recipe = parse(&text).map_err(|d| Error::Recipe(d.in_file(path, &text)))?;
+    Ok(Located { recipe, path: path.to_owned() })
+}
+
+/// Parses and checks a recipe's text.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn parse(text: &str) -> Result<Recipe, Diagnostic> {
+    let recipe: Recipe =
+        toml::from_str(text).map_err(|e| Diagnostic::new(e.message(), e.span().unwrap_or(0..0)))?;
+    recipe.check()?;
+    Ok(recipe)
+}
+
+/// Finds a recipe by name, or takes a path to one. Looked for in `recipes/` of the working folder, then in each of
+/// `folders`.
+///
+/// # Errors
+/// When there is none; the error names the places that were tried.
+pub fn find(name: &str, folders: &[PathBuf]) -> Result<Located, Error> {
+    let given = Path::new(name);
+    if given.is_file() && given.extension().is_some_and(|e| e == "toml") {
+        return read(given);
+    }
+    if name.contains('/') && given.join("recipe.toml").is_file() {
+        return read(&given.join("recipe.toml"));
+    }
+    let mut tried = Vec::new();
+    for folder in std::iter::once(PathBuf::from("recipes")).chain(folders.iter().cloned()) {
+        let path = folder.join(name).join("recipe.toml");
+        if path.is_file() {
+            return read(&path);
+        }
+        tried.push(folder);
+    }
+    Err(Error::NoRecipe { name: name.to_owned(), tried })
+}
+
+impl Recipe {
+    /// Digest over what the lock depends on: the artifacts and the environment.
+    #[must_use]
+    pub fn lock_inputs(&self) -> Sha256 {
+        let artifacts: Vec<_> =
+            self.artifacts.iter().map(|a| (a.sha256.hex(), &a.unpack, a.strip, &a.archive, &a.url)).collect();
+        let environment = &self.environment;
+        let text = format!(
+            "{artifacts:?} {:?} {:?} {:?} {:?} {:?}",
+            environment.base, environment.architectures, environment.packages, environment.exclude, environment.pin
+        );
+        Sha256::of(text.as_bytes())
+    }
+
+    /// Checks what spans several values.
+    fn check(&self) -> Result<(), Diagnostic> {
+        if *self.schema.get_ref() != SCHEMA {
+            let message = format!("schema {} is not known; this version reads {SCHEMA}", self.schema.get_ref());
+            return Err(Diagnostic::new(&message, self.schema.span()));
+        }
+        for artifact in &self.artifacts {
+            artifact.check()?;
+        }
+        let names = |kind: &'static str, names: Vec<&toml::Spanned<Name>>| unique(kind, &names);
+        names("channel", self.channels.iter().map(|c| &c.name).collect())?;
+        names("device", self.devices.iter().map(|d| &d.name).collect())?;
+        names("file", self.files.iter().map(|f| &f.name).collect())
+    }
+
+    /// What the recipe asks for that this version of Hatchway reads but does not carry out.
+    #[must_use]
+    pub fn unsupported(&self) -> Vec<String> {
+        let environment = &self.environment;
+        let run = &self.run;
+        let checks: [(bool, &str); 19] = [
+            (!self.channels.is_empty(), "[[channel]]"),
+            (!self.devices.is_empty(), "[[device]]"),
+            (self.identity.is_some(), "[identity]"),
+            (self.service.is_some(), "[service]"),
+            (!self.sources.is_empty(), "[[source]]"),
+            (self.artifacts.iter().any(|a| a.install.is_some()), "install"),
+            (environment.python.is_some(), "python"),
+            (!environment.patch.is_empty(), "patch"),
+            (!environment.locales.is_empty(), "locales"),
+            (environment.configure == Configure::Scripts, "configure = \"scripts\""),
+            (environment.architectures != ["amd64"], "architectures beside amd64"),
+            (matches!(environment.base, Some(Base::Oci(_) | Base::None)), "a base other than debian"),
+            (matches!(run.rung, Rung::Container | Rung::Vm | Rung::Native), "a rung other than fhs"),
+            (run.runner == Runner::Wine, "runner = \"wine\""),
+            (matches!(run.network, Network::Allow { .. }), "network = { allow = … }"),
+            (run.display != Display::None || run.audio || run.gpu, "display, audio and gpu"),
+            (!run.capabilities.is_empty() || run.realtime.is_some(), "capabilities and realtime"),
+            (run.limits.is_some() || run.memlock.is_some(), "limits and memlock"),
+            (run.vm.is_some() || !run.modules.is_empty(), "vm"),
+        ];
+        checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned()).collect()
+    }
+}
+
+impl Artifact {
+    fn check(&self) -> Result<(), Diagnostic> {
+        let ways = [self.file.is_some(), self.url.is_some(), self.archive.is_some()];
+        if ways.iter().filter(|way| **way).count() != 1 {
+            let message = "an artifact has exactly one of `file`, `url` and `archive`";
+            return Err(Diagnostic::new(message, self.sha256.span()));
+        }
+        Ok(())
+    }
+
+    /// The file's name, or the archive's name of the package.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        match (&self.file, &self.url, &self.archive) {
+            (Some(name), _, _) | (_, Some(name), _) => name.rsplit('/').next().unwrap_or(name).to_owned(),
+            // A package of the archive goes by its full name: its file's name changes with every version.
+            (_, _, archive) => archive.clone().unwrap_or_default(),
+        }
+    }
+}
+
+fn unique(kind: &str, names: &[&toml::Spanned<Name>]) -> Result<(), Diagnostic> {
+    for (number, name) in names.iter().enumerate() {
+        if names[..number].iter().any(|earlier| earlier.get_ref() == name.get_ref()) {
+            let message = format!("there are two {kind}s named `{}`", name.get_ref());
+            return Err(Diagnostic::new(&message, name.span()));
+        }
+    }
+    Ok(())
+}

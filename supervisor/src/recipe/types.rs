@@ -1,0 +1,741 @@
+//! The recipe's format. Documentation here becomes the JSON Schema's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use hatchway_envs::digest::Sha256;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// How a vendor's software is installed and run, on any machine.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// Version of the format: 1.
+    #[schemars(with = "u32")]
+    pub schema: Spanned<u32>,
+    /// What it is.
+    pub package: Package,
+    /// The vendor's files; `Depends` among them are satisfied first.
+    #[serde(rename = "artifact", default)]
+    pub artifacts: Vec<Artifact>,
+    /// Further package sources.
+    #[serde(rename = "source", default)]
+    pub sources: Vec<Source>,
+    /// What is around the tool.
+    #[serde(default)]
+    pub environment: Environment,
+    /// How it is run.
+    #[serde(default)]
+    pub run: Run,
+    /// Licences and site files: slots, bound per machine, mounted at launch, never in a digest.
+    #[serde(rename = "file", default)]
+    pub files: Vec<FileSlot>,
+    /// Device slots.
+    #[serde(rename = "device", default)]
+    pub devices: Vec<DeviceSlot>,
+    /// The licence identity that the tool wants to see.
+    #[serde(default)]
+    pub identity: Option<Identity>,
+    /// Streams of I/O.
+    #[serde(rename = "channel", default)]
+    pub channels: Vec<Channel>,
+    /// Only for what stays up.
+    #[serde(default)]
+    pub service: Option<Service>,
+}
+
+/// What the recipe is about.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Package {
+    /// Unique name, kebab-case.
+    pub name: Name,
+    /// The vendor's version.
+    #[serde(default)]
+    pub version: String,
+    /// Who makes it.
+    #[serde(default)]
+    pub vendor: String,
+    /// `proprietary`, or an SPDX expression.
+    #[serde(default)]
+    pub license: String,
+}
+
+/// A name: lower-case letters, digits and dashes, starting with a letter or digit, at most 64.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Makes a name out of any text.
+    #[must_use]
+    pub fn from_any(text: &str) -> Self {
+        let mut name = String::new();
+        for c in text.chars().take(64) {
+            if c.is_ascii_alphanumeric() {
+                name.push(c.to_ascii_lowercase());
+            } else if !name.is_empty() && !name.ends_with('-') {
+                name.push('-');
+            }
+        }
+        let name = name.trim_end_matches('-');
+        Self(if name.is_empty() { "tool".to_owned() } else { name.to_owned() })
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let starts = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if !starts || text.len() > 64 || !text.chars().all(inside) {
+            return Err(format!(
+                "`{text}` is not a name: lower-case letters, digits and dashes, at most 64, as `{}`",
+                Self::from_any(&text)
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An absolute path inside the sandbox, without `..`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Inside(String);
+
+impl Inside {
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Inside {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let clean = text.starts_with('/') && !text.contains('\0') && !text.split('/').any(|part| part == "..");
+        if clean { Ok(Self(text)) } else { Err(format!("`{text}` is not an absolute path without `..`")) }
+    }
+}
+
+impl From<Inside> for String {
+    fn from(path: Inside) -> Self {
+        path.0
+    }
+}
+
+/// A file a vendor ships.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Artifact {
+    /// Its name; the file is in the store, or beside the recipe.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// Where it can be downloaded.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// A package of Debian's archive: `debian:<suite>/<component>/<package>`.
+    #[serde(default)]
+    pub archive: Option<String>,
+    /// Its digest.
+    #[schemars(with = "String")]
+    pub sha256: SpannedDigest,
+    /// Where an archive without a layout of its own is unpacked.
+    #[serde(default)]
+    pub unpack: Option<Inside>,
+    /// How many leading folders are cut off.
+    #[serde(default)]
+    pub strip: u32,
+    /// An installer that is run once, offline, in a build sandbox.
+    #[serde(default)]
+    pub install: Option<Install>,
+}
+
+/// A digest that remembers where it was written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub struct SpannedDigest(Spanned<Sha256>);
+
+impl SpannedDigest {
+    /// The digest.
+    #[must_use]
+    pub fn digest(&self) -> Sha256 {
+        *self.0.get_ref()
+    }
+
+    /// The digest as text.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.digest().hex()
+    }
+
+    pub(super) fn span(&self) -> std::ops::Range<usize> {
+        self.0.span()
+    }
+}
+
+/// An installer.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Install {
+    /// The command line.
+    pub run: Vec<String>,
+    /// That the person who wrote the recipe accepts the vendor's licence.
+    #[serde(default, alias = "accept-license")]
+    pub accept_licence: bool,
+}
+
+/// A package source, such as a vendor's apt repository.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Source {
+    /// Id, as the lock names it.
+    pub name: Name,
+    /// Its URLs.
+    pub urls: Vec<String>,
+    /// Suite.
+    pub suite: String,
+    /// Components.
+    #[serde(default)]
+    pub components: Vec<String>,
+    /// The key ring's file, beside the recipe.
+    pub key: String,
+    /// Whether an expired index is refused.
+    #[serde(default = "yes")]
+    pub check_valid_until: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What is around the tool.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Environment {
+    /// `debian:<suite>`, `oci:<path>` or `none`; chosen by evidence where it is missing.
+    pub base: Option<Base>,
+    /// `amd64`, and `i386` beside it.
+    pub architectures: Vec<String>,
+    /// Packages beyond what inspection resolved.
+    pub packages: Vec<PackageWish>,
+    /// Packages left out wherever they are asked for.
+    pub exclude: Vec<String>,
+    /// Exact versions.
+    pub pin: BTreeMap<String, String>,
+    /// A Python with packages, locked by hash.
+    pub python: Option<Python>,
+    /// Links: path → target.
+    pub links: BTreeMap<String, String>,
+    /// Patches: path → file beside the recipe.
+    pub patch: BTreeMap<String, String>,
+    /// Locales beside `C.UTF-8`.
+    pub locales: Vec<String>,
+    /// How maintainer scripts are treated.
+    pub configure: Configure,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            base: None,
+            architectures: vec!["amd64".to_owned()],
+            packages: Vec::new(),
+            exclude: Vec::new(),
+            pin: BTreeMap::new(),
+            python: None,
+            links: BTreeMap::new(),
+            patch: BTreeMap::new(),
+            locales: Vec::new(),
+            configure: Configure::Builtin,
+        }
+    }
+}
+
+/// A package relation: `libusb-1.0-0`, `zlib1g (>= 1:1.2)`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct PackageWish(String);
+
+impl PackageWish {
+    /// The alternatives it names.
+    #[must_use]
+    pub fn alternatives(&self) -> Vec<hatchway_envs::debian::relation::Relation> {
+        // It was checked when it was read.
+        let groups = hatchway_envs::debian::relation::parse(&self.0, "amd64").unwrap_or_default();
+        groups.into_iter().next().unwrap_or_default()
+    }
+}
+
+impl TryFrom<String> for PackageWish {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match hatchway_envs::debian::relation::parse(&text, "amd64") {
+            Ok(groups) if groups.len() == 1 => Ok(Self(text)),
+            Ok(_) => Err(format!("`{text}` does not name one package")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl From<PackageWish> for String {
+    fn from(wish: PackageWish) -> Self {
+        wish.0
+    }
+}
+
+/// What an environment starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum Base {
+    /// A suite of Debian.
+    Debian(String),
+    /// An OCI layout or archive.
+    Oci(String),
+    /// Nothing.
+    None,
+}
+
+impl TryFrom<String> for Base {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("debian", suite)) if !suite.is_empty() && !suite.contains('/') => Ok(Self::Debian(suite.to_owned())),
+            Some(("oci", path)) if !path.is_empty() => Ok(Self::Oci(path.to_owned())),
+            None if text == "none" => Ok(Self::None),
+            _ => Err(format!("`{text}` is not a base: `debian:<suite>`, `oci:<path>` or `none`")),
+        }
+    }
+}
+
+impl From<Base> for String {
+    fn from(base: Base) -> Self {
+        match base {
+            Base::Debian(suite) => format!("debian:{suite}"),
+            Base::Oci(path) => format!("oci:{path}"),
+            Base::None => "none".into(),
+        }
+    }
+}
+
+/// A Python with packages.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Python {
+    /// `3.11`
+    pub version: String,
+    /// `numpy==2.1.0` …
+    #[serde(default)]
+    pub requirements: Vec<String>,
+}
+
+/// How maintainer scripts are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Configure {
+    /// Read, never run; what they would do is done by the builder.
+    #[default]
+    Builtin,
+    /// Those of the signed archive are run offline in a build sandbox, twice, and the digests compared.
+    Scripts,
+}
+
+/// How the tool is run.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Run {
+    /// How it is isolated.
+    pub rung: Rung,
+    /// What executes the program.
+    pub runner: Runner,
+    /// The program's path inside; `--program` overrides it.
+    pub program: Option<Inside>,
+    /// Arguments before those of the command line.
+    pub args: Vec<String>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Folders that survive; everything else written is thrown away.
+    pub state: Vec<Inside>,
+    /// What network it sees.
+    pub network: Network,
+    /// What display it sees.
+    pub display: Display,
+    /// Sound.
+    pub audio: bool,
+    /// The host's GPU.
+    pub gpu: bool,
+    /// Capabilities it keeps.
+    pub capabilities: Vec<String>,
+    /// Real-time priority, 1 to 99.
+    pub realtime: Option<u8>,
+    /// Memory it may lock.
+    pub memlock: Option<Size>,
+    /// Size of `/dev/shm`.
+    pub shm: Option<Size>,
+    /// Kernel modules (vm).
+    pub modules: Vec<String>,
+    /// Limits.
+    pub limits: Option<Limits>,
+    /// The guest (vm).
+    pub vm: Option<Vm>,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            rung: Rung::Auto,
+            runner: Runner::None,
+            program: None,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            state: Vec::new(),
+            network: Network::Loopback,
+            display: Display::None,
+            audio: false,
+            gpu: false,
+            capabilities: Vec::new(),
+            realtime: None,
+            memlock: None,
+            shm: None,
+            modules: Vec::new(),
+            limits: None,
+            vm: None,
+        }
+    }
+}
+
+/// How a tool is isolated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rung {
+    /// The lowest that the evidence allows, from `fhs` up.
+    #[default]
+    Auto,
+    /// On the host itself; only if asked for.
+    Native,
+    /// Namespaces over a tree.
+    Fhs,
+    /// A container engine.
+    Container,
+    /// A virtual machine.
+    Vm,
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Fhs => "fhs",
+            Self::Container => "container",
+            Self::Vm => "vm",
+        })
+    }
+}
+
+/// What executes the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Runner {
+    /// The kernel.
+    #[default]
+    None,
+    /// Wine.
+    Wine,
+}
+
+impl fmt::Display for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Wine => "wine",
+        })
+    }
+}
+
+/// What network a tool sees.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// No interface is up.
+    None,
+    /// Its own loopback.
+    #[default]
+    Loopback,
+    /// The host's.
+    Host,
+    /// Only these addresses.
+    #[serde(untagged)]
+    Allow {
+        /// `10.0.0.5:5025`
+        allow: Vec<String>,
+    },
+}
+
+/// What display a tool sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Display {
+    /// None.
+    #[default]
+    None,
+    /// A server of its own.
+    Nested,
+    /// The person's.
+    Shared,
+}
+
+/// A size: bytes, or with K, M, G (powers of 1024).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Size(u64);
+
+impl Size {
+    /// The size in bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a size: digits, then K, M, G or nothing");
+        let (digits, shift) = match text.char_indices().next_back() {
+            Some((at, 'K')) => (&text[..at], 10),
+            Some((at, 'M')) => (&text[..at], 20),
+            Some((at, 'G')) => (&text[..at], 30),
+            _ => (text.as_str(), 0),
+        };
+        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl From<Size> for String {
+    fn from(size: Size) -> Self {
+        size.0.to_string()
+    }
+}
+
+/// Limits of a unit.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Memory.
+    #[serde(default)]
+    pub memory: Option<Size>,
+    /// Processes and threads.
+    #[serde(default)]
+    pub tasks: Option<u64>,
+}
+
+/// A guest.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Vm {
+    /// A disk image.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Processors.
+    #[serde(default)]
+    pub cpus: Option<u32>,
+    /// Memory.
+    #[serde(default)]
+    pub memory: Option<Size>,
+    /// TCP forwards.
+    #[serde(default)]
+    pub ports: Vec<String>,
+}
+
+/// A licence or site file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FileSlot {
+    /// The slot's name.
+    #[schemars(with = "String")]
+    pub name: Spanned<Name>,
+    /// Where the tool expects it.
+    pub at: Inside,
+}
+
+/// A device.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DeviceSlot {
+    /// The slot's name.
+    #[schemars(with = "String")]
+    pub name: Spanned<Name>,
+    /// `serial`, `usb`, `comedi`, `hidraw`, `video` …
+    pub class: String,
+}
+
+/// What the tool wants to see of the machine.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Identity {
+    /// Any of these.
+    pub needs: Vec<IdentityItem>,
+}
+
+/// Part of a licence identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdentityItem {
+    /// Hardware address.
+    Mac,
+    /// Interface name.
+    Interface,
+    /// `/etc/machine-id`
+    MachineId,
+    /// Host name.
+    Hostname,
+}
+
+/// One stream of I/O.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Channel {
+    /// Its name.
+    #[schemars(with = "String")]
+    pub name: Spanned<Name>,
+    /// What it is.
+    pub kind: ChannelKind,
+    /// Where the tool expects it.
+    #[serde(default)]
+    pub at: Option<String>,
+    /// How bytes become commands.
+    #[serde(default)]
+    pub framing: Option<Framing>,
+    /// Passes only under a permit.
+    #[serde(default)]
+    pub gated: bool,
+    /// Commands that always pass.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Commands that are never held back.
+    #[serde(default)]
+    pub stop: Vec<String>,
+    /// Sent when the gate closes.
+    #[serde(default)]
+    pub on_close: Option<String>,
+    /// What the tool reads for a refused command.
+    #[serde(default)]
+    pub refuse: Option<Refuse>,
+    /// What the tool sees while the device is away.
+    #[serde(default)]
+    pub unplugged: Unplugged,
+}
+
+/// What a channel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelKind {
+    /// A pty.
+    Serial,
+    /// A TCP port.
+    Tcp,
+    /// A Unix socket.
+    Unix,
+    /// Standard input and output.
+    Stdio,
+    /// Files that appear in a folder.
+    FileDrop,
+}
+
+/// How bytes become commands.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Framing {
+    /// The end of a line.
+    pub line: String,
+    /// What separates commands in a line.
+    #[serde(default)]
+    pub separators: Vec<String>,
+}
+
+/// What the tool reads for a refused command.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Refuse {
+    /// These bytes.
+    pub reply: String,
+}
+
+/// What a tool sees while its device is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unplugged {
+    /// Reads and writes wait.
+    #[default]
+    Block,
+    /// They fail.
+    Error,
+    /// The line hangs up.
+    HangUp,
+}
+
+/// For what stays up.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Service {
+    /// When it is started again.
+    #[serde(default)]
+    pub restart: Restart,
+    /// When it counts as ready.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub ready: Option<toml::Value>,
+    /// Whether it is well.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub health: Option<toml::Value>,
+    /// How it is stopped.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub stop: Option<toml::Value>,
+    /// What becomes of its output.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    pub logs: Option<toml::Value>,
+}
+
+/// When a unit is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Never.
+    #[default]
+    Never,
+    /// After a failure.
+    OnFailure,
+    /// Always.
+    Always,
+}

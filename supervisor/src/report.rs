@@ -1,0 +1,119 @@
+//! The only place that prints. Data goes to stdout, everything else to stderr; colour is never needed.
+
+use std::error::Error as _;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+
+use hatchway_envs::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::error::Error;
+
+/// Where messages and progress go.
+#[derive(Debug, Default)]
+pub struct Printer {
+    /// Nothing but errors and data.
+    pub quiet: bool,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Printer {
+    /// A printer; a quiet one prints only data and errors.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
+        Self { quiet, bar: Mutex::new(None) }
+    }
+
+    /// Data for whoever reads stdout. A closed pipe ends the program quietly, as with other tools.
+    pub fn data(&self, text: impl Display) {
+        let mut out = std::io::stdout().lock();
+        let written = writeln!(out, "{text}").and_then(|()| out.flush());
+        if let Err(error) = written
+            && error.kind() == std::io::ErrorKind::BrokenPipe
+        {
+            #[allow(clippy::exit, reason = "the reader went away; 141 is what SIGPIPE would have given")]
+            std::process::exit(141);
+        }
+    }
+
+    /// Data without a line's end of its own.
+    pub fn raw(&self, text: &str) {
+        self.data(text.trim_end_matches('\n'));
+    }
+
+    /// A line for the person.
+    pub fn say(&self, text: impl Display) {
+        if !self.quiet {
+            self.line(&text.to_string());
+        }
+    }
+
+    /// Something that may surprise, whether quiet or not.
+    pub fn warn(&self, text: impl Display) {
+        self.line(&format!("warning: {text}"));
+    }
+
+    /// An error with its causes and hints.
+    pub fn error(&self, error: &Error) {
+        let mut text = format!("error: {error}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text.push_str(&format!("\n  because: {error}"));
+            cause = error.source();
+        }
+        for hint in error.hints() {
+            text.push_str(&format!("\nhint: {hint}"));
+        }
+        self.line(&text);
+    }
+
+    fn line(&self, text: &str) {
+        let print = || {
+            // Nobody can be told when stderr is gone.
+            drop(writeln!(std::io::stderr().lock(), "{text}"));
+        };
+        match self.bar.lock().ok().and_then(|bar| bar.clone()) {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+impl Progress for Printer {
+    fn begin(&self, phase: &str, total: u64) {
+        if self.quiet {
+            return;
+        }
+        if !std::io::stderr().is_terminal() {
+            let megabytes = total.div_ceil(1 << 20);
+            self.line(&format!("  {phase} ({megabytes} MiB)"));
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        let template = "  {msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(phase.to_owned());
+        if let Ok(mut slot) = self.bar.lock() {
+            *slot = Some(bar);
+        }
+    }
+
+    fn advance(&self, amount: u64) {
+        if let Some(bar) = self.bar.lock().ok().and_then(|bar| bar.clone()) {
+            bar.inc(amount);
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.bar.lock().ok().and_then(|mut bar| bar.take()) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn note(&self, line: &str) {
+        self.say(format!("  {line}"));
+    }
+}

@@ -1,0 +1,304 @@
+//! The main path as functions: facts, new, lock, build, program. `cli` calls them one by one, `run FILE` all at once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use hatchway_envs::build::{self, Built, Layout};
+use hatchway_envs::choose::{self, Need};
+use hatchway_envs::debian::relation::{self, Alternatives};
+use hatchway_envs::digest::Sha256;
+use hatchway_envs::lock::{Lock, LockedArtifact, write_atomically};
+use hatchway_inspect::{Facts, archive};
+
+use crate::artifact::{self, Acquired};
+use crate::context::Context;
+use crate::error::Error;
+use crate::plan::{self, Host, Plan};
+use crate::recipe::{self, Base, Draft, Located, Name, Rung, Runner};
+
+/// Writes a recipe for an artifact into `folder/<name>/recipe.toml`.
+///
+/// # Errors
+/// When there is one already and `replace` is not set, or it cannot be written.
+pub fn new(
+    context: &Context,
+    acquired: &Acquired,
+    facts: &Facts,
+    name: Option<&str>,
+    folder: &Path,
+    replace: bool,
+) -> Result<Located, Error> {
+    let name = match name {
+        Some(name) => Name::try_from(name.to_owned()).map_err(Error::Usage)?,
+        None => default_name(facts),
+    };
+    let path = folder.join(name.as_str()).join("recipe.toml");
+    if path.exists() && !replace {
+        return Err(Error::RecipeExists(path));
+    }
+    let names = member_names(&acquired.path)?;
+    context.store.import(&acquired.path, Some(acquired.sha256))?;
+    let program = match choose_program(&name, facts) {
+        Choice::One(path) => Some(in_tree(&name, facts, &path)),
+        _ => None,
+    };
+    let text = recipe::draft(&Draft {
+        name: &name,
+        origin: &acquired.origin,
+        facts,
+        program: program.as_deref(),
+        brings: &|path| names.contains(path.trim_start_matches('/')),
+    });
+    let parent = path.parent().unwrap_or(folder);
+    std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    write_atomically(&path, text.as_bytes())?;
+    context.printer.say(format!("wrote {}", path.display()));
+    recipe::read(&path)
+}
+
+/// The package's name, or the file's without its endings.
+pub(crate) fn default_name(facts: &Facts) -> Name {
+    match &facts.package {
+        Some(package) => Name::from_any(&package.name),
+        None => {
+            let file = &facts.artifact.file;
+            let stem = [".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2", ".tgz", ".tar", ".zip", ".run", ".bin"]
+                .iter()
+                .find_map(|ending| file.strip_suffix(ending))
+                .unwrap_or(file);
+            Name::from_any(stem)
+        }
+    }
+}
+
+fn member_names(path: &Path) -> Result<BTreeSet<String>, Error> {
+    let mut names = BTreeSet::new();
+    archive::walk::<hatchway_envs::Error>(path, &archive::Limits::default(), &mut |_, entry, _| {
+        names.insert(entry.path.as_str().to_owned());
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// Makes the lock of a recipe and writes it.
+///
+/// # Errors
+/// No suite fits, downloads fail, the recipe asks for what is not there.
+pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<Lock, Error> {
+    let recipe = &located.recipe;
+    let name = recipe.package.name.as_str();
+    let unsupported = recipe.unsupported();
+    if !unsupported.is_empty() {
+        return Err(Error::Unsupported { name: name.to_owned(), what: unsupported });
+    }
+    let artifacts = artifact::gather(context, located)?;
+    let all_facts = all_facts(context, &artifacts)?;
+    let plan = merged_plan(&all_facts, located);
+    if plan.rung != Rung::Fhs || plan.runner != Runner::None {
+        let rung = if plan.runner == Runner::Wine { "wine runner on the fhs".into() } else { plan.rung.to_string() };
+        let reasons = plan.reasons.iter().map(|r| format!("{} ({})", r.text, r.rule)).collect();
+        return Err(Error::Rung { name: name.to_owned(), rung, reasons });
+    }
+    let (needs, depends) = evidence(&all_facts)?;
+    let request = choose::Request {
+        archive: &context.archive,
+        store: &context.store,
+        suites: suites_for(context, located, suites),
+        components: vec!["main".to_owned()],
+        needs,
+        depends,
+        packages: recipe.environment.packages.iter().map(recipe::PackageWish::alternatives).collect(),
+        exclude: recipe.environment.exclude.iter().cloned().collect(),
+        pins: recipe.environment.pin.clone().into_iter().collect::<HashMap<_, _>>(),
+        artifacts: artifacts
+            .into_iter()
+            .map(|(file, sha256, size)| LockedArtifact { file, sha256, size })
+            .collect(),
+        recipe: recipe.lock_inputs(),
+        rung: plan.rung.to_string(),
+    };
+    let lock = choose::lock(&request, &context.printer)?;
+    lock.write(&located.lock_path())?;
+    Ok(lock)
+}
+
+fn suites_for(context: &Context, located: &Located, suites: &[String]) -> Vec<String> {
+    match &located.recipe.environment.base {
+        _ if !suites.is_empty() => suites.to_vec(),
+        Some(Base::Debian(suite)) => vec![suite.clone()],
+        _ => context.config.suites.clone(),
+    }
+}
+
+fn all_facts(context: &Context, artifacts: &[(String, Sha256, u64)]) -> Result<Vec<Facts>, Error> {
+    artifacts
+        .iter()
+        .map(|(file, sha256, _)| artifact::facts(context, file, *sha256, &context.store.artifact(*sha256)))
+        .collect()
+}
+
+/// The plan of the artifact that demands the most.
+fn merged_plan(all: &[Facts], located: &Located) -> Plan {
+    let plans = all.iter().map(|facts| plan::plan(facts, Some(&located.recipe), &Host::default()));
+    plans.max_by_key(|plan| plan.rung).unwrap_or_else(|| empty_plan(located))
+}
+
+/// A recipe without artifacts runs a program of the environment itself.
+fn empty_plan(located: &Located) -> Plan {
+    Plan {
+        rung: if located.recipe.run.rung == Rung::Auto { Rung::Fhs } else { located.recipe.run.rung },
+        runner: located.recipe.run.runner,
+        reasons: Vec::new(),
+        moves: Vec::new(),
+        refused: Vec::new(),
+        coverage: plan::Coverage::default(),
+    }
+}
+
+/// What the artifacts need from outside: libraries that none of them brings, packages that none of them is.
+fn evidence(all: &[Facts]) -> Result<(Vec<Need>, Vec<(String, Alternatives)>), Error> {
+    let brought: BTreeSet<&str> =
+        all.iter().flat_map(|facts| &facts.elf).filter_map(|elf| elf.soname.as_deref()).collect();
+    let several = all.len() > 1;
+    let mut needs = Vec::new();
+    for need in all.iter().flat_map(|facts| &facts.needs) {
+        let sibling = several && brought.contains(need.soname.as_str());
+        if need.found.is_some() || sibling || !need.elsewhere.is_empty() {
+            continue;
+        }
+        if need.machine != "x86-64" {
+            return Err(Error::Unsupported {
+                name: need.wanted_by.first().cloned().unwrap_or_default(),
+                what: vec![format!("programs for {}", need.machine)],
+            });
+        }
+        let wanted_by = need.wanted_by.first().map(|p| p.trim_start_matches('/').to_owned()).unwrap_or_default();
+        needs.push(Need { soname: need.soname.clone(), versions: need.versions.clone(), wanted_by });
+    }
+    let own: BTreeSet<&str> = all.iter().filter_map(|f| f.package.as_ref()).map(|p| p.name.as_str()).collect();
+    let mut depends = Vec::new();
+    for package in all.iter().filter_map(|facts| facts.package.as_ref()) {
+        for (field, text) in [("Pre-Depends", &package.pre_depends), ("Depends", &package.depends)] {
+            let groups = relation::parse(text.as_deref().unwrap_or_default(), "amd64").map_err(|source| {
+                hatchway_envs::Error::BadField { field, package: package.name.clone(), source }
+            })?;
+            let outside = groups.into_iter().filter(|group| !group.iter().any(|r| own.contains(r.name.as_str())));
+            depends.extend(outside.map(|group| (package.name.clone(), group)));
+        }
+    }
+    Ok((needs, depends))
+}
+
+/// Reads the lock of a recipe and checks that it still fits.
+///
+/// # Errors
+/// When there is none, or the recipe has changed since.
+pub fn read_lock(located: &Located) -> Result<Lock, Error> {
+    let name = located.recipe.package.name.as_str();
+    if !located.lock_path().exists() {
+        return Err(Error::NoLock(name.to_owned()));
+    }
+    let lock = Lock::read(&located.lock_path())?;
+    if lock.recipe != located.recipe.lock_inputs() {
+        return Err(Error::StaleLock(name.to_owned()));
+    }
+    Ok(lock)
+}
+
+/// Builds the tree of a locked recipe, or finds it.
+///
+/// # Errors
+/// See [`build::build`].
+pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built, Error> {
+    let layouts = located.recipe.artifacts.iter().map(|artifact| Layout {
+        at: artifact.unpack.as_ref().map_or("/", |path| path.as_str()).to_owned(),
+        strip: artifact.strip,
+        file_name: artifact.file_name(),
+    });
+    let urls = |package: &hatchway_envs::lock::LockedPackage| choose::urls(&context.archive, package);
+    let links = &located.recipe.environment.links;
+    let request = build::Request { lock, layouts: layouts.collect(), links, urls: &urls };
+    if context.store.built(request.key()).is_none() {
+        artifact::gather(context, located)?;
+    }
+    Ok(build::build(&context.store, &context.archive.client, &request, &context.printer)?)
+}
+
+/// What `--program` and the recipe leave open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// No doubt.
+    One(String),
+    /// Several.
+    Several(Vec<String>),
+    /// None at all.
+    Nothing,
+}
+
+/// The program that is named like the tool or the package, or the only one.
+#[must_use]
+pub fn choose_program(name: &Name, facts: &Facts) -> Choice {
+    let package = facts.package.as_ref().map(|p| p.name.as_str());
+    let base = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let named = |path: &str| base(path) == name.as_str() || Some(base(path).as_str()) == package;
+    let on_path: Vec<&str> = facts.programs.iter().filter(|p| p.on_path).map(|p| p.path.as_str()).collect();
+    let all: Vec<&str> = facts.programs.iter().map(|p| p.path.as_str()).collect();
+    for group in [&on_path, &all] {
+        let fitting: Vec<&&str> = group.iter().filter(|path| named(path)).collect();
+        if let [one] = fitting[..] {
+            return Choice::One((*one).to_owned());
+        }
+        if let [one] = group[..] {
+            return Choice::One(one.to_owned());
+        }
+    }
+    let several = if on_path.is_empty() { all } else { on_path };
+    if several.is_empty() { Choice::Nothing } else { Choice::Several(several.into_iter().map(str::to_owned).collect()) }
+}
+
+/// Where a path of an artifact is in the tree of a freshly made recipe.
+fn in_tree(name: &Name, facts: &Facts, path: &str) -> String {
+    recipe::unpack_folder(name, facts).unwrap_or_default() + path
+}
+
+/// The program to start: `--program`, the recipe's, or the one without doubt.
+///
+/// # Errors
+/// When there are several or none.
+pub fn program(context: &Context, located: &Located, wish: Option<&str>) -> Result<String, Error> {
+    let recipe = &located.recipe;
+    let folder = |artifact: &recipe::Artifact| {
+        artifact.unpack.as_ref().map_or(String::new(), |path| path.as_str().trim_end_matches('/').to_owned())
+    };
+    if let Some(wish) = wish {
+        let inside = wish.contains('/') && !wish.starts_with('/');
+        let prefix = recipe.artifacts.first().filter(|_| inside).map(folder);
+        return Ok(prefix.map_or_else(|| wish.to_owned(), |prefix| format!("{prefix}/{wish}")));
+    }
+    if let Some(program) = &recipe.run.program {
+        return Ok(program.as_str().to_owned());
+    }
+    let name = &recipe.package.name;
+    let mut several = Vec::new();
+    for artifact in &recipe.artifacts {
+        let sha256 = artifact.sha256.digest();
+        let facts = artifact::facts(context, &artifact.file_name(), sha256, &context.store.artifact(sha256))?;
+        let place = |path: String| folder(artifact) + &path;
+        match choose_program(name, &facts) {
+            Choice::One(path) => several.push(place(path)),
+            Choice::Several(paths) => several.extend(paths.into_iter().map(place)),
+            Choice::Nothing => {}
+        }
+    }
+    match several.len() {
+        0 => Err(Error::NoProgram(name.to_string())),
+        1 => Ok(several.remove(0)),
+        _ => Err(Error::WhichProgram { name: name.to_string(), programs: several }),
+    }
+}
+
+/// The folder where `hatchway new` writes recipes.
+#[must_use]
+pub fn recipes_here() -> PathBuf {
+    PathBuf::from("recipes")
+}

@@ -1,0 +1,83 @@
+//! The messages between the two halves of the shim: the attendant outside and PID 1 inside.
+//!
+//! They travel as JSON over one `SOCK_SEQPACKET` pair. The end of the stream is a message too: an inner half
+//! that reads it ends everything, an outer half that reads it collects the inner one.
+use crate::exit::{Outcome, Usage};
+use serde::{Deserialize, Serialize};
+
+/// From the inner half.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Report {
+    /// Something was done otherwise than planned.
+    Note {
+        /// What a person should read.
+        message: String,
+    },
+    /// An operation failed; nothing runs, the inner half ends.
+    Failed {
+        /// The operation.
+        operation: String,
+        /// The path it was about.
+        path: Option<String>,
+        /// The error number, if a system call failed.
+        errno: Option<i32>,
+        /// Why, for a person.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The terminal's other end comes with this message as a descriptor.
+    Terminal,
+    /// The tool runs.
+    Started {
+        /// Its process id inside.
+        pid: i32,
+    },
+    /// The program could not be executed.
+    ExecFailed {
+        /// The error number.
+        errno: i32,
+        /// The program itself is there.
+        found: bool,
+        /// Why, for a person.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The tool was stopped (Ctrl-Z).
+    Stopped {
+        /// The signal that stopped it.
+        signal: i32,
+    },
+    /// The tool ended. Everything else is being ended.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// Whether the inner half killed it after the grace period.
+        forced: bool,
+    },
+    /// Nothing is left inside but the inner half.
+    Empty {
+        /// What all of it used.
+        usage: Usage,
+    },
+}
+
+/// From the outer half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Order {
+    /// Pass a signal to the tool.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+    /// Pass a signal to the tool, and kill everything if it is still there after the grace period.
+    End {
+        /// Its number.
+        signal: i32,
+    },
+    /// Let a stopped tool go on.
+    Continue,
+}

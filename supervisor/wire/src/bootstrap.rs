@@ -1,0 +1,107 @@
+//! What `hatchway run` hands to the shim, as JSON in a sealed memfd.
+use crate::op::Op;
+use crate::path::HostPath;
+use serde::{Deserialize, Serialize};
+
+/// Everything the shim needs to know about one run of one unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bootstrap {
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// Name of the unit, for messages and `exit.json`.
+    pub unit: String,
+    /// Names this run among all runs of the unit.
+    pub incarnation: String,
+    /// The sandbox, step by step.
+    pub ops: Vec<Op>,
+    /// The tool.
+    pub process: Process,
+    /// How the tool's standard streams are made.
+    pub stdio: StdioMode,
+    /// Where the exit record goes, if anywhere. The folder must exist.
+    pub exit_file: Option<HostPath>,
+    /// Descriptors the shim keeps open as long as it lives (the tree's lock); never seen by the tool.
+    /// Filled in by the launcher.
+    pub keep_fds: Vec<i32>,
+    /// Milliseconds between a polite and an impolite end.
+    pub grace_ms: u64,
+}
+
+/// How the tool's standard streams are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StdioMode {
+    /// `Terminal` if all three streams are terminals, `Shared` if some are, `Detached` if none is.
+    Auto,
+    /// A terminal of the tool's own, from the sandbox's devpts, relayed by the shim.
+    Terminal,
+    /// The caller's streams, in the caller's process group, so that the terminal's keys reach the tool directly.
+    Shared,
+    /// The caller's streams, in a session of the tool's own.
+    Detached,
+}
+
+/// The tool and everything it starts with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// A path inside, or a bare name that is looked up in `PATH` inside.
+    pub program: String,
+    /// Arguments after the program's name.
+    pub args: Vec<String>,
+    /// The whole environment, `NAME`, `value`.
+    pub env: Vec<(String, String)>,
+    /// Working folder inside.
+    pub cwd: String,
+    /// User id inside.
+    pub uid: u32,
+    /// Group id inside.
+    pub gid: u32,
+    /// Supplementary groups; `None` leaves them as they are (a user namespace cannot change them).
+    pub groups: Option<Vec<u32>>,
+    /// Capabilities the tool keeps, by name (`CAP_SYS_NICE`); almost always none.
+    pub capabilities: Vec<String>,
+    /// No gain of privilege through set-id programs.
+    pub no_new_privs: bool,
+    /// The system call filter; empty for none.
+    pub seccomp: Vec<Instruction>,
+    /// Resource limits.
+    pub limits: Vec<ResourceLimit>,
+    /// File mode creation mask.
+    pub umask: u32,
+}
+
+/// One instruction of classic BPF: code, jump if true, jump if false, constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instruction(pub u16, pub u8, pub u8, pub u32);
+
+/// One resource limit, soft and hard; `None` is "no limit".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceLimit {
+    /// Which resource.
+    pub resource: Resource,
+    /// What the tool may use now.
+    pub soft: Option<u64>,
+    /// What it may raise its limit to.
+    pub hard: Option<u64>,
+}
+
+/// The resources that can be limited per process. Memory and tasks of a whole unit are the cgroup's business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resource {
+    /// Bytes of a core dump.
+    Core,
+    /// Open descriptors.
+    OpenFiles,
+    /// Bytes of locked memory.
+    LockedMemory,
+    /// Highest real-time priority.
+    RealtimePriority,
+    /// Bytes of address space.
+    AddressSpace,
+    /// Bytes of stack.
+    Stack,
+}

@@ -1,0 +1,174 @@
+//! `exit.json`: how a unit ended, with the evidence; and the exit codes of `hatchway run`.
+use crate::path::HostPath;
+use serde::{Deserialize, Serialize};
+
+/// Hatchway failed before the tool ran.
+pub const CODE_HATCHWAY_FAILED: i32 = 125;
+/// The program is there but cannot be executed.
+pub const CODE_NOT_EXECUTABLE: i32 = 126;
+/// The program is not there.
+pub const CODE_NOT_FOUND: i32 = 127;
+/// Added to the number of the signal that ended the tool.
+pub const CODE_SIGNAL_BASE: i32 = 128;
+
+/// A moment on three clocks, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stamp {
+    /// `CLOCK_REALTIME`: for people; may jump.
+    pub realtime_ns: i64,
+    /// `CLOCK_TAI`: for comparing machines.
+    pub tai_ns: i64,
+    /// `CLOCK_MONOTONIC`: for differences on this machine since it started.
+    pub monotonic_ns: i64,
+}
+
+/// What the tool and everything it started used, as far as it was waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// Processor time in user code, microseconds.
+    pub user_us: i64,
+    /// Processor time in the kernel, microseconds.
+    pub system_us: i64,
+    /// Largest resident set of a single process, KiB.
+    pub max_rss_kib: i64,
+    /// Page faults that needed the disk.
+    pub major_faults: i64,
+}
+
+/// How a process that ran came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Outcome {
+    /// It ended by itself.
+    Exit {
+        /// Its exit code.
+        code: i32,
+    },
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the kernel wrote a core dump.
+        core: bool,
+    },
+}
+
+impl Outcome {
+    /// What `hatchway run` exits with.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exit { code } => code,
+            Self::Signal { signal, .. } => CODE_SIGNAL_BASE + signal,
+        }
+    }
+}
+
+/// Why a unit is not running any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ExitReason {
+    /// The tool ended by itself.
+    Exit {
+        /// Its exit code.
+        code: i32,
+    },
+    /// A signal nobody asked Hatchway to send ended the tool.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the kernel wrote a core dump.
+        core: bool,
+    },
+    /// Hatchway was asked to end it.
+    Requested {
+        /// The signal Hatchway got and passed on.
+        signal: i32,
+        /// The grace period ran out and the tool was killed.
+        forced: bool,
+        /// How the tool then ended.
+        outcome: Outcome,
+    },
+    /// The program could not be started.
+    ExecFailed {
+        /// The program as asked for.
+        program: String,
+        /// The error number of `execve`.
+        errno: i32,
+        /// The program is there; what it needs to run is not, or may not be used.
+        found: bool,
+        /// What a person should read.
+        message: String,
+    },
+    /// The program started but its dynamic loader did not find a library.
+    MissingLibrary {
+        /// The library's name.
+        library: String,
+    },
+    /// The sandbox could not be made.
+    SandboxFailed {
+        /// The operation, as `Display` of [`crate::Op`] gives it.
+        operation: String,
+        /// The path it was about, if it was about one.
+        path: Option<String>,
+        /// The error number, if a system call failed.
+        errno: Option<i32>,
+        /// What a person should read.
+        message: String,
+    },
+    /// The inner half of the shim was killed, or ended without a word.
+    Lost {
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+impl ExitReason {
+    /// What `hatchway run` exits with.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::Exit { code } => *code,
+            Self::Signal { signal, .. } => CODE_SIGNAL_BASE + signal,
+            Self::Requested { outcome, .. } => outcome.code(),
+            Self::ExecFailed { found: true, .. } => CODE_NOT_EXECUTABLE,
+            Self::ExecFailed { found: false, .. } => CODE_NOT_FOUND,
+            Self::MissingLibrary { .. } => CODE_NOT_FOUND,
+            Self::SandboxFailed { .. } | Self::Lost { .. } => CODE_HATCHWAY_FAILED,
+        }
+    }
+}
+
+/// The content of `exit.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExitRecord {
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// Name of the unit.
+    pub unit: String,
+    /// Which run of it.
+    pub incarnation: String,
+    /// The program as asked for.
+    pub program: String,
+    /// When the shim began.
+    pub started: Stamp,
+    /// When the tool ended.
+    pub ended: Stamp,
+    /// Why.
+    pub reason: ExitReason,
+    /// What `hatchway run` exited with.
+    pub code: i32,
+    /// The shim's process id on the host.
+    pub shim_pid: i32,
+    /// The tool's process id inside; `None` if it never ran.
+    pub tool_pid: Option<i32>,
+    /// What was used.
+    pub usage: Usage,
+    /// What was done otherwise than planned (no overlay on this kernel, for instance).
+    pub notes: Vec<String>,
+    /// Where this record was written.
+    pub exit_file: Option<HostPath>,
+}

@@ -1,0 +1,22 @@
+//! Every message that crosses a process boundary; no I/O. Its own crate because it is an ABI between processes.
+//!
+//! - [`bootstrap`]: what `hatchway run` hands to the shim: the plan of operations and the process to start.
+//! - [`op`]: the operations themselves, a closed list.
+//! - [`attend`]: the messages between the two halves of the shim.
+//! - [`exit`]: `exit.json`, the truth about an ended unit, and the exit codes of `hatchway run`.
+//! - [`path`]: paths on the host and paths inside a sandbox, as two types that do not mix.
+#![forbid(unsafe_code)]
+
+pub mod attend;
+pub mod bootstrap;
+pub mod exit;
+pub mod op;
+pub mod path;
+
+pub use bootstrap::{Bootstrap, Instruction, Process, ResourceLimit, StdioMode};
+pub use exit::{ExitReason, ExitRecord, Outcome, Stamp, Usage};
+pub use op::{Namespaces, Op, Owner, SourceKind};
+pub use path::{HostPath, InsidePath, PathError};
+
+/// The version of [`Bootstrap`] and [`ExitRecord`]; the shim refuses any other.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,229 @@
+//! The operations that make a sandbox. The plan is a list of them, the shim applies it in one loop.
+use crate::path::{HostPath, InsidePath};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The namespaces a unit gets for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools, reason = "seven independent kernel flags, each its own bit")]
+pub struct Namespaces {
+    /// Users and capabilities: only when Hatchway runs without root.
+    pub user: bool,
+    /// Mounts.
+    pub mount: bool,
+    /// Process ids; the shim's inner half is PID 1 in it.
+    pub pid: bool,
+    /// System V IPC and POSIX message queues.
+    pub ipc: bool,
+    /// Host name.
+    pub uts: bool,
+    /// Network interfaces, abstract sockets.
+    pub net: bool,
+    /// The view of the cgroup tree.
+    pub cgroup: bool,
+}
+
+/// Who owns a file or folder that the plan makes, in ids as the sandbox sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// What the source of a bind, or a mount point, must be. A socket is none of these: none is ever bound by accident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// A folder, with everything mounted below it.
+    Directory,
+    /// A regular file.
+    File,
+    /// A character or block device node.
+    Device,
+}
+
+/// One step towards the sandbox. `Display` gives it as the end of a sentence: "cannot …".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Op {
+    /// Start the inner half in namespaces of its own. Must be the first operation, and only the first.
+    Unshare(Namespaces),
+    /// Map one user and one group of the host into the user namespace and give up `setgroups`.
+    IdMap {
+        /// User id inside.
+        inside_uid: u32,
+        /// User id on the host: the caller's own.
+        outside_uid: u32,
+        /// Group id inside.
+        inside_gid: u32,
+        /// Group id on the host.
+        outside_gid: u32,
+    },
+    /// Receive the host's mounts and unmounts, pass on none.
+    MakeSlave,
+    /// The tree as root, below a tmpfs that takes all writes and is thrown away. Where the kernel refuses the
+    /// overlay, falls back to what `MirrorRoot` does and says so in the exit record.
+    OverlayRoot {
+        /// Root folder of the tree.
+        tree: HostPath,
+        /// Bytes the writes may take.
+        size: u64,
+        /// Store overlay's marks in `user.` attributes, as a user namespace needs it.
+        user_xattr: bool,
+        /// For the fall-back: the folders in which something is made, mounted or written.
+        open: Vec<InsidePath>,
+    },
+    /// A tmpfs as root, with the tree's folders bound read-only; the folders in `open` and those above them are
+    /// real folders of the tmpfs, filled with the tree's entries.
+    MirrorRoot {
+        /// Root folder of the tree.
+        tree: HostPath,
+        /// Bytes the writes may take.
+        size: u64,
+        /// The folders in which something is made, mounted or written.
+        open: Vec<InsidePath>,
+    },
+    /// Make a folder and the folders above it; an existing one gets the mode and the owner.
+    Directory {
+        /// Where.
+        at: InsidePath,
+        /// Permission bits.
+        mode: u32,
+        /// Owner of the last folder.
+        owner: Owner,
+    },
+    /// Write a file, replacing what the tree has there.
+    File {
+        /// Where.
+        at: InsidePath,
+        /// Permission bits.
+        mode: u32,
+        /// What is in it.
+        content: String,
+    },
+    /// Make a symlink, replacing a file or symlink the tree has there.
+    Symlink {
+        /// Where.
+        at: InsidePath,
+        /// What it says.
+        to: String,
+    },
+    /// Make sure something can be mounted here: an empty file or folder if the tree has none.
+    MountPoint {
+        /// Where.
+        at: InsidePath,
+        /// What will be mounted.
+        kind: SourceKind,
+    },
+    /// Make a folder or file read-only with all mounts below it. Nothing happens to a symlink or where nothing is.
+    ReadOnly {
+        /// Where.
+        at: InsidePath,
+    },
+    /// Show a file, folder or device of the host inside, without set-id bits; device nodes work only for `Device`.
+    Bind {
+        /// What, on the host; no part of it may be a symlink.
+        source: HostPath,
+        /// Where.
+        at: InsidePath,
+        /// What it must be.
+        kind: SourceKind,
+        /// Refuse writes, recursively.
+        read_only: bool,
+        /// Skip it where the host has no such path.
+        optional: bool,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Where.
+        at: InsidePath,
+        /// Permission bits of its root.
+        mode: u32,
+        /// Bytes it may take.
+        size: u64,
+        /// Owner of its root.
+        owner: Owner,
+    },
+    /// `/dev` with null, zero, full, random, urandom, tty, and the usual symlinks.
+    Dev,
+    /// A private instance of pseudo terminals at `/dev/pts`, and `/dev/ptmx`.
+    DevPts {
+        /// Group of new terminals; `None` where the group is not mapped.
+        gid: Option<u32>,
+    },
+    /// `/proc` of the new process namespace.
+    Proc,
+    /// Hide a file behind `/dev/null` or a folder behind an empty one. Nothing happens where nothing is.
+    Mask {
+        /// Where.
+        at: InsidePath,
+    },
+    /// Bring `lo` up in the new network namespace.
+    Loopback,
+    /// Set the host name.
+    HostName {
+        /// The name.
+        name: String,
+    },
+    /// Detach the host's file systems for good. Nothing of the host can be opened by path after it.
+    LeaveHost,
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unshare(namespaces) => write!(f, "create namespaces ({namespaces})"),
+            Self::IdMap { inside_uid, outside_uid, inside_gid, outside_gid } => write!(
+                f,
+                "map user {outside_uid} to {inside_uid} and group {outside_gid} to {inside_gid} in the user namespace"
+            ),
+            Self::MakeSlave => f.write_str("cut mount propagation towards the host"),
+            Self::OverlayRoot { tree, size, .. } => {
+                write!(f, "overlay `{tree}` with {size} bytes of memory at `/`")
+            }
+            Self::MirrorRoot { tree, .. } => write!(f, "mirror `{tree}` at `/`"),
+            Self::Directory { at, mode, owner } => {
+                write!(f, "make folder `{at}` (mode {mode:04o}, owner {}:{})", owner.uid, owner.gid)
+            }
+            Self::File { at, mode, .. } => write!(f, "write file `{at}` (mode {mode:04o})"),
+            Self::Symlink { at, to } => write!(f, "link `{at}` to `{to}`"),
+            Self::MountPoint { at, .. } => write!(f, "make mount point `{at}`"),
+            Self::ReadOnly { at } => write!(f, "make `{at}` read-only"),
+            Self::Bind { source, at, read_only, .. } => {
+                write!(f, "bind `{source}` at `{at}`{}", if *read_only { " (read-only)" } else { "" })
+            }
+            Self::Tmpfs { at, size, .. } => write!(f, "mount {size} bytes of memory at `{at}`"),
+            Self::Dev => f.write_str("make `/dev`"),
+            Self::DevPts { .. } => f.write_str("mount pseudo terminals at `/dev/pts`"),
+            Self::Proc => f.write_str("mount `/proc`"),
+            Self::Mask { at } => write!(f, "hide `{at}`"),
+            Self::Loopback => f.write_str("bring up the loopback interface"),
+            Self::HostName { name } => write!(f, "set the host name to `{name}`"),
+            Self::LeaveHost => f.write_str("detach the host's file systems"),
+        }
+    }
+}
+
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            (self.user, "user"),
+            (self.mount, "mount"),
+            (self.pid, "pid"),
+            (self.ipc, "ipc"),
+            (self.uts, "uts"),
+            (self.net, "net"),
+            (self.cgroup, "cgroup"),
+        ];
+        let mut first = true;
+        for (_, name) in all.iter().filter(|(on, _)| *on) {
+            write!(f, "{}{name}", if first { "" } else { " " })?;
+            first = false;
+        }
+        Ok(())
+    }
+}
