@@ -1,0 +1,96 @@
+//! Recipes that are wrong: each fixture has its message beside it, with file, line, column and caret.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hatchway_tests::bench::Bench;
+use hatchway_tests::snapshot;
+
+/// As many as the issue asks for, at least.
+const FIXTURES_MIN: usize = 10;
+
+fn fixtures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/broken-recipes");
+    let mut all: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn every_fixture_has_its_expectation() {
+    let all = fixtures();
+    assert!(all.len() >= FIXTURES_MIN, "{} fixtures", all.len());
+    for folder in all {
+        for file in ["recipe.toml", "expected.txt"] {
+            assert!(folder.join(file).is_file(), "`{}` has no {file}", folder.display());
+        }
+        let expected = fs::read_to_string(folder.join("expected.txt")).unwrap();
+        assert!(expected.starts_with("error: recipe.toml:"), "{}: no place in it", folder.display());
+        assert!(expected.lines().any(|line| line.trim_start().starts_with("| ") && line.contains('^')), "no caret");
+    }
+}
+
+#[test]
+fn every_broken_recipe_gives_its_message() {
+    let bench = Bench::ordinary();
+    let write = std::env::var_os("HATCHWAY_SNAPSHOTS").is_some_and(|value| value == "write");
+    let mut wrong = String::new();
+    for folder in fixtures() {
+        bench.put("recipe.toml", fs::read(folder.join("recipe.toml")).unwrap());
+        let outcome = bench.hatchway(&["recipe", "check", "recipe.toml"]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{}: {outcome}", folder.display());
+        let path = folder.join("expected.txt");
+        if write {
+            fs::write(&path, &outcome.stderr).unwrap();
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        if outcome.stderr != expected {
+            wrong += &format!("{}:\n{}instead of\n{expected}", folder.display(), outcome.stderr);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn check_takes_all_recipes_and_tells_good_from_broken() {
+    let bench = Bench::ordinary();
+    let good = "schema = 1\n[package]\nname = \"good\"\n";
+    for (name, text) in [("good", good), ("newer", "schema = 9\n[package]\nname = \"newer\"\n")] {
+        fs::create_dir_all(bench.path("work/recipes").join(name)).unwrap();
+        bench.put(&format!("recipes/{name}/recipe.toml"), text);
+    }
+    snapshot!(bench.hatchway(&["recipe", "check"]), r#"
+exit 1
+--- stderr
+recipes/good/recipe.toml: ok
+error: recipes/newer/recipe.toml:1:10: schema 9 is not known; this version reads 1
+ 1 | schema = 9
+   |          ^
+"#);
+    snapshot!(bench.hatchway(&["recipe", "check", "good"]), r#"
+exit 0
+--- stderr
+recipes/good/recipe.toml: ok
+"#);
+}
+
+#[test]
+fn what_a_recipe_asks_for_in_vain_is_refused_by_lock() {
+    let bench = Bench::ordinary();
+    fs::create_dir_all(bench.path("work/recipes/much")).unwrap();
+    let text = "schema = 1\n[package]\nname = \"much\"\n[run]\nrunner = \"wine\"\n[service]\nrestart = \"always\"\n";
+    bench.put("recipes/much/recipe.toml", text);
+    snapshot!(bench.hatchway(&["recipe", "check", "much"]), r#"
+exit 0
+--- stderr
+warning: recipes/much/recipe.toml: this version does not carry out [service]
+warning: recipes/much/recipe.toml: this version does not carry out runner = "wine"
+recipes/much/recipe.toml: ok
+"#);
+    snapshot!(bench.hatchway(&["lock", "much"]), r#"
+exit 2
+--- stderr
+error: the recipe `much` asks for what this version of Hatchway does not carry out: [service], runner = "wine"
+hint: take those keys out of the recipe; CHANGELOG.md says what is there
+"#);
+}

@@ -1,0 +1,156 @@
+//! What happens when a mirror is wrong, slow to the end, or not there.
+
+use hatchway_tests::bench::Bench;
+use hatchway_tests::keys::Key;
+use hatchway_tests::mirror::{Mirror, pool_path, three_suites};
+use hatchway_tests::server::{Fault, Server};
+use hatchway_tests::snapshot;
+
+use super::needing;
+
+/// A bench with a lock; libc6 alone is in the store, since its symbol versions were read.
+fn locked() -> (Bench, Server) {
+    let (bench, server) = Bench::ordinary().with_mirror(&Mirror::new(three_suites(), Key::new(1)));
+    bench.put("acme.deb", needing(&[("libc.so.6", &["GLIBC_2.34"])]).deb());
+    drop(bench.hatchway(&["new", "acme.deb"]).ok());
+    drop(bench.hatchway(&["lock", "acme"]).ok());
+    (bench, server)
+}
+
+fn sed() -> String {
+    pool_path("bookworm", "sed", "1.0-1")
+}
+
+#[test]
+fn a_package_with_another_hash_is_not_let_in() {
+    let (bench, server) = locked();
+    server.fault(&sed(), Fault::Corrupt(300));
+    let outcome = bench.hatchway(&["build", "acme"]);
+    snapshot!(outcome, r#"
+exit 2
+--- stderr
+  downloading ([n] MiB)
+error: `pool/bookworm/sed_1.0-1_amd64.deb` of debian:bookworm/main does not match its hash: expected sha256 [sha256], found [sha256]
+hint: the file changed or was damaged on the way; if a mirror is out of step, run `hatchway lock --refresh`
+"#);
+    let store = bench.store();
+    for folder in ["trees", "manifests", "builds", "packages", "objects", "tmp"] {
+        assert_eq!(store.names(folder), [""; 0], "{folder}");
+    }
+    store.check_artifacts();
+    assert!(!store.partial().iter().any(|name| name.len() == 64), "the wrong file is left: {:?}", store.partial());
+    server.mend();
+    drop(bench.hatchway(&["build", "acme"]).ok());
+}
+
+#[test]
+fn a_cut_connection_is_told_and_the_next_call_resumes() {
+    let (bench, server) = locked();
+    server.fault(&sed(), Fault::CutAfter(200));
+    snapshot!(bench.hatchway(&["build", "acme"]), r#"
+exit 2
+--- stderr
+  downloading ([n] MiB)
+error: cannot download `pool/bookworm/sed_1.0-1_amd64.deb` of debian:bookworm/main
+  because: io: Peer disconnected
+hint: check the mirror (HATCHWAY_DEBIAN_MIRROR or hatchway.toml) and the network; the same command resumes
+"#);
+    drop(server.requests());
+    drop(bench.hatchway(&["build", "acme"]).ok());
+    let range = server.requests().into_iter().find(|request| request.path == sed()).unwrap().range;
+    assert_eq!(range.as_deref(), Some("bytes=200-"));
+    bench.store().check_artifacts();
+    assert_eq!(bench.store().partial(), [""; 0]);
+}
+
+#[test]
+fn a_rest_of_another_file_is_thrown_away() {
+    let (bench, server) = locked();
+    server.fault(&sed(), Fault::CutAfter(200));
+    assert_eq!(bench.hatchway(&["build", "acme"]).code, Some(2));
+    for name in bench.store().partial() {
+        let path = bench.path("data/store/artifacts/.partial").join(name);
+        std::fs::write(path, [7_u8; 100]).unwrap();
+    }
+    drop(bench.hatchway(&["build", "acme"]).ok());
+    bench.store().check_artifacts();
+}
+
+#[test]
+fn a_file_that_the_mirror_dropped_is_told() {
+    let (bench, server) = locked();
+    server.fault(&sed(), Fault::Status(404));
+    snapshot!(bench.hatchway(&["build", "acme"]), r#"
+exit 2
+--- stderr
+  downloading ([n] MiB)
+error: cannot download `pool/bookworm/sed_1.0-1_amd64.deb` of debian:bookworm/main: the server answered 404
+hint: check the mirror (HATCHWAY_DEBIAN_MIRROR or hatchway.toml) and the network; the same command resumes
+"#);
+}
+
+#[test]
+fn the_next_mirror_is_asked_when_the_first_fails() {
+    let mirror = Mirror::new(three_suites(), Key::new(1));
+    let (bench, server) = locked();
+    let second = mirror.serve();
+    server.fault(&sed(), Fault::Status(503));
+    let bench = bench.without_mirror_variable();
+    bench.configure(&format!("[[mirror]]\nurl = \"{}\"\n[[mirror]]\nurl = \"{}\"\n", server.url, second.url));
+    drop(bench.hatchway(&["build", "acme"]).ok());
+    assert_eq!(second.requests().len(), 1);
+}
+
+#[test]
+fn without_a_mirror_the_message_says_where_to_name_one() {
+    let (bench, _server) = locked();
+    let bench = bench.without_mirror_variable();
+    // The host's own apt sources would name one: an empty folder hides them.
+    let script = "mount -t tmpfs none /etc/apt && exec \"$HATCHWAY\" lock acme --refresh";
+    snapshot!(bench.mounting_script(script), r#"
+exit 2
+--- stderr
+error: no Debian mirror is known
+hint: set HATCHWAY_DEBIAN_MIRROR to a mirror's URL, or add a [[mirror]] to hatchway.toml, or a Debian source to the host's apt
+"#);
+}
+
+#[test]
+fn offline_names_what_is_missing() {
+    let (bench, _server) = locked();
+    let outcome = bench.hatchway(&["build", "acme", "--offline"]);
+    assert_eq!(outcome.code, Some(2));
+    // Several downloads start at once, so which one is named first is open.
+    assert!(outcome.stderr.contains("is not in the cache and `--offline` was given\nhint: run the same command once without"), "{outcome}");
+    snapshot!(bench.hatchway(&["lock", "acme", "--offline", "--suite", "trixie"]), r#"
+exit 2
+--- stderr
+  reading the indices of trixie
+error: `InRelease` of debian:trixie is not in the cache and `--offline` was given
+hint: run the same command once without `--offline`
+"#);
+}
+
+#[test]
+fn an_artifact_with_another_digest_is_refused() {
+    let (bench, _server) = locked();
+    let other = Bench::ordinary();
+    std::fs::create_dir_all(other.path("work/recipes/acme")).unwrap();
+    for file in ["recipe.toml", "recipe.lock"] {
+        other.put(&format!("recipes/acme/{file}"), bench.read(&format!("recipes/acme/{file}")));
+    }
+    snapshot!(other.hatchway(&["build", "acme"]), r#"
+exit 2
+--- stderr
+error: the artifact `acme.deb` is not in the store
+hint: put `acme.deb` into `recipes/acme` and run the command again
+"#);
+    other.put("recipes/acme/acme.deb", "another file");
+    snapshot!(other.hatchway(&["build", "acme"]), r#"
+exit 2
+--- stderr
+error: `recipes/acme/acme.deb` does not match its hash: expected sha256 [sha256], found [sha256]
+hint: the file changed or was damaged on the way; if a mirror is out of step, run `hatchway lock --refresh`
+"#);
+    assert_eq!(other.store().names("artifacts"), [""; 0]);
+}

@@ -1,0 +1,66 @@
+//! The program from outside: what a person types, sees and finds on disk. One binary, since each links the same library.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod broken_archives;
+mod broken_recipes;
+mod downloads;
+mod index_trust;
+mod oracles;
+mod robustness;
+mod running;
+mod suite_choice;
+mod whole_path;
+
+use hatchway_tests::compile;
+use hatchway_tests::package::Package;
+
+/// A vendor's program that does as it is told, so that a test can look around inside a sandbox.
+const ACME: &str = r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <unistd.h>
+static const char *state = "/var/lib/acme/count";
+static const char *license = "/etc/acme/license.dat";
+static int show(const char *path) {
+    char text[200];
+    FILE *file = fopen(path, "r");
+    if (!file) { printf("%s: %s\n", path, strerror(errno)); return 1; }
+    while (fgets(text, sizeof text, file)) fputs(text, stdout);
+    return 0;
+}
+static int add(const char *path) {
+    FILE *file = fopen(path, "a");
+    if (!file) { printf("%s: %s\n", path, strerror(errno)); return 1; }
+    fputs("x", file);
+    printf("%s has %ld\n", path, ftell(file));
+    return fclose(file) != 0;
+}
+int main(int count, char **words) {
+    const char *verb = count > 1 ? words[1] : "version";
+    if (!strcmp(verb, "version")) return puts("acme 1.0") < 0;
+    if (!strcmp(verb, "exit")) { fputs("leaving\n", stderr); return atoi(words[2]); }
+    if (!strcmp(verb, "echo")) { for (int i = 2; i < count; i++) printf("<%s>", words[i]); puts(""); return 0; }
+    if (!strcmp(verb, "abort")) abort();
+    if (!strcmp(verb, "license")) return show(license);
+    if (!strcmp(verb, "show")) return show(words[2]);
+    if (!strcmp(verb, "add")) return add(words[2]);
+    if (!strcmp(verb, "count")) return add(state);
+    if (!strcmp(verb, "root")) return getuid() == 0;
+    return 64;
+}
+"#;
+
+/// The package around [`ACME`].
+fn acme() -> Package {
+    Package::new("acme", "1.0")
+        .field("Depends", "libc6 (>= 2.14)")
+        .program("usr/bin/acme", compile::program(ACME))
+        .file("usr/share/acme/greeting", "hello from acme\n")
+}
+
+/// A package whose program needs these libraries and cannot be started.
+fn needing(needs: &[(&str, &[&str])]) -> Package {
+    Package::new("acme", "1.0").program("usr/bin/acme", compile::program_needing(needs))
+}

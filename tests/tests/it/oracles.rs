@@ -1,0 +1,1 @@
+//! Other programs' word for what ours made.

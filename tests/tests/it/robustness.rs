@@ -1,0 +1,1 @@
+//! Full disks, killed builders, two at once, hosts that forbid.

@@ -1,0 +1,165 @@
+//! What a running tool sees and leaves: exit codes, bound files, state, users.
+
+use hatchway_tests::bench::{Bench, Outcome};
+use hatchway_tests::mirror::Mirror;
+use hatchway_tests::server::Server;
+use hatchway_tests::snapshot;
+
+use super::acme;
+
+/// A bench on which `acme` is built.
+fn built(bench: Bench) -> (Bench, Server) {
+    let (bench, server) = bench.with_mirror(&Mirror::runnable());
+    bench.put("acme.deb", acme().deb());
+    for step in [["new", "acme.deb"], ["lock", "acme"], ["build", "acme"]] {
+        drop(bench.hatchway(&step).ok());
+    }
+    (bench, server)
+}
+
+/// Runs `acme` with its licence bound.
+fn run(bench: &Bench, arguments: &[&str]) -> Outcome {
+    let head = ["run", "-q", "acme", "--bind", "license=acme.deb", "--"];
+    bench.hatchway(&[&head[..], arguments].concat())
+}
+
+/// Every test here holds for root and for an ordinary user.
+fn for_both(test: impl Fn(&Bench)) {
+    for bench in [Bench::new(), Bench::ordinary()] {
+        let (bench, _server) = built(bench);
+        test(&bench);
+    }
+}
+
+#[test]
+fn exit_code_and_output_are_the_tools_own() {
+    for_both(|bench| {
+        let outcome = run(bench, &["exit", "7"]);
+        assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(7), "", "leaving\n"));
+        assert_eq!(run(bench, &["abort"]).code, Some(128 + 6));
+        assert_eq!(run(bench, &["root"]).code, Some(0), "a tool never runs as root");
+        assert_eq!(run(bench, &["echo", "a b", "-c", ""]).stdout, "<a b><-c><>\n");
+    });
+}
+
+#[test]
+fn state_survives_and_everything_else_vanishes() {
+    for_both(|bench| {
+        assert_eq!(run(bench, &["count"]).stdout, "/var/lib/acme/count has 1\n");
+        assert_eq!(run(bench, &["count"]).stdout, "/var/lib/acme/count has 2\n");
+        assert_eq!(std::fs::read(bench.path("data/state/acme/var/lib/acme/count")).unwrap(), b"xx");
+        for path in ["/tmp/x", "/home/x", "/var/tmp/x", "/run/x"] {
+            let first = run(bench, &["add", path]);
+            assert_eq!(run(bench, &["add", path]).stdout, first.stdout, "{path}");
+        }
+    });
+}
+
+#[test]
+fn the_host_is_not_there_and_the_package_is() {
+    for_both(|bench| {
+        assert_eq!(run(bench, &["show", "/usr/share/acme/greeting"]).stdout, "hello from acme\n");
+        let host = bench.path("work/acme.deb").display().to_string();
+        let outcome = run(bench, &["show", &host]);
+        assert_eq!(outcome.stdout, "[bench]/work/acme.deb: No such file or directory\n");
+        assert!(run(bench, &["show", "/etc/shadow"]).stdout.contains("No such file or directory"));
+        assert!(run(bench, &["show", "/etc/passwd"]).stdout.lines().count() <= 4);
+    });
+}
+
+#[test]
+fn the_package_itself_cannot_be_changed() {
+    for_both(|bench| {
+        drop(run(bench, &["add", "/usr/share/acme/greeting"]));
+        drop(run(bench, &["add", "/usr/bin/acme"]));
+        assert_eq!(run(bench, &["show", "/usr/share/acme/greeting"]).stdout, "hello from acme\n");
+        for tree in bench.store().names("trees") {
+            bench.store().check_tree(&tree);
+        }
+    });
+}
+
+#[test]
+fn an_unbound_file_is_told_and_a_wrong_binding_refused() {
+    let (bench, _server) = built(Bench::new());
+    snapshot!(bench.hatchway(&["run", "acme", "--", "license"]), r#"
+exit 1
+--- stdout
+/etc/acme/license.dat: No such file or directory
+--- stderr
+warning: the file slot `license` (/etc/acme/license.dat) is not bound; bind it with `--bind license=FILE`
+"#);
+    snapshot!(bench.hatchway(&["run", "acme", "--bind", "licence=acme.deb"]), r#"
+exit 125
+--- stderr
+error: `--bind licence=acme.deb`: there is no file slot `licence`; it has license
+"#);
+    snapshot!(bench.hatchway(&["run", "acme", "--bind", "license=none.dat"]), r#"
+exit 125
+--- stderr
+error: cannot resolve `none.dat`
+  because: No such file or directory (os error 2)
+"#);
+    snapshot!(bench.hatchway(&["run", "acme", "--bind", "license"]), r#"
+exit 125
+--- stderr
+error: `--bind license`: it has the form SLOT=FILE
+"#);
+}
+
+#[test]
+fn a_bound_file_is_the_hosts_at_this_moment() {
+    for_both(|bench| {
+        for text in ["one\n", "two\n"] {
+            bench.put("license.dat", text);
+            let outcome = bench.hatchway(&["run", "-q", "acme", "--bind", "license=license.dat", "--", "license"]);
+            assert_eq!(outcome.stdout, text);
+        }
+    });
+}
+
+#[test]
+fn a_shell_opens_in_the_same_sandbox() {
+    for_both(|bench| {
+        let shell = ["shell", "-q", "acme", "--bind", "license=acme.deb", "--", "-c"];
+        let say = |script: &str| bench.hatchway(&[&shell[..], &[script]].concat());
+        assert_eq!(say("/usr/bin/acme; echo $((6 * 7)); exit 5").stdout, "acme 1.0\n42\n");
+        assert_eq!(say("exit 5").code, Some(5));
+        assert_eq!(say("echo $$").stdout.trim().len(), 1, "a small process id: a namespace of its own");
+        assert_eq!(say("echo /proc/[0-9]*").stdout.split(' ').count(), 2, "no other process is seen");
+    });
+}
+
+#[test]
+fn the_end_is_recorded_beside_the_unit() {
+    for_both(|bench| {
+        assert_eq!(run(bench, &["exit", "7"]).code, Some(7));
+        let units = bench.path("data/run/units/acme");
+        let newest = std::fs::read_dir(&units).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+        let record: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(newest.join("exit.json")).unwrap()).unwrap();
+        assert_eq!(record["reason"]["exit"]["code"], 7, "{record}");
+    });
+}
+
+#[test]
+fn a_program_that_is_not_there_is_127_and_one_that_is_no_program_126() {
+    for_both(|bench| {
+        let with = |program: &str| bench.hatchway(&["run", "-q", "acme", "--bind", "license=acme.deb", "--program", program]);
+        assert_eq!(with("/usr/bin/none").code, Some(127));
+        assert_eq!(with("/usr/share/acme/greeting").code, Some(126));
+    });
+}
+
+#[test]
+fn a_shared_folder_is_there_at_its_path() {
+    for_both(|bench| {
+        bench.put("data.txt", "shared\n");
+        let folder = bench.path("work").display().to_string();
+        let file = bench.path("work/data.txt").display().to_string();
+        let share = format!("{folder}:ro");
+        let run = |verb| bench.hatchway(&["run", "-q", "acme", "--bind", "license=acme.deb", "--share", &share, "--", verb, &file]);
+        assert_eq!(run("show").stdout, "shared\n");
+        assert!(run("add").stdout.contains("Read-only file system"), "{}", run("add"));
+    });
+}

@@ -1,0 +1,68 @@
+//! `cargo xtask VERB`: the project's automation. One file per verb; this one only dispatches.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool: what it prints is its result, and no other program reads it"
+)]
+
+mod acme;
+mod bench;
+mod build;
+mod demo;
+mod generate;
+mod setup;
+mod sh;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// A verb: its name, its line in the help, and what it does with the arguments after it.
+type Verb = (&'static str, &'static str, fn(sh::Args) -> Result<()>);
+
+const VERBS: &[Verb] = &[
+    ("setup", "check what building and testing needs, install what is missing [--yes]", setup::verb),
+    ("build", "build hatchway and its static shim into target/hatchway [--release]", build::verb),
+    ("test", "every check, each part timed; what CI calls [PART...] [--yes]", test::verb),
+    ("demo", "four real vendor files from file to running tool [--yes] [--root|--user] [--keep]", demo::verb),
+    ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),
+    ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
+    ("bench", "measure; `main-path` is the only subject so far", bench::verb),
+    ("acme", "build the stand-in vendor package into OUT_DIR", acme::verb),
+];
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let verb = words.next().unwrap_or_else(|| "--help".to_owned());
+    if matches!(verb.as_str(), "--help" | "-h" | "help") {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    let Some((_, about, action)) = VERBS.iter().find(|(name, ..)| *name == verb) else {
+        eprintln!("error: there is no verb `{verb}`\n\n{}", help());
+        return ExitCode::from(2);
+    };
+    let args = sh::Args::new(words);
+    if args.wants_help() {
+        println!("cargo xtask {verb}: {about}");
+        return ExitCode::SUCCESS;
+    }
+    match action(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("usage: cargo xtask VERB [ARGUMENTS]\n\n");
+    for (name, about, _) in VERBS {
+        text.push_str(&format!("  {name:<6} {about}\n"));
+    }
+    text
+}

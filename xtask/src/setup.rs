@@ -1,0 +1,211 @@
+//! What building, the tests and the demo need from the system; installed with apt where it is missing.
+//!
+//! It asks first on a terminal. `CI=true` or `--yes` does not ask. Where it may not install, it fails with the
+//! command to type.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::sh;
+
+/// One thing that is needed: how to see that it is there, the Debian package that brings it, and what for.
+struct Need {
+    package: &'static str,
+    what_for: &'static str,
+    is_there: fn() -> bool,
+}
+
+const NEEDS: &[Need] = &[
+    Need { package: "gcc", what_for: "links the programs, compiles acme-gauss", is_there: || starts("gcc") },
+    Need { package: "libc6-dev", what_for: "static libc for the shim", is_there: has_static_libc },
+    Need { package: "zlib1g-dev", what_for: "acme-gauss links with zlib", is_there: has_zlib_header },
+    Need {
+        package: "binutils",
+        what_for: "readelf: checks and oracle of the tests",
+        is_there: || starts("readelf"),
+    },
+    Need { package: "python3", what_for: "starts pip, unpacks a wheel", is_there: || starts("python3") },
+    Need { package: "python3-pip", what_for: "fetches the demo's wheel", is_there: has_pip },
+    Need {
+        package: "bubblewrap",
+        what_for: "yardstick of the bench and of the tests",
+        is_there: || starts("bwrap"),
+    },
+    Need { package: "strace", what_for: "sees that a second build writes nothing", is_there: has_strace },
+    Need { package: "ca-certificates", what_for: "downloads over TLS", is_there: has_certificates },
+    Need {
+        package: "debian-archive-keyring",
+        what_for: "verifies the archive's indices",
+        is_there: has_keyring,
+    },
+    Need { package: "dpkg", what_for: "dpkg-deb packs acme-gauss", is_there: || starts("dpkg-deb") },
+    Need {
+        package: "util-linux",
+        what_for: "unshare: probes user namespaces",
+        is_there: || starts("unshare"),
+    },
+];
+
+/// The ordinary user that root becomes where something is tried without privilege: Debian's `nobody`.
+pub(crate) const ORDINARY_ID: u32 = 65534;
+
+pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
+    let yes = args.flag("--yes");
+    args.finish()?;
+    setup(yes)
+}
+
+/// Sees that everything is there, installs what is not, and says what it did.
+pub(crate) fn setup(yes: bool) -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_there)()).collect();
+    if missing.is_empty() {
+        println!("setup: all {} system packages needed are there", NEEDS.len());
+    } else {
+        install(&missing, yes)?;
+    }
+    check_namespaces()
+}
+
+fn install(missing: &[&Need], yes: bool) -> Result<()> {
+    println!("setup: missing on this system:");
+    for need in missing {
+        println!("  {:<24} {}", need.package, need.what_for);
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    let by_hand = format!("apt-get update && apt-get install --no-install-recommends {}", packages.join(" "));
+    if !starts("apt-get") {
+        bail!("no `apt-get` here\nhint: install what Debian calls {}, then try again", packages.join(", "));
+    }
+    let is_root = sh::is_root()?;
+    if !is_root && !starts("sudo") {
+        bail!("only root may install packages\nhint: as root, run `{by_hand}`");
+    }
+    let by_hand = if is_root { by_hand } else { by_hand.replace("apt-get", "sudo apt-get") };
+    if !yes && !sh::is_ci() && !agreed()? {
+        bail!("nothing was installed\nhint: run `{by_hand}`, or this command with `--yes`");
+    }
+    let refused = |error: anyhow::Error| error.context(format!("hint: run `{by_hand}` by hand"));
+    sh::run(apt(is_root, yes).args(["update", "--quiet"])).map_err(refused)?;
+    let options = ["install", "--yes", "--quiet", "--no-install-recommends"];
+    sh::run(apt(is_root, yes).args(options).args(&packages)).map_err(refused)?;
+    if let Some(need) = missing.iter().find(|need| !(need.is_there)()) {
+        bail!("`{}` is installed, but what it is needed for ({}) still fails", need.package, need.what_for);
+    }
+    println!("setup: installed {}", packages.join(" "));
+    Ok(())
+}
+
+/// Asks on a terminal; without one the answer is no.
+fn agreed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    print!("Install them with apt-get? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn apt(is_root: bool, yes: bool) -> Command {
+    let mut command;
+    if is_root {
+        command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+    } else {
+        command = Command::new("sudo");
+        // Nobody is there to type a password.
+        if yes || sh::is_ci() {
+            command.arg("--non-interactive");
+        }
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    }
+    command
+}
+
+/// Hatchway's way in without root is a user namespace; distributions turn that off in different ways.
+fn check_namespaces() -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    let mut probe = Command::new("unshare");
+    probe.args(["--user", "--map-root-user", "--mount", "true"]).current_dir("/");
+    if sh::is_root()? {
+        probe.gid(ORDINARY_ID).uid(ORDINARY_ID);
+    }
+    if sh::succeeds(&mut probe) {
+        return Ok(());
+    }
+    let settings = [
+        ("kernel.apparmor_restrict_unprivileged_userns", "0"),
+        ("kernel.unprivileged_userns_clone", "1"),
+        ("user.max_user_namespaces", "10000"),
+    ];
+    let wrong = settings.iter().filter(|(name, wanted)| {
+        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        std::fs::read_to_string(path).is_ok_and(|now| {
+            let now = now.trim();
+            if *name == "user.max_user_namespaces" { now == "0" } else { now != *wanted }
+        })
+    });
+    let hints: Vec<String> =
+        wrong.map(|(name, wanted)| format!("\nhint: as root, run `sysctl {name}={wanted}`")).collect();
+    if hints.is_empty() {
+        bail!("an ordinary user cannot make a user namespace here (a container may forbid it)");
+    }
+    bail!("an ordinary user cannot make a user namespace here{}", hints.concat())
+}
+
+fn starts(program: &str) -> bool {
+    sh::succeeds(Command::new(program).arg("--version"))
+}
+
+fn has_strace() -> bool {
+    sh::succeeds(Command::new("strace").arg("-V"))
+}
+
+fn has_pip() -> bool {
+    sh::succeeds(Command::new("python3").args(["-m", "pip", "--version"]))
+}
+
+fn has_static_libc() -> bool {
+    // gcc prints the bare name when it does not find the file.
+    let output = Command::new("gcc").arg("-print-file-name=libc.a").output();
+    output.is_ok_and(|output| output.stdout.starts_with(b"/"))
+}
+
+fn has_zlib_header() -> bool {
+    let child = Command::new("gcc")
+        .args(["-E", "-x", "c", "-include", "zlib.h", "/dev/null"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    child.is_ok_and(|status| status.success())
+}
+
+fn has_certificates() -> bool {
+    Path::new("/etc/ssl/certs/ca-certificates.crt").exists()
+}
+
+fn has_keyring() -> bool {
+    Path::new("/usr/share/keyrings/debian-archive-keyring.gpg").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_need_names_one_package_once() {
+        for (index, need) in NEEDS.iter().enumerate() {
+            assert!(!need.package.contains(' ') && !need.what_for.is_empty());
+            assert!(NEEDS[..index].iter().all(|other| other.package != need.package), "{}", need.package);
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_seen() {
+        assert!(!starts("hatchway-no-such-program"));
+    }
+}
