@@ -69,6 +69,7 @@ impl fmt::Display for Outcome {
 pub struct Bench {
     scratch: TempDir,
     ordinary: bool,
+    exact: bool,
     mirror: Option<String>,
 }
 
@@ -76,19 +77,27 @@ impl Bench {
     /// A bench for whoever runs the tests.
     #[must_use]
     pub fn new() -> Self {
-        Self::of(false)
+        Self::of(false, &std::env::temp_dir())
+    }
+
+    /// A bench in memory: where a build takes no time to reach the disk, random moments of it are spread over its work.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let shared = Path::new("/dev/shm");
+        assert!(shared.is_dir(), "`/dev/shm` is missing: mount a tmpfs there");
+        Self::of(false, shared)
     }
 
     /// A bench for an ordinary user, whoever runs the tests.
     #[must_use]
     pub fn ordinary() -> Self {
-        Self::of(is_root())
+        Self::of(is_root(), &std::env::temp_dir())
     }
 
-    fn of(ordinary: bool) -> Self {
-        let scratch = tempfile::Builder::new().prefix("hatchway-test-").tempdir().unwrap();
+    fn of(ordinary: bool, folder: &Path) -> Self {
+        let scratch = tempfile::Builder::new().prefix("hatchway-test-").tempdir_in(folder).unwrap();
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let bench = Self { scratch, ordinary, mirror: None };
+        let bench = Self { scratch, ordinary, exact: false, mirror: None };
         for folder in ["work", "data", "cache", "config/hatchway", "home", "tmp"] {
             let path = bench.path(folder);
             fs::create_dir_all(&path).unwrap();
@@ -96,6 +105,13 @@ impl Bench {
         }
         bench.configure("");
         bench
+    }
+
+    /// Outcomes keep their digests and sizes.
+    #[must_use]
+    pub fn exact(mut self) -> Self {
+        self.exact = true;
+        self
     }
 
     fn own(&self, path: &Path) {
@@ -186,7 +202,9 @@ impl Bench {
     /// An outcome with this bench's places made general.
     pub fn outcome(&self, command: &mut Command) -> Outcome {
         let name = command.get_program().to_string_lossy().into_owned();
-        let output = command.output().unwrap_or_else(|error| panic!("cannot start `{name}`: {error}"));
+        let output = command.output().unwrap_or_else(|error| {
+            panic!("cannot start `{name}` ({error}): install the package `util-linux`")
+        });
         self.shown(&output)
     }
 
@@ -194,11 +212,12 @@ impl Bench {
     #[must_use]
     pub fn shown(&self, output: &Output) -> Outcome {
         let text = |bytes: &[u8]| {
-            let mut text = String::from_utf8_lossy(bytes).replace(&self.scratch.path().display().to_string(), "[bench]");
+            let mut text =
+                String::from_utf8_lossy(bytes).replace(&self.scratch.path().display().to_string(), "[bench]");
             if let Some(mirror) = &self.mirror {
                 text = text.replace(mirror, "[mirror]");
             }
-            steady(&text)
+            if self.exact { text } else { steady(&text) }
         };
         Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
@@ -207,7 +226,9 @@ impl Bench {
         let mut command = if self.ordinary {
             let mut command = Command::new("setpriv");
             let id = ORDINARY_ID.to_string();
-            command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "--"]).arg(program);
+            command
+                .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "--"])
+                .arg(program);
             command
         } else {
             Command::new(program)

@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock};
 #[must_use]
 pub fn library(soname: &str, versions: &[&str]) -> Vec<u8> {
     let mut script = String::new();
-    let mut source = String::from("extern int hatchway_empty;\n");
+    let mut source = String::new();
     let mut before = String::new();
     for version in versions {
         source.push_str(&format!("void {}(void) {{}}\n", function(version)));
@@ -45,10 +45,26 @@ pub fn program_needing(needs: &[(&str, &[&str])]) -> Vec<u8> {
     gcc(&source, &arguments, &files)
 }
 
+/// A program for i386 that needs a library and cannot be started.
+#[must_use]
+pub fn program_for_i386() -> Vec<u8> {
+    let flags = ["-m32", "-nostdlib"];
+    let library =
+        gcc("void plain(void) {}", &[&flags[..], &["-shared", "-Wl,-soname,libold.so.1"]].concat(), &[]);
+    let source = "void plain(void);\nvoid _start(void) { plain(); }\n";
+    gcc(source, &[&flags[..], &["-Wl,--no-as-needed", "libold.so.1"]].concat(), &[("libold.so.1", library)])
+}
+
 /// An ordinary program, linked with the host's libc.
 #[must_use]
 pub fn program(source: &str) -> Vec<u8> {
     gcc(source, &["-O1"], &[])
+}
+
+/// An ordinary program that also needs a library, which exports `plain`.
+#[must_use]
+pub fn program_with(source: &str, soname: &str) -> Vec<u8> {
+    gcc(source, &["-O1", "-Wl,--no-as-needed", soname], &[(soname, library(soname, &[]))])
 }
 
 fn function(version: &str) -> String {

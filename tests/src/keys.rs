@@ -5,12 +5,13 @@ use std::time::SystemTime;
 use pgp::composed::{ArmorOptions, CleartextSignedMessage, SignedKeyDetails, SignedPublicKey};
 use pgp::crypto::{ed25519, eddsa_legacy, hash::HashAlgorithm, public_key::PublicKeyAlgorithm};
 use pgp::packet::{
-    KeyFlags, PubKeyInner, PublicKey, SecretKey, SignatureConfig, SignatureType, Subpacket, SubpacketData, UserId,
+    KeyFlags, PubKeyInner, PublicKey, SecretKey, SignatureConfig, SignatureType, Subpacket, SubpacketData,
+    UserId,
 };
 use pgp::ser::Serialize;
 use pgp::types::{
-    Duration, KeyDetails, KeyVersion, Password, PlainSecretParams, PublicParams, SecretParams, SignedUser, Tag,
-    Timestamp,
+    Duration, KeyDetails, KeyVersion, Password, PlainSecretParams, PublicParams, SecretParams, SignedUser,
+    Tag, Timestamp,
 };
 
 /// When the keys say they were made: long ago on any clock that a test may meet.
@@ -58,7 +59,8 @@ impl Key {
         flags.set_certify(true);
         let mut config = config(&secret, SignatureType::CertPositive, made);
         config.hashed_subpackets.push(Subpacket::regular(SubpacketData::KeyFlags(flags)).unwrap());
-        let lifetime = lifetime.map(|lifetime| Subpacket::regular(SubpacketData::KeyExpirationTime(lifetime)));
+        let lifetime =
+            lifetime.map(|lifetime| Subpacket::regular(SubpacketData::KeyExpirationTime(lifetime)));
         config.hashed_subpackets.extend(lifetime.transpose().unwrap());
         let certified =
             config.sign_certification(&secret, &public, &Password::empty(), Tag::UserId, &user).unwrap();

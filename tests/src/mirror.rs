@@ -6,19 +6,35 @@ use std::time::{Duration, SystemTime};
 
 use crate::compile;
 use crate::keys::Key;
-use crate::package::{Packing, Package, sha256};
+use crate::package::{Package, Packing, sha256};
 use crate::server::Server;
 use crate::tar::gzip;
 
 /// The packages that every base starts from, as `hatchway-envs` lists them. A lock fails when one is missing here.
 const BASE: [&str; 15] = [
-    "base-files", "ca-certificates", "tzdata", "netbase", "dash", "bash", "coreutils", "findutils", "grep", "sed",
-    "mawk", "hostname", "libc-bin", "ncurses-base", "procps",
+    "base-files",
+    "ca-certificates",
+    "tzdata",
+    "netbase",
+    "dash",
+    "bash",
+    "coreutils",
+    "findutils",
+    "grep",
+    "sed",
+    "mawk",
+    "hostname",
+    "libc-bin",
+    "ncurses-base",
+    "procps",
 ];
 /// `Date` of every test archive: it is recorded in locks, and they are compared.
 const DATE: &str = "Wed, 01 Jan 2025 00:00:00 UTC";
 /// Where Debian keeps libraries.
 pub const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+/// The loader's folders as Debian configures them.
+const LOADER_FOLDERS: &str = "# Multiarch support\n/usr/local/lib/x86_64-linux-gnu\n/lib/x86_64-linux-gnu\n/usr/lib/x86_64-linux-gnu\n";
 
 /// The glibc of a suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,10 +190,14 @@ fn base(libc: Libc) -> Vec<Package> {
         .iter()
         .map(|name| Package::new(name, "1.0-1").file(&format!("usr/share/doc/{name}/copyright"), "Free.\n"))
         .collect();
+    for package in packages.iter_mut().filter(|package| package.name == "libc-bin") {
+        *package = package.clone().file("etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n");
+    }
     let loader = "ld-linux-x86-64.so.2";
     let of_libc = |version: &str| {
         Package::new("libc6", version)
             .packed(Packing::None)
+            .file("etc/ld.so.conf.d/x86_64-linux-gnu.conf", LOADER_FOLDERS)
             .link(&format!("lib64/{loader}"), &format!("/{LIBRARIES}/{loader}"))
     };
     match libc {

@@ -14,6 +14,8 @@ pub enum Fault {
     Corrupt(usize),
     /// The answer is this status; always.
     Status(u16),
+    /// Ranges are not understood, and more follows than the file has; always.
+    WholeAndMore(usize),
 }
 
 /// What was asked for.
@@ -136,6 +138,10 @@ fn respond(
     let mut bytes = file.to_vec();
     if let Some(Fault::Corrupt(at)) = fault {
         bytes[at] ^= 1;
+    }
+    let range = range.filter(|_| !matches!(fault, Some(Fault::WholeAndMore(_))));
+    if let Some(Fault::WholeAndMore(more)) = fault {
+        bytes.resize(bytes.len() + more, b'!');
     }
     let from = range.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     let head = match from {

@@ -29,11 +29,15 @@ pub fn check(actual: &str, expected: &str, file: &str, line: u32) {
         rewrite(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file), line as usize, actual);
         return;
     }
-    panic!("{file}:{line}: the outcome is another one (- expected, + found)\n{}", difference(expected, actual));
+    panic!(
+        "{file}:{line}: the outcome is another one (- expected, + found)\n{}",
+        difference(expected, actual)
+    );
 }
 
-/// Lines that are only on one side, each with its sign.
-fn difference(expected: &str, actual: &str) -> String {
+/// All lines, those that are only on one side with a sign.
+#[must_use]
+pub fn difference(expected: &str, actual: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
     // The longest common run of lines, by the textbook's table; outcomes have some dozen lines.
     let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
@@ -99,7 +103,9 @@ pub fn steady(text: &str) -> String {
         rest = &word[end..];
     }
     steady.push_str(rest);
-    let sized = |line: &str| ["MiB", "MB", "bytes"].iter().fold(line.to_owned(), |line, unit| without_size(&line, unit));
+    let sized = |line: &str| {
+        ["MiB", "MB", "bytes"].iter().fold(line.to_owned(), |line, unit| without_size(&line, unit))
+    };
     steady.lines().map(|line| sized(line) + "\n").collect()
 }
 

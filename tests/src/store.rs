@@ -89,7 +89,10 @@ impl Store {
         let metadata = fs::symlink_metadata(&full).unwrap_or_else(|error| panic!("{shown}: {error}"));
         let mode = u32::from_str_radix(keywords["mode"], 8).unwrap();
         match keywords["type"] {
-            "dir" => assert!(metadata.is_dir(), "{shown}"),
+            "dir" => {
+                assert!(metadata.is_dir(), "{shown}");
+                assert_eq!(metadata.mode() & 0o7777, mode, "{shown}");
+            }
             "link" => {
                 let target = fs::read_link(&full).unwrap();
                 assert_eq!(target.as_os_str().as_bytes(), unvis(keywords["link"]), "{shown}");

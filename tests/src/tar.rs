@@ -104,6 +104,34 @@ pub fn deb(control: Tar, data: Tar) -> Vec<u8> {
     ar(&[("debian-binary", b"2.0\n"), ("control.tar.gz", &control), ("data.tar.gz", &gzip(&data.finish()))])
 }
 
+/// A zip archive of stored files, without modes, as Python's tools write wheels. Names are not checked.
+#[must_use]
+pub fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let (mut bytes, mut directory) = (Vec::new(), Vec::new());
+    for (name, content) in files {
+        let mut crc = flate2::Crc::new();
+        crc.update(content);
+        let size = u32::try_from(content.len()).unwrap().to_le_bytes();
+        let name_bytes = u16::try_from(name.len()).unwrap().to_le_bytes();
+        // Version 2.0, no flags, stored, no time; then checksum, both sizes, the name's length, no extra field.
+        let mut common = vec![20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0];
+        common.extend(crc.sum().to_le_bytes());
+        common.extend(size);
+        common.extend(size);
+        common.extend(name_bytes);
+        common.extend([0, 0]);
+        let offset = u32::try_from(bytes.len()).unwrap().to_le_bytes();
+        bytes.extend([&b"PK\x03\x04"[..], &common, name.as_bytes(), content].concat());
+        directory.extend([&b"PK\x01\x02\x14\x00"[..], &common, &[0; 10], &offset, name.as_bytes()].concat());
+    }
+    let count = u16::try_from(files.len()).unwrap().to_le_bytes();
+    let (at, size) = (u32::try_from(bytes.len()).unwrap(), u32::try_from(directory.len()).unwrap());
+    bytes.extend(directory);
+    bytes.extend([&b"PK\x05\x06\0\0\0\0"[..], &count, &count].concat());
+    bytes.extend([&size.to_le_bytes()[..], &at.to_le_bytes(), &[0, 0]].concat());
+    bytes
+}
+
 /// Compresses with gzip, without a time stamp.
 #[must_use]
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -26,13 +26,16 @@ fn every_fixture_has_its_expectation() {
         }
         let expected = fs::read_to_string(folder.join("expected.txt")).unwrap();
         assert!(expected.starts_with("error: recipe.toml:"), "{}: no place in it", folder.display());
-        assert!(expected.lines().any(|line| line.trim_start().starts_with("| ") && line.contains('^')), "no caret");
+        assert!(
+            expected.lines().any(|line| line.trim_start().starts_with("| ") && line.contains('^')),
+            "no caret"
+        );
     }
 }
 
 #[test]
 fn every_broken_recipe_gives_its_message() {
-    let bench = Bench::ordinary();
+    let bench = Bench::ordinary().exact();
     let write = std::env::var_os("HATCHWAY_SNAPSHOTS").is_some_and(|value| value == "write");
     let mut wrong = String::new();
     for folder in fixtures() {
@@ -59,38 +62,51 @@ fn check_takes_all_recipes_and_tells_good_from_broken() {
         fs::create_dir_all(bench.path("work/recipes").join(name)).unwrap();
         bench.put(&format!("recipes/{name}/recipe.toml"), text);
     }
-    snapshot!(bench.hatchway(&["recipe", "check"]), r#"
+    snapshot!(
+        bench.hatchway(&["recipe", "check"]),
+        r#"
 exit 1
 --- stderr
 recipes/good/recipe.toml: ok
 error: recipes/newer/recipe.toml:1:10: schema 9 is not known; this version reads 1
  1 | schema = 9
    |          ^
-"#);
-    snapshot!(bench.hatchway(&["recipe", "check", "good"]), r#"
+"#
+    );
+    snapshot!(
+        bench.hatchway(&["recipe", "check", "good"]),
+        r#"
 exit 0
 --- stderr
 recipes/good/recipe.toml: ok
-"#);
+"#
+    );
 }
 
 #[test]
 fn what_a_recipe_asks_for_in_vain_is_refused_by_lock() {
     let bench = Bench::ordinary();
     fs::create_dir_all(bench.path("work/recipes/much")).unwrap();
-    let text = "schema = 1\n[package]\nname = \"much\"\n[run]\nrunner = \"wine\"\n[service]\nrestart = \"always\"\n";
+    let text =
+        "schema = 1\n[package]\nname = \"much\"\n[run]\nrunner = \"wine\"\n[service]\nrestart = \"always\"\n";
     bench.put("recipes/much/recipe.toml", text);
-    snapshot!(bench.hatchway(&["recipe", "check", "much"]), r#"
+    snapshot!(
+        bench.hatchway(&["recipe", "check", "much"]),
+        r#"
 exit 0
 --- stderr
 warning: recipes/much/recipe.toml: this version does not carry out [service]
 warning: recipes/much/recipe.toml: this version does not carry out runner = "wine"
 recipes/much/recipe.toml: ok
-"#);
-    snapshot!(bench.hatchway(&["lock", "much"]), r#"
+"#
+    );
+    snapshot!(
+        bench.hatchway(&["lock", "much"]),
+        r#"
 exit 2
 --- stderr
 error: the recipe `much` asks for what this version of Hatchway does not carry out: [service], runner = "wine"
 hint: take those keys out of the recipe; CHANGELOG.md says what is there
-"#);
+"#
+    );
 }

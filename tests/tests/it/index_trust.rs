@@ -3,11 +3,12 @@
 use hatchway_tests::bench::{Bench, Outcome};
 use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::{Libc, Mirror, Suite};
+use hatchway_tests::package::{Package, sha256};
 use hatchway_tests::server::Server;
 use hatchway_tests::snapshot;
 use hatchway_tests::tar::gzip;
 
-use super::needing;
+use super::{hinted, needing};
 
 const IN_RELEASE: &str = "dists/bookworm/InRelease";
 
@@ -46,59 +47,74 @@ fn a_signed_index_is_believed() {
 
 #[test]
 fn an_unsigned_index_is_not() {
-    snapshot!(with_release(|mirror, _| mirror.release("bookworm")), r#"
+    snapshot!(
+        with_release(|mirror, _| mirror.release("bookworm")),
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
 error: the index `debian:bookworm` is not signed by a trusted key: it carries no OpenPGP clear-text signature
 hint: update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml
-"#);
+"#
+    );
 }
 
 #[test]
 fn a_key_that_is_not_in_the_ring_does_not_count() {
-    snapshot!(with_release(|mirror, _| Key::new(2).clearsign(&mirror.release("bookworm"))), r#"
+    snapshot!(
+        with_release(|mirror, _| Key::new(2).clearsign(&mirror.release("bookworm"))),
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
 error: the index `debian:bookworm` is not signed by a trusted key: key 7d782f28281d05efbcce96fd4933151249e4953f is not in the key ring, or the text was changed
 hint: update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml
-"#);
+"#
+    );
 }
 
 #[test]
 fn an_expired_key_does_not_count() {
     let (bench, _server) = bench(&Mirror::new(vec![suite()], Key::expired(3)));
-    snapshot!(lock(&bench), r#"
+    snapshot!(
+        lock(&bench),
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
 error: the index `debian:bookworm` is not signed by a trusted key: key a24ad8051070767b72764932c1d952c2d86a0081 has expired
 hint: update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml
-"#);
+"#
+    );
 }
 
 #[test]
 fn a_revoked_key_does_not_count() {
     let (bench, _server) = bench(&Mirror::new(vec![suite()], Key::revoked(4)));
-    snapshot!(lock(&bench), r#"
+    snapshot!(
+        lock(&bench),
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
 error: the index `debian:bookworm` is not signed by a trusted key: key a323893af418f564cf3454d8a61b4c7c17b51ee3 is revoked
 hint: update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml
-"#);
+"#
+    );
 }
 
 #[test]
 fn one_changed_byte_is_noticed() {
-    snapshot!(with_release(|_, signed| signed.replacen("Origin: Test", "Origin: Tess", 1)), r#"
+    snapshot!(
+        with_release(|_, signed| signed.replacen("Origin: Test", "Origin: Tess", 1)),
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
 error: the index `debian:bookworm` is not signed by a trusted key: key 92e5cff79e9534d8e69e7e40a6c489a227994217 is not in the key ring, or the text was changed
 hint: update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml
-"#);
+"#
+    );
     let digit = |signed: &str| {
         let at = signed.find("SHA256:\n ").unwrap() + 9;
         let other = if signed.as_bytes()[at] == b'0' { "1" } else { "0" };
@@ -130,14 +146,32 @@ fn text_outside_of_the_signature_is_not_read() {
 fn an_index_file_that_the_release_does_not_name_is_refused() {
     let (bench, server) = bench(&Mirror::new(vec![suite()], Key::new(1)));
     server.replace("dists/bookworm/main/binary-amd64/Packages.gz", gzip(b"Package: forged\n"));
-    snapshot!(lock(&bench), r#"
+    snapshot!(
+        lock(&bench),
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
 error: `main/binary-amd64/Packages.gz` of debian:bookworm/main does not match its hash: expected sha256 [sha256], found [sha256]
 hint: the file changed or was damaged on the way; if a mirror is out of step, run `hatchway lock --refresh`
-"#);
+"#
+    );
+}
+
+#[test]
+fn indices_are_read_by_their_hash_where_the_archive_offers_it() {
+    let mirror = Mirror::new(vec![suite()], Key::new(1));
+    let (bench, server) = bench(&mirror);
+    let text = mirror.release("bookworm").replacen("SHA256:", "Acquire-By-Hash: yes\nSHA256:", 1);
+    server.replace(IN_RELEASE, mirror.key.clearsign(&text));
+    for (folder, file) in [("main/binary-amd64", "Packages.gz"), ("main", "Contents-amd64.gz")] {
+        let bytes = server.file(&format!("dists/bookworm/{folder}/{file}"));
+        server.replace(&format!("dists/bookworm/{folder}/by-hash/SHA256/{}", sha256(&bytes)), bytes);
+        // By its name it is another one already, as on a mirror in the middle of an update.
+        server.replace(&format!("dists/bookworm/{folder}/{file}"), "newer");
+    }
+    drop(lock(&bench).ok());
 }
 
 #[test]
@@ -146,13 +180,16 @@ fn an_old_index_is_refused_unless_the_mirror_is_declared_frozen() {
     let (bench, server) = bench(&Mirror::new(vec![old], Key::new(1)));
     let outcome = lock(&bench);
     let date = outcome.stderr.split("until ").nth(1).and_then(|rest| rest.lines().next()).unwrap().to_owned();
-    snapshot!(outcome.to_string().replace(&date, "[yesterday]"), r#"
+    snapshot!(
+        outcome.to_string().replace(&date, "[yesterday]"),
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
 error: the index `debian:bookworm` expired: it was valid until [yesterday]
 hint: use a current mirror, or, for a frozen one, set `check-valid-until = false` at its [[mirror]] in hatchway.toml
-"#);
+"#
+    );
     let bench = bench.without_mirror_variable();
     let mirror = |check: bool| format!("[[mirror]]\nurl = \"{}\"\ncheck-valid-until = {check}\n", server.url);
     bench.configure(&mirror(true));
@@ -168,33 +205,38 @@ hint: use a current mirror, or, for a frozen one, set `check-valid-until = false
 fn an_index_of_another_suite_is_refused() {
     let other = Suite { signed_as: Some("trixie".to_owned()), ..suite() };
     let (bench, _server) = bench(&Mirror::new(vec![other], Key::new(1)));
-    snapshot!(lock(&bench), r#"
-exit 2
---- stderr
-  reading the indices of bookworm
-error: the index `debian:bookworm` is not usable: it is signed for `trixie` (trixie), not for `bookworm`
-"#);
+    let signed_for = "it is signed for `trixie` (trixie), not for `bookworm`";
+    hinted(&lock(&bench), &format!("error: the index `debian:bookworm` is not usable: {signed_for}"));
 }
 
 #[test]
 fn a_key_ring_that_is_none_is_told() {
     let (bench, _server) = bench(&Mirror::new(vec![suite()], Key::new(1)));
     std::fs::write(bench.path("ring.pgp"), "no keys here").unwrap();
-    snapshot!(lock(&bench), r#"
+    snapshot!(
+        lock(&bench),
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
 error: key ring `[bench]/ring.pgp` cannot be used: IO error: unknown packet header version 1101110
 hint: update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml
-"#);
+"#
+    );
     std::fs::remove_file(bench.path("ring.pgp")).unwrap();
-    snapshot!(lock(&bench), r#"
-exit 2
---- stderr
-  reading the indices of bookworm
-error: cannot read `[bench]/ring.pgp`
-  because: No such file or directory (os error 2)
-"#);
+    hinted(&lock(&bench), "`[bench]/ring.pgp`");
+}
+
+#[test]
+fn another_mirror_is_another_cache() {
+    let (bench, _server) = bench(&Mirror::new(vec![suite()], Key::new(1)));
+    drop(lock(&bench).ok());
+    let newer = suite().with(Package::new("sed", "2.0-1"));
+    let (bench, second) = bench.with_mirror(&Mirror::new(vec![newer], Key::new(2)));
+    drop(lock(&bench).ok());
+    assert_ne!(second.requests(), [], "the new mirror was never asked, nor the new key");
+    let lock = bench.read("recipes/acme/recipe.lock");
+    assert!(lock.contains("version = \"2.0-1\""), "the index of the old mirror was used");
 }
 
 #[test]
@@ -205,6 +247,9 @@ fn a_damaged_index_cache_is_made_anew() {
     let folder = bench.path("cache/hatchway/indices");
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;

@@ -5,12 +5,15 @@ mod broken_archives;
 mod broken_recipes;
 mod downloads;
 mod index_trust;
+mod odd_places;
 mod oracles;
+mod recipes_in_use;
 mod robustness;
 mod running;
 mod suite_choice;
 mod whole_path;
 
+use hatchway_tests::bench::Outcome;
 use hatchway_tests::compile;
 use hatchway_tests::package::Package;
 
@@ -47,6 +50,8 @@ int main(int count, char **words) {
     if (!strcmp(verb, "show")) return show(words[2]);
     if (!strcmp(verb, "add")) return add(words[2]);
     if (!strcmp(verb, "count")) return add(state);
+    if (!strcmp(verb, "copy")) { int c; while ((c = getchar()) != EOF) putchar(c); return 0; }
+    if (!strcmp(verb, "wait")) { puts("waiting"); fflush(stdout); pause(); }
     if (!strcmp(verb, "root")) return getuid() == 0;
     return 64;
 }
@@ -63,4 +68,14 @@ fn acme() -> Package {
 /// A package whose program needs these libraries and cannot be started.
 fn needing(needs: &[(&str, &[&str])]) -> Package {
     Package::new("acme", "1.0").program("usr/bin/acme", compile::program_needing(needs))
+}
+
+/// A failure that says this and ends with a hint.
+fn hinted(outcome: &Outcome, says: &str) {
+    assert_eq!(outcome.code, Some(2), "{outcome}");
+    assert!(outcome.stderr.contains(says), "not said: {says}\n{outcome}");
+    assert!(
+        outcome.stderr.lines().last().is_some_and(|line| line.starts_with("hint: ")),
+        "no hint\n{outcome}"
+    );
 }

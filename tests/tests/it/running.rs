@@ -1,5 +1,8 @@
 //! What a running tool sees and leaves: exit codes, bound files, state, users.
 
+use std::io::{BufRead, BufReader};
+use std::process::Command;
+
 use hatchway_tests::bench::{Bench, Outcome};
 use hatchway_tests::mirror::Mirror;
 use hatchway_tests::server::Server;
@@ -35,7 +38,10 @@ fn for_both(test: impl Fn(&Bench)) {
 fn exit_code_and_output_are_the_tools_own() {
     for_both(|bench| {
         let outcome = run(bench, &["exit", "7"]);
-        assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(7), "", "leaving\n"));
+        assert_eq!(
+            (outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()),
+            (Some(7), "", "leaving\n")
+        );
         assert_eq!(run(bench, &["abort"]).code, Some(128 + 6));
         assert_eq!(run(bench, &["root"]).code, Some(0), "a tool never runs as root");
         assert_eq!(run(bench, &["echo", "a b", "-c", ""]).stdout, "<a b><-c><>\n");
@@ -82,29 +88,41 @@ fn the_package_itself_cannot_be_changed() {
 #[test]
 fn an_unbound_file_is_told_and_a_wrong_binding_refused() {
     let (bench, _server) = built(Bench::new());
-    snapshot!(bench.hatchway(&["run", "acme", "--", "license"]), r#"
+    snapshot!(
+        bench.hatchway(&["run", "acme", "--", "license"]),
+        r#"
 exit 1
 --- stdout
 /etc/acme/license.dat: No such file or directory
 --- stderr
 warning: the file slot `license` (/etc/acme/license.dat) is not bound; bind it with `--bind license=FILE`
-"#);
-    snapshot!(bench.hatchway(&["run", "acme", "--bind", "licence=acme.deb"]), r#"
+"#
+    );
+    snapshot!(
+        bench.hatchway(&["run", "acme", "--bind", "licence=acme.deb"]),
+        r#"
 exit 125
 --- stderr
 error: `--bind licence=acme.deb`: there is no file slot `licence`; it has license
-"#);
-    snapshot!(bench.hatchway(&["run", "acme", "--bind", "license=none.dat"]), r#"
+"#
+    );
+    snapshot!(
+        bench.hatchway(&["run", "acme", "--bind", "license=none.dat"]),
+        r#"
 exit 125
 --- stderr
 error: cannot resolve `none.dat`
   because: No such file or directory (os error 2)
-"#);
-    snapshot!(bench.hatchway(&["run", "acme", "--bind", "license"]), r#"
+"#
+    );
+    snapshot!(
+        bench.hatchway(&["run", "acme", "--bind", "license"]),
+        r#"
 exit 125
 --- stderr
 error: `--bind license`: it has the form SLOT=FILE
-"#);
+"#
+    );
 }
 
 #[test]
@@ -112,7 +130,8 @@ fn a_bound_file_is_the_hosts_at_this_moment() {
     for_both(|bench| {
         for text in ["one\n", "two\n"] {
             bench.put("license.dat", text);
-            let outcome = bench.hatchway(&["run", "-q", "acme", "--bind", "license=license.dat", "--", "license"]);
+            let outcome =
+                bench.hatchway(&["run", "-q", "acme", "--bind", "license=license.dat", "--", "license"]);
             assert_eq!(outcome.stdout, text);
         }
     });
@@ -131,6 +150,50 @@ fn a_shell_opens_in_the_same_sandbox() {
 }
 
 #[test]
+fn standard_input_reaches_the_tool() {
+    for_both(|bench| {
+        let script = "printf 'one\\ntwo' | \"$HATCHWAY\" run -q acme --bind license=acme.deb -- copy";
+        assert_eq!(bench.script(script).ok().stdout, "one\ntwo\n");
+    });
+}
+
+#[test]
+fn a_signal_reaches_the_tool_and_shows_in_the_code() {
+    for_both(|bench| {
+        for (name, number) in [("TERM", 15), ("INT", 2)] {
+            let mut child = bench.start(&["run", "-q", "acme", "--bind", "license=acme.deb", "--", "wait"]);
+            let mut line = String::new();
+            BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            assert_eq!(line, "waiting\n");
+            drop(Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).output().unwrap());
+            assert_eq!(child.wait().unwrap().code(), Some(128 + number), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_flag_that_a_locked_recipe_cannot_follow_is_not_passed_over() {
+    let (bench, _server) = built(Bench::new());
+    let outcome = bench.hatchway(&["run", "acme", "--suite", "trixie", "--bind", "license=acme.deb"]);
+    assert!(
+        outcome.code == Some(125) || outcome.stderr.contains("--suite"),
+        "silently another suite\n{outcome}"
+    );
+}
+
+#[test]
+fn explain_prints_the_plan_and_runs_nothing() {
+    for_both(|bench| {
+        let outcome = bench
+            .hatchway(&["run", "-q", "acme", "--bind", "license=acme.deb", "--explain", "--", "count"])
+            .ok();
+        assert!(outcome.stdout.lines().count() > 10, "{outcome}");
+        assert!(outcome.stdout.contains("/etc/acme/license.dat"), "{outcome}");
+        assert!(!bench.path("data/state/acme/var/lib/acme/count").exists());
+    });
+}
+
+#[test]
 fn the_end_is_recorded_beside_the_unit() {
     for_both(|bench| {
         assert_eq!(run(bench, &["exit", "7"]).code, Some(7));
@@ -145,7 +208,9 @@ fn the_end_is_recorded_beside_the_unit() {
 #[test]
 fn a_program_that_is_not_there_is_127_and_one_that_is_no_program_126() {
     for_both(|bench| {
-        let with = |program: &str| bench.hatchway(&["run", "-q", "acme", "--bind", "license=acme.deb", "--program", program]);
+        let with = |program: &str| {
+            bench.hatchway(&["run", "-q", "acme", "--bind", "license=acme.deb", "--program", program])
+        };
         assert_eq!(with("/usr/bin/none").code, Some(127));
         assert_eq!(with("/usr/share/acme/greeting").code, Some(126));
     });
@@ -154,11 +219,26 @@ fn a_program_that_is_not_there_is_127_and_one_that_is_no_program_126() {
 #[test]
 fn a_shared_folder_is_there_at_its_path() {
     for_both(|bench| {
-        bench.put("data.txt", "shared\n");
+        let path = bench.put("data.txt", "shared\n");
+        // Everybody may write it, so that only the mount is in the way.
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
         let folder = bench.path("work").display().to_string();
         let file = bench.path("work/data.txt").display().to_string();
         let share = format!("{folder}:ro");
-        let run = |verb| bench.hatchway(&["run", "-q", "acme", "--bind", "license=acme.deb", "--share", &share, "--", verb, &file]);
+        let run = |verb| {
+            bench.hatchway(&[
+                "run",
+                "-q",
+                "acme",
+                "--bind",
+                "license=acme.deb",
+                "--share",
+                &share,
+                "--",
+                verb,
+                &file,
+            ])
+        };
         assert_eq!(run("show").stdout, "shared\n");
         assert!(run("add").stdout.contains("Read-only file system"), "{}", run("add"));
     });

@@ -12,7 +12,8 @@ use super::needing;
 /// `libssl` as bullseye has it in one suite and as bookworm has it in the others.
 fn suites() -> Vec<Suite> {
     let ssl = |package: &str, soname: &str| {
-        Package::new(package, "1.0-1").file(&format!("{LIBRARIES}/{soname}"), compile::library(soname, &["OPENSSL_1"]))
+        Package::new(package, "1.0-1")
+            .file(&format!("{LIBRARIES}/{soname}"), compile::library(soname, &["OPENSSL_1"]))
     };
     let [bookworm, trixie, bullseye] = <[Suite; 3]>::try_from(three_suites()).unwrap();
     vec![
@@ -40,7 +41,9 @@ fn the_first_suite_that_fits_is_taken() {
 #[test]
 fn a_newer_glibc_moves_to_the_next_suite_and_says_why() {
     let (bench, outcome) = locked(suites(), &needing(&[("libc.so.6", &["GLIBC_2.34", "GLIBC_2.38"])]), &[]);
-    snapshot!(outcome, r#"
+    snapshot!(
+        outcome,
+        r#"
 exit 0
 --- stderr
   reading the indices of bookworm
@@ -55,7 +58,8 @@ exit 0
 locked: debian:trixie (Wed, 01 Jan 2025 00:00:00 UTC), 16 packages, [n] MB, rung fhs
 wrote recipes/acme/recipe.lock
 next: hatchway build acme
-"#);
+"#
+    );
     let lock = bench.read("recipes/acme/recipe.lock");
     assert!(lock.contains("refused = [\"bookworm: `GLIBC_2.38` is not in bookworm's libc6 2.36"), "{lock}");
 }
@@ -63,7 +67,9 @@ next: hatchway build acme
 #[test]
 fn an_old_library_moves_to_the_oldest_suite() {
     let package = needing(&[("libc.so.6", &["GLIBC_2.14"]), ("libssl.so.1.1", &["OPENSSL_1"])]);
-    snapshot!(locked(suites(), &package, &[]).1, r#"
+    snapshot!(
+        locked(suites(), &package, &[]).1,
+        r#"
 exit 0
 --- stderr
   reading the indices of bookworm
@@ -81,12 +87,15 @@ exit 0
 locked: debian:bullseye (Wed, 01 Jan 2025 00:00:00 UTC), 17 packages, [n] MB, rung fhs
 wrote recipes/acme/recipe.lock
 next: hatchway build acme
-"#);
+"#
+    );
 }
 
 #[test]
 fn a_glibc_that_nobody_has_is_refused_by_all() {
-    snapshot!(locked(suites(), &needing(&[("libc.so.6", &["GLIBC_2.99"])]), &[]).1, r#"
+    snapshot!(
+        locked(suites(), &needing(&[("libc.so.6", &["GLIBC_2.99"])]), &[]).1,
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
@@ -109,13 +118,16 @@ bookworm: `GLIBC_2.99` is not in bookworm's libc6 2.36 (needed by usr/bin/acme)
 trixie: `GLIBC_2.99` is not in trixie's libc6 2.41 (needed by usr/bin/acme)
 bullseye: `GLIBC_2.99` is not in bullseye's libc6 2.31 (needed by usr/bin/acme)
 hint: try other suites with `--suite NAME`, leave a bogus dependency out with `exclude = ["…"]`, or ship the missing library as a second [[artifact]]
-"#);
+"#
+    );
 }
 
 #[test]
 fn a_soname_that_nobody_provides_names_the_file_and_near_misses() {
     let package = needing(&[("libssl.so.4", &[]), ("libnowhere.so.0", &[])]);
-    snapshot!(locked(suites(), &package, &["--suite", "bookworm", "--suite", "bullseye"]).1, r#"
+    snapshot!(
+        locked(suites(), &package, &["--suite", "bookworm", "--suite", "bullseye"]).1,
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
@@ -135,13 +147,17 @@ bullseye: `libnowhere.so.0` (needed by usr/bin/acme) is in no package of bullsey
 bullseye: `libssl.so.4` (needed by usr/bin/acme) is in no package of bullseye
 hint: similar names: libssl.so.3, libssl.so.1.1
 hint: try other suites with `--suite NAME`, leave a bogus dependency out with `exclude = ["…"]`, or ship the missing library as a second [[artifact]]
-"#);
+"#
+    );
 }
 
 #[test]
 fn a_missing_dependency_names_the_package_and_what_there_is() {
-    let package = Package::new("acme", "1.0").field("Depends", "libssl3 (>= 9), no-such-thing | nor-this, sed");
-    snapshot!(locked(suites(), &package, &["--suite", "bookworm"]).1, r#"
+    let package =
+        Package::new("acme", "1.0").field("Depends", "libssl3 (>= 9), no-such-thing | nor-this, sed");
+    snapshot!(
+        locked(suites(), &package, &["--suite", "bookworm"]).1,
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
@@ -153,7 +169,8 @@ error: no suite fits:
 bookworm: `libssl3 (>= 9)` (Depends of acme) is not in bookworm, which has libssl3 1.0-1
 bookworm: `no-such-thing | nor-this` (Depends of acme) is not in bookworm
 hint: try other suites with `--suite NAME`, leave a bogus dependency out with `exclude = ["…"]`, or ship the missing library as a second [[artifact]]
-"#);
+"#
+    );
 }
 
 #[test]
@@ -164,7 +181,9 @@ fn packages_that_exclude_each_other_are_explained() {
         .with(Package::new("right", "1").field("Conflicts", "middle"))
         .with(Package::new("middle", "1"));
     let package = Package::new("acme", "1.0").field("Depends", "left, right");
-    snapshot!(locked(vec![suite], &package, &["--suite", "bookworm"]).1, r#"
+    snapshot!(
+        locked(vec![suite], &package, &["--suite", "bookworm"]).1,
+        r#"
 exit 2
 --- stderr
   reading the indices of bookworm
@@ -190,13 +209,16 @@ The following packages are incompatible
    └─ right 1 would constrain
       └─ middle (conflict), which conflicts with any installable versions previously reported
 hint: try other suites with `--suite NAME`, leave a bogus dependency out with `exclude = ["…"]`, or ship the missing library as a second [[artifact]]
-"#);
+"#
+    );
 }
 
 #[test]
 fn a_suite_that_no_mirror_has_is_refused_not_an_end() {
     let package = needing(&[("libc.so.6", &["GLIBC_2.28"])]);
-    snapshot!(locked(suites(), &package, &["--suite", "sid", "--suite", "trixie"]).1, r#"
+    snapshot!(
+        locked(suites(), &package, &["--suite", "sid", "--suite", "trixie"]).1,
+        r#"
 exit 0
 --- stderr
   reading the indices of sid
@@ -208,7 +230,8 @@ exit 0
 locked: debian:trixie (Wed, 01 Jan 2025 00:00:00 UTC), 16 packages, [n] MB, rung fhs
 wrote recipes/acme/recipe.lock
 next: hatchway build acme
-"#);
+"#
+    );
 }
 
 #[test]
@@ -235,12 +258,17 @@ fn the_lock_says_why_each_package_is_there() {
     let (bench, _server) = Bench::new().with_mirror(&Mirror::new(vec![suite], Key::new(1)));
     bench.put("acme.deb", package.deb());
     drop(bench.hatchway(&["new", "acme.deb"]).ok());
-    let recipe = bench.read("recipes/acme/recipe.toml").replace("[environment]", "[environment]\npackages = [\"extra\"]");
+    let recipe = bench
+        .read("recipes/acme/recipe.toml")
+        .replace("[environment]", "[environment]\npackages = [\"extra\"]");
     bench.put("recipes/acme/recipe.toml", recipe);
     let json = bench.hatchway(&["lock", "acme", "--json"]).ok().json();
     let why = |name: &str| {
         let packages = json["packages"].as_array().unwrap();
-        packages.iter().find(|package| package["name"] == name).map(|package| package["why"].as_str().unwrap().to_owned())
+        packages
+            .iter()
+            .find(|package| package["name"] == name)
+            .map(|package| package["why"].as_str().unwrap().to_owned())
     };
     assert_eq!(why("libssl3").unwrap(), "libssl.so.3 of usr/bin/acme");
     assert_eq!(why("helper").unwrap(), "Depends of acme");
