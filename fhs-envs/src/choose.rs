@@ -68,10 +68,9 @@ pub struct Request<'a> {
 /// Tries the suites in order and locks the first that fits.
 ///
 /// # Errors
-/// [`Error::NoSuite`] with the reasons against each; [`Error::Unsatisfiable`] where only the solver objects to the last;
-/// downloads and indices.
+/// [`Error::NoSuite`] with the reasons against each; downloads and indices.
 pub fn lock(request: &Request<'_>, progress: &dyn Progress) -> Result<Lock, Error> {
-    let mut refusals = Vec::new();
+    let mut refusals: Vec<String> = Vec::new();
     let mut near: Vec<String> = Vec::new();
     for suite in &request.suites {
         let reasons = match request.archive.suite(suite, &request.components, progress) {
@@ -79,6 +78,10 @@ pub fn lock(request: &Request<'_>, progress: &dyn Progress) -> Result<Lock, Erro
                 let attempt = Attempt { request, index: &index };
                 match attempt.lock(progress, &mut near)? {
                     Ok(mut lock) => {
+                        // When none fits, the error lists them.
+                        for refusal in &refusals {
+                            progress.note(&refusal.replacen(": ", " refused: ", 1));
+                        }
                         lock.refused = refusals;
                         return Ok(lock);
                     }
@@ -88,10 +91,7 @@ pub fn lock(request: &Request<'_>, progress: &dyn Progress) -> Result<Lock, Erro
             Err(Error::DownloadStatus { status: 404, .. }) => vec!["no mirror has it".to_owned()],
             Err(other) => return Err(other),
         };
-        for reason in reasons {
-            progress.note(&format!("{suite} refused: {reason}"));
-            refusals.push(format!("{suite}: {reason}"));
-        }
+        refusals.extend(reasons.into_iter().map(|reason| format!("{suite}: {reason}")));
     }
     Err(Error::NoSuite { refusals, near: near.into_iter().take(REASONS_MAX).collect() })
 }
@@ -99,7 +99,8 @@ pub fn lock(request: &Request<'_>, progress: &dyn Progress) -> Result<Lock, Erro
 /// URLs of a locked package at the mirrors.
 #[must_use]
 pub fn urls(archive: &Archive, package: &LockedPackage) -> Vec<String> {
-    let suite = package.source.strip_prefix("debian:").and_then(|id| id.split('/').next()).unwrap_or_default();
+    let suite =
+        package.source.strip_prefix("debian:").and_then(|id| id.split('/').next()).unwrap_or_default();
     archive.urls(suite, &package.path)
 }
 
@@ -115,6 +116,7 @@ impl Attempt<'_> {
     fn lock(&self, progress: &dyn Progress, near: &mut Vec<String>) -> Result<Result<Lock, Refusal>, Error> {
         let (sonames, mut reasons) = self.providers(near);
         reasons.extend(self.missing_depends());
+        reasons.extend(self.missing_pins());
         if !reasons.is_empty() {
             reasons.truncate(REASONS_MAX);
             return Ok(Err(reasons));
@@ -139,13 +141,18 @@ impl Attempt<'_> {
         let mut reasons = Vec::new();
         for need in &self.request.needs {
             let providers: Vec<&Provider> =
-                contents::providers(&self.index.libraries, &need.soname, MULTIARCH, &|name| asked.contains(name))
-                    .into_iter()
-                    .filter(|provider| !self.request.exclude.contains(&provider.package))
-                    .collect();
+                contents::providers(&self.index.libraries, &need.soname, MULTIARCH, &|name| {
+                    asked.contains(name)
+                })
+                .into_iter()
+                .filter(|provider| !self.request.exclude.contains(&provider.package))
+                .collect();
             if providers.is_empty() {
                 let suite = &self.index.suite;
-                reasons.push(format!("`{}` (needed by {}) is in no package of {suite}", need.soname, need.wanted_by));
+                reasons.push(format!(
+                    "`{}` (needed by {}) is in no package of {suite}",
+                    need.soname, need.wanted_by
+                ));
                 for name in contents::near_misses(&self.index.libraries, &need.soname) {
                     if !near.contains(&name) {
                         near.push(name);
@@ -163,11 +170,17 @@ impl Attempt<'_> {
         let suite = &self.index.suite;
         let satisfiable = |relation: &Relation| {
             self.request.exclude.contains(&relation.name)
-                || self.index.named(&relation.name).iter().any(|&i| relation.matches(&self.index.packages[i].version))
-                || self.index.providing(&relation.name).iter().any(|(_, version)| match (&relation.constraint, version) {
-                    (None, _) => true,
-                    (Some(_), Some(version)) => relation.matches(version),
-                    (Some(_), None) => false,
+                || self
+                    .index
+                    .named(&relation.name)
+                    .iter()
+                    .any(|&i| relation.matches(&self.index.packages[i].version))
+                || self.index.providing(&relation.name).iter().any(|(_, version)| {
+                    match (&relation.constraint, version) {
+                        (None, _) => true,
+                        (Some(_), Some(version)) => relation.matches(version),
+                        (Some(_), None) => false,
+                    }
                 })
         };
         let describe = |(who, group): &(String, Alternatives)| {
@@ -183,16 +196,41 @@ impl Attempt<'_> {
                 None => format!("`{}` (Depends of {who}) is not in {suite}", text.join(" | ")),
             }
         };
-        self.request.depends.iter().filter(|(_, group)| !group.iter().any(satisfiable)).map(describe).collect()
+        self.request
+            .depends
+            .iter()
+            .filter(|(_, group)| !group.iter().any(satisfiable))
+            .map(describe)
+            .collect()
+    }
+
+    /// Pins that the suite cannot meet.
+    fn missing_pins(&self) -> Refusal {
+        let suite = &self.index.suite;
+        let mut reasons = Vec::new();
+        for (name, pin) in &self.request.pins {
+            let versions: Vec<&str> =
+                self.index.named(name).iter().map(|&i| self.index.packages[i].version.as_str()).collect();
+            if !versions.is_empty() && !versions.contains(&pin.as_str()) {
+                reasons.push(format!("`{name}` is pinned to {pin}; {suite} has {}", versions.join(", ")));
+            }
+        }
+        reasons.sort();
+        reasons
     }
 
     fn wanted(&self, sonames: &[(&Need, Vec<&Provider>)]) -> Wanted {
         let base = BASE.iter().filter(|p| p.with_dependencies).map(|p| vec![Relation::any(p.name)]);
         let depends = self.request.depends.iter().map(|(_, group)| group.clone());
-        let libraries =
-            sonames.iter().map(|(_, providers)| providers.iter().map(|p| Relation::any(&p.package)).collect());
+        let libraries = sonames
+            .iter()
+            .map(|(_, providers)| providers.iter().map(|p| Relation::any(&p.package)).collect());
         Wanted {
-            groups: base.chain(depends).chain(self.request.packages.iter().cloned()).chain(libraries).collect(),
+            groups: base
+                .chain(depends)
+                .chain(self.request.packages.iter().cloned())
+                .chain(libraries)
+                .collect(),
             exclude: self.excluded(),
             pins: self.request.pins.clone(),
         }
@@ -209,12 +247,11 @@ impl Attempt<'_> {
 
     /// Adds the base packages that come without what they depend on.
     fn with_base_content(&self, mut closure: Vec<usize>) -> Vec<usize> {
-        for package in BASE.iter().filter(|p| !p.with_dependencies && !self.request.exclude.contains(p.name)) {
-            let newest = self
-                .index
-                .named(package.name)
-                .iter()
-                .max_by(|&&a, &&b| version::compare(&self.index.packages[a].version, &self.index.packages[b].version));
+        for package in BASE.iter().filter(|p| !p.with_dependencies && !self.request.exclude.contains(p.name))
+        {
+            let newest = self.index.named(package.name).iter().max_by(|&&a, &&b| {
+                version::compare(&self.index.packages[a].version, &self.index.packages[b].version)
+            });
             if let Some(&newest) = newest
                 && !closure.contains(&newest)
             {
@@ -238,7 +275,11 @@ impl Attempt<'_> {
             if let Some((who, _)) = self.request.depends.iter().find(|(_, group)| named(group)) {
                 return format!("Depends of {who}");
             }
-            if self.request.packages.iter().any(named) { "recipe".to_owned() } else { "dependency".to_owned() }
+            if self.request.packages.iter().any(named) {
+                "recipe".to_owned()
+            } else {
+                "dependency".to_owned()
+            }
         };
         let lock = |&i: &usize| {
             let package = &self.index.packages[i];

@@ -81,6 +81,16 @@ pub enum Error {
         /// Of the content.
         found: Sha256,
     },
+    /// A vendor's file is not the one that the recipe names.
+    #[error("`{}` is not the file that was named: expected sha256 {expected}, found {found}", path.display())]
+    WrongArtifact {
+        /// The file.
+        path: PathBuf,
+        /// From the recipe.
+        expected: Sha256,
+        /// Of the file.
+        found: Sha256,
+    },
     /// An index would be needed, but the network may not be used.
     #[error("{what} is not in the cache and `--offline` was given")]
     Offline {
@@ -94,14 +104,6 @@ pub enum Error {
         refusals: Vec<String>,
         /// Names that could be meant, for the hint.
         near: Vec<String>,
-    },
-    /// The closure cannot be satisfied; `why` is the solver's explanation.
-    #[error("the packages cannot be installed together in {suite}:\n{why}")]
-    Unsatisfiable {
-        /// Suite.
-        suite: String,
-        /// Readable tree.
-        why: String,
     },
     /// A package that the recipe asks for by name is in no index.
     #[error("there is no package `{name}` in {source_id}")]
@@ -192,11 +194,14 @@ impl Error {
             Self::WrongHash { .. } => {
                 "the file changed or was damaged on the way; if a mirror is out of step, run `hatchway lock --refresh`".into()
             }
+            Self::WrongArtifact { .. } => {
+                "put the file of that digest there, or make a recipe for this one with `hatchway new`".into()
+            }
+            Self::BadIndex { .. } => {
+                "check the names of suite and component; if the mirror is out of step, name another in hatchway.toml".into()
+            }
             Self::Offline { .. } => "run the same command once without `--offline`".into(),
             Self::NoSuite { near, .. } => return no_suite_hints(near),
-            Self::Unsatisfiable { .. } => {
-                "leave one side out with `exclude = [\"package\"]` in [environment], or try another suite with `--suite`".into()
-            }
             Self::NoPackage { name, .. } => format!("check the spelling of `{name}`, or name another suite or component"),
             Self::BadLock { .. } => "run `hatchway lock` to write it anew".into(),
             Self::Collision { second, .. } => format!("leave one out: exclude = [\"{second}\"] in [environment]"),

@@ -103,7 +103,13 @@ impl Client {
         std::fs::rename(partial, target).map_err(Error::io("rename", partial))
     }
 
-    fn append(&self, url: &str, wanted: &Wanted, partial: &Path, progress: &dyn Progress) -> Result<(), Error> {
+    fn append(
+        &self,
+        url: &str,
+        wanted: &Wanted,
+        partial: &Path,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -159,7 +165,9 @@ impl Client {
         let mut last = None;
         for url in urls {
             match one(url) {
-                Err(error @ (Error::Download { .. } | Error::DownloadStatus { .. } | Error::WrongHash { .. })) => {
+                Err(
+                    error @ (Error::Download { .. } | Error::DownloadStatus { .. } | Error::WrongHash { .. }),
+                ) => {
                     last = Some(error);
                 }
                 other => return other,

@@ -1,15 +1,15 @@
 //! Packages to closure to lock to tree; the store; the plan of the namespace sandbox.
 #![forbid(unsafe_code)]
 
-pub mod debian;
-pub mod resolve;
 pub mod base;
-pub mod choose;
-pub mod lock;
-pub mod fetch;
 pub mod build;
-pub mod store;
+pub mod choose;
+pub mod debian;
+pub mod fetch;
+pub mod lock;
+pub mod resolve;
 pub mod sandbox;
+pub mod store;
 
 pub mod digest;
 mod error;

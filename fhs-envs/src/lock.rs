@@ -115,7 +115,9 @@ impl Lock {
         let bad = |reason: String| Error::BadLock { path: path.to_owned(), reason };
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(bad("it does not exist".into())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(bad("it does not exist".into()));
+            }
             Err(e) => return Err(Error::io("read", path)(e)),
         };
         let lock: Self = toml::from_str(&text).map_err(|e| bad(e.message().to_owned()))?;
@@ -130,7 +132,8 @@ impl Lock {
     /// # Errors
     /// Never for a lock made by this crate; the encoder's otherwise.
     pub fn to_text(&self) -> Result<String, Error> {
-        let body = toml::to_string(self).map_err(|e| Error::Unsupported(format!("cannot write the lock: {e}")))?;
+        let body =
+            toml::to_string(self).map_err(|e| Error::Unsupported(format!("cannot write the lock: {e}")))?;
         Ok(format!("# Every input of the tree by digest. Written by `hatchway lock`; do not edit.\n{body}"))
     }
 

@@ -1,7 +1,7 @@
 //! From wanted packages to a closure, solved with `resolvo`.
 //!
 //! A package is a solvable of its own name. Each name in its `Provides` gets a second, virtual solvable that requires
-//! the package itself. `a | b` is a union of version sets; `Conflicts` and `Breaks` constrain a name to what they do
+//! the package itself, and that the package requires. `a | b` is a union of version sets; `Conflicts` and `Breaks` constrain a name to what they do
 //! not match, the package itself excepted (a package may conflict with the virtual name it provides).
 
 use std::collections::{BTreeSet, HashMap};
@@ -47,8 +47,12 @@ pub fn closure(index: &SuiteIndex, wanted: &Wanted) -> Result<Vec<usize>, String
         Err(UnsolvableOrCancelled::Cancelled(_)) => return Err("the solver was stopped".into()),
     };
     let pool = &solver.provider().pool;
-    let mut packages: Vec<usize> =
-        solution.iter().map(|&id| &pool.resolve_solvable(id).record).filter(|c| c.real).map(|c| c.package).collect();
+    let mut packages: Vec<usize> = solution
+        .iter()
+        .map(|&id| &pool.resolve_solvable(id).record)
+        .filter(|c| c.real)
+        .map(|c| c.package)
+        .collect();
     packages.sort_by_key(|&i| (&index.packages[i].name, &index.packages[i].architecture));
     packages.dedup();
     Ok(packages)
@@ -75,8 +79,18 @@ impl fmt::Display for Candidate {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Versions {
     constraint: Option<(Operator, String)>,
-    /// For conflicts: everything but the constraint, and this package's own provides.
-    conflict_of: Option<usize>,
+    scope: Scope,
+}
+
+/// Which candidates a set speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Scope {
+    /// Those that meet the constraint.
+    All,
+    /// A conflict of this package: those that do not meet it, and the package's own.
+    ConflictOf(usize),
+    /// The name as this package provides it.
+    ProvidedBy(usize),
 }
 
 impl Versions {
@@ -87,9 +101,10 @@ impl Versions {
             (Some(_), None) => false,
             (Some((operator, wanted)), Some(version)) => operator.holds(version, wanted),
         };
-        match self.conflict_of {
-            None => inside,
-            Some(owner) => candidate.package == owner || !inside,
+        match self.scope {
+            Scope::All => inside,
+            Scope::ConflictOf(owner) => candidate.package == owner || !inside,
+            Scope::ProvidedBy(owner) => candidate.package == owner && !candidate.real,
         }
     }
 }
@@ -100,11 +115,12 @@ impl VersionSet for Versions {
 
 impl fmt::Display for Versions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let not = if self.conflict_of.is_some() { "not " } else { "" };
-        match &self.constraint {
-            Some((operator, version)) => write!(f, "{not}({operator} {version})"),
-            None if self.conflict_of.is_some() => f.write_str("(conflict)"),
-            None => f.write_str("(any)"),
+        match (&self.constraint, self.scope) {
+            (_, Scope::ProvidedBy(_)) => f.write_str("(provided)"),
+            (Some((operator, version)), Scope::ConflictOf(_)) => write!(f, "not ({operator} {version})"),
+            (None, Scope::ConflictOf(_)) => f.write_str("(conflict)"),
+            (Some((operator, version)), Scope::All) => write!(f, "({operator} {version})"),
+            (None, Scope::All) => f.write_str("(any)"),
         }
     }
 }
@@ -124,7 +140,7 @@ impl Provider<'_> {
         }
         let mut sets = group.iter().map(|relation| {
             let name = self.pool.intern_package_name(relation.name.clone());
-            let versions = Versions { constraint: relation.constraint.clone(), conflict_of: None };
+            let versions = Versions { constraint: relation.constraint.clone(), scope: Scope::All };
             self.pool.intern_version_set(name, versions)
         });
         let first = sets.next()?;
@@ -143,12 +159,20 @@ impl Provider<'_> {
         let mut known = KnownDependencies::default();
         for field in [&package.pre_depends, &package.depends] {
             let groups = parse(field)?;
-            known.requirements.extend(groups.iter().filter_map(|g| self.requirement(g)).map(Into::<ConditionalRequirement>::into));
+            known.requirements.extend(
+                groups.iter().filter_map(|g| self.requirement(g)).map(Into::<ConditionalRequirement>::into),
+            );
         }
         for relation in parse(&package.conflicts)?.into_iter().flatten() {
             let name = self.pool.intern_package_name(relation.name);
-            let versions = Versions { constraint: relation.constraint, conflict_of: Some(number) };
+            let versions = Versions { constraint: relation.constraint, scope: Scope::ConflictOf(number) };
             known.constrains.push(self.pool.intern_version_set(name, versions));
+        }
+        // A package brings the names it provides with it, so that a conflict with such a name excludes the package.
+        for relation in parse(&package.provides)?.into_iter().flatten() {
+            let name = self.pool.intern_package_name(relation.name);
+            let versions = Versions { constraint: None, scope: Scope::ProvidedBy(number) };
+            known.requirements.push(self.pool.intern_version_set(name, versions).into());
         }
         Ok(known)
     }
@@ -236,7 +260,11 @@ impl DependencyProvider for Provider<'_> {
             virtual_name |= !candidate.real;
             found.push(self.pool.intern_solvable(name, candidate));
         }
-        (!found.is_empty()).then(|| Candidates { candidates: found, allow_multiple: virtual_name, ..Candidates::default() })
+        (!found.is_empty()).then(|| Candidates {
+            candidates: found,
+            allow_multiple: virtual_name,
+            ..Candidates::default()
+        })
     }
 
     async fn sort_candidates(&self, _: &SolverCache<Self>, solvables: &mut [SolvableId]) {
@@ -264,8 +292,95 @@ impl DependencyProvider for Provider<'_> {
         }
         let package = &self.index.packages[candidate.package];
         let name = self.pool.intern_package_name(package.name.clone());
-        let exactly = Versions { constraint: Some((Operator::Equal, package.version.clone())), conflict_of: None };
+        let exactly =
+            Versions { constraint: Some((Operator::Equal, package.version.clone())), scope: Scope::All };
         let requirement: ConditionalRequirement = self.pool.intern_version_set(name, exactly).into();
         Dependencies::Known(KnownDependencies { requirements: vec![requirement], constrains: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::debian::packages;
+    use crate::digest::Sha256;
+
+    /// `name version; Field: value; …`
+    fn index(lines: &[&str]) -> SuiteIndex {
+        let mut text = String::new();
+        for line in lines {
+            let (head, fields) = line.split_once(';').unwrap_or((line, ""));
+            let (name, version) = head.split_once(' ').unwrap();
+            let digest = Sha256::of(line.as_bytes());
+            text += &format!(
+                "Package: {name}\nVersion: {version}\nArchitecture: amd64\nFilename: {name}.deb\nSize: 1\n\
+                 SHA256: {digest}\n{}\n\n",
+                fields.replace(';', "\n").replace("\n ", "\n").trim()
+            );
+        }
+        SuiteIndex::of(packages::parse(&text, 0))
+    }
+
+    fn names(index: &SuiteIndex, wanted: &[&str]) -> Result<Vec<String>, String> {
+        solve(index, wanted, &[])
+    }
+
+    fn solve(index: &SuiteIndex, wanted: &[&str], exclude: &[&str]) -> Result<Vec<String>, String> {
+        let groups = wanted.iter().flat_map(|text| relation::parse(text, "amd64").unwrap()).collect();
+        let exclude = exclude.iter().map(|name| (*name).to_owned()).collect();
+        let wanted = Wanted { groups, exclude, pins: HashMap::new() };
+        Ok(closure(index, &wanted)?.into_iter().map(|i| index.packages[i].name.clone()).collect())
+    }
+
+    #[test]
+    fn the_closure_follows_depends_and_pre_depends_and_takes_the_first_alternative() {
+        let index =
+            index(&["a 1; Depends: b | c, d (>= 2); Pre-Depends: e", "b 1", "c 1", "d 2", "e 1", "f 1"]);
+        assert_eq!(names(&index, &["a"]).unwrap(), ["a", "b", "d", "e"]);
+    }
+
+    #[test]
+    fn a_virtual_name_is_satisfied_by_a_provider_that_is_wanted_anyway() {
+        let index = index(&["a 1; Depends: awk", "gawk 5; Provides: awk", "mawk 1; Provides: awk"]);
+        assert_eq!(names(&index, &["a", "mawk"]).unwrap(), ["a", "mawk"]);
+        assert_eq!(names(&index, &["a"]).unwrap(), ["a", "gawk"]);
+    }
+
+    #[test]
+    fn an_unversioned_provides_does_not_satisfy_a_versioned_relation() {
+        let plain = index(&["a 1; Depends: v (>= 1)", "p 1; Provides: v"]);
+        assert!(names(&plain, &["a"]).is_err());
+        let versioned = index(&["a 1; Depends: v (>= 1)", "p 1; Provides: v (= 1.5)"]);
+        assert_eq!(names(&versioned, &["a"]).unwrap(), ["a", "p"]);
+    }
+
+    #[test]
+    fn conflicts_exclude_each_other_but_not_a_package_and_its_own_name() {
+        let mta = &["x 1; Provides: mta; Conflicts: mta", "y 1; Provides: mta; Conflicts: mta"];
+        assert_eq!(names(&index(mta), &["x"]).unwrap(), ["x"]);
+        let why = names(&index(mta), &["x", "y"]).unwrap_err();
+        assert!(why.contains('x') && why.contains('y'), "{why}");
+        let breaks = index(&["a 1; Breaks: b (<< 2)", "b 1", "c 1; Depends: b"]);
+        assert!(names(&breaks, &["a", "c"]).is_err());
+        assert_eq!(names(&breaks, &["a"]).unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn what_is_left_out_asks_for_nothing() {
+        let index = index(&[
+            "a 1; Depends: debconf | debconf-2.0, b",
+            "debconf 1; Depends: perl",
+            "cdebconf 1; Provides: debconf-2.0",
+            "perl 5",
+            "b 1",
+        ]);
+        assert_eq!(solve(&index, &["a"], &["debconf"]).unwrap(), ["a", "b"]);
+    }
+
+    #[test]
+    fn an_unsatisfiable_closure_says_why() {
+        let index = index(&["a 1; Depends: b (>= 2)", "b 1"]);
+        let why = names(&index, &["a"]).unwrap_err();
+        assert!(why.contains("a 1 would require") && why.contains("b (>= 2)"), "{why}");
     }
 }

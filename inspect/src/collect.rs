@@ -36,6 +36,9 @@ pub(crate) fn inspect(path: &Path, limits: &Limits) -> Result<Facts, Error> {
     let format = archive::detect(path)?;
     let mut collector = Collector::new(format, limits);
     archive::walk(path, limits, &mut |part, entry, content| collector.entry(path, part, entry, content))?;
+    if format == Format::Deb && collector.package.is_none() {
+        return Err(Error::corrupt(path, "its control archive has no `control` file"));
+    }
     let artifact = artifact(path, format, &mut collector)?;
     Ok(collector.finish(artifact))
 }

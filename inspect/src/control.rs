@@ -98,7 +98,7 @@ fn line_into(paragraph: &mut Paragraph, line: &str) -> Result<(), &'static str> 
 }
 
 fn error(member: &str, index: usize, what: &str) -> Error {
-    Error::Control { member: member.to_owned(), line: index + 1, what: what.to_owned() }
+    Error::Control { archive: None, member: member.to_owned(), line: index + 1, what: what.to_owned() }
 }
 
 #[cfg(test)]

@@ -71,8 +71,10 @@ pub enum Error {
         what: String,
     },
     /// A control file (`control`, `METADATA`, `WHEEL`) that cannot be parsed.
-    #[error("`{member}`, line {line}: {what}")]
+    #[error("{}`{member}`, line {line}: {what}", archive.as_ref().map(|a| format!("`{}`: ", a.display())).unwrap_or_default())]
     Control {
+        /// The artifact, where the text came from one.
+        archive: Option<PathBuf>,
         /// The control file.
         member: String,
         /// The line, from 1.
@@ -99,6 +101,16 @@ impl Error {
                 Self::Io { archive, source }
             }
             _ => Self::Corrupt { archive, what: format!("{what}: {source}") },
+        }
+    }
+
+    /// Says which artifact a control file belongs to; other errors know it.
+    pub(crate) fn in_archive(self, path: &Path) -> Self {
+        match self {
+            Self::Control { member, line, what, .. } => {
+                Self::Control { archive: Some(path.to_path_buf()), member, line, what }
+            }
+            other => other,
         }
     }
 

@@ -34,7 +34,7 @@ pub use facts::{
 /// When the artifact cannot be read, is damaged, hostile, beyond the limits, or of a format that cannot be unpacked.
 /// A damaged program *inside* an intact artifact is no error but an [`Omission`].
 pub fn inspect(path: &Path) -> Result<Facts, Error> {
-    collect::inspect(path, &archive::Limits::default())
+    inspect_within(path, &archive::Limits::default())
 }
 
 /// Inspects within bounds of one's own.
@@ -42,5 +42,5 @@ pub fn inspect(path: &Path) -> Result<Facts, Error> {
 /// # Errors
 /// As [`inspect`].
 pub fn inspect_within(path: &Path, limits: &archive::Limits) -> Result<Facts, Error> {
-    collect::inspect(path, limits)
+    collect::inspect(path, limits).map_err(|error| error.in_archive(path))
 }

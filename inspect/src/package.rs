@@ -75,7 +75,7 @@ fn required(member: &str, paragraph: &Paragraph, name: &str) -> Result<String, E
 }
 
 fn missing(member: &str, what: &str) -> Error {
-    Error::Control { member: member.to_owned(), line: 1, what: what.to_owned() }
+    Error::Control { archive: None, member: member.to_owned(), line: 1, what: what.to_owned() }
 }
 
 /// Relations may be folded over several lines; one line is easier for whoever reads them next.

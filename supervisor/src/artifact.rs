@@ -29,7 +29,9 @@ impl FromStr for ArchiveSpec {
         let bad = || Error::BadSpec(text.to_owned());
         let parts: Vec<&str> = text.strip_prefix("debian:").ok_or_else(bad)?.split('/').collect();
         let clean = |part: &&str| {
-            !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c)) && !part.starts_with('.')
+            !part.is_empty()
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
+                && !part.starts_with('.')
         };
         match parts[..] {
             [suite, component, package] if parts.iter().all(clean) => {
@@ -63,7 +65,8 @@ pub fn acquire(context: &Context, name: &str) -> Result<Acquired, Error> {
     }
     let path = Path::new(name);
     if std::fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
-        let message = format!("`{name}` is a folder: pack it, for example with `tar`, to make it an artifact");
+        let message =
+            format!("`{name}` is a folder: pack it, for example with `tar`, to make it an artifact");
         return Err(Error::Usage(message));
     }
     let real = path.canonicalize().map_err(Error::io("read", path))?;
@@ -73,15 +76,23 @@ pub fn acquire(context: &Context, name: &str) -> Result<Acquired, Error> {
 }
 
 /// Fetches a package of Debian's archive through its verified index. With `expected`, that very file.
-fn fetch(context: &Context, spec: &ArchiveSpec, name: &str, expected: Option<Sha256>) -> Result<Acquired, Error> {
+fn fetch(
+    context: &Context,
+    spec: &ArchiveSpec,
+    name: &str,
+    expected: Option<Sha256>,
+) -> Result<Acquired, Error> {
     let archive = &context.archive;
     let index = archive.suite(&spec.suite, std::slice::from_ref(&spec.component), &context.printer)?;
     let package = match expected {
         None => index.newest(&spec.package),
-        Some(sha256) => index.named(&spec.package).iter().map(|&i| &index.packages[i]).find(|p| p.sha256 == sha256),
+        Some(sha256) => {
+            index.named(&spec.package).iter().map(|&i| &index.packages[i]).find(|p| p.sha256 == sha256)
+        }
     };
     let source_id = format!("debian:{}/{}", spec.suite, spec.component);
-    let package = package.ok_or_else(|| hatchway_envs::Error::NoPackage { name: spec.package.clone(), source_id })?;
+    let package =
+        package.ok_or_else(|| hatchway_envs::Error::NoPackage { name: spec.package.clone(), source_id })?;
     let wanted = Wanted {
         urls: archive.urls(&spec.suite, &package.filename),
         what: format!("`{}` of debian:{}/{}", package.filename, spec.suite, spec.component),
@@ -160,8 +171,18 @@ mod tests {
     #[test]
     fn archive_names() {
         let spec: ArchiveSpec = "debian:trixie/non-free/rar".parse().unwrap();
-        assert_eq!((spec.suite.as_str(), spec.component.as_str(), spec.package.as_str()), ("trixie", "non-free", "rar"));
-        for bad in ["debian:trixie/rar", "trixie/main/x", "debian:a/b/../c", "debian:a//c", "debian:a/b/..", "debian:a/b/c d"] {
+        assert_eq!(
+            (spec.suite.as_str(), spec.component.as_str(), spec.package.as_str()),
+            ("trixie", "non-free", "rar")
+        );
+        for bad in [
+            "debian:trixie/rar",
+            "trixie/main/x",
+            "debian:a/b/../c",
+            "debian:a//c",
+            "debian:a/b/..",
+            "debian:a/b/c d",
+        ] {
             assert!(bad.parse::<ArchiveSpec>().is_err(), "{bad}");
         }
     }

@@ -30,7 +30,8 @@ impl Dirs {
             None if root => Path::new(system).join("hatchway"),
             None => home.join(user).join("hatchway"),
         };
-        let data = variable("HATCHWAY_DATA_DIR").unwrap_or_else(|| below("XDG_DATA_HOME", "/var/lib", ".local/share"));
+        let data = variable("HATCHWAY_DATA_DIR")
+            .unwrap_or_else(|| below("XDG_DATA_HOME", "/var/lib", ".local/share"));
         let runtime = match variable("XDG_RUNTIME_DIR") {
             Some(folder) if !root => folder.join("hatchway"),
             _ if root && data.starts_with("/var/lib") => PathBuf::from("/run/hatchway"),

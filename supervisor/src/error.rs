@@ -66,6 +66,25 @@ pub enum Error {
     /// No lock.
     #[error("`{0}` has no lock")]
     NoLock(String),
+    /// A program for another processor.
+    #[error("`{program}` is a program for {machine}, which this version of Hatchway does not run")]
+    Machine {
+        /// Its path in the artifact.
+        program: String,
+        /// `i386`, `aarch64` …
+        machine: String,
+    },
+    /// `run --suite` and the like on a recipe that has its lock.
+    #[error("`{option}` is for a vendor's file; `{name}` is a recipe, and its lock is the choice")]
+    Locked {
+        /// The option.
+        option: &'static str,
+        /// The recipe.
+        name: String,
+    },
+    /// `run --keep` would overwrite a recipe that was made for another file.
+    #[error("`{}` is there already, for another file", .0.display())]
+    KeptRecipe(PathBuf),
     /// A `debian:` name that is not one.
     #[error("`{0}` does not name a package of Debian's archive: `debian:<suite>/<component>/<package>`")]
     BadSpec(String),
@@ -120,19 +139,33 @@ impl Error {
                     format!("make one with `hatchway new FILE --name {name}`"),
                 ];
             }
-            Self::RecipeExists(_) => "give the new one another name with `--name NAME`, or `--force` to replace it".into(),
-            Self::Unsupported { .. } => "take those keys out of the recipe; CHANGELOG.md says what is there".into(),
+            Self::RecipeExists(_) => {
+                "give the new one another name with `--name NAME`, or `--force` to replace it".into()
+            }
+            Self::Unsupported { .. } => {
+                "take those keys out of the recipe; CHANGELOG.md says what is there".into()
+            }
             Self::Rung { reasons, .. } => return reasons.clone(),
             Self::NoArtifact { file, folder } => {
                 format!("put `{file}` into `{}` and run the command again", folder.display())
             }
             Self::StaleLock(name) | Self::NoLock(name) => format!("run `hatchway lock {name}`"),
+            Self::Machine { .. } => "look for the vendor's file for x86-64 (amd64)".into(),
+            Self::Locked { option, name } if *option == "--suite" => {
+                format!("run `hatchway lock {name} --suite …`")
+            }
+            Self::Locked { name, .. } => format!("run `hatchway lock {name}` to choose anew"),
+            Self::KeptRecipe(path) => {
+                format!("remove `{}`, or run this file without `--keep`", path.display())
+            }
             Self::BadSpec(_) => "for example `debian:trixie/non-free/rar`".into(),
             Self::Nothing(_) => "give a vendor's file, or the name of a recipe in `recipes/`".into(),
             Self::WhichProgram { programs, .. } => {
                 format!("choose one: `--program {}`", programs.first().map_or("PATH", String::as_str))
             }
-            Self::NoProgram(name) => format!("name one with `--program PATH`, or look with `hatchway shell {name}`"),
+            Self::NoProgram(name) => {
+                format!("name one with `--program PATH`, or look with `hatchway shell {name}`")
+            }
             Self::NoShim(_) => "build and install both with `cargo xtask build`".into(),
             Self::Inspect(source) | Self::Envs(hatchway_envs::Error::Archive(source)) => {
                 return archive_hint(source).map(str::to_owned).into_iter().collect();
@@ -154,12 +187,18 @@ impl Error {
 fn archive_hint(error: &hatchway_inspect::Error) -> Option<&'static str> {
     use hatchway_inspect::Error as Inspect;
     match error {
-        Inspect::Truncated { .. } | Inspect::Corrupt { .. } => {
+        Inspect::Truncated { .. } | Inspect::Corrupt { .. } | Inspect::Control { .. } => {
             Some("fetch the file again, and compare its size and checksum with what the vendor says")
         }
-        Inspect::Hostile { .. } => Some("nothing was unpacked; no honest packaging tool writes this: ask the vendor"),
-        Inspect::Limit { .. } => Some("nothing was unpacked; if the vendor's file is really that large, unpack it by hand and pack the part you need"),
-        Inspect::Unsupported { .. } => Some("unpack it with the vendor's tool and give the folder's tar to `hatchway new`"),
+        Inspect::Hostile { .. } => {
+            Some("nothing was unpacked; no honest packaging tool writes this: ask the vendor")
+        }
+        Inspect::Limit { .. } => Some(
+            "nothing was unpacked; if the vendor's file is really that large, unpack it by hand and pack the part you need",
+        ),
+        Inspect::Unsupported { .. } => {
+            Some("unpack it with the vendor's tool and give the folder's tar to `hatchway new`")
+        }
         _ => None,
     }
 }

@@ -46,7 +46,13 @@ pub struct Request {
 pub fn launch(context: &Context, located: &Located, tree: Sha256, request: &Request) -> Result<(), Error> {
     let spec = spec(context, located, tree, request)?;
     let dirs = &context.dirs;
-    let own = [dirs.store(), dirs.own_recipes(), dirs.data.join("generations"), dirs.runtime.clone(), dirs.cache.clone()];
+    let own = [
+        dirs.store(),
+        dirs.own_recipes(),
+        dirs.data.join("generations"),
+        dirs.runtime.clone(),
+        dirs.cache.clone(),
+    ];
     let own = own.iter().filter_map(|path| sandbox::host_path(path).ok()).collect();
     let bootstrap = sandbox::plan(&spec, &HostFacts::detect(own))?;
     if request.explain {
@@ -114,7 +120,9 @@ fn identity(name: &str, wish: Option<&str>) -> Result<(User, Mode), Error> {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         return Ok((User::new(&login_name(uid), uid, gid)?, Mode::User));
     }
-    let sudo = || Some((std::env::var("SUDO_UID").ok()?.parse().ok()?, std::env::var("SUDO_GID").ok()?.parse().ok()?));
+    let sudo = || {
+        Some((std::env::var("SUDO_UID").ok()?.parse().ok()?, std::env::var("SUDO_GID").ok()?.parse().ok()?))
+    };
     let (uid, gid) = match wish {
         Some(wish) => named_user(wish)?,
         None => sudo().unwrap_or_else(|| tool_ids(name)),
@@ -135,7 +143,9 @@ fn named_user(wish: &str) -> Result<(u32, u32), Error> {
     let (user, group) = wish.split_once(':').map_or((wish, None), |(user, group)| (user, Some(group)));
     let wrong = || Error::Usage(format!("`{wish}` is not a user of this host, nor UID or UID:GID"));
     let (uid, own_gid) = match user.parse::<u32>() {
-        Ok(uid) => (uid, nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or(uid, |u| u.gid.as_raw())),
+        Ok(uid) => {
+            (uid, nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or(uid, |u| u.gid.as_raw()))
+        }
         Err(_) => {
             let found = nix::unistd::User::from_name(user).ok().flatten().ok_or_else(wrong)?;
             (found.uid.as_raw(), found.gid.as_raw())
@@ -152,7 +162,9 @@ fn named_user(wish: &str) -> Result<(u32, u32), Error> {
 fn login_name(uid: u32) -> String {
     let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
     let plain = |name: &String| {
-        !name.is_empty() && name.len() <= 32 && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        !name.is_empty()
+            && name.len() <= 32
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
             && !name.starts_with(['.', '-'])
     };
     name.filter(plain).unwrap_or_else(|| "tool".into())
@@ -166,7 +178,13 @@ fn machine_id(name: &str) -> String {
 }
 
 /// The folder of the host behind a state folder, made at the first run with what the tree has there.
-fn state_folder(context: &Context, tool: &str, tree: &Path, at: &str, user: &User) -> Result<HostPath, Error> {
+fn state_folder(
+    context: &Context,
+    tool: &str,
+    tree: &Path,
+    at: &str,
+    user: &User,
+) -> Result<HostPath, Error> {
     let folder = context.dirs.state(tool).join(at.trim_start_matches('/'));
     if !folder.exists() {
         let staged = folder.with_extension(format!("new{}", std::process::id()));
@@ -205,7 +223,8 @@ fn seed(from: &Path, to: &Path, user: &User) -> Result<(), Error> {
 
 fn own(path: &Path, user: &User, mode: u32) -> Result<(), Error> {
     if is_root() {
-        std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid)).map_err(Error::io("change the owner of", path))?;
+        std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
+            .map_err(Error::io("change the owner of", path))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
 }
@@ -218,7 +237,11 @@ fn files(context: &Context, recipe: &recipe::Recipe, bind: &[String]) -> Result<
         let (slot, value) = text.split_once('=').ok_or_else(wrong)?;
         if !recipe.files.iter().any(|file| file.name.get_ref().as_str() == slot) {
             let slots: Vec<&str> = recipe.files.iter().map(|f| f.name.get_ref().as_str()).collect();
-            let have = if slots.is_empty() { "the recipe has none".into() } else { format!("it has {}", slots.join(", ")) };
+            let have = if slots.is_empty() {
+                "the recipe has none".into()
+            } else {
+                format!("it has {}", slots.join(", "))
+            };
             return Err(Error::Usage(format!("`--bind {text}`: there is no file slot `{slot}`; {have}")));
         }
         bound.insert(slot, value);
@@ -227,7 +250,9 @@ fn files(context: &Context, recipe: &recipe::Recipe, bind: &[String]) -> Result<
     for slot in &recipe.files {
         let name = slot.name.get_ref().as_str();
         match bound.get(name) {
-            Some(value) => files.push(BoundFile { host: sandbox::host_path(value)?, at: inside(slot.at.as_str())? }),
+            Some(value) => {
+                files.push(BoundFile { host: sandbox::host_path(value)?, at: inside(slot.at.as_str())? });
+            }
             None => context.printer.warn(format!(
                 "the file slot `{name}` ({}) is not bound; bind it with `--bind {name}=FILE`",
                 slot.at.as_str()
@@ -265,5 +290,6 @@ fn unit_folder(context: &Context, unit: &str, incarnation: &str) -> Result<HostP
         drop(fs::remove_dir(old));
     }
     let folder = sandbox::host_path(&folder)?;
-    Ok(HostPath::try_from(Path::new(folder.as_str()).join("exit.json").as_path()).map_err(sandbox::Error::from)?)
+    Ok(HostPath::try_from(Path::new(folder.as_str()).join("exit.json").as_path())
+        .map_err(sandbox::Error::from)?)
 }

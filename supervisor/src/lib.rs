@@ -1,12 +1,12 @@
 //! Recipes, the plan, units and the command line of Hatchway. `docs/ARCHITECTURE.md` is the map.
 #![forbid(unsafe_code)]
 
-pub mod cli;
-pub mod steps;
 pub mod artifact;
-pub mod recipe;
-pub mod plan;
+pub mod cli;
 pub mod launch;
+pub mod plan;
+pub mod recipe;
+pub mod steps;
 
 pub mod config;
 pub mod context;

@@ -15,6 +15,20 @@ pub struct Host {
     pub no_sandbox: Option<String>,
 }
 
+impl Host {
+    /// Looks at this host, without trying anything.
+    #[must_use]
+    pub fn detect() -> Self {
+        // Root needs no user namespace.
+        if crate::dirs::is_root() {
+            return Self::default();
+        }
+        let obstacle =
+            hatchway_envs::sandbox::probe::known_obstacles().into_iter().find(|problem| problem.fatal);
+        Self { no_sandbox: obstacle.map(|problem| format!("{problem}; {}", problem.fix)) }
+    }
+}
+
 /// How a tool is to be run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
@@ -31,6 +45,18 @@ pub struct Plan {
     /// How sure this is.
     pub coverage: Coverage,
 }
+
+impl Plan {
+    /// Whether this version of Hatchway can run it on this host.
+    #[must_use]
+    pub fn can_run(&self) -> bool {
+        let blocked = self.reasons.iter().any(|reason| reason.rule == HOST_RULE);
+        self.rung == Rung::Fhs && self.runner == Runner::None && !blocked
+    }
+}
+
+/// The name of the rule that speaks for the host.
+const HOST_RULE: &str = "host";
 
 /// A rule that spoke.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,12 +105,13 @@ pub fn plan(facts: &Facts, recipe: Option<&Recipe>, host: &Host) -> Plan {
     verdicts.reverse();
     verdicts.sort_by_key(|(_, verdict)| std::cmp::Reverse(verdict.rung));
     let evidence = verdicts.first().map_or(Rung::Fhs, |(_, verdict)| verdict.rung);
-    let runner = if verdicts.iter().any(|(_, v)| v.runner == Runner::Wine) { Runner::Wine } else { Runner::None };
+    let runner =
+        if verdicts.iter().any(|(_, v)| v.runner == Runner::Wine) { Runner::Wine } else { Runner::None };
     let mut reasons: Vec<Reason> =
         verdicts.into_iter().map(|(rule, verdict)| Reason { rule, text: verdict.text }).collect();
     let (rung, runner) = wish(recipe, evidence, runner, &mut reasons);
     if let (Some(why), Rung::Fhs) = (&host.no_sandbox, rung) {
-        reasons.push(Reason { rule: "host", text: format!("this host cannot run it yet: {why}") });
+        reasons.push(Reason { rule: HOST_RULE, text: format!("this host cannot run it yet: {why}") });
     }
     Plan { rung, runner, reasons, moves: moves(rung), refused: refused(facts), coverage: coverage(facts) }
 }
@@ -117,12 +144,17 @@ fn several_daemons(facts: &Facts) -> Option<Verdict> {
     if services.len() < 2 {
         return None;
     }
-    let text = format!("it brings {} services that want an init system, `{}` among them", services.len(), services[0]);
+    let text = format!(
+        "it brings {} services that want an init system, `{}` among them",
+        services.len(),
+        services[0]
+    );
     Some(Verdict { rung: Rung::Container, runner: Runner::None, text })
 }
 
 fn setuid_helper(facts: &Facts) -> Option<Verdict> {
-    let helper = facts.dropped.iter().find(|d| matches!(d.what, DroppedWhat::Setuid | DroppedWhat::Setgid))?;
+    let helper =
+        facts.dropped.iter().find(|d| matches!(d.what, DroppedWhat::Setuid | DroppedWhat::Setgid))?;
     let is_program = facts.programs.iter().any(|program| program.path == helper.path);
     let text = format!("`{}` wants to change its user id, which the fhs rung never allows", helper.path);
     is_program.then_some(Verdict { rung: Rung::Container, runner: Runner::None, text })
@@ -135,14 +167,17 @@ fn kernel_module(facts: &Facts) -> Option<Verdict> {
 }
 
 fn windows_driver(facts: &Facts) -> Option<Verdict> {
-    let driver = facts.pe.iter().find(|pe| pe.driver).map(|pe| &pe.path).or(facts.system.windows_drivers.first())?;
+    let driver =
+        facts.pe.iter().find(|pe| pe.driver).map(|pe| &pe.path).or(facts.system.windows_drivers.first())?;
     let text = format!("`{driver}` is a Windows driver: it needs a Windows kernel");
     Some(Verdict { rung: Rung::Vm, runner: Runner::None, text })
 }
 
 fn moves(rung: Rung) -> Vec<String> {
     let text = match rung {
-        Rung::Auto | Rung::Native | Rung::Fhs => "up: a kernel module or driver (vm), several services or a setuid helper (container)",
+        Rung::Auto | Rung::Native | Rung::Fhs => {
+            "up: a kernel module or driver (vm), several services or a setuid helper (container)"
+        }
         Rung::Container => "down to fhs: one program at a time, without setuid; up to vm: a kernel module",
         Rung::Vm => "down: the same software without its kernel module or driver",
     };
@@ -154,12 +189,15 @@ fn refused(facts: &Facts) -> Vec<String> {
         .dropped
         .iter()
         .map(|d| match d.what {
-            DroppedWhat::Setuid | DroppedWhat::Setgid => format!("run `{}` with the rights of its owner", d.path),
+            DroppedWhat::Setuid | DroppedWhat::Setgid => {
+                format!("run `{}` with the rights of its owner", d.path)
+            }
             DroppedWhat::Xattrs => format!("keep the extended attributes of `{}` ({})", d.path, d.detail),
             _ => format!("make the special file `{}`", d.path),
         })
         .collect();
-    for script in facts.scripts.iter().filter(|script| script.name == "postinst" || script.name == "preinst") {
+    for script in facts.scripts.iter().filter(|script| script.name == "postinst" || script.name == "preinst")
+    {
         let calls: Vec<&str> =
             script.calls.iter().map(String::as_str).filter(|call| *call != "ldconfig").collect();
         if !calls.is_empty() {
@@ -181,8 +219,18 @@ fn coverage(facts: &Facts) -> Coverage {
         }
     }
     for need in &facts.needs {
+        if let Some(elsewhere) = need.elsewhere.first() {
+            suspected.push(format!(
+                "`{}` is there as {elsewhere}, where the loader does not look by itself",
+                need.soname
+            ));
+        }
         if need.found.is_some() && !need.missed_by.is_empty() {
-            suspected.push(format!("{} does not find `{}` by itself", need.missed_by.join(", "), need.soname));
+            suspected.push(format!(
+                "{} does not find `{}` by itself",
+                need.missed_by.join(", "),
+                need.soname
+            ));
         }
     }
     suspected.extend(facts.omitted.iter().map(|o| format!("{} was not read: {}", o.what, o.reason)));

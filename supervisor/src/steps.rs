@@ -95,7 +95,8 @@ pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<L
     let all_facts = all_facts(context, &artifacts)?;
     let plan = merged_plan(&all_facts, located);
     if plan.rung != Rung::Fhs || plan.runner != Runner::None {
-        let rung = if plan.runner == Runner::Wine { "wine runner on the fhs".into() } else { plan.rung.to_string() };
+        let rung =
+            if plan.runner == Runner::Wine { "wine runner on the fhs".into() } else { plan.rung.to_string() };
         let reasons = plan.reasons.iter().map(|r| format!("{} ({})", r.text, r.rule)).collect();
         return Err(Error::Rung { name: name.to_owned(), rung, reasons });
     }
@@ -155,8 +156,11 @@ fn empty_plan(located: &Located) -> Plan {
     }
 }
 
-/// What the artifacts need from outside: libraries that none of them brings, packages that none of them is.
-fn evidence(all: &[Facts]) -> Result<(Vec<Need>, Vec<(String, Alternatives)>), Error> {
+/// Libraries that no artifact brings, and relations to packages that no artifact is, each with whose it is.
+type Evidence = (Vec<Need>, Vec<(String, Alternatives)>);
+
+/// What the artifacts need from outside.
+fn evidence(all: &[Facts]) -> Result<Evidence, Error> {
     let brought: BTreeSet<&str> =
         all.iter().flat_map(|facts| &facts.elf).filter_map(|elf| elf.soname.as_deref()).collect();
     let several = all.len() > 1;
@@ -167,26 +171,45 @@ fn evidence(all: &[Facts]) -> Result<(Vec<Need>, Vec<(String, Alternatives)>), E
             continue;
         }
         if need.machine != "x86-64" {
-            return Err(Error::Unsupported {
-                name: need.wanted_by.first().cloned().unwrap_or_default(),
-                what: vec![format!("programs for {}", need.machine)],
-            });
+            let program = need.wanted_by.first().cloned().unwrap_or_default();
+            return Err(Error::Machine { program, machine: need.machine.clone() });
         }
-        let wanted_by = need.wanted_by.first().map(|p| p.trim_start_matches('/').to_owned()).unwrap_or_default();
+        let wanted_by =
+            need.wanted_by.first().map(|p| p.trim_start_matches('/').to_owned()).unwrap_or_default();
         needs.push(Need { soname: need.soname.clone(), versions: need.versions.clone(), wanted_by });
     }
-    let own: BTreeSet<&str> = all.iter().filter_map(|f| f.package.as_ref()).map(|p| p.name.as_str()).collect();
+    needs.extend(required_at_run_time(all, &brought, &needs));
+    let own: BTreeSet<&str> =
+        all.iter().filter_map(|f| f.package.as_ref()).map(|p| p.name.as_str()).collect();
     let mut depends = Vec::new();
     for package in all.iter().filter_map(|facts| facts.package.as_ref()) {
         for (field, text) in [("Pre-Depends", &package.pre_depends), ("Depends", &package.depends)] {
             let groups = relation::parse(text.as_deref().unwrap_or_default(), "amd64").map_err(|source| {
                 hatchway_envs::Error::BadField { field, package: package.name.clone(), source }
             })?;
-            let outside = groups.into_iter().filter(|group| !group.iter().any(|r| own.contains(r.name.as_str())));
+            let outside =
+                groups.into_iter().filter(|group| !group.iter().any(|r| own.contains(r.name.as_str())));
             depends.extend(outside.map(|group| (package.name.clone(), group)));
         }
     }
     Ok((needs, depends))
+}
+
+/// Libraries that a program says it cannot do without (`.note.dlopen`, priority `required`), though it is not linked
+/// with them. Of several names the first counts.
+fn required_at_run_time(all: &[Facts], brought: &BTreeSet<&str>, known: &[Need]) -> Vec<Need> {
+    let mut required: Vec<Need> = Vec::new();
+    for elf in all.iter().flat_map(|facts| &facts.elf) {
+        for note in elf.dlopen_notes.iter().filter(|note| note.priority.as_deref() == Some("required")) {
+            let Some(soname) = note.sonames.first() else { continue };
+            let there = note.sonames.iter().any(|name| brought.contains(name.as_str()));
+            if !there && !known.iter().chain(&required).any(|need| need.soname == *soname) {
+                let wanted_by = elf.path.trim_start_matches('/').to_owned();
+                required.push(Need { soname: soname.clone(), versions: Vec::new(), wanted_by });
+            }
+        }
+    }
+    required
 }
 
 /// Reads the lock of a recipe and checks that it still fits.
@@ -253,7 +276,11 @@ pub fn choose_program(name: &Name, facts: &Facts) -> Choice {
         }
     }
     let several = if on_path.is_empty() { all } else { on_path };
-    if several.is_empty() { Choice::Nothing } else { Choice::Several(several.into_iter().map(str::to_owned).collect()) }
+    if several.is_empty() {
+        Choice::Nothing
+    } else {
+        Choice::Several(several.into_iter().map(str::to_owned).collect())
+    }
 }
 
 /// Where a path of an artifact is in the tree of a freshly made recipe.

@@ -102,7 +102,7 @@ impl Bench {
 
     /// Leaves the downloads and takes away what `build` makes of them.
     fn forget_trees(&self) -> Result<()> {
-        for name in ["trees", "manifests", "objects"] {
+        for name in ["trees", "manifests", "builds", "packages", "objects"] {
             let folder = self.data().join("store").join(name);
             if !folder.is_dir() {
                 bail!("`{}` is no folder; the store's layout has changed", folder.display());
@@ -195,7 +195,9 @@ fn machine() -> Result<String> {
         std::fs::read_to_string("/proc/sys/kernel/osrelease").context("cannot read the kernel's version")?;
     let cores = std::thread::available_parallelism()?;
     let who = if sh::is_root()? { "root" } else { "an ordinary user" };
-    Ok(format!("{cores} × {model}, Linux {}, as {who}", kernel.trim()))
+    // The release number alone: what follows it names a build.
+    let release: Vec<&str> = kernel.trim().split(['.', '-']).take(2).collect();
+    Ok(format!("{cores} × {model}, Linux {}, as {who}", release.join(".")))
 }
 
 /// The traced program is ours alone; `trace` builds its command here.

@@ -48,6 +48,12 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     demo(&Options { user, keep })
 }
 
+/// As this user; as root also as an ordinary user, since the two ways into the sandbox differ.
+pub(crate) fn both_ways() -> Result<()> {
+    demo(&Options::default())?;
+    if sh::is_root()? { demo(&Options { user: true, keep: false }) } else { Ok(()) }
+}
+
 /// Shows all four; fails if any of them did.
 pub(crate) fn demo(options: &Options) -> Result<()> {
     let mut stage = Stage::new(options.user)?;

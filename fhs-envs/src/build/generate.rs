@@ -88,7 +88,12 @@ fn certificates(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(), Erro
     if bundle.is_empty() { Ok(()) } else { write(merge, workspace, CERTIFICATE_BUNDLE, &bundle) }
 }
 
-pub(crate) fn write(merge: &mut Merge, workspace: &Workspace<'_>, path: &str, content: &[u8]) -> Result<(), Error> {
+pub(crate) fn write(
+    merge: &mut Merge,
+    workspace: &Workspace<'_>,
+    path: &str,
+    content: &[u8],
+) -> Result<(), Error> {
     let number = path.replace('/', "-");
     let (sha256, size) = workspace.add(&mut &content[..], false, &number)?;
     merge.put(path, Node::File { sha256, size, executable: false }).map_err(own)

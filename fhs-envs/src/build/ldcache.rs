@@ -103,7 +103,9 @@ fn directories(merge: &Merge, workspace: &Workspace<'_>) -> Result<Vec<(String, 
     let mut named = Vec::new();
     read_configuration(merge, workspace, "etc/ld.so.conf", 0, &mut named)?;
     // Debian's ldconfig knows these by itself.
-    named.extend(["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib"].map(str::to_owned));
+    named.extend(
+        ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib", "/usr/lib"].map(str::to_owned),
+    );
     let mut seen: Vec<(String, String)> = Vec::new();
     for shown in named {
         let Ok(folder) = merge.resolve(&shown) else { continue };
@@ -221,7 +223,12 @@ mod tests {
 
     #[test]
     fn order_is_the_loaders() {
-        for (a, b) in [("libz.so.1", "libz.so.2"), ("libz.so.2", "libz.so.10"), ("liba.so.1", "libb.so.1"), ("libx.so", "libx.so.1")] {
+        for (a, b) in [
+            ("libz.so.1", "libz.so.2"),
+            ("libz.so.2", "libz.so.10"),
+            ("liba.so.1", "libb.so.1"),
+            ("libx.so", "libx.so.1"),
+        ] {
             assert_eq!(libcmp(a, b), Ordering::Less, "{a} {b}");
             assert_eq!(libcmp(b, a), Ordering::Greater, "{b} {a}");
         }
@@ -230,7 +237,8 @@ mod tests {
 
     #[test]
     fn the_file_has_the_layout_of_glibc() {
-        let entry = |name: &str| CacheEntry { name: name.into(), path: format!("/lib/{name}"), flags: FLAGS_X86_64 };
+        let entry =
+            |name: &str| CacheEntry { name: name.into(), path: format!("/lib/{name}"), flags: FLAGS_X86_64 };
         let file = encode(vec![entry("liba.so.1"), entry("libb.so.1")]);
         assert!(file.starts_with(MAGIC));
         let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;

@@ -11,7 +11,19 @@ use crate::store::manifest::{Manifest, Node};
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 /// Folders that programs and mounts expect.
 const EXPECTED: [&str; 14] = [
-    "dev", "etc", "home", "mnt", "opt", "proc", "run", "srv", "sys", "tmp", "usr/local/bin", "var/cache", "var/lib",
+    "dev",
+    "etc",
+    "home",
+    "mnt",
+    "opt",
+    "proc",
+    "run",
+    "srv",
+    "sys",
+    "tmp",
+    "usr/local/bin",
+    "var/cache",
+    "var/lib",
     "var/tmp",
 ];
 /// As many links as the kernel follows in one path.
@@ -62,7 +74,9 @@ pub(crate) fn merge(layers: &[Layer<'_>]) -> Result<Merge, Error> {
     ];
     for kind in kinds {
         for (number, layer) in layers.iter().enumerate() {
-            for (path, node) in layer.manifest.nodes.iter().filter(|(path, node)| kind(node) && !is_control(path)) {
+            for (path, node) in
+                layer.manifest.nodes.iter().filter(|(path, node)| kind(node) && !is_control(path))
+            {
                 merge.add(layers, number, path, node)?;
             }
         }
@@ -97,14 +111,17 @@ impl Merge {
         let owner = self.owners.get(&place).copied();
         match owner.map(|owner| winner(&layers[owner], layer)) {
             Some(Winner::Second) | None => {
-                if layer.vendor {
-                    self.notes.push(format!("`{}` replaces `/{place}` of the environment", layer.name));
-                }
                 self.tree.insert(&place, node.clone());
                 self.owners.insert(place, number);
                 Ok(())
             }
-            Some(Winner::First) => Ok(()),
+            Some(Winner::First) => {
+                if !layer.vendor && owner.is_some_and(|owner| layers[owner].vendor) {
+                    let vendor = owner.map_or("", |owner| layers[owner].name);
+                    self.notes.push(format!("`{vendor}` replaces `/{place}` of `{}`", layer.name));
+                }
+                Ok(())
+            }
             Some(Winner::Nobody) => Err(Error::Collision {
                 path: format!("/{place}"),
                 first: owner.map_or_else(String::new, |owner| layers[owner].name.to_owned()),
@@ -246,8 +263,15 @@ mod tests {
 
     #[test]
     fn usr_is_merged_and_links_to_folders_are_followed() {
-        let a = manifest(&[("lib/x86_64-linux-gnu/libc.so.6", file("c")), ("usr/share/doc/b", Node::Link { target: "a".into() })]);
-        let b = manifest(&[("usr/share/doc/a/copyright", file("1")), ("usr/share/doc/b/changes", file("2")), (".control/postinst", file("x"))]);
+        let a = manifest(&[
+            ("lib/x86_64-linux-gnu/libc.so.6", file("c")),
+            ("usr/share/doc/b", Node::Link { target: "a".into() }),
+        ]);
+        let b = manifest(&[
+            ("usr/share/doc/a/copyright", file("1")),
+            ("usr/share/doc/b/changes", file("2")),
+            (".control/postinst", file("x")),
+        ]);
         let merged = merge(&[layer("a", &a), layer("b", &b)]).unwrap();
         let paths: Vec<_> = merged.tree.nodes.keys().map(String::as_str).collect();
         assert!(paths.contains(&"usr/lib/x86_64-linux-gnu/libc.so.6"));
@@ -281,7 +305,8 @@ mod tests {
 
     #[test]
     fn link_loops_end() {
-        let a = manifest(&[("a", Node::Link { target: "b".into() }), ("b", Node::Link { target: "a".into() })]);
+        let a =
+            manifest(&[("a", Node::Link { target: "b".into() }), ("b", Node::Link { target: "a".into() })]);
         let b = manifest(&[("a/x", file("1"))]);
         let error = merge(&[layer("a", &a), layer("b", &b)]).unwrap_err().to_string();
         assert!(error.contains("too many links"), "{error}");

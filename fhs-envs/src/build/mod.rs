@@ -101,7 +101,8 @@ fn download(
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
-    let wanted: Vec<Wanted> = request.lock.packages.iter().map(|package| wanted(package, request.urls)).collect();
+    let wanted: Vec<Wanted> =
+        request.lock.packages.iter().map(|package| wanted(package, request.urls)).collect();
     store.fetch(client, &wanted, progress)
 }
 
@@ -126,7 +127,8 @@ fn unpack_all(
     progress: &dyn Progress,
 ) -> Result<Vec<Manifest>, Error> {
     let root = |file: &str| Layout { at: "/".into(), strip: 0, file_name: file.to_owned() };
-    let artifacts = request.lock.artifacts.iter().zip(&request.layouts).map(|(a, l)| (a.sha256, l.clone(), a.size));
+    let artifacts =
+        request.lock.artifacts.iter().zip(&request.layouts).map(|(a, l)| (a.sha256, l.clone(), a.size));
     let packages = request.lock.packages.iter().map(|p| (p.sha256, root(&p.name), p.size));
     let jobs: Vec<(usize, (Sha256, Layout, u64))> = artifacts.chain(packages).enumerate().collect();
     let done: Mutex<BTreeMap<usize, Manifest>> = Mutex::new(BTreeMap::new());
@@ -161,7 +163,13 @@ fn assemble(
     let layers: Vec<Layer<'_>> = artifacts
         .chain(packages)
         .zip(manifests)
-        .map(|((name, version, replaces, vendor), manifest)| Layer { name, version, manifest, replaces, vendor })
+        .map(|((name, version, replaces, vendor), manifest)| Layer {
+            name,
+            version,
+            manifest,
+            replaces,
+            vendor,
+        })
         .collect();
     let mut merge = merge::merge(&layers)?;
     let mut notes = std::mem::take(&mut merge.notes);

@@ -151,14 +151,34 @@ fn normalise(text: &str) -> (Vec<&'static str>, Vec<String>) {
 /// Statements that do nothing by themselves: the skeleton that is left when every command is gone.
 fn is_idle(line: &str) -> bool {
     const IDLE: [&str; 16] = [
-        "set -e", "set -eu", "exit 0", ":", ";;", "esac", "fi", "else", "then", "true", "case \"$1\" in", "case $1 in",
-        "set -u", "case \"${1}\" in", "case \"$1\" in configure)", "exit 0;",
+        "set -e",
+        "set -eu",
+        "exit 0",
+        ":",
+        ";;",
+        "esac",
+        "fi",
+        "else",
+        "then",
+        "true",
+        "case \"$1\" in",
+        "case $1 in",
+        "set -u",
+        "case \"${1}\" in",
+        "case \"$1\" in configure)",
+        "exit 0;",
     ];
     let tests = line.replace("||", "").replace("&&", "");
-    let condition = line.starts_with("if [") && line.ends_with("; then") && !tests.contains(['`', '(', '|', '&', '>']);
-    let pattern = line.ends_with(')') && line.chars().all(|c| c.is_ascii_alphanumeric() || "-|*) \"'".contains(c));
+    let condition =
+        line.starts_with("if [") && line.ends_with("; then") && !tests.contains(['`', '(', '|', '&', '>']);
+    let pattern =
+        line.ends_with(')') && line.chars().all(|c| c.is_ascii_alphanumeric() || "-|*) \"'".contains(c));
     let message = line.starts_with("echo ") && !line.contains(['>', '|', '`', '$', ';', '&'])
-        || line.starts_with("echo ") && line.ends_with(">&2") && line.matches('>').count() == 1 && !line.contains(['|', '`', ';']) && !line.contains("$(");
+        || line.starts_with("echo ")
+            && line.ends_with(">&2")
+            && line.matches('>').count() == 1
+            && !line.contains(['|', '`', ';'])
+            && !line.contains("$(");
     IDLE.contains(&line) || condition || pattern || message || line == "exit 1"
 }
 
@@ -233,15 +253,34 @@ mod tests {
     #[test]
     fn debhelper_blocks_and_skeletons_are_no_work() {
         let text = "#!/bin/sh\nset -e\n# Automatically added by dh_makeshlibs/13.11\nif [ x ]; then\n  ldconfig\nfi\n# End automatically added section\nexit 0\n";
-        assert_eq!(classify("postinst", text, ""), Class::Handled(vec!["ld.so.cache is made by the builder"]));
-        assert_eq!(classify("postinst", "#!/bin/sh\nset -e\ncase \"$1\" in\n configure)\n ;;\nesac\n", ""), Class::NoOp);
+        assert_eq!(
+            classify("postinst", text, ""),
+            Class::Handled(vec!["ld.so.cache is made by the builder"])
+        );
+        assert_eq!(
+            classify("postinst", "#!/bin/sh\nset -e\ncase \"$1\" in\n configure)\n ;;\nesac\n", ""),
+            Class::NoOp
+        );
         assert_eq!(classify("postrm", "rm -rf /", ""), Class::NoOp);
     }
 
     #[test]
     fn an_unknown_command_is_never_a_no_op() {
-        for command in ["rm -rf /etc/x", "echo x > /etc/y", "if test -e x; then rm y; fi", "ldconfig", "useradd acme", "echo `id`"] {
-            assert!(matches!(classify("postinst", &format!("#!/bin/sh\nset -e\n{command}\n"), ""), Class::Unknown { .. }), "{command}");
+        for command in [
+            "rm -rf /etc/x",
+            "echo x > /etc/y",
+            "if test -e x; then rm y; fi",
+            "ldconfig",
+            "useradd acme",
+            "echo `id`",
+        ] {
+            assert!(
+                matches!(
+                    classify("postinst", &format!("#!/bin/sh\nset -e\n{command}\n"), ""),
+                    Class::Unknown { .. }
+                ),
+                "{command}"
+            );
         }
         let block = "# Automatically added by dh_unheard_of\nrm -rf /etc\n# End automatically added section";
         assert!(matches!(classify("postinst", block, ""), Class::Unknown { .. }));
@@ -260,7 +299,12 @@ mod tests {
         let all = alternatives(text);
         assert_eq!(all.len(), 2);
         assert_eq!(all[1].link, "/usr/bin/nawk");
-        let gawk = Alternative { link: "/usr/bin/awk".into(), name: "awk".into(), path: "/usr/bin/gawk".into(), priority: 10 };
+        let gawk = Alternative {
+            link: "/usr/bin/awk".into(),
+            name: "awk".into(),
+            path: "/usr/bin/gawk".into(),
+            priority: 10,
+        };
         let chosen = chosen([all, vec![gawk.clone()]].concat(), &|path| path.ends_with("awk"));
         assert_eq!(chosen[0], gawk);
     }

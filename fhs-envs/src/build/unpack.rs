@@ -56,9 +56,17 @@ pub(crate) fn unpack(
     layout: &Layout,
 ) -> Result<Manifest, Error> {
     let key = layout.key(sha256);
-    let mut unpacking =
-        Unpacking { workspace, layout, manifest: Manifest::default(), dropped: String::new(), key: &key, number: 0 };
-    archive::walk(archive, &Limits::default(), &mut |part, entry, content| unpacking.entry(part, entry, content))?;
+    let mut unpacking = Unpacking {
+        workspace,
+        layout,
+        manifest: Manifest::default(),
+        dropped: String::new(),
+        key: &key,
+        number: 0,
+    };
+    archive::walk(archive, &Limits::default(), &mut |part, entry, content| {
+        unpacking.entry(part, entry, content)
+    })?;
     unpacking.finish()
 }
 
@@ -86,13 +94,15 @@ impl Unpacking<'_> {
         }
         match &entry.kind {
             EntryKind::Directory => self.manifest.insert(&path, Node::Directory),
-            EntryKind::Symlink { target } => self.manifest.insert(&path, Node::Link { target: target.clone() }),
+            EntryKind::Symlink { target } => {
+                self.manifest.insert(&path, Node::Link { target: target.clone() });
+            }
             EntryKind::File { .. } => {
                 let node = self.program_or_file(entry.mode & 0o111 != 0, content)?;
                 self.manifest.insert(&path, node);
             }
             EntryKind::Hardlink { target } => self.hardlink(&path, target.as_str())?,
-            _ => self.dropped.push_str(&format!("device, pipe or socket {path}\n")),
+            _ => self.dropped += &format!("device, pipe or socket {path}\n"),
         }
         Ok(())
     }

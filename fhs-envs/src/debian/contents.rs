@@ -50,7 +50,9 @@ fn parse_line(line: &str, libraries: &mut Libraries) {
 fn is_library(name: &str) -> bool {
     let Some(at) = name.rfind(".so") else { return false };
     let rest = &name[at + 3..];
-    at > 0 && (rest.is_empty() || rest.strip_prefix('.').is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit())))
+    at > 0
+        && (rest.is_empty()
+            || rest.strip_prefix('.').is_some_and(|v| v.starts_with(|c: char| c.is_ascii_digit())))
 }
 
 /// The folders in which the loader of `multiarch` looks by itself (glibc on Debian), merged `/usr` included.
@@ -78,7 +80,9 @@ pub fn providers<'a>(
         .get(soname)
         .into_iter()
         .flatten()
-        .filter(|p| p.path.rsplit_once('/').is_some_and(|(directory, _)| directories.iter().any(|d| d == directory)))
+        .filter(|p| {
+            p.path.rsplit_once('/').is_some_and(|(directory, _)| directories.iter().any(|d| d == directory))
+        })
         .collect();
     found.sort_by_key(|p| (!preferred(&p.package), p.package.len(), &p.package, &p.path));
     found.dedup_by(|a, b| a.package == b.package);

@@ -88,6 +88,24 @@ impl SuiteIndex {
         index
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(packages: Vec<Package>) -> Self {
+        let source = Source {
+            id: "debian:test/main".into(),
+            origin: "Debian".into(),
+            suite: "test".into(),
+            codename: "test".into(),
+            inrelease_sha256: Sha256::of(b""),
+            date: String::new(),
+            valid_until: None,
+        };
+        let libraries = Libraries::new();
+        Self::new(
+            "test",
+            vec![Component { format: CACHE_FORMAT, fetched_unix_s: 0, source, packages, libraries }],
+        )
+    }
+
     fn index(&mut self) {
         for (number, package) in self.packages.iter().enumerate() {
             self.by_name.entry(package.name.clone()).or_default().push(number);
@@ -150,10 +168,15 @@ impl Archive {
         components: &[String],
         progress: &dyn Progress,
     ) -> Result<SuiteIndex, Error> {
+        let trust = self.trust(suite);
         let mut release = None;
         let mut parsed = Vec::new();
         for component in components {
-            let path = self.cache.join(format!("{suite}-{}-{}.index", component.replace('/', "_"), self.architecture));
+            let path = self.cache.join(format!(
+                "{suite}-{}-{}-{trust}.index",
+                component.replace('/', "_"),
+                self.architecture
+            ));
             let component = match self.cached(&path, suite)? {
                 Some(component) => component,
                 None => {
@@ -177,8 +200,23 @@ impl Archive {
         self.mirrors.iter().filter(|m| m.serves(suite)).map(|m| format!("{}/{path}", m.url)).collect()
     }
 
+    /// Names the mirrors and the keys: what was read from one mirror under one key says nothing about another.
+    fn trust(&self, suite: &str) -> String {
+        let mut text = String::new();
+        for mirror in self.mirrors.iter().filter(|mirror| mirror.serves(suite)) {
+            text += &format!("{}\n", mirror.url);
+        }
+        for keyring in &self.keyrings {
+            // One that cannot be read is an error as soon as something has to be verified.
+            let digest = Sha256::of_file(keyring).map_or_else(|_| String::new(), |(digest, _)| digest.hex());
+            text += &format!("{digest}\n");
+        }
+        Sha256::of(text.as_bytes()).short()
+    }
+
     fn policy(&self, suite: &str) -> Policy {
-        let check_valid_until = self.mirrors.iter().find(|m| m.serves(suite)).is_none_or(|m| m.check_valid_until);
+        let check_valid_until =
+            self.mirrors.iter().find(|m| m.serves(suite)).is_none_or(|m| m.check_valid_until);
         Policy { now: SystemTime::now(), check_valid_until }
     }
 
@@ -215,7 +253,8 @@ impl Archive {
         let release = release::verify(&id, &text, &Keyring::load(&self.keyrings)?, self.policy(suite))?;
         // A signed index of another suite must not pass for this one.
         if release.codename != suite && release.suite != suite {
-            let reason = format!("it is signed for `{}` ({}), not for `{suite}`", release.codename, release.suite);
+            let reason =
+                format!("it is signed for `{}` ({}), not for `{suite}`", release.codename, release.suite);
             return Err(Error::BadIndex { index: id, reason });
         }
         Ok(release)
@@ -230,10 +269,11 @@ impl Archive {
     ) -> Result<Component, Error> {
         let id = format!("debian:{suite}/{component}");
         let packages_path = format!("{component}/binary-{}/Packages", self.architecture);
-        let text = self.index(suite, &id, release, &packages_path, progress)?.ok_or_else(|| Error::BadIndex {
-            index: id.clone(),
-            reason: format!("it has no `{packages_path}`: is `{component}` a component of {suite}?"),
-        })?;
+        let text =
+            self.index(suite, &id, release, &packages_path, progress)?.ok_or_else(|| Error::BadIndex {
+                index: id.clone(),
+                reason: format!("it has no `{packages_path}`: is `{component}` a component of {suite}?"),
+            })?;
         let mut libraries = Libraries::new();
         let contents_path = format!("{component}/Contents-{}", self.architecture);
         // Small archives have no Contents; sonames are then resolved by name through Depends alone.
@@ -313,8 +353,11 @@ fn decode(bytes: &[u8]) -> Option<Component> {
 }
 
 fn store_cache(path: &Path, component: &Component) -> Result<(), Error> {
-    let body = postcard::to_stdvec(component)
-        .map_err(|e| Error::Io { action: "encode", path: path.to_owned(), source: std::io::Error::other(e) })?;
+    let body = postcard::to_stdvec(component).map_err(|e| Error::Io {
+        action: "encode",
+        path: path.to_owned(),
+        source: std::io::Error::other(e),
+    })?;
     let mut bytes = Sha256::of(&body).hex().into_bytes();
     bytes.extend(body);
     let folder = path.parent().unwrap_or(path);

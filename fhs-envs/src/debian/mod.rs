@@ -2,11 +2,11 @@
 //!
 //! Nothing here knows what a recipe or a tree is.
 
-pub mod version;
-pub mod relation;
-pub mod deb822;
-pub mod release;
-pub mod packages;
 pub mod contents;
-pub mod sources;
+pub mod deb822;
 pub mod index;
+pub mod packages;
+pub mod relation;
+pub mod release;
+pub mod sources;
+pub mod version;

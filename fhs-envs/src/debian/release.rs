@@ -41,8 +41,8 @@ impl Keyring {
 }
 
 fn load_file(path: &Path) -> Result<Vec<SignedPublicKey>, Error> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let bad = |reason: String| Error::BadKeyring { path: path.to_owned(), reason };
+    let bytes = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
     let armoured = bytes.starts_with(b"-----BEGIN");
     let parsed: Result<Vec<_>, _> = if armoured {
         SignedPublicKey::from_armor_many(&bytes[..]).map_err(|e| bad(e.to_string()))?.0.collect()
@@ -184,7 +184,8 @@ fn not_expired<'a>(
     signatures: impl Iterator<Item = &'a Signature>,
     now: SystemTime,
 ) -> Result<(), String> {
-    let newest = signatures.max_by_key(|s| s.created().map(|t| t.as_secs())).ok_or("has no valid self-signature")?;
+    let newest =
+        signatures.max_by_key(|s| s.created().map(|t| t.as_secs())).ok_or("has no valid self-signature")?;
     if created > now {
         return Err("was made in the future: is this computer's clock right?".into());
     }

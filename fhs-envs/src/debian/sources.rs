@@ -17,8 +17,19 @@ const KEYRINGS: [&str; 2] =
 /// Suites and code names by which an apt source is recognised as Debian's main archive. Children of Debian use other
 /// names, and `Origin` is checked after the signature anyway.
 const DEBIAN_SUITES: [&str; 13] = [
-    "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "stable", "oldstable", "oldoldstable", "testing",
-    "unstable", "experimental", "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "stable",
+    "oldstable",
+    "oldoldstable",
+    "testing",
+    "unstable",
+    "experimental",
+    "buster",
 ];
 
 /// A mirror of Debian's archive.
@@ -69,10 +80,7 @@ pub fn from_apt(root: &Path) -> Vec<Mirror> {
         }
     }
     let mut seen = BTreeSet::new();
-    urls.iter()
-        .map(|url| Mirror::new(url, "apt"))
-        .filter(|mirror| seen.insert(mirror.url.clone()))
-        .collect()
+    urls.iter().map(|url| Mirror::new(url, "apt")).filter(|mirror| seen.insert(mirror.url.clone())).collect()
 }
 
 fn is_main_archive(url: &str, suite: &str) -> bool {
@@ -103,7 +111,8 @@ fn deb822_style(text: &str, urls: &mut Vec<String>) {
         if !binary || paragraph.text("Enabled").eq_ignore_ascii_case("no") {
             continue;
         }
-        let main = |url: &str| paragraph.text("Suites").split_whitespace().any(|suite| is_main_archive(url, suite));
+        let main =
+            |url: &str| paragraph.text("Suites").split_whitespace().any(|suite| is_main_archive(url, suite));
         urls.extend(paragraph.text("URIs").split_whitespace().filter(|url| main(url)).map(str::to_owned));
     }
 }

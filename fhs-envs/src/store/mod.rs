@@ -48,7 +48,9 @@ impl Store {
             ["artifacts/.partial", "objects", "packages", "manifests", "trees", "builds", "locks", "tmp"]
         {
             let path = root.join(folder);
-            fs::create_dir_all(&path).map_err(Error::io("create", path))?;
+            if !path.is_dir() {
+                fs::create_dir_all(&path).map_err(Error::io("create", path))?;
+            }
         }
         Ok(Self { root: root.to_owned() })
     }
@@ -90,20 +92,19 @@ impl Store {
             return Ok((expected, there.len()));
         }
         let mut source = File::open(file).map_err(Error::io("open", file))?;
-        let temporary = self.root.join("artifacts/.partial").join(format!("import-{}", std::process::id()));
+        // A folder of our own below `tmp`: what a killed import leaves there is removed by the next one.
+        let workspace = self.workspace()?;
+        let temporary = workspace.folder.join("import");
         let target = File::create(&temporary).map_err(Error::io("create", &temporary))?;
         let mut writer = HashingWriter::new(target);
-        let copied = io::copy(&mut source, &mut writer).map_err(Error::io("copy", file));
+        io::copy(&mut source, &mut writer).map_err(Error::io("copy", file))?;
         let (target, found, size) = writer.finish();
-        let finished = copied.and_then(|_| {
-            if let Some(expected) = expected.filter(|expected| *expected != found) {
-                return Err(Error::WrongHash { what: format!("`{}`", file.display()), expected, found });
-            }
-            seal(&target, false).map_err(Error::io("write", &temporary))?;
-            target.sync_all().map_err(Error::io("sync", &temporary))?;
-            fs::rename(&temporary, self.artifact(found)).map_err(Error::io("rename", &temporary))
-        });
-        finished.inspect_err(|_| drop(fs::remove_file(&temporary)))?;
+        if let Some(expected) = expected.filter(|expected| *expected != found) {
+            return Err(Error::WrongArtifact { path: file.to_owned(), expected, found });
+        }
+        seal(&target, false).map_err(Error::io("write", &temporary))?;
+        target.sync_all().map_err(Error::io("sync", &temporary))?;
+        fs::rename(&temporary, self.artifact(found)).map_err(Error::io("rename", &temporary))?;
         Ok((found, size))
     }
 
@@ -131,10 +132,15 @@ impl Store {
         outcome
     }
 
-    /// The manifest of an unpacked archive.
+    /// The manifest of an unpacked archive, if all its objects are here.
     pub(crate) fn package_manifest(&self, key: &str) -> Option<Manifest> {
-        // A damaged one is made anew from the archive.
-        read_manifest(&self.root.join("packages").join(key)).ok()
+        // A damaged one, or one whose objects somebody has removed, is made anew from the archive.
+        let manifest = read_manifest(&self.root.join("packages").join(key)).ok()?;
+        let here = |node: &Node| match node {
+            Node::File { sha256, executable, .. } => self.object(*sha256, *executable).exists(),
+            Node::Directory | Node::Link { .. } => true,
+        };
+        manifest.nodes.values().all(here).then_some(manifest)
     }
 
     /// The tree that a build key gave, if it is still there.
@@ -205,7 +211,9 @@ impl Store {
             let Ok(lock) = open_lock(&lock_path) else { continue };
             if hatchway_sys::lock::try_lock_exclusive(&lock).unwrap_or(false) {
                 remove_tree(&lock_path.with_extension(""))?;
-                fs::remove_file(&lock_path).or_else(missing_is_fine).map_err(Error::io("remove", &lock_path))?;
+                fs::remove_file(&lock_path)
+                    .or_else(missing_is_fine)
+                    .map_err(Error::io("remove", &lock_path))?;
             }
         }
         Ok(())
@@ -266,7 +274,8 @@ fn seal(file: &File, executable: bool) -> io::Result<()> {
 fn read_manifest(path: &Path) -> Result<Manifest, Error> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     let bad = |reason: String| Error::BadManifest { path: path.to_owned(), reason };
-    let (body, footer) = text.rsplit_once("# sha256 ").ok_or_else(|| bad("its last line is missing".into()))?;
+    let (body, footer) =
+        text.rsplit_once("# sha256 ").ok_or_else(|| bad("its last line is missing".into()))?;
     if footer.trim() != Sha256::of(body.as_bytes()).hex() {
         return Err(bad("its content does not match its digest".into()));
     }
@@ -343,17 +352,28 @@ impl Workspace<'_> {
             return Ok(digest);
         }
         let tree = self.folder.join("trees").join(digest.hex());
-        fs::create_dir_all(&tree).map_err(Error::io("create", &tree))?;
+        let trees = self.folder.join("trees");
+        fs::create_dir_all(&trees).map_err(Error::io("create", &trees))?;
+        Self::add_directory(&tree)?;
         for (path, node) in &manifest.nodes {
             self.add_node(&tree.join(path), node)?;
         }
         Ok(digest)
     }
 
+    /// The mode is set, not left to the builder's umask or to a setgid folder above.
+    fn add_directory(path: &Path) -> Result<(), Error> {
+        fs::create_dir(path).map_err(Error::io("create", path))?;
+        let mode = fs::Permissions::from_mode(manifest::DIRECTORY_MODE);
+        fs::set_permissions(path, mode).map_err(Error::io("change the mode of", path))
+    }
+
     fn add_node(&self, path: &Path, node: &Node) -> Result<(), Error> {
         match node {
-            Node::Directory => fs::create_dir(path).map_err(Error::io("create", path)),
-            Node::Link { target } => std::os::unix::fs::symlink(target, path).map_err(Error::io("link", path)),
+            Node::Directory => Self::add_directory(path),
+            Node::Link { target } => {
+                std::os::unix::fs::symlink(target, path).map_err(Error::io("link", path))
+            }
             Node::File { sha256, executable, .. } => self.link_object(*sha256, *executable, path),
         }
     }

@@ -117,7 +117,10 @@ pub fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Visit<'_, 
             Err(Error::unsupported(path, format!("{format} is not an archive this version unpacks")).into())
         }
         // Programs and installers are one file each; what is appended to them is for a sandbox to unpack.
-        Format::Elf | Format::AppImage | Format::Pe | Format::Script | Format::Makeself | Format::Unknown => {
+        Format::Unknown => {
+            Err(Error::unsupported(path, "it is neither an archive nor a program of a known format").into())
+        }
+        Format::Elf | Format::AppImage | Format::Pe | Format::Script | Format::Makeself => {
             directory::walk_lone(path, limits, visit)
         }
     }

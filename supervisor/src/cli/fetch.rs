@@ -23,7 +23,8 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
     let context = Context::open(quiet, args.network.into())?;
     let spec: artifact::ArchiveSpec = args.spec.parse()?;
-    let acquired = artifact::acquire(&context, &format!("debian:{}/{}/{}", spec.suite, spec.component, spec.package))?;
+    let acquired =
+        artifact::acquire(&context, &format!("debian:{}/{}/{}", spec.suite, spec.component, spec.package))?;
     let target = args.to.join(&acquired.file);
     std::fs::copy(&acquired.path, &target).map_err(Error::io("write", &target))?;
     // In the store files are read-only; this one is the person's.

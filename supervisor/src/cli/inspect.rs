@@ -35,13 +35,13 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
         let acquired = artifact::acquire(&context, &args.file)?;
         artifact::facts(&context, &acquired.file, acquired.sha256, &acquired.path)?
     };
-    let plan = plan::plan(&facts, None, &Host::default());
+    let plan = plan::plan(&facts, None, &Host::detect());
     if args.json {
         context.printer.data(super::json(&serde_json::json!({ "facts": facts, "plan": plan }))?);
     } else {
         context.printer.raw(&page(&facts, &plan));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if plan.can_run() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn page(facts: &Facts, plan: &Plan) -> String {
@@ -61,7 +61,8 @@ struct Page {
 
 impl Page {
     fn line(&mut self, text: &str) {
-        self.text.push_str(text.trim_end());
+        // Names and descriptions are the vendor's: nothing in them may steer the terminal.
+        self.text.extend(text.trim_end().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
         self.text.push('\n');
     }
 
@@ -111,7 +112,9 @@ fn head(facts: &Facts, page: &mut Page) {
     if let Some(package) = &facts.package {
         let architecture = package.architecture.as_ref().map(|a| format!(" ({a})")).unwrap_or_default();
         page.wrapped(&format!("{} {}{architecture}", package.name, package.version));
-        for (label, value) in [("", &package.description), ("by ", &package.maintainer), ("licence ", &package.license)] {
+        for (label, value) in
+            [("", &package.description), ("by ", &package.maintainer), ("licence ", &package.license)]
+        {
             if let Some(value) = value {
                 page.wrapped(&format!("{label}{value}"));
             }
@@ -129,7 +132,8 @@ fn programs(facts: &Facts, page: &mut Page) {
                 ProgramKind::Pe => "Windows".to_owned(),
                 ProgramKind::Script { interpreter } => interpreter.clone(),
             };
-            let level = facts.elf.iter().find(|elf| elf.path == program.path).and_then(|elf| elf.isa_level.clone());
+            let level =
+                facts.elf.iter().find(|elf| elf.path == program.path).and_then(|elf| elf.isa_level.clone());
             format!("{}  {kind}{}", program.path, level.map(|l| format!(", needs {l}")).unwrap_or_default())
         })
         .collect();
@@ -156,7 +160,8 @@ fn needs(facts: &Facts, page: &mut Page) {
     page.section("Libraries it brings for itself", &of(true));
     let declared = facts.package.as_ref().and_then(|p| p.depends.clone());
     page.section("Packages it declares", &declared.into_iter().collect::<Vec<_>>());
-    let links: Vec<String> = facts.soname_links.iter().map(|l| format!("{} -> {}", l.path, l.target)).collect();
+    let links: Vec<String> =
+        facts.soname_links.iter().map(|l| format!("{} -> {}", l.path, l.target)).collect();
     page.section("Links that its ldconfig trigger would have made", &links);
 }
 
@@ -165,7 +170,8 @@ fn system(facts: &Facts, page: &mut Page) {
         .scripts
         .iter()
         .map(|script| {
-            let calls = if script.calls.is_empty() { "nothing of note".into() } else { script.calls.join(", ") };
+            let calls =
+                if script.calls.is_empty() { "nothing of note".into() } else { script.calls.join(", ") };
             format!("{}  {} lines, calls {calls}", script.name, script.lines)
         })
         .collect();
@@ -181,11 +187,19 @@ fn system(facts: &Facts, page: &mut Page) {
         ("D-Bus service", &system.dbus_services),
         ("Windows driver", &system.windows_drivers),
     ];
-    let mut lines: Vec<String> =
-        groups.iter().flat_map(|(kind, paths)| paths.iter().map(move |path| format!("{kind} {path}"))).collect();
-    lines.extend(system.ld_so_conf.iter().map(|conf| format!("loader folders {} ({})", conf.directories.join(", "), conf.path)));
+    let mut lines: Vec<String> = groups
+        .iter()
+        .flat_map(|(kind, paths)| paths.iter().map(move |path| format!("{kind} {path}")))
+        .collect();
+    lines.extend(
+        system
+            .ld_so_conf
+            .iter()
+            .map(|conf| format!("loader folders {} ({})", conf.directories.join(", "), conf.path)),
+    );
     page.section("For the system", &lines);
-    let mut paths: Vec<String> = facts.hard_coded_paths.iter().map(|p| format!("{}  in {}", p.path, p.file)).collect();
+    let mut paths: Vec<String> =
+        facts.hard_coded_paths.iter().map(|p| format!("{}  in {}", p.path, p.file)).collect();
     paths.dedup();
     page.section("Paths in its programs", &paths);
 }
@@ -193,7 +207,11 @@ fn system(facts: &Facts, page: &mut Page) {
 fn verdict(plan: &Plan, page: &mut Page) {
     page.line("");
     page.line("Plan");
-    let runner = if plan.runner == crate::recipe::Runner::None { String::new() } else { format!(", runner {}", plan.runner) };
+    let runner = if plan.runner == crate::recipe::Runner::None {
+        String::new()
+    } else {
+        format!(", runner {}", plan.runner)
+    };
     page.line(&format!("  rung {}{runner}", plan.rung));
     for reason in &plan.reasons {
         page.wrapped(&format!("because {} [{}]", reason.text, reason.rule));

@@ -25,7 +25,9 @@ const RUN_FAILURE: u8 = 125;
 /// Runs the vendor software you cannot change on the system you have pinned.
 #[derive(Debug, Parser)]
 #[command(name = "hatchway", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "A vendor file in, a running tool out:\n  hatchway run ./vendor.deb -- --version\n\nStep by step: inspect, new, lock, build, run. Exit codes: 0 yes, 1 the answer is no, 2 usage or failure;\n`run` and `shell` give the tool's own code, or 125 when Hatchway failed first.")]
+#[command(
+    after_help = "A vendor file in, a running tool out:\n  hatchway run ./vendor.deb -- --version\n\nStep by step: inspect, new, lock, build, run. Exit codes: 0 yes, 1 the answer is no, 2 usage or failure;\n`run` and `shell` give the tool's own code, or 125 when Hatchway failed first."
+)]
 pub struct Cli {
     /// Print data and errors only
     #[arg(short, long, global = true)]
@@ -83,8 +85,11 @@ impl From<NetworkArgs> for NetworkUse {
 /// Parses the command line, runs the command, prints its error.
 #[must_use]
 pub fn main() -> ExitCode {
+    // The modes in a tree do not depend on who builds it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let cli = Cli::parse();
-    let failure = if matches!(cli.command, Command::Run(_) | Command::Shell(_)) { RUN_FAILURE } else { FAILURE };
+    let failure =
+        if matches!(cli.command, Command::Run(_) | Command::Shell(_)) { RUN_FAILURE } else { FAILURE };
     match dispatch(cli) {
         Ok(code) => code,
         Err(error) => {

@@ -28,7 +28,8 @@ pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
             Ok(located) => {
                 let missing = located.recipe.unsupported();
                 for what in &missing {
-                    printer.warn(format!("{}: this version does not carry out {what}", located.path.display()));
+                    printer
+                        .warn(format!("{}: this version does not carry out {what}", located.path.display()));
                 }
                 printer.say(format!("{}: ok", located.path.display()));
             }

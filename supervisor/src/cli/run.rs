@@ -88,7 +88,9 @@ fn start(
     let located = if is_file(&context, target) {
         from_file(&context, target, common)?
     } else {
-        find(&context, target)?
+        let located = find(&context, target)?;
+        refuse_choices(common, &located)?;
+        located
     };
     let lock = steps::read_lock(&located)?;
     let program = match program {
@@ -112,6 +114,19 @@ fn start(
     };
     launch::launch(&context, &located, built.tree, &request)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Options that choose what goes into a lock have no say where there is one.
+fn refuse_choices(common: &Common, located: &Located) -> Result<(), Error> {
+    let chosen = [
+        (!common.suite.is_empty(), "--suite"),
+        (common.keep, "--keep"),
+        (common.network.refresh, "--refresh"),
+    ];
+    match chosen.iter().find(|(given, _)| *given) {
+        Some((_, option)) => Err(Error::Locked { option, name: located.recipe.package.name.to_string() }),
+        None => Ok(()),
+    }
 }
 
 fn find(context: &Context, name: &str) -> Result<Located, Error> {
@@ -140,10 +155,11 @@ fn from_file(context: &Context, target: &str, common: &Common) -> Result<Located
     let folder = if common.keep { steps::recipes_here() } else { context.dirs.own_recipes() };
     let name = steps::default_name(&facts);
     let existing = recipe::read(&folder.join(name.as_str()).join("recipe.toml"));
-    let fits = |located: &Located| located.recipe.artifacts.iter().any(|a| a.sha256.digest() == acquired.sha256);
+    let fits =
+        |located: &Located| located.recipe.artifacts.iter().any(|a| a.sha256.digest() == acquired.sha256);
     let located = match existing {
         Ok(located) if fits(&located) => located,
-        Ok(_) if common.keep => return Err(Error::RecipeExists(folder.join(name.as_str()).join("recipe.toml"))),
+        Ok(located) if common.keep => return Err(Error::KeptRecipe(located.path)),
         _ => {
             let outside = facts.needs.iter().filter(|need| need.found.is_none()).count();
             printer.say(format!(

@@ -36,7 +36,7 @@ pub fn draft(draft: &Draft<'_>) -> String {
     let mut text = format!(
         "# Written by `hatchway new` from {}. What stands here differs from the defaults; comments give the evidence.\n\
          schema = 1\n",
-        draft.facts.artifact.file
+        comment(&draft.facts.artifact.file)
     );
     package(draft, &mut text);
     artifact(draft, &mut text);
@@ -50,6 +50,11 @@ pub fn draft(draft: &Draft<'_>) -> String {
 #[must_use]
 pub fn unpack_folder(name: &Name, facts: &Facts) -> Option<String> {
     (facts.package.as_ref().map(|p| p.kind) != Some(PackageKind::Deb)).then(|| format!("/opt/{name}"))
+}
+
+/// Foreign text for a comment: on one line, without control characters.
+fn comment(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn quoted(text: &str) -> String {
@@ -84,22 +89,26 @@ fn artifact(draft: &Draft<'_>, text: &mut String) {
 }
 
 fn environment(facts: &Facts, text: &mut String) {
-    let outside: Vec<&hatchway_inspect::Need> = facts.needs.iter().filter(|need| need.found.is_none()).collect();
+    let outside: Vec<&hatchway_inspect::Need> =
+        facts.needs.iter().filter(|need| need.found.is_none()).collect();
     let declared = facts.package.as_ref().and_then(|p| p.depends.as_ref());
     if outside.is_empty() && declared.is_none() && facts.soname_links.is_empty() {
         return;
     }
     text.push_str("\n[environment]\n");
     if let Some(depends) = declared {
-        text.push_str(&format!("# the package declares: {depends}\n"));
+        text.push_str(&format!("# the package declares: {}\n", comment(depends)));
     }
     for need in outside {
         let newest = need.versions.last().map(|v| format!(" with {v}")).unwrap_or_default();
         let wanted_by = need.wanted_by.first().map_or("", String::as_str);
-        text.push_str(&format!("# {wanted_by} is linked with {}{newest}\n", need.soname));
+        let line = format!("# {wanted_by} is linked with {}{newest}", need.soname);
+        text.push_str(&format!("{}\n", comment(&line)));
     }
     if !facts.soname_links.is_empty() {
-        text.push_str("# the links that the package's ldconfig trigger would have made\n[environment.links]\n");
+        text.push_str(
+            "# the links that the package's ldconfig trigger would have made\n[environment.links]\n",
+        );
         for link in &facts.soname_links {
             text.push_str(&format!("{} = {}\n", quoted(&link.path), quoted(&link.target)));
         }
@@ -179,5 +188,29 @@ fn is_plain(part: &str) -> bool {
 }
 
 fn evidence(constant: &HardCodedPath) -> String {
-    format!("{} names `{}` at offset {:#x}", constant.file, constant.path, constant.offset)
+    comment(&format!("{} names `{}` at offset {:#x}", constant.file, constant.path, constant.offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_stays_in_its_comment() {
+        let hostile = "libc6\n[run]\nprogram = \"/bin/rm\"\u{1b}[2J";
+        assert!(!comment(hostile).contains(['\n', '\u{1b}']));
+        let value: toml::Value = toml::from_str(&format!("x = {}", quoted(hostile))).unwrap();
+        assert_eq!(value["x"].as_str(), Some(hostile));
+    }
+
+    #[test]
+    fn only_licences_become_file_slots() {
+        for path in ["/etc/acme/license.dat", "/opt/acme/etc/key.lic", "/etc/LICENSE"] {
+            assert!(is_licence(path), "{path}");
+        }
+        for path in ["/etc/acme.conf", "/usr/share/licenses/x", "/etc/%s/license.dat", "/etc/../license.dat"]
+        {
+            assert!(!is_licence(path), "{path}");
+        }
+    }
 }

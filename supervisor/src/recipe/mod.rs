@@ -5,8 +5,8 @@
 //! refused by `lock`, never ignored.
 
 mod diagnostic;
-mod types;
 mod draft;
+mod types;
 
 use std::path::{Path, PathBuf};
 
@@ -97,7 +97,11 @@ impl Recipe {
         let environment = &self.environment;
         let text = format!(
             "{artifacts:?} {:?} {:?} {:?} {:?} {:?}",
-            environment.base, environment.architectures, environment.packages, environment.exclude, environment.pin
+            environment.base,
+            environment.architectures,
+            environment.packages,
+            environment.exclude,
+            environment.pin
         );
         Sha256::of(text.as_bytes())
     }
@@ -105,16 +109,17 @@ impl Recipe {
     /// Checks what spans several values.
     fn check(&self) -> Result<(), Diagnostic> {
         if *self.schema.get_ref() != SCHEMA {
-            let message = format!("schema {} is not known; this version reads {SCHEMA}", self.schema.get_ref());
+            let message =
+                format!("schema {} is not known; this version reads {SCHEMA}", self.schema.get_ref());
             return Err(Diagnostic::new(&message, self.schema.span()));
         }
         for artifact in &self.artifacts {
             artifact.check()?;
         }
         let names = |kind: &'static str, names: Vec<&toml::Spanned<Name>>| unique(kind, &names);
-        names("channel", self.channels.iter().map(|c| &c.name).collect())?;
-        names("device", self.devices.iter().map(|d| &d.name).collect())?;
-        names("file", self.files.iter().map(|f| &f.name).collect())
+        names("channels", self.channels.iter().map(|c| &c.name).collect())?;
+        names("device slots", self.devices.iter().map(|d| &d.name).collect())?;
+        names("file slots", self.files.iter().map(|f| &f.name).collect())
     }
 
     /// What the recipe asks for that this version of Hatchway reads but does not carry out.
@@ -171,7 +176,7 @@ impl Artifact {
 fn unique(kind: &str, names: &[&toml::Spanned<Name>]) -> Result<(), Diagnostic> {
     for (number, name) in names.iter().enumerate() {
         if names[..number].iter().any(|earlier| earlier.get_ref() == name.get_ref()) {
-            let message = format!("there are two {kind}s named `{}`", name.get_ref());
+            let message = format!("there are two {kind} named `{}`", name.get_ref());
             return Err(Diagnostic::new(&message, name.span()));
         }
     }

@@ -136,7 +136,8 @@ impl Inside {
 impl TryFrom<String> for Inside {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let clean = text.starts_with('/') && !text.contains('\0') && !text.split('/').any(|part| part == "..");
+        let clean =
+            text.starts_with('/') && !text.contains('\0') && !text.split('/').any(|part| part == "..");
         if clean { Ok(Self(text)) } else { Err(format!("`{text}` is not an absolute path without `..`")) }
     }
 }
@@ -325,7 +326,9 @@ impl TryFrom<String> for Base {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         match text.split_once(':') {
-            Some(("debian", suite)) if !suite.is_empty() && !suite.contains('/') => Ok(Self::Debian(suite.to_owned())),
+            Some(("debian", suite)) if !suite.is_empty() && !suite.contains('/') => {
+                Ok(Self::Debian(suite.to_owned()))
+            }
             Some(("oci", path)) if !path.is_empty() => Ok(Self::Oci(path.to_owned())),
             None if text == "none" => Ok(Self::None),
             _ => Err(format!("`{text}` is not a base: `debian:<suite>`, `oci:<path>` or `none`")),

@@ -193,7 +193,7 @@ hint: put `acme.deb` into `recipes/acme` and run the command again
     );
     other.put("recipes/acme/acme.deb", "another file");
     let outcome = other.hatchway(&["build", "acme"]);
-    hinted(&outcome, "error: `recipes/acme/acme.deb` does not match its hash: expected sha256 ");
+    hinted(&outcome, "error: `recipes/acme/acme.deb` is not the file that was named: expected sha256 ");
     assert!(!outcome.stderr.contains("lock --refresh"), "no mirror has to do with it\n{outcome}");
     assert_eq!(other.store().names("artifacts"), [""; 0]);
 }

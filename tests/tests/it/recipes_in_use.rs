@@ -131,7 +131,7 @@ fn what_the_vendor_replaces_and_what_is_not_run_is_told() {
     assert_eq!(fs::read_to_string(tree.join("usr/share/doc/sed/copyright")).unwrap(), "ours now\n");
     for note in [
         "note: `acme.deb`: the vendor's postinst was read but not run (normal form ",
-        "note: `acme.deb` replaces `/usr/share/doc/sed/copyright` of the environment\n",
+        "note: `acme.deb` replaces `/usr/share/doc/sed/copyright` of `sed`\n",
     ] {
         assert!(outcome.stderr.contains(note), "no {note}\n{outcome}");
     }

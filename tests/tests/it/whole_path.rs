@@ -181,7 +181,9 @@ fn keep_puts_the_recipe_of_a_file_into_recipes() {
     let outcome = bench.hatchway(&["run", "./acme.deb", "--keep", "--", "version"]);
     assert_eq!(outcome.code, Some(125), "{outcome}");
     assert!(
-        outcome.stderr.contains("error: `recipes/acme/recipe.toml` is there already\nhint: "),
+        outcome
+            .stderr
+            .contains("error: `recipes/acme/recipe.toml` is there already, for another file\nhint: "),
         "{outcome}"
     );
     assert!(!outcome.stderr.contains("--force"), "`run` has no `--force`\n{outcome}");

@@ -95,7 +95,8 @@ fn what_is_not_acceptable_is_said() {
     let mut root = spec(Mode::Root { groups: vec![] });
     root.identity.uid = 0;
     assert!(plan(&root, &facts(0)).unwrap_err().hint().is_some());
-    let change: [(&str, fn(&mut Spec)); 8] = [
+    type Change = (&'static str, fn(&mut Spec));
+    let change: [Change; 8] = [
         ("user name", |spec| spec.identity.name = "a:b\nroot".to_owned()),
         ("host name", |spec| spec.hostname = Some("a b".to_owned())),
         ("machine id", |spec| spec.machine_id = "short".to_owned()),
