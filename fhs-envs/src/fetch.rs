@@ -16,8 +16,13 @@ const CONNECTIONS: usize = 4;
 const INDEX_BYTES_MAX: u64 = 256 << 20;
 /// A dead server is noticed after this long without an answer to the connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// A mirror that stalls in the middle of a file is given up after this long.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// A server that does not answer a request is given up after this long.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// One request for content lasts at most this long; a download that has grown meanwhile is continued by another one, so
+/// that a stalled server is noticed and a slow one is not.
+const BODY_TIMEOUT: Duration = Duration::from_secs(120);
+/// A file whose size nobody said is given up beyond this: an endless answer must not fill the disk.
+const UNKNOWN_BYTES_MAX: u64 = 64 << 30;
 
 /// What is fetched: where it may come from and what it must be.
 #[derive(Debug, Clone)]
@@ -45,7 +50,8 @@ impl Client {
     pub fn new(offline: bool) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(STALL_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_recv_body(Some(BODY_TIMEOUT))
             .http_status_as_error(false)
             .user_agent(concat!("hatchway/", env!("CARGO_PKG_VERSION")))
             .tls_config(
@@ -85,9 +91,16 @@ impl Client {
         target: &Path,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
+        let length = || std::fs::metadata(partial).map_or(0, |m| m.len());
         self.first(&wanted.urls, &wanted.what, |url| {
-            let had = std::fs::metadata(partial).map_or(0, |m| m.len());
-            self.append(url, wanted, partial, progress)?;
+            let had = length();
+            let mut before = had;
+            while let Err(error) = self.append(url, wanted, partial, progress) {
+                if length() <= before {
+                    return Err(error);
+                }
+                before = length();
+            }
             match verify(wanted, partial) {
                 // A resumed file may mix two versions; only a fresh one proves that the server has the wrong file.
                 Err(Error::WrongHash { .. }) if had > 0 => {
@@ -122,6 +135,10 @@ impl Client {
         }
         let mut response = self.request(url, &wanted.what, had)?;
         let status = response.status().as_u16();
+        if status == 416 && had > 0 {
+            // Nothing is left to send: whether it is the right file, its digest says.
+            return Ok(());
+        }
         if status == 200 && had > 0 {
             // This server does not resume: from the start.
             file.set_len(0).and_then(|()| file.rewind()).map_err(Error::io("truncate", partial))?;
@@ -132,7 +149,7 @@ impl Client {
             progress.advance(had);
         }
         // One byte more than allowed is read, so that a longer file fails its hash instead of filling the disk.
-        let limit = wanted.size.map_or(u64::MAX, |size| size + 1);
+        let limit = wanted.size.map_or(UNKNOWN_BYTES_MAX, |size| size.saturating_add(1));
         let mut body = response.body_mut().with_config().limit(u64::MAX).reader().take(limit);
         let mut buffer = vec![0; 64 << 10];
         loop {

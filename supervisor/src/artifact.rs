@@ -156,6 +156,10 @@ pub fn facts(context: &Context, file: &str, sha256: Sha256, path: &Path) -> Resu
         return Ok(facts);
     }
     let mut facts = hatchway_inspect::inspect(path)?;
+    // Facts of one file must not be kept under the digest of another.
+    if facts.artifact.sha256 != sha256.hex() {
+        return Err(Error::Usage(format!("`{file}` changed while it was read: is it still being copied?")));
+    }
     file.clone_into(&mut facts.artifact.file);
     std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
     if let Ok(text) = serde_json::to_vec(&facts) {

@@ -63,6 +63,9 @@ pub enum Error {
     /// The lock is of an older recipe.
     #[error("the lock of `{0}` does not fit its recipe any more")]
     StaleLock(String),
+    /// A recipe that others than root may change.
+    #[error("`{}` may be changed by others than root, and root does not run such a recipe", .0.display())]
+    ForeignRecipe(PathBuf),
     /// No lock.
     #[error("`{0}` has no lock")]
     NoLock(String),
@@ -82,9 +85,14 @@ pub enum Error {
         /// The recipe.
         name: String,
     },
-    /// `run --keep` would overwrite a recipe that was made for another file.
-    #[error("`{}` is there already, for another file", .0.display())]
-    KeptRecipe(PathBuf),
+    /// `run FILE` would replace the recipe of another file that calls itself the same.
+    #[error("`{}` is there already, for another file", path.display())]
+    OtherFile {
+        /// The recipe.
+        path: PathBuf,
+        /// Its name.
+        name: String,
+    },
     /// A `debian:` name that is not one.
     #[error("`{0}` does not name a package of Debian's archive: `debian:<suite>/<component>/<package>`")]
     BadSpec(String),
@@ -155,9 +163,16 @@ impl Error {
                 format!("run `hatchway lock {name} --suite …`")
             }
             Self::Locked { name, .. } => format!("run `hatchway lock {name}` to choose anew"),
-            Self::KeptRecipe(path) => {
-                format!("remove `{}`, or run this file without `--keep`", path.display())
+            Self::OtherFile { path, name } => {
+                return vec![
+                    format!("give this file's recipe another name: `--name {name}-2`"),
+                    format!("or remove `{}`; the new file then gets that tool's state", path.display()),
+                ];
             }
+            Self::ForeignRecipe(path) => format!(
+                "as its owner run hatchway without root, or `chown root {0}` and `chmod go-w {0}`",
+                path.display()
+            ),
             Self::BadSpec(_) => "for example `debian:trixie/non-free/rar`".into(),
             Self::Nothing(_) => "give a vendor's file, or the name of a recipe in `recipes/`".into(),
             Self::WhichProgram { programs, .. } => {

@@ -10,6 +10,8 @@ use hatchway_envs::digest::Sha256;
 use hatchway_envs::sandbox::{
     self, BoundFile, Explained, HostFacts, HostPath, InsidePath, Mode, Network, Share, Spec, StateDir, User,
 };
+use hatchway_envs::store::Mode as LockMode;
+use hatchway_envs::store::manifest::Node;
 
 use crate::context::Context;
 use crate::dirs::is_root;
@@ -74,8 +76,8 @@ fn spec(context: &Context, located: &Located, tree: Sha256, request: &Request) -
     let recipe = &located.recipe;
     let name = recipe.package.name.as_str();
     let (user, mode) = identity(name, request.user.as_deref())?;
-    let tree = sandbox::host_path(context.store.tree(tree))?;
-    let mut spec = Spec::new(name, tree.clone(), &request.program, user.clone(), mode);
+    let root = sandbox::host_path(context.store.tree(tree))?;
+    let mut spec = Spec::new(name, root, &request.program, user.clone(), mode);
     spec.incarnation = incarnation();
     spec.args = recipe.run.args.iter().chain(&request.args).cloned().collect();
     spec.env = recipe.run.env.clone();
@@ -89,7 +91,8 @@ fn spec(context: &Context, located: &Located, tree: Sha256, request: &Request) -
         spec.shm_size = size.bytes();
     }
     for at in &recipe.run.state {
-        let host = state_folder(context, name, Path::new(tree.as_str()), at.as_str(), &user)?;
+        let at = at.get_ref();
+        let host = state_folder(context, name, tree, at.as_str(), &user)?;
         spec.state.push(StateDir { host, at: inside(at.as_str())? });
     }
     spec.files = files(context, recipe, &request.bind)?;
@@ -125,10 +128,12 @@ fn identity(name: &str, wish: Option<&str>) -> Result<(User, Mode), Error> {
     };
     let (uid, gid) = match wish {
         Some(wish) => named_user(wish)?,
-        None => sudo().unwrap_or_else(|| tool_ids(name)),
+        None => sudo().filter(|(uid, gid)| *uid != 0 && *gid != 0).unwrap_or_else(|| tool_ids(name)),
     };
-    if uid == 0 {
-        return Err(Error::Usage("a tool never runs as uid 0: choose another user with `--user`".into()));
+    if uid == 0 || gid == 0 {
+        return Err(Error::Usage(
+            "a tool never runs as uid 0 or gid 0: choose another user with `--user`".into(),
+        ));
     }
     Ok((User::new(&login_name(uid), uid, gid)?, Mode::Root { groups: Vec::new() }))
 }
@@ -178,55 +183,105 @@ fn machine_id(name: &str) -> String {
 }
 
 /// The folder of the host behind a state folder, made at the first run with what the tree has there.
+///
+/// Each has a flat name below the tool's own folder, which belongs to us: no path that is used here leads through a
+/// folder that a tool may write.
 fn state_folder(
     context: &Context,
     tool: &str,
-    tree: &Path,
+    tree: Sha256,
     at: &str,
     user: &User,
 ) -> Result<HostPath, Error> {
-    let folder = context.dirs.state(tool).join(at.trim_start_matches('/'));
-    if !folder.exists() {
-        let staged = folder.with_extension(format!("new{}", std::process::id()));
-        let parent = folder.parent().unwrap_or(&folder);
-        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        seed(&tree.join(at.trim_start_matches('/')), &staged, user)?;
-        fs::rename(&staged, &folder).map_err(Error::io("rename", &staged))?;
+    let parent = context.dirs.state(tool);
+    fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
+    let parent = PathBuf::from(sandbox::host_path(&parent)?.as_str());
+    let flat = at.trim_matches('/').replace('/', "-");
+    let folder = parent.join(format!("{flat}-{}", &Sha256::of(at.as_bytes()).hex()[..8]));
+    if fs::symlink_metadata(&folder).is_err() {
+        // Of several first runs at once, one makes it: a second must not put another in its place.
+        let _alone = context.store.lock(&format!("state-{tool}"), LockMode::Exclusive)?;
+        if fs::symlink_metadata(&folder).is_err() {
+            let staged = parent.join(format!(".new-{}", incarnation()));
+            seed(context, tree, at, &staged)?;
+            own_all(&staged, user)?;
+            fs::rename(&staged, &folder).map_err(Error::io("rename", &staged))?;
+        }
     }
-    Ok(sandbox::host_path(&folder)?)
+    let there = fs::symlink_metadata(&folder).map_err(Error::io("read", &folder))?;
+    if !there.is_dir() {
+        return Err(Error::Usage(format!("`{}` is not a folder", folder.display())));
+    }
+    owned_by(&folder, &there, user)?;
+    Ok(HostPath::try_from(folder.as_path()).map_err(sandbox::Error::from)?)
 }
 
-/// Copies a folder of the tree, or makes an empty one, owned by the tool's user.
-fn seed(from: &Path, to: &Path, user: &User) -> Result<(), Error> {
+/// State that another user's run made cannot be used; better said here than by the tool.
+fn owned_by(folder: &Path, there: &fs::Metadata, user: &User) -> Result<(), Error> {
+    use std::os::unix::fs::MetadataExt;
+    if there.uid() == user.uid {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "the state in `{}` belongs to uid {}, and the tool would run as uid {}: run it as that user with `--user`, or \
+         change the folder's owner",
+        folder.display(),
+        there.uid(),
+        user.uid
+    )))
+}
+
+/// Copies what the tree has below `at` from the store's objects, by the manifest: no link of a vendor's is followed on
+/// the host.
+fn seed(context: &Context, tree: Sha256, at: &str, to: &Path) -> Result<(), Error> {
+    let manifest = context.store.manifest(tree)?;
+    let wrong = |reason| Error::Usage(format!("the state folder `{at}`: {reason}"));
+    let root = manifest.resolve(at).map_err(wrong)?;
     fs::create_dir(to).map_err(Error::io("create", to))?;
-    own(to, user, 0o700)?;
-    let entries = match fs::symlink_metadata(from) {
-        Ok(metadata) if metadata.is_dir() => fs::read_dir(from).map_err(Error::io("read", from))?,
-        _ => return Ok(()),
-    };
-    for entry in entries {
-        let entry = entry.map_err(Error::io("read", from))?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().map_err(Error::io("read", &source))?;
-        if kind.is_dir() {
-            seed(&source, &target, user)?;
-        } else if kind.is_symlink() {
-            let link = fs::read_link(&source).map_err(Error::io("read", &source))?;
-            std::os::unix::fs::symlink(link, &target).map_err(Error::io("link", &target))?;
-        } else {
-            fs::copy(&source, &target).map_err(Error::io("copy", &source))?;
-            own(&target, user, 0o600)?;
+    let prefix = format!("{root}/");
+    for (path, node) in
+        manifest.nodes.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix))
+    {
+        let target = to.join(&path[prefix.len()..]);
+        match node {
+            Node::Directory => fs::create_dir(&target).map_err(Error::io("create", &target))?,
+            Node::Link { target: link } => {
+                std::os::unix::fs::symlink(link, &target).map_err(Error::io("link", &target))?;
+            }
+            Node::File { sha256, executable, .. } => {
+                let mut content = context.store.open_object(*sha256, *executable)?;
+                let mut file = fs::File::create_new(&target).map_err(Error::io("create", &target))?;
+                std::io::copy(&mut content, &mut file).map_err(Error::io("write", &target))?;
+                let mode = if *executable { 0o700 } else { 0o600 };
+                file.set_permissions(fs::Permissions::from_mode(mode))
+                    .map_err(Error::io("change the mode of", &target))?;
+            }
         }
     }
     Ok(())
 }
 
-fn own(path: &Path, user: &User, mode: u32) -> Result<(), Error> {
-    if is_root() {
-        std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
-            .map_err(Error::io("change the owner of", path))?;
+/// Hands a folder that nobody else can reach yet to the tool's user.
+fn own_all(folder: &Path, user: &User) -> Result<(), Error> {
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let entry = entry.map_err(Error::io("read", folder))?;
+        if entry.file_type().map_err(Error::io("read", folder))?.is_dir() {
+            own_all(&entry.path(), user)?;
+        } else {
+            change_owner(&entry.path(), user)?;
+        }
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("change the mode of", path))
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+        .map_err(Error::io("change the mode of", folder))?;
+    change_owner(folder, user)
+}
+
+fn change_owner(path: &Path, user: &User) -> Result<(), Error> {
+    if !is_root() {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
+        .map_err(Error::io("change the owner of", path))
 }
 
 /// The file slots that are bound; the others are told, since the tool will miss them.

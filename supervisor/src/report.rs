@@ -69,6 +69,11 @@ impl Printer {
     }
 
     fn line(&self, text: &str) {
+        // Names in messages may be a vendor's. Lines that we broke ourselves stay; nothing may steer the terminal.
+        let text: String = text
+            .chars()
+            .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+            .collect();
         let print = || {
             // Nobody can be told when stderr is gone.
             drop(writeln!(std::io::stderr().lock(), "{text}"));

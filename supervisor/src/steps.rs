@@ -87,10 +87,7 @@ fn member_names(path: &Path) -> Result<BTreeSet<String>, Error> {
 pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<Lock, Error> {
     let recipe = &located.recipe;
     let name = recipe.package.name.as_str();
-    let unsupported = recipe.unsupported();
-    if !unsupported.is_empty() {
-        return Err(Error::Unsupported { name: name.to_owned(), what: unsupported });
-    }
+    supported(located)?;
     let artifacts = artifact::gather(context, located)?;
     let all_facts = all_facts(context, &artifacts)?;
     let plan = merged_plan(&all_facts, located);
@@ -212,17 +209,30 @@ fn required_at_run_time(all: &[Facts], brought: &BTreeSet<&str>, known: &[Need])
     required
 }
 
+/// Refuses what a recipe asks for and this version does not carry out: at every step, since a recipe may be edited after
+/// it was locked.
+fn supported(located: &Located) -> Result<(), Error> {
+    let what = located.recipe.unsupported();
+    if what.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Unsupported { name: located.recipe.package.name.to_string(), what })
+}
+
 /// Reads the lock of a recipe and checks that it still fits.
 ///
 /// # Errors
-/// When there is none, or the recipe has changed since.
+/// When there is none, the recipe has changed since, or asks for what this version does not carry out.
 pub fn read_lock(located: &Located) -> Result<Lock, Error> {
+    supported(located)?;
     let name = located.recipe.package.name.as_str();
     if !located.lock_path().exists() {
         return Err(Error::NoLock(name.to_owned()));
     }
     let lock = Lock::read(&located.lock_path())?;
-    if lock.recipe != located.recipe.lock_inputs() {
+    let wished = located.recipe.run.rung;
+    let other_rung = wished != Rung::Auto && wished.to_string() != lock.rung;
+    if lock.recipe != located.recipe.lock_inputs() || other_rung {
         return Err(Error::StaleLock(name.to_owned()));
     }
     Ok(lock)

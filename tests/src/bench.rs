@@ -156,6 +156,23 @@ impl Bench {
         self.scratch.path().join(below)
     }
 
+    /// The folder of the host behind a state folder of `acme`.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn state(&self, at: &str) -> PathBuf {
+        let folder = self.path("data/state/acme");
+        let flat = format!("{}-", at.trim_matches('/').replace('/', "-"));
+        let entries =
+            std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let found = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&flat)));
+        found.unwrap_or_else(|| panic!("no state for {at} in {}", folder.display()))
+    }
+
     /// The store.
     #[must_use]
     pub fn store(&self) -> Store {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 /// What goes wrong with one file.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// The connection ends after so many bytes of content; once.
+    /// The connection ends after so many bytes of content, and at the next try, before any; then all is well.
     CutAfter(usize),
     /// The byte at this place is another one; always.
     Corrupt(usize),
@@ -112,8 +112,10 @@ fn answer(stream: &TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
         let mut shared = shared.lock().unwrap();
         shared.requests.push(Request { path: path.clone(), range: range.clone() });
         let fault = shared.faults.get(&path).copied();
-        if matches!(fault, Some(Fault::CutAfter(_))) {
-            shared.faults.remove(&path);
+        match fault {
+            Some(Fault::CutAfter(0)) => drop(shared.faults.remove(&path)),
+            Some(Fault::CutAfter(_)) => drop(shared.faults.insert(path.clone(), Fault::CutAfter(0))),
+            _ => {}
         }
         (shared.files.get(&path).cloned(), fault)
     };

@@ -137,7 +137,10 @@ fn clippy() -> Result<()> {
 }
 
 fn unit(run: &mut Run) -> Result<()> {
-    count_tests(sh::cargo().args(["test", "--workspace", "--exclude", "hatchway-tests"]), run)
+    count_tests(
+        sh::cargo().args(["test", "--no-fail-fast", "--workspace", "--exclude", "hatchway-tests"]),
+        run,
+    )
 }
 
 fn e2e(run: &mut Run) -> Result<()> {

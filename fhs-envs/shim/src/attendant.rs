@@ -35,10 +35,32 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 /// Sent by the kernel, for a key at the terminal, rather than by a process.
 const FROM_KERNEL: i32 = 0x80;
 
+/// A folder or a disk as a standard stream would be a way out: the tool could open what lies below it.
+fn refuse_folders() -> Result<(), Error> {
+    for (fd, name) in [
+        (rustix::stdio::stdin(), "standard input"),
+        (rustix::stdio::stdout(), "standard output"),
+        (rustix::stdio::stderr(), "standard error"),
+    ] {
+        // A stream that is closed is nothing to come out by.
+        let Ok(stat) = rustix::fs::fstat(fd) else { continue };
+        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+        let only_a_path = rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::PATH));
+        if matches!(kind, rustix::fs::FileType::Directory | rustix::fs::FileType::BlockDevice) || only_a_path
+        {
+            return Err(Error::Stream(name));
+        }
+    }
+    Ok(())
+}
+
 /// Starts the inner half and stays until it is gone; the result is the exit code. In the inner half it returns the
 /// inner half's.
 pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, Error> {
     let started = record::now();
+    // A parent that ignores SIGCHLD would leave us without the exit code of what we start.
+    hatchway_sys::process::reset_signal_action(Signal::SIGCHLD as i32);
+    refuse_folders()?;
     // Now a copy inherits nothing but what the sandbox may hold; the lock lives on in both halves.
     let mut ours = bootstrap.keep_fds.clone();
     ours.push(bootstrap_fd);

@@ -15,6 +15,8 @@ pub(crate) enum Error {
     KeepFd(i32),
     #[error("cannot run from a sealed copy in memory: {step}")]
     Seal { step: &'static str, source: io::Error },
+    #[error("{0} is a folder, a disk or a bare path, through which the tool could leave its sandbox")]
+    Stream(&'static str),
     #[error("the plan does not begin with its namespaces")]
     Plan,
     #[error("cannot {operation}")]
@@ -29,6 +31,9 @@ impl Error {
             Self::Usage => Some("this program is started by `hatchway run`".to_owned()),
             Self::Version { .. } | Self::ParseBootstrap(_) => {
                 Some("`hatchway` and `hatchway-shim` must come from the same release".to_owned())
+            }
+            Self::Stream(_) => {
+                Some("give it a file or a pipe, or show the folder to the tool with `--share`".to_owned())
             }
             Self::Namespaces { .. } => Some(crate::host::namespace_hint()),
             _ => None,

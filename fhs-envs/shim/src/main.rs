@@ -80,6 +80,8 @@ fn complain(message: &str, source: Option<&dyn std::error::Error>, hint: Option<
         text.push_str(&format!(": {error}"));
         next = error.source();
     }
+    // Names in it may be the tool's or the tree's: nothing in them may steer the terminal.
+    text = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     text.push('\n');
     if let Some(hint) = hint {
         text.push_str(&format!("hint: {hint}\n"));

@@ -32,7 +32,7 @@ pub(crate) fn generate(
     if merge.node("usr/bin/sh").is_none() && merge.node("usr/bin/dash").is_some() {
         link(merge, "usr/bin/sh", "dash")?;
     }
-    base_files(merge);
+    base_files(merge).map_err(own)?;
     let exists = |path: &str| merge.node(path).is_some();
     for chosen in scripts::chosen(alternatives, &exists) {
         link(merge, &format!("etc/alternatives/{}", chosen.name), &chosen.path)?;
@@ -44,7 +44,7 @@ pub(crate) fn generate(
 }
 
 /// What the scripts of base-files, debianutils and readline-common copy and make at a first installation.
-fn base_files(merge: &mut Merge) {
+fn base_files(merge: &mut Merge) -> Result<(), String> {
     const COPIES: [(&str, &str); 6] = [
         ("usr/share/base-files/dot.bashrc", "root/.bashrc"),
         ("usr/share/base-files/dot.profile", "root/.profile"),
@@ -55,18 +55,19 @@ fn base_files(merge: &mut Merge) {
     ];
     for (from, to) in COPIES {
         if let Some(file @ Node::File { .. }) = merge.node(from).cloned() {
-            merge.tree.nodes.entry(to.to_owned()).or_insert(file);
+            merge.put_if_missing(to, file)?;
         }
     }
     for folder in ["etc/opt", "media", "var/log", "var/mail", "var/opt", "var/spool"] {
-        merge.tree.nodes.entry(folder.to_owned()).or_insert(Node::Directory);
+        merge.put_if_missing(folder, Node::Directory)?;
     }
     for (path, target) in [("var/run", "/run"), ("var/lock", "/run/lock"), ("var/spool/mail", "../mail")] {
-        merge.link_instead_of_folder(path, target);
+        merge.link_instead_of_folder(path, target)?;
     }
     if merge.node("etc/dpkg/origins/debian").is_some() {
-        merge.link_instead_of_folder("etc/dpkg/origins/default", "debian");
+        merge.link_instead_of_folder("etc/dpkg/origins/default", "debian")?;
     }
+    Ok(())
 }
 
 /// Joins the certificates in the order of their paths, as `update-ca-certificates` does.

@@ -26,8 +26,6 @@ const EXPECTED: [&str; 14] = [
     "var/lib",
     "var/tmp",
 ];
-/// As many links as the kernel follows in one path.
-const LINKS_MAX: usize = 40;
 
 /// What one package or artifact brings.
 #[derive(Debug)]
@@ -73,12 +71,17 @@ pub(crate) fn merge(layers: &[Layer<'_>]) -> Result<Merge, Error> {
         |node| matches!(node, Node::File { .. }),
     ];
     for kind in kinds {
-        for (number, layer) in layers.iter().enumerate() {
-            for (path, node) in
-                layer.manifest.nodes.iter().filter(|(path, node)| kind(node) && !is_control(path))
-            {
-                merge.add(layers, number, path, node)?;
-            }
+        let all = layers.iter().enumerate();
+        let mut entries: Vec<(usize, &String, &Node)> = all
+            .flat_map(|(number, layer)| {
+                layer.manifest.nodes.iter().map(move |(path, node)| (number, path, node))
+            })
+            .filter(|(_, path, node)| kind(node) && !is_control(path))
+            .collect();
+        // What is nearer to the root first: a link may lie in a folder that another layer's link leads to.
+        entries.sort_by_key(|(number, path, _)| (path.matches('/').count(), *path, *number));
+        for (number, path, node) in entries {
+            merge.add(layers, number, path, node)?;
         }
     }
     Ok(merge)
@@ -109,6 +112,11 @@ impl Merge {
             return Err(bad(format!("`/{place}` is a folder in one package and a file or link in another")));
         }
         let owner = self.owners.get(&place).copied();
+        if owner.is_none() {
+            return Err(bad(format!(
+                "`/{place}` is the builder's own link; a package must not turn it elsewhere"
+            )));
+        }
         match owner.map(|owner| winner(&layers[owner], layer)) {
             Some(Winner::Second) | None => {
                 self.tree.insert(&place, node.clone());
@@ -152,28 +160,7 @@ impl Merge {
 
     /// Where a path leads, all links followed, inside the tree.
     pub(crate) fn resolve(&self, path: &str) -> Result<String, String> {
-        let mut pending: Vec<String> = parts(path);
-        let mut resolved: Vec<String> = Vec::new();
-        let mut links = 0;
-        while let Some(part) = pending.pop() {
-            if part == ".." {
-                resolved.pop();
-                continue;
-            }
-            resolved.push(part);
-            if let Some(Node::Link { target }) = self.tree.nodes.get(&resolved.join("/")) {
-                links += 1;
-                if links > LINKS_MAX {
-                    return Err(format!("`/{path}` leads through too many links"));
-                }
-                resolved.pop();
-                if target.starts_with('/') {
-                    resolved.clear();
-                }
-                pending.extend(parts(target));
-            }
-        }
-        Ok(resolved.join("/"))
+        self.tree.resolve(path)
     }
 
     /// The node that a path leads to.
@@ -192,11 +179,22 @@ impl Merge {
     }
 
     /// Puts a link where a package left an empty folder, or nothing.
-    pub(crate) fn link_instead_of_folder(&mut self, path: &str, target: &str) {
-        let empty = self.names(path).is_empty();
-        if empty && matches!(self.tree.nodes.get(path), None | Some(Node::Directory)) {
-            self.tree.insert(path, Node::Link { target: target.to_owned() });
+    pub(crate) fn link_instead_of_folder(&mut self, path: &str, target: &str) -> Result<(), String> {
+        let place = self.resolve_parent(path)?;
+        let empty = self.names(&place).is_empty();
+        if empty && matches!(self.tree.nodes.get(&place), None | Some(Node::Directory)) {
+            self.tree.insert(&place, Node::Link { target: target.to_owned() });
         }
+        Ok(())
+    }
+
+    /// Puts something where nothing is, wherever the links lead.
+    pub(crate) fn put_if_missing(&mut self, path: &str, node: Node) -> Result<(), String> {
+        let place = self.resolve(path)?;
+        if !place.is_empty() && !self.tree.nodes.contains_key(&place) {
+            self.tree.insert(&place, node);
+        }
+        Ok(())
     }
 
     /// The names in a folder.
@@ -211,11 +209,6 @@ impl Merge {
             .map(str::to_owned)
             .collect()
     }
-}
-
-/// The parts of a path, last first.
-fn parts(path: &str) -> Vec<String> {
-    path.split('/').rev().filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
 }
 
 enum Winner {

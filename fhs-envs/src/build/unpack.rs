@@ -12,7 +12,7 @@ use crate::store::manifest::{Manifest, Node};
 
 /// Below this folder of a package's manifest are the members of its control archive and the list of what was dropped.
 /// It is never part of a tree.
-pub(crate) const CONTROL: &str = ".control";
+pub(crate) const CONTROL: &str = ".hatchway-control";
 
 /// Where the content of an archive goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +86,10 @@ impl Unpacking<'_> {
             Part::Data => self.layout.place(entry.path.as_str()),
         };
         let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(()) };
+        if part == Part::Data && path.split('/').next() == Some(CONTROL) {
+            let reason = format!("`{path}` has a name that the builder keeps for itself");
+            return Err(Error::BadLayout { package: self.layout.file_name.clone(), reason });
+        }
         if entry.mode & 0o6000 != 0 {
             self.dropped.push_str(&format!("setid bits of {path}\n"));
         }

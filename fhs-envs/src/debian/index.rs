@@ -19,6 +19,8 @@ use crate::progress::Progress;
 
 /// The layout of the cache files; another number means they are made anew.
 const CACHE_FORMAT: u32 = 1;
+/// How far a mirror's clock may be ahead of ours.
+const CLOCK_SLACK: Duration = Duration::from_secs(24 * 3600);
 /// Largest unpacked index: Contents of unstable has 170 MB.
 const UNPACKED_BYTES_MAX: u64 = 1 << 30;
 
@@ -214,10 +216,10 @@ impl Archive {
         Sha256::of(text.as_bytes()).short()
     }
 
+    /// The policy for what is cached: as lenient as the most lenient mirror it may have come from.
     fn policy(&self, suite: &str) -> Policy {
-        let check_valid_until =
-            self.mirrors.iter().find(|m| m.serves(suite)).is_none_or(|m| m.check_valid_until);
-        Policy { now: SystemTime::now(), check_valid_until }
+        let mut serving = self.mirrors.iter().filter(|mirror| mirror.serves(suite));
+        Policy { now: SystemTime::now(), check_valid_until: serving.all(|mirror| mirror.check_valid_until) }
     }
 
     fn cached(&self, path: &Path, suite: &str) -> Result<Option<Component>, Error> {
@@ -237,27 +239,71 @@ impl Archive {
         Ok(Some(component))
     }
 
+    /// The `InRelease` of the first mirror that has a good one, each judged by its own policy.
     fn release(&self, suite: &str, progress: &dyn Progress) -> Result<Release, Error> {
-        let urls = self.urls(suite, &format!("dists/{suite}/InRelease"));
-        if urls.is_empty() {
+        if !self.mirrors.iter().any(|mirror| mirror.serves(suite)) {
             return Err(Error::NoMirror);
         }
         if self.keyrings.is_empty() {
             return Err(Error::NoKeyring);
         }
         progress.note(&format!("reading the indices of {suite}"));
+        let keyring = Keyring::load(&self.keyrings)?;
+        let mut first = None;
+        for mirror in self.mirrors.iter().filter(|mirror| mirror.serves(suite)) {
+            match self.release_of(mirror, suite, &keyring) {
+                Ok(release) => return Ok(release),
+                Err(error @ Error::Offline { .. }) => return Err(error),
+                Err(error) => _ = first.get_or_insert(error),
+            }
+        }
+        Err(first.unwrap_or(Error::NoMirror))
+    }
+
+    fn release_of(&self, mirror: &Mirror, suite: &str, keyring: &Keyring) -> Result<Release, Error> {
         let id = format!("debian:{suite}");
-        let bytes = self.client.get(&urls, &format!("`InRelease` of {id}"))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| Error::BadIndex { index: id.clone(), reason: "it is not text".into() })?;
-        let release = release::verify(&id, &text, &Keyring::load(&self.keyrings)?, self.policy(suite))?;
+        let url = format!("{}/dists/{suite}/InRelease", mirror.url);
+        let bytes = self.client.get(&[url], &format!("`InRelease` of {id}"))?;
+        let bad = |reason: String| Error::BadIndex { index: id.clone(), reason };
+        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
+        let policy = Policy { now: SystemTime::now(), check_valid_until: mirror.check_valid_until };
+        let release = release::verify(&id, &text, keyring, policy)?;
         // A signed index of another suite must not pass for this one.
         if release.codename != suite && release.suite != suite {
-            let reason =
-                format!("it is signed for `{}` ({}), not for `{suite}`", release.codename, release.suite);
-            return Err(Error::BadIndex { index: id, reason });
+            let named = format!("`{}` ({})", release.codename, release.suite);
+            return Err(bad(format!("it is signed for {named}, not for `{suite}`")));
+        }
+        if mirror.check_valid_until {
+            self.refuse_older(suite, &release).map_err(bad)?;
         }
         Ok(release)
+    }
+
+    /// Debian's stable suites never expire, so an old index, validly signed, could be served for ever. One that is older
+    /// than what was read before is refused; so is one from the future.
+    fn refuse_older(&self, suite: &str, release: &Release) -> Result<(), String> {
+        let time = |date: &str| httpdate::parse_http_date(&date.replace("UTC", "GMT")).ok();
+        let Some(date) = time(&release.date) else {
+            return Err(format!("its Date `{}` is no date", release.date));
+        };
+        if date > SystemTime::now() + CLOCK_SLACK {
+            return Err(format!(
+                "it is of {}, which is to come: is this computer's clock right?",
+                release.date
+            ));
+        }
+        let seen = self.cache.join(format!("{suite}-{}.newest", self.trust(suite)));
+        let before = std::fs::read_to_string(&seen).unwrap_or_default();
+        if time(&before).is_some_and(|before| before > date) {
+            return Err(format!(
+                "it is of {}, older than the one of {before} that was read before",
+                release.date
+            ));
+        }
+        let written = std::fs::create_dir_all(&self.cache)
+            .map_err(Error::io("create", &self.cache))
+            .and_then(|()| crate::lock::write_atomically(&seen, release.date.as_bytes()));
+        written.map_err(|error| error.to_string())
     }
 
     fn component(

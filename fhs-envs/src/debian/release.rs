@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use pgp::composed::{CleartextSignedMessage, Deserializable, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType};
-use pgp::types::KeyDetails;
+use pgp::types::{KeyDetails, Tag};
 
 use super::deb822;
 use crate::digest::Sha256;
@@ -128,7 +128,9 @@ fn judge(signature: &Signature, signed: &[u8], keyring: &Keyring, now: SystemTim
     }
     for certificate in &keyring.certificates {
         if signature.verify(certificate, signed).is_ok() {
-            return primary_valid(certificate, now).map_err(|why| format!("key {name} {why}"));
+            return primary_signs(certificate)
+                .and_then(|()| primary_valid(certificate, now))
+                .map_err(|why| format!("key {name} {why}"));
         }
         for subkey in &certificate.public_subkeys {
             if signature.verify(&subkey.key, signed).is_ok() {
@@ -141,21 +143,32 @@ fn judge(signature: &Signature, signed: &[u8], keyring: &Keyring, now: SystemTim
     Err(format!("key {name} is not in the key ring, or the text was changed"))
 }
 
+/// A primary key whose self-signatures say what it is for must be for signing.
+fn primary_signs(certificate: &SignedPublicKey) -> Result<(), String> {
+    let own = certificate.details.users.iter().flat_map(|user| &user.signatures);
+    let all: Vec<_> = own.chain(&certificate.details.direct_signatures).map(Signature::key_flags).collect();
+    let silent = !all
+        .iter()
+        .any(|flags| flags.sign() || flags.certify() || flags.encrypt_comms() || flags.authentication());
+    if silent || all.iter().any(|flags| flags.sign()) { Ok(()) } else { Err("is not a signing key".into()) }
+}
+
 /// A certificate counts when it is not revoked and its newest self-signature says it has not expired.
 fn primary_valid(certificate: &SignedPublicKey, now: SystemTime) -> Result<(), String> {
     let key = &certificate.primary_key;
     if certificate.details.revocation_signatures.iter().any(|s| s.verify_key(key).is_ok()) {
         return Err("is revoked".into());
     }
-    let by_user = certificate
-        .details
-        .users
-        .iter()
-        .flat_map(|user| user.signatures.iter().map(move |s| (s, user)))
-        .filter(|(s, user)| s.verify_certification(key, pgp::types::Tag::UserId, &user.id).is_ok())
-        .map(|(s, _)| s);
-    let direct = certificate.details.direct_signatures.iter().filter(|s| s.verify_key(key).is_ok());
-    not_expired(key.created_at().into(), by_user.chain(direct), now)
+    let mut counting: Vec<&Signature> = Vec::new();
+    for user in &certificate.details.users {
+        let own = |s: &&Signature| s.verify_certification(key, Tag::UserId, &user.id).is_ok();
+        let newest = user.signatures.iter().filter(own).max_by_key(|s| s.created().map(|t| t.as_secs()));
+        // A user id that was revoked last says nothing about the key any more.
+        counting.extend(newest.filter(|s| is_certification(s)));
+    }
+    let direct = |s: &&Signature| s.typ() == Some(SignatureType::Key) && s.verify_key(key).is_ok();
+    counting.extend(certificate.details.direct_signatures.iter().filter(direct));
+    not_expired(key.created_at().into(), counting.into_iter(), now)
 }
 
 fn subkey_valid(
@@ -172,10 +185,23 @@ fn subkey_valid(
         return Err("is revoked".into());
     }
     let bound = || binding.iter().copied().filter(|s| s.typ() == Some(SignatureType::SubkeyBinding));
-    if bound().next().is_none() {
-        return Err("is not bound to its certificate".into());
+    let newest =
+        bound().max_by_key(|s| s.created().map(|t| t.as_secs())).ok_or("is not bound to its certificate")?;
+    if !newest.key_flags().sign() {
+        return Err("is not a signing key".into());
+    }
+    // RFC 9580, 5.2.1.9: a signing subkey says in turn that it belongs to this certificate, so that nobody can take
+    // another's key into their own.
+    let agrees = |s: &Signature| s.verify_primary_key_binding(&subkey.key, &certificate.primary_key).is_ok();
+    if !newest.embedded_signature().is_some_and(agrees) {
+        return Err("does not say that it belongs to its certificate".into());
     }
     not_expired(subkey.key.created_at().into(), bound(), now)
+}
+
+fn is_certification(signature: &Signature) -> bool {
+    use SignatureType::{CertCasual, CertGeneric, CertPersona, CertPositive};
+    matches!(signature.typ(), Some(CertGeneric | CertPersona | CertCasual | CertPositive))
 }
 
 /// The newest of the self-signatures decides how long a key lives; none at all means it is not a certificate.

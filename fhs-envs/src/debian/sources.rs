@@ -14,8 +14,8 @@ pub const MIRROR_VARIABLE: &str = "HATCHWAY_DEBIAN_MIRROR";
 const KEYRINGS: [&str; 2] =
     ["usr/share/keyrings/debian-archive-keyring.pgp", "usr/share/keyrings/debian-archive-keyring.gpg"];
 
-/// Suites and code names by which an apt source is recognised as Debian's main archive. Children of Debian use other
-/// names, and `Origin` is checked after the signature anyway.
+/// Suites and code names by which an apt source is taken for Debian's main archive. Children of Debian use other names;
+/// whether it is one is proved by its signature.
 const DEBIAN_SUITES: [&str; 13] = [
     "bullseye",
     "bookworm",
@@ -99,6 +99,7 @@ fn one_line_style(text: &str, urls: &mut Vec<String>) {
         let mut words = rest.split_whitespace();
         if let (Some(url), Some(suite)) = (words.next(), words.next())
             && is_main_archive(url, suite)
+            && words.any(|component| component == "main")
         {
             urls.push(url.to_owned());
         }
@@ -143,8 +144,9 @@ mod tests {
         .unwrap();
         std::fs::write(
             folder.join("debian.sources"),
-            "Types: deb deb-src\nURIs: https://two.example/debian http://one.example/debian\nSuites: trixie trixie-updates\n\n\
-             Types: deb\nEnabled: no\nURIs: http://off.example/debian\nSuites: trixie\n\n\
+            "Types: deb deb-src\nURIs: https://two.example/debian http://one.example/debian\nSuites: trixie trixie-updates\nComponents: main\n\n\
+             Types: deb\nEnabled: no\nURIs: http://off.example/debian\nSuites: trixie\nComponents: main\n\n\
+             Types: deb\nURIs: http://docker.example/linux\nSuites: bookworm\nComponents: stable\n\n\
              Types: deb\nURIs: http://vendor.example/node\nSuites: nodistro\n",
         )
         .unwrap();

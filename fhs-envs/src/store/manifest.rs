@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use crate::digest::Sha256;
 
+/// As many links as the kernel follows in one path.
+const LINKS_MAX: usize = 40;
 /// The mode of every folder in a tree.
 pub const DIRECTORY_MODE: u32 = 0o755;
 
@@ -49,6 +51,53 @@ impl Manifest {
         self.nodes.insert(path.to_owned(), node);
     }
 
+    /// Where a path leads, all links followed, inside the tree.
+    ///
+    /// # Errors
+    /// When it leads through more links than the kernel would follow.
+    pub fn resolve(&self, path: &str) -> Result<String, String> {
+        let mut pending: Vec<String> = parts(path);
+        let mut resolved: Vec<String> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = pending.pop() {
+            if part == ".." {
+                resolved.pop();
+                continue;
+            }
+            resolved.push(part);
+            if let Some(Node::Link { target }) = self.nodes.get(&resolved.join("/")) {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(format!("`/{path}` leads through too many links"));
+                }
+                resolved.pop();
+                if target.starts_with('/') {
+                    resolved.clear();
+                }
+                pending.extend(parts(target));
+            }
+        }
+        Ok(resolved.join("/"))
+    }
+
+    /// Checks that every entry's folder is a folder of the manifest, and that its name is one. Only then may a tree be
+    /// made of it by path: a link among the folders would lead out onto the host.
+    ///
+    /// # Errors
+    /// The entry that is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        for path in self.nodes.keys() {
+            let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let named = !matches!(name, "" | "." | "..");
+            let placed = folder.is_empty() && !path.starts_with('/')
+                || matches!(self.nodes.get(folder), Some(Node::Directory));
+            if !named || !placed {
+                return Err(format!("`/{path}` does not lie in a folder of the tree"));
+            }
+        }
+        Ok(())
+    }
+
     /// The canonical text.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -87,6 +136,11 @@ impl Manifest {
         }
         Ok(Self { nodes })
     }
+}
+
+/// The parts of a path, last first.
+fn parts(path: &str) -> Vec<String> {
+    path.split('/').rev().filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
 }
 
 fn parse_line(line: &str) -> Option<(String, Node)> {
@@ -156,6 +210,20 @@ mod tests {
             )
         );
         assert_eq!(Manifest::parse(&text).unwrap(), manifest);
+    }
+
+    #[test]
+    fn an_entry_below_a_link_is_no_tree() {
+        let mut manifest = Manifest::default();
+        manifest.insert("root", Node::Link { target: "/home".into() });
+        manifest.check().unwrap();
+        manifest.nodes.insert("root/x".into(), Node::Directory);
+        assert!(manifest.check().is_err());
+        for path in ["/x", "a/..", "a//b", "", "a/"] {
+            let mut manifest = Manifest::default();
+            manifest.nodes.insert(path.into(), Node::Directory);
+            assert!(manifest.check().is_err(), "{path}");
+        }
     }
 
     proptest! {

@@ -126,7 +126,8 @@ impl Store {
             if target.exists() {
                 return Ok(());
             }
-            client.fetch(wanted, &partial, &target, progress)
+            client.fetch(wanted, &partial, &target, progress)?;
+            File::open(&target).and_then(|file| seal(&file, false)).map_err(Error::io("write", target))
         });
         progress.end();
         outcome
@@ -345,6 +346,8 @@ impl Workspace<'_> {
 
     /// Links a tree together and writes its manifest and its build key.
     pub(crate) fn add_tree(&self, key: Sha256, manifest: &Manifest) -> Result<Sha256, Error> {
+        let bad = |reason| Error::BadLayout { package: "the merged tree".into(), reason };
+        manifest.check().map_err(bad)?;
         let digest = manifest.digest();
         self.write("manifests", &digest.hex(), &with_digest(&manifest.to_text()))?;
         self.write("builds", &key.hex(), &format!("{digest}\n"))?;

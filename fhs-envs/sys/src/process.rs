@@ -57,9 +57,16 @@ pub fn fork_into(namespaces: CloneFlags) -> io::Result<Fork> {
     }
 }
 
-/// Gives every signal its default action again, as a program expects to start. By system call: the C library keeps
-/// signals 32 and 33 to itself and refuses to reset them, and a parent may have had them ignored.
+/// Gives every signal its default action again, as a program expects to start.
 pub fn reset_signal_actions() {
+    for number in 1..=64 {
+        reset_signal_action(number);
+    }
+}
+
+/// Gives one signal its default action again, which a parent may have had ignored. By system call: the C library keeps
+/// signals 32 and 33 to itself and refuses to reset them.
+pub fn reset_signal_action(number: i32) {
     /// `struct sigaction` as the kernel has it, on a 64-bit machine.
     #[repr(C)]
     struct Action {
@@ -69,20 +76,18 @@ pub fn reset_signal_actions() {
         mask: u64,
     }
     let default = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
-    for number in 1..=64 {
-        // SAFETY: `default` is an initialised struct of the kernel's layout and outlives the call, which only reads
-        // it; the old action is not asked for; the mask is 8 bytes as said; SIG_DFL runs no code of this process.
-        // The calls for SIGKILL and SIGSTOP fail, which is of no consequence: those always have the default.
-        let _done = unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                number,
-                &raw const default,
-                std::ptr::null::<Action>(),
-                size_of::<u64>(),
-            )
-        };
-    }
+    // SAFETY: `default` is an initialised struct of the kernel's layout and outlives the call, which only reads it; the
+    // old action is not asked for; the mask is 8 bytes as said; SIG_DFL runs no code of this process. The calls for
+    // SIGKILL, SIGSTOP and numbers that are no signal fail, which is of no consequence.
+    let _done = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            &raw const default,
+            std::ptr::null::<Action>(),
+            size_of::<u64>(),
+        )
+    };
 }
 
 /// Takes every capability out of the bounding set whose bit is not in `keep`. What is in the set is asked for

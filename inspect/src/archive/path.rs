@@ -68,6 +68,10 @@ impl MemberPath {
         if text.contains('\0') {
             return Err("has a NUL in its name".to_owned());
         }
+        // They would steer the terminal of whoever reads about it, or forge lines of a report.
+        if text.contains(char::is_control) {
+            return Err("has a control character in its name".to_owned());
+        }
         if text.starts_with('/') {
             return Err("has an absolute name".to_owned());
         }

@@ -85,8 +85,6 @@ impl From<NetworkArgs> for NetworkUse {
 /// Parses the command line, runs the command, prints its error.
 #[must_use]
 pub fn main() -> ExitCode {
-    // The modes in a tree do not depend on who builds it.
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let cli = Cli::parse();
     let failure =
         if matches!(cli.command, Command::Run(_) | Command::Shell(_)) { RUN_FAILURE } else { FAILURE };

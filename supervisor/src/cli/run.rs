@@ -29,6 +29,9 @@ struct Common {
     /// Try these suites, in this order
     #[arg(long, value_name = "SUITE")]
     suite: Vec<String>,
+    /// The name of a file's recipe; the package's own otherwise
+    #[arg(long)]
+    name: Option<String>,
     /// Keep the recipe of a file in `recipes/` instead of Hatchway's own folder
     #[arg(long)]
     keep: bool,
@@ -122,6 +125,7 @@ fn refuse_choices(common: &Common, located: &Located) -> Result<(), Error> {
         (!common.suite.is_empty(), "--suite"),
         (common.keep, "--keep"),
         (common.network.refresh, "--refresh"),
+        (common.name.is_some(), "--name"),
     ];
     match chosen.iter().find(|(given, _)| *given) {
         Some((_, option)) => Err(Error::Locked { option, name: located.recipe.package.name.to_string() }),
@@ -153,20 +157,25 @@ fn from_file(context: &Context, target: &str, common: &Common) -> Result<Located
     let acquired = artifact::acquire(context, target)?;
     let facts = artifact::facts(context, &acquired.file, acquired.sha256, &acquired.path)?;
     let folder = if common.keep { steps::recipes_here() } else { context.dirs.own_recipes() };
-    let name = steps::default_name(&facts);
-    let existing = recipe::read(&folder.join(name.as_str()).join("recipe.toml"));
+    let name = match &common.name {
+        Some(name) => recipe::Name::try_from(name.clone()).map_err(Error::Usage)?.to_string(),
+        None => steps::default_name(&facts).to_string(),
+    };
+    let path = folder.join(&name).join("recipe.toml");
     let fits =
         |located: &Located| located.recipe.artifacts.iter().any(|a| a.sha256.digest() == acquired.sha256);
-    let located = match existing {
+    let located = match recipe::read(&path) {
         Ok(located) if fits(&located) => located,
-        Ok(located) if common.keep => return Err(Error::KeptRecipe(located.path)),
-        _ => {
+        // A file that calls itself like another tool must not get that tool's state and identity.
+        Ok(_) => return Err(Error::OtherFile { path, name }),
+        Err(error) if path.exists() => return Err(error),
+        Err(_) => {
             let outside = facts.needs.iter().filter(|need| need.found.is_none()).count();
             printer.say(format!(
                 "inspected {}: {}, {outside} libraries from outside",
                 acquired.file, facts.artifact.format
             ));
-            steps::new(context, &acquired, &facts, None, &folder, true)?
+            steps::new(context, &acquired, &facts, Some(&name), &folder, false)?
         }
     };
     let current = steps::read_lock(&located).is_ok_and(|lock| {

@@ -81,11 +81,29 @@ pub fn find(name: &str, folders: &[PathBuf]) -> Result<Located, Error> {
     for folder in std::iter::once(PathBuf::from("recipes")).chain(folders.iter().cloned()) {
         let path = folder.join(name).join("recipe.toml");
         if path.is_file() {
+            refuse_foreign(&path)?;
             return read(&path);
         }
         tried.push(folder);
     }
     Err(Error::NoRecipe { name: name.to_owned(), tried })
+}
+
+/// Whoever can change a recipe that root runs is root: root takes none that others may write.
+fn refuse_foreign(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::MetadataExt;
+    if !crate::dirs::is_root() {
+        return Ok(());
+    }
+    let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok()).unwrap_or(0);
+    for part in path.ancestors().take(3).filter(|part| !part.as_os_str().is_empty()) {
+        let metadata = std::fs::metadata(part).map_err(Error::io("read", part))?;
+        let foreign = metadata.uid() != 0 && metadata.uid() != caller;
+        if foreign || metadata.mode() & 0o022 != 0 {
+            return Err(Error::ForeignRecipe(part.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 impl Recipe {
@@ -115,6 +133,18 @@ impl Recipe {
         }
         for artifact in &self.artifacts {
             artifact.check()?;
+        }
+        for (number, state) in self.run.state.iter().enumerate() {
+            let folder = |path: &Inside| format!("{}/", path.as_str().trim_end_matches('/'));
+            let nested = |other: &toml::Spanned<Inside>| {
+                let (a, b) = (folder(state.get_ref()), folder(other.get_ref()));
+                a.starts_with(&b) || b.starts_with(&a)
+            };
+            if self.run.state[..number].iter().any(nested) {
+                let message =
+                    format!("`{}` and another state folder lie in each other", state.get_ref().as_str());
+                return Err(Diagnostic::new(&message, state.span()));
+            }
         }
         let names = |kind: &'static str, names: Vec<&toml::Spanned<Name>>| unique(kind, &names);
         names("channels", self.channels.iter().map(|c| &c.name).collect())?;

@@ -383,7 +383,8 @@ pub struct Run {
     /// Environment variables.
     pub env: BTreeMap<String, String>,
     /// Folders that survive; everything else written is thrown away.
-    pub state: Vec<Inside>,
+    #[schemars(with = "Vec<String>")]
+    pub state: Vec<Spanned<Inside>>,
     /// What network it sees.
     pub network: Network,
     /// What display it sees.

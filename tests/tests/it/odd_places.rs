@@ -67,7 +67,7 @@ fn several_first_runs_at_once_all_work() {
             let output = child.wait_with_output().unwrap();
             assert!(output.status.success(), "{}", bench.shown(&output));
         }
-        assert_eq!(std::fs::read(bench.path("data/state/acme/var/lib/acme/count")).unwrap(), b"xxxx");
+        assert_eq!(std::fs::read(bench.state("/var/lib/acme").join("count")).unwrap(), b"xxxx");
     }
 }
 

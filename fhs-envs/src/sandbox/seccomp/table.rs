@@ -88,8 +88,6 @@ pub(super) const ALLOWED: &[Group] = &[
         "bind", "connect", "listen", "accept", "accept4", "getsockname", "getpeername", "getsockopt", "setsockopt",
         "sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg", "recvmmsg_time64", "shutdown",
     ]),
-    ("32-bit C libraries make every socket through this one; its arguments are out of a filter's sight, so the rule \
-      about address families does not hold for 32-bit programs", &["socketcall"]),
     ("System V IPC and POSIX message queues; the namespace is the tool's own", &[
         "shmget", "shmat", "shmctl", "shmdt", "semget", "semop", "semctl", "semtimedop", "semtimedop_time64", "msgget",
         "msgsnd", "msgrcv", "msgctl", "ipc", "mq_open", "mq_unlink", "mq_timedsend", "mq_timedsend_time64",

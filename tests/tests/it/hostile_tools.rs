@@ -1,0 +1,181 @@
+//! Vendor packages and tools that try to reach the host: each of these once did, or nearly.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use hatchway_tests::bench::{Bench, is_root};
+use hatchway_tests::compile;
+use hatchway_tests::mirror::Mirror;
+use hatchway_tests::package::Package;
+
+use super::{ACME, acme};
+
+/// A bench with a mirror whose base brings default files, and a folder of the host that a package aims at.
+fn target(bench: Bench) -> (Bench, hatchway_tests::server::Server, std::path::PathBuf) {
+    let (bench, server) = bench.with_mirror(&Mirror::runnable());
+    let aim = bench.path("work/aim");
+    fs::create_dir_all(aim.join("secrets")).unwrap();
+    fs::write(aim.join("keep"), "mine").unwrap();
+    // Nothing but the program itself stands in the way.
+    fs::set_permissions(&aim, fs::Permissions::from_mode(0o777)).unwrap();
+    (bench, server, aim)
+}
+
+fn names(folder: &std::path::Path) -> Vec<String> {
+    let mut all: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_package_cannot_write_through_its_own_links_while_the_tree_is_built() {
+    for folder in ["root", "var/spool", "etc/dpkg/origins", "etc/opt", "media"] {
+        let (bench, _server, aim) = target(Bench::ordinary());
+        let package = acme()
+            .link(folder, aim.to_str().unwrap())
+            .file("usr/share/base-files/dot.bashrc", "echo owned\n")
+            .file("usr/share/base-files/dot.profile", "echo owned\n")
+            .file("etc/dpkg/origins/debian-of-acme", "x");
+        bench.put("acme.deb", package.deb());
+        // Whether it is refused or built: nothing appears outside of the store.
+        drop(bench.hatchway(&["run", "-q", "./acme.deb", "--", "version"]));
+        assert_eq!(names(&aim), ["keep", "secrets"], "through `{folder}`");
+    }
+}
+
+#[test]
+fn a_package_cannot_turn_the_builders_links_elsewhere() {
+    let (bench, _server, _) = target(Bench::ordinary());
+    bench.put("acme.deb", acme().link("bin", "opt/evil").file("opt/evil/x", "").deb());
+    let outcome = bench.hatchway(&["run", "-q", "./acme.deb", "--", "version"]);
+    assert_eq!(outcome.code, Some(125), "{outcome}");
+    assert!(outcome.stderr.contains("`/bin` is the builder's own link"), "{outcome}");
+}
+
+#[test]
+fn state_is_never_copied_from_the_host() {
+    // The program names /var/opt/acme, so that `new` proposes it as state; the package makes it lead out.
+    let source = ACME.replace("/var/lib/acme/count", "/var/opt/secrets/count");
+    for bench in [Bench::new(), Bench::ordinary()] {
+        let (bench, _server, aim) = target(bench);
+        bench.put("aim/secrets/id_rsa", "a secret of the host");
+        let package = Package::new("acme", "1.0")
+            .field("Depends", "libc6 (>= 2.14)")
+            .program("usr/bin/acme", compile::program(&source))
+            .link("var/opt", aim.to_str().unwrap());
+        bench.put("acme.deb", package.deb());
+        let show = ["run", "-q", "./acme.deb", "--", "show", "/var/opt/secrets/id_rsa"];
+        let outcome = bench.hatchway(&show);
+        assert!(!outcome.stdout.contains("a secret"), "{outcome}");
+        assert_eq!(fs::read_to_string(aim.join("secrets/id_rsa")).unwrap(), "a secret of the host");
+    }
+}
+
+#[test]
+fn state_folders_do_not_lie_in_each_other() {
+    let (bench, _server, _) = target(Bench::ordinary());
+    bench.put("acme.deb", acme().deb());
+    drop(bench.hatchway(&["new", "acme.deb"]).ok());
+    let recipe = bench.read("recipes/acme/recipe.toml");
+    let nested =
+        recipe.replace("state = [\"/var/lib/acme\"]", "state = [\"/var/lib/acme\", \"/var/lib/acme/x\"]");
+    assert_ne!(recipe, nested);
+    bench.put("recipes/acme/recipe.toml", nested);
+    let outcome = bench.hatchway(&["lock", "acme"]);
+    assert!(outcome.stderr.contains("lie in each other"), "{outcome}");
+}
+
+#[test]
+fn a_file_that_calls_itself_like_another_tool_does_not_become_it() {
+    let (bench, _server, _) = target(Bench::ordinary());
+    bench.put("good.deb", acme().deb());
+    bench.put("bad.deb", acme().file("usr/share/acme/more", "more").deb());
+    drop(bench.hatchway(&["run", "-q", "./good.deb", "--", "count"]).ok());
+    let outcome = bench.hatchway(&["run", "-q", "./bad.deb", "--", "show", "/var/lib/acme/count"]);
+    assert_eq!(outcome.code, Some(125), "{outcome}");
+    assert!(
+        outcome.stderr.contains("for another file\nhint: give this file's recipe another name"),
+        "{outcome}"
+    );
+    let other = ["run", "-q", "./bad.deb", "--name", "other", "--", "show", "/var/lib/acme/count"];
+    let outcome = bench.hatchway(&other);
+    assert!(outcome.stdout.contains("No such file"), "{outcome}");
+}
+
+#[test]
+fn a_key_added_after_the_lock_is_refused_not_ignored() {
+    let (bench, _server, _) = target(Bench::ordinary());
+    bench.put("acme.deb", acme().deb());
+    for step in [["new", "acme.deb"], ["lock", "acme"], ["build", "acme"]] {
+        drop(bench.hatchway(&step).ok());
+    }
+    let recipe = bench.read("recipes/acme/recipe.toml");
+    for key in
+        ["gpu = true", "rung = \"vm\"", "network = { allow = [\"10.0.0.5:5025\"] }", "limits = { tasks = 2 }"]
+    {
+        bench.put("recipes/acme/recipe.toml", recipe.replace("[run]", &format!("[run]\n{key}")));
+        for verb in ["build", "run", "shell"] {
+            let outcome = bench.hatchway(&[verb, "acme"]);
+            assert!(outcome.stderr.contains("does not carry out"), "{verb} with {key}\n{outcome}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_as_standard_input_is_refused() {
+    let (bench, _server, _) = target(Bench::ordinary());
+    bench.put("acme.deb", acme().deb());
+    drop(bench.hatchway(&["run", "-q", "./acme.deb", "--", "version"]).ok());
+    let outcome = bench.script("exec \"$HATCHWAY\" run -q acme -- version < /");
+    assert_eq!(outcome.code, Some(125), "{outcome}");
+    assert!(outcome.stderr.contains("standard input is a folder"), "{outcome}");
+}
+
+#[test]
+fn a_parent_that_ignores_its_children_still_gets_the_exit_code() {
+    let (bench, _server, _) = target(Bench::ordinary());
+    bench.put("acme.deb", acme().deb());
+    drop(bench.hatchway(&["run", "-q", "./acme.deb", "--", "version"]).ok());
+    let python = "import os,signal,sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])";
+    let outcome = bench.script(&format!("exec python3 -c '{python}' \"$HATCHWAY\" run -q acme -- exit 7"));
+    assert_eq!(outcome.code, Some(7), "{outcome}");
+}
+
+#[test]
+fn control_characters_in_names_do_not_reach_the_terminal() {
+    let bench = Bench::ordinary();
+    bench.put("acme.deb", acme().file("opt/\u{1b}[2Jx", "x").deb());
+    let outcome = bench.hatchway(&["inspect", "acme.deb"]);
+    assert_eq!(outcome.code, Some(2), "{outcome}");
+    assert!(outcome.stderr.contains("control character"), "{outcome}");
+    assert!(!outcome.stderr.contains('\u{1b}'), "{outcome}");
+    bench.put("other.deb", acme().field("Homepage", "\u{1b}[2J").field("Section", "\u{1b}]0;x\u{7}").deb());
+    let outcome = bench.hatchway(&["inspect", "other.deb"]);
+    assert!(!outcome.stdout.contains('\u{1b}'), "{outcome}");
+}
+
+#[test]
+fn root_does_not_run_a_recipe_that_others_may_change() {
+    let (bench, _server) = Bench::new().with_mirror(&Mirror::runnable());
+    bench.put("acme.deb", acme().deb());
+    drop(bench.hatchway(&["new", "acme.deb"]).ok());
+    let recipe = bench.path("work/recipes/acme/recipe.toml");
+    fs::set_permissions(&recipe, fs::Permissions::from_mode(0o666)).unwrap();
+    let outcome = bench.hatchway(&["lock", "acme"]);
+    // An ordinary user answers for their own files.
+    let refused = outcome.stderr.contains("may be changed by others than root");
+    assert_eq!(refused, is_root(), "{outcome}");
+}
+
+#[test]
+fn a_tool_never_runs_with_gid_0() {
+    let (bench, _server, _) = target(Bench::new());
+    bench.put("acme.deb", acme().deb());
+    let outcome = bench.hatchway(&["run", "-q", "./acme.deb", "--user", "12345:0", "--", "version"]);
+    let says = if is_root() { "uid 0 or gid 0" } else { "only root can choose another user" };
+    assert!(outcome.stderr.contains(says), "{outcome}");
+}
