@@ -263,13 +263,13 @@ mod tests {
         let b = manifest(&[
             ("usr/share/doc/a/copyright", file("1")),
             ("usr/share/doc/b/changes", file("2")),
-            (".control/postinst", file("x")),
+            (".hatchway-control/postinst", file("x")),
         ]);
         let merged = merge(&[layer("a", &a), layer("b", &b)]).unwrap();
         let paths: Vec<_> = merged.tree.nodes.keys().map(String::as_str).collect();
         assert!(paths.contains(&"usr/lib/x86_64-linux-gnu/libc.so.6"));
         assert!(paths.contains(&"usr/share/doc/a/changes"));
-        assert!(!paths.iter().any(|p| p.starts_with(".control")));
+        assert!(!paths.iter().any(|p| p.starts_with(CONTROL)));
         assert_eq!(merged.tree.nodes["lib"], Node::Link { target: "usr/lib".into() });
         assert_eq!(merged.node("/lib/x86_64-linux-gnu/libc.so.6"), Some(&file("c")));
     }

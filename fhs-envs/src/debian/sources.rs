@@ -112,6 +112,10 @@ fn deb822_style(text: &str, urls: &mut Vec<String>) {
         if !binary || paragraph.text("Enabled").eq_ignore_ascii_case("no") {
             continue;
         }
+        // Other archives use Debian's code names, but they call their components otherwise.
+        if !paragraph.text("Components").split_whitespace().any(|component| component == "main") {
+            continue;
+        }
         let main =
             |url: &str| paragraph.text("Suites").split_whitespace().any(|suite| is_main_archive(url, suite));
         urls.extend(paragraph.text("URIs").split_whitespace().filter(|url| main(url)).map(str::to_owned));
