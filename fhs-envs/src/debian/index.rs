@@ -408,7 +408,5 @@ fn store_cache(path: &Path, component: &Component) -> Result<(), Error> {
     bytes.extend(body);
     let folder = path.parent().unwrap_or(path);
     std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-    std::fs::write(&temporary, bytes).map_err(Error::io("write", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(Error::io("rename", &temporary))
+    crate::lock::write_atomically(path, &bytes)
 }

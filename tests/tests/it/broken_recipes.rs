@@ -110,3 +110,26 @@ hint: take those keys out of the recipe; CHANGELOG.md says what is there
 "#
     );
 }
+
+#[test]
+fn every_shipped_recipe_is_right() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
+    let bench = Bench::ordinary();
+    let mut count = 0;
+    for entry in fs::read_dir(&shipped).unwrap() {
+        let recipe = entry.unwrap().path().join("recipe.toml");
+        if !recipe.is_file() {
+            continue;
+        }
+        bench.put("recipe.toml", fs::read(&recipe).unwrap());
+        let outcome = bench.hatchway(&["recipe", "check", "recipe.toml"]);
+        assert_eq!(
+            (outcome.code, outcome.stderr.as_str()),
+            (Some(0), "recipe.toml: ok\n"),
+            "{}",
+            recipe.display()
+        );
+        count += 1;
+    }
+    assert!(count > 0, "there is no recipe in {}", shipped.display());
+}
