@@ -166,7 +166,8 @@ impl Lock {
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Process ids repeat where containers share a folder.
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
+    let nanos =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
     let temporary = path.with_file_name(format!(".{name}.{}-{nanos}", std::process::id()));
     let written = std::fs::File::create_new(&temporary).and_then(|mut file| {
         std::io::Write::write_all(&mut file, bytes)?;

@@ -139,6 +139,23 @@ fn bombs_hit_the_limits() {
 }
 
 #[test]
+fn a_small_archive_may_not_become_a_large_one() {
+    let scratch = tempfile::tempdir().unwrap();
+    let zeros = vec![0_u8; 8 << 20];
+    let path =
+        common::write(scratch.path(), "a.tar.gz", &gzip(&Tar::new().file("zeros", 0o644, &zeros).bytes()));
+    let packed = std::fs::metadata(&path).unwrap().len();
+    let mut limits = Limits::default();
+    limits.unproportioned_bytes = 1 << 20;
+    limits.proportion = 10;
+    let error = walk_within(&path, &limits).unwrap_err();
+    let allowed = (packed * limits.proportion).max(1 << 20);
+    assert!(matches!(error, Error::Limit { limit, .. } if limit == allowed), "{error}");
+    limits.unproportioned_bytes = 16 << 20;
+    walk_within(&path, &limits).unwrap();
+}
+
+#[test]
 fn every_limit_holds() {
     type Change = fn(&mut Limits);
     let many = || Tar::new().file("a", 0o644, b"x").file("b", 0o644, b"x").file("c/d/e", 0o644, b"xy");

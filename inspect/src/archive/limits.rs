@@ -11,6 +11,12 @@ pub struct Limits {
     pub entries: u64,
     /// Unpacked bytes in all, padding and headers included: what a decompression bomb is stopped by.
     pub total_bytes: u64,
+    /// Unpacked bytes for each byte of the archive, once more than [`unproportioned_bytes`](Self::unproportioned_bytes)
+    /// come out of it: a small file must not fill the disk of a large machine. Programs shrink to a third, logs to a
+    /// twentieth.
+    pub proportion: u64,
+    /// Unpacked bytes that any archive may have: an image of an empty disk shrinks to almost nothing.
+    pub unproportioned_bytes: u64,
     /// Unpacked bytes of one file: a disk would otherwise be filled by one entry before the total is noticed.
     pub file_bytes: u64,
     /// Bytes in a member's path; Linux refuses longer ones (`PATH_MAX`, less its NUL).
@@ -33,11 +39,21 @@ pub struct Limits {
     pub decoder_memory: u64,
 }
 
+impl Limits {
+    /// The unpacked bytes that an archive of this size may have.
+    pub(super) fn total_for(&self, archive_bytes: u64) -> u64 {
+        let proportioned = archive_bytes.saturating_mul(self.proportion);
+        self.total_bytes.min(proportioned.max(self.unproportioned_bytes))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             entries: 1_000_000,
             total_bytes: 256 << 30,
+            proportion: 200,
+            unproportioned_bytes: 4 << 30,
             file_bytes: 128 << 30,
             path_bytes: 4095,
             symlink_bytes: 4095,

@@ -13,18 +13,24 @@ pub(super) struct Walk<'w> {
     pub(super) limits: &'w Limits,
     entries: u64,
     bytes: u64,
+    bytes_max: u64,
 }
 
 impl<'w> Walk<'w> {
     pub(super) fn new(archive: &'w Path, limits: &'w Limits) -> Self {
-        Self { archive, limits, entries: 0, bytes: 0 }
+        // A directory is its own size, and what cannot be asked for its size will not open either.
+        let bytes_max = match std::fs::metadata(archive) {
+            Ok(metadata) if metadata.is_file() => limits.total_for(metadata.len()),
+            _ => limits.total_bytes,
+        };
+        Self { archive, limits, entries: 0, bytes: 0, bytes_max }
     }
 
     /// Counts unpacked bytes before they are read.
     pub(super) fn count_bytes(&mut self, bytes: u64) -> Result<(), Error> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > self.limits.total_bytes {
-            return Err(Error::limit(self.archive, "unpacked bytes in all", self.limits.total_bytes));
+        if self.bytes > self.bytes_max {
+            return Err(Error::limit(self.archive, "unpacked bytes in all", self.bytes_max));
         }
         Ok(())
     }
