@@ -1,31 +1,39 @@
 //! Bytes of a vendor file in, facts out.
 //!
-//! This crate reads what vendors ship (`.deb`, tar, zip, wheel, ELF, PE, scripts) and says what is in it. It knows no
+//! This crate reads what vendors ship (packages, archives, installers, ELF, PE, scripts) and says what is in it. It knows no
 //! network, no store and no host, has no opinions, and never runs anything. Whatever it is given is taken to be
 //! hostile: every loop is bounded, nothing is allocated by a size a file claims, and no input may make it panic.
 #![forbid(unsafe_code)]
 
 pub mod archive;
 pub mod control;
+pub mod diff;
 pub mod elf;
 pub mod resolve;
 
+mod appended;
 mod collect;
 mod error;
 mod facts;
+mod inf;
+mod kernel;
 mod needs;
 mod package;
 mod pe;
 mod scripts;
 mod system;
+mod technology;
+mod words;
 
 use std::path::Path;
 
-pub use elf::{DlopenNote, ElfFacts, ElfKind};
+pub use elf::{Candidate, DlopenNote, ElfFacts, ElfKind};
 pub use error::Error;
 pub use facts::{
-    ArtifactFacts, Dropped, DroppedWhat, Facts, FileCounts, Found, HardCodedPath, LdSoConf, Need, Omission,
-    PackageFacts, PackageKind, PeFacts, Program, ProgramKind, SCHEMA, ScriptFacts, SonameLink, SystemFacts,
+    Appended, ArtifactFacts, Contained, Dropped, DroppedWhat, Endpoint, Evidence, Facts, FileCounts, Found,
+    HardCodedPath, KernelModuleFacts, LdSoConf, Need, Omission, PackageFacts, PackageKind, PeFacts, Program,
+    ProgramKind, SCHEMA, ScriptAction, ScriptFacts, SonameLink, SystemFacts, SystemdUnit, Technology,
+    TechnologyKind, UdevRule, UdevRules, WindowsDriver,
 };
 
 /// Inspects the file or directory at `path` within the default [`Limits`](archive::Limits).
@@ -42,5 +50,26 @@ pub fn inspect(path: &Path) -> Result<Facts, Error> {
 /// # Errors
 /// As [`inspect`].
 pub fn inspect_within(path: &Path, limits: &archive::Limits) -> Result<Facts, Error> {
+    inspect_listed(path, limits).map(|(facts, _)| facts)
+}
+
+/// Inspects, and also gives the artifact's own files as a [`Root`](resolve::Root) in which libraries can be looked for.
+/// The links that `ldconfig` would make are in it.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_listed(path: &Path, limits: &archive::Limits) -> Result<(Facts, resolve::Listing), Error> {
     collect::inspect(path, limits).map_err(|error| error.in_archive(path))
+}
+
+/// Inspects bytes in memory, as if they were a file called `name`.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_bytes(name: &Path, bytes: &[u8], limits: &archive::Limits) -> Result<Facts, Error> {
+    let mut source = archive::Source::bytes(name, bytes);
+    let format = archive::detect_in(&mut source)?;
+    let place = collect::Place { path: None, depth: 0 };
+    let inspected = collect::inspect_in(&mut source, format, limits, place);
+    inspected.map(|(facts, _)| facts).map_err(|error| error.in_archive(name))
 }

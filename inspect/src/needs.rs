@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::elf::{ElfFacts, ElfKind, compare_versions};
-use crate::resolve::{self, Closure, Listing, Node, Root};
+use crate::resolve::{self, Closure, Listing, Node, Problem, Root};
 use crate::{Found, Need, Omission, SonameLink};
 
 /// Files looked for in all. A desktop suite of a thousand programs with a hundred libraries each needs a million.
@@ -77,6 +77,7 @@ fn link_for<'e>(
 #[derive(Default)]
 struct Wish {
     versions: BTreeSet<String>,
+    missing: BTreeSet<String>,
     /// Every file that wants it, with what its loader finds.
     wanters: BTreeMap<String, Option<Found>>,
 }
@@ -134,14 +135,21 @@ fn enter(wishes: &mut Wishes, closure: &Closure, links: &BTreeSet<&str>) {
         let Some(found) = edge.found.map(|index| &closure.objects[index]) else { continue };
         let wanter = &closure.objects[edge.wanted_by];
         let key = (edge.name.clone(), wanter.object.class, wanter.object.machine.clone());
-        let Some(outcome) = wishes.get_mut(&key).and_then(|wish| wish.wanters.get_mut(&wanter.file)) else {
-            continue;
-        };
+        let Some(wish) = wishes.get_mut(&key) else { continue };
+        wish.missing.extend(edge.problems.iter().filter_map(missing_version).map(str::to_owned));
+        let Some(outcome) = wish.wanters.get_mut(&wanter.file) else { continue };
         if outcome.is_none() {
             let by_link = links.contains(found.path.as_str());
             let rule = if by_link { LINK_RULE.to_owned() } else { found.rule.to_string() };
             *outcome = Some(Found { path: found.path.clone(), rule });
         }
+    }
+}
+
+fn missing_version(problem: &Problem) -> Option<&str> {
+    match problem {
+        Problem::MissingVersion { version, weak: false, .. } => Some(version),
+        _ => None,
     }
 }
 
@@ -173,8 +181,7 @@ fn need(
         }
         _ => Vec::new(),
     };
-    let mut versions: Vec<String> = wish.versions.into_iter().collect();
-    versions.sort_by(|a, b| compare_versions(a, b));
+    let versions = in_order(wish.versions);
     Need {
         soname,
         class,
@@ -182,7 +189,15 @@ fn need(
         versions,
         wanted_by: wish.wanters.into_keys().collect(),
         missed_by: if found.is_some() { missed } else { Vec::new() },
+        missing_versions: in_order(wish.missing),
         found,
         elsewhere,
     }
+}
+
+/// Oldest first.
+fn in_order(versions: BTreeSet<String>) -> Vec<String> {
+    let mut versions: Vec<String> = versions.into_iter().collect();
+    versions.sort_by(|a, b| compare_versions(a, b));
+    versions
 }

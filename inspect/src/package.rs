@@ -8,10 +8,9 @@ pub(crate) fn deb(text: &str) -> Result<PackageFacts, Error> {
     let paragraphs = control::parse("control", text)?;
     let paragraph = paragraphs.into_iter().next().ok_or_else(|| missing("control", "it is empty"))?;
     let field = |name: &str| paragraph.get(name).map(one_line).filter(|value| !value.is_empty());
+    let name = required("control", &paragraph, "Package")?;
+    let version = required("control", &paragraph, "Version")?;
     Ok(PackageFacts {
-        kind: PackageKind::Deb,
-        name: required("control", &paragraph, "Package")?,
-        version: required("control", &paragraph, "Version")?,
         architecture: field("Architecture"),
         section: field("Section"),
         vendor: field("Vendor"),
@@ -26,9 +25,7 @@ pub(crate) fn deb(text: &str) -> Result<PackageFacts, Error> {
         conflicts: field("Conflicts"),
         breaks: field("Breaks"),
         replaces: field("Replaces"),
-        requires_dist: Vec::new(),
-        requires_python: None,
-        tags: Vec::new(),
+        ..PackageFacts::new(PackageKind::Deb, name, version)
     })
 }
 
@@ -36,27 +33,16 @@ pub(crate) fn deb(text: &str) -> Result<PackageFacts, Error> {
 pub(crate) fn wheel(member: &str, text: &str) -> Result<PackageFacts, Error> {
     let header = control::parse_header(member, text)?;
     let field = |name: &str| header.get(name).map(one_line).filter(|value| !value.is_empty());
+    let name = required(member, &header, "Name")?;
+    let version = required(member, &header, "Version")?;
     Ok(PackageFacts {
-        kind: PackageKind::Wheel,
-        name: required(member, &header, "Name")?,
-        version: required(member, &header, "Version")?,
-        architecture: None,
-        section: None,
-        vendor: None,
         maintainer: field("Author").or_else(|| field("Author-email")),
         homepage: field("Home-page"),
         license: field("License-Expression").or_else(|| first_line(&header, "License")),
         description: first_line(&header, "Summary"),
-        depends: None,
-        pre_depends: None,
-        recommends: None,
-        provides: None,
-        conflicts: None,
-        breaks: None,
-        replaces: None,
         requires_dist: header.all("Requires-Dist").map(one_line).collect(),
         requires_python: field("Requires-Python"),
-        tags: Vec::new(),
+        ..PackageFacts::new(PackageKind::Wheel, name, version)
     })
 }
 
@@ -67,6 +53,24 @@ pub(crate) fn wheel_tags(member: &str, text: &str) -> Result<Vec<String>, Error>
     tags.sort();
     tags.dedup();
     Ok(tags)
+}
+
+/// Reads a Java archive's `MANIFEST.MF`; most archives do not name themselves.
+pub(crate) fn jar(text: &str) -> Option<PackageFacts> {
+    // A line that begins with a blank continues the one before it, in the middle of a word.
+    let text = text.replace("\r\n", "\n").replace("\n ", "");
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim();
+        (!line.is_empty()).then(|| line.chars().take(1000).collect::<String>())
+    };
+    let name = value("Implementation-Title").or_else(|| value("Bundle-SymbolicName"))?;
+    let version = value("Implementation-Version").or_else(|| value("Bundle-Version")).unwrap_or_default();
+    Some(PackageFacts {
+        vendor: value("Implementation-Vendor").or_else(|| value("Bundle-Vendor")),
+        license: value("Bundle-License"),
+        description: value("Bundle-Name"),
+        ..PackageFacts::new(PackageKind::Jar, name, version)
+    })
 }
 
 fn required(member: &str, paragraph: &Paragraph, name: &str) -> Result<String, Error> {

@@ -92,9 +92,8 @@ fn a_debian_package() {
     let scripts: Vec<_> =
         facts.scripts.iter().map(|script| (script.name.as_str(), script.calls.join(" "))).collect();
     assert_eq!(scripts, [("postinst", "ldconfig udevadm".to_owned()), ("triggers", String::new())]);
-    assert_eq!(facts.system.udev_rules, ["/lib/udev/rules.d/60-acme.rules"]);
-    assert_eq!(facts.system.systemd_units, ["/lib/systemd/system/acme.service"]);
-    assert_eq!(facts.system.kernel_modules, ["/lib/modules/6.1/acme.ko"]);
+    assert_eq!(facts.system.udev_rules[0].path, "/lib/udev/rules.d/60-acme.rules");
+    assert_eq!(facts.system.systemd_units[0].path, "/lib/systemd/system/acme.service");
     assert_eq!(facts.system.ld_so_conf[0].directories, ["/usr/local/lib/acme"]);
     assert_eq!(facts.system.conffiles, ["/etc/ld.so.conf.d/acme.conf"]);
     assert!(facts.omitted.is_empty(), "{:?}", facts.omitted);
@@ -122,7 +121,7 @@ fn its_libraries() {
     assert!(libc.versions.iter().all(|version| version.starts_with("GLIBC_")), "{:?}", libc.versions);
     assert!(libc.wanted_by.contains(&"/opt/acme/bin/scope".to_owned()));
     let program = facts.elf.iter().find(|elf| elf.path == "/opt/acme/bin/scope").unwrap();
-    assert_eq!(program.dlopen_candidates, ["libplugin.so.3"]);
+    assert_eq!(program.dlopen_candidates[0].name, "libplugin.so.3");
     let paths: Vec<_> =
         facts.hard_coded_paths.iter().map(|found| (found.path.as_str(), found.file.as_str())).collect();
     assert_eq!(
@@ -200,7 +199,7 @@ fn windows_programs_and_drivers() {
     assert_eq!((facts.pe[2].machine.as_str(), facts.pe[2].bits), ("x86-64", 64));
     assert_eq!(facts.pe[2].imports, ["kernel32.dll", "user32.dll"]);
     assert_eq!(facts.programs.len(), 1);
-    assert_eq!(facts.system.windows_drivers, ["/acme.inf"]);
+    assert_eq!(facts.system.windows_drivers[0].path, "/acme.inf");
     assert_eq!(facts.omitted.len(), 1);
     assert_eq!(facts.omitted[0].what, "/old.com");
 }

@@ -1,218 +1,367 @@
-//! What `resolve::closure` finds is what the loader of this machine finds.
+//! Each rule of the loader, on a small program made for it: what `resolve` finds is what the loader finds.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![allow(clippy::disallowed_methods, reason = "scratch folders, not the store")]
 
 mod common;
+#[path = "common/loader.rs"]
+mod loader;
 
-use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
-use hatchway_inspect::elf::{self, ElfKind};
-use hatchway_inspect::resolve::{self, Node, Object, Root, Rule};
+use hatchway_inspect::resolve::{self, Closure, DirectoryRoot, Problem, Refusal, Rule, Search, Wish};
 
-/// The file system of this machine, or a folder of it under its own paths.
-#[derive(Default)]
-struct Disk {
-    configured: Vec<String>,
-    objects: Mutex<HashMap<String, Option<Arc<Object>>>>,
+const NEW: &str = "-Wl,--enable-new-dtags,-rpath,";
+const OLD: &str = "-Wl,--disable-new-dtags,-rpath,";
+
+/// A scratch folder with libraries and a program.
+struct Bench {
+    scratch: tempfile::TempDir,
 }
 
-impl Disk {
-    fn of_this_machine() -> Self {
-        let mut disk = Self::default();
-        disk.configure(Path::new("/etc/ld.so.conf"));
-        disk
+impl Bench {
+    fn new() -> Self {
+        Self { scratch: tempfile::tempdir().unwrap() }
     }
 
-    fn configure(&mut self, file: &Path) {
-        for line in std::fs::read_to_string(file).unwrap_or_default().lines() {
-            let line = line.split('#').next().unwrap_or_default().trim();
-            if let Some(pattern) = line.strip_prefix("include ") {
-                let directory = Path::new(pattern.trim()).parent().unwrap();
-                let Ok(children) = std::fs::read_dir(directory) else { continue };
-                let mut files: Vec<PathBuf> = children.flatten().map(|child| child.path()).collect();
-                files.sort();
-                files
-                    .iter()
-                    .filter(|file| file.extension().is_some_and(|e| e == "conf"))
-                    .for_each(|file| self.configure(file));
-            } else if line.starts_with('/') {
-                self.configured.push(line.to_owned());
-            }
-        }
-    }
-}
-
-impl Root for Disk {
-    fn node(&self, path: &str) -> Option<Node> {
-        let metadata = std::fs::symlink_metadata(path).ok()?;
-        Some(if metadata.is_symlink() {
-            Node::Symlink(std::fs::read_link(path).ok()?.to_string_lossy().into_owned())
-        } else if metadata.is_dir() {
-            Node::Directory
-        } else {
-            Node::File
-        })
+    fn at(&self, path: &str) -> PathBuf {
+        self.scratch.path().join(path)
     }
 
-    fn object(&self, path: &str) -> Option<Arc<Object>> {
-        let mut objects = self.objects.lock().unwrap();
-        let read =
-            || elf::read(path, &std::fs::read(path).ok()?).ok().map(|facts| Arc::new(Object::from(&facts)));
-        objects.entry(path.to_owned()).or_insert_with(read).clone()
+    fn text(&self, path: &str) -> String {
+        self.at(path).to_str().unwrap().to_owned()
     }
 
-    fn configured(&self) -> &[String] {
-        &self.configured
+    /// A library without a SONAME, so that it is wanted by the name it is linked by.
+    fn library(&self, path: &str, source: &str, arguments: &[&str]) -> PathBuf {
+        let arguments = [&["-shared", "-fPIC"], arguments].concat();
+        common::gcc(self.scratch.path(), path, source, &arguments)
+    }
+
+    fn program(&self, source: &str, arguments: &[&str]) -> PathBuf {
+        let link = ["-Wl,--allow-shlib-undefined", "-Wl,--unresolved-symbols=ignore-in-shared-libs"];
+        common::gcc(self.scratch.path(), "bin/program", source, &[arguments, &link].concat())
+    }
+
+    /// The program needs `liba`, which needs `libb`; each lies in a folder of its own.
+    fn chain(&self, program: &[&str], a: &[&str]) -> PathBuf {
+        let (in_a, in_b) = (format!("-L{}", self.text("a")), format!("-L{}", self.text("b")));
+        self.library("b/libb.so", "int b(void) { return 1; }", &["-Wl,-soname,libb.so"]);
+        let arguments = [&["-Wl,-soname,liba.so", &in_b, "-lb"], a].concat();
+        self.library("a/liba.so", "int b(void); int a(void) { return b(); }", &arguments);
+        self.program("int a(void); int main(void) { return a(); }", &[&[&in_a, "-la"], program].concat())
+    }
+
+    fn agree(&self, search: &Search) -> Closure {
+        agree(&self.at("bin/program"), search)
     }
 }
 
-/// Real paths of what the loader lists, and names it does not find.
-fn listed(interpreter: &str, program: &Path) -> (BTreeSet<PathBuf>, BTreeSet<String>) {
-    let run = Command::new(interpreter).arg("--list").arg(program).env_clear().output().unwrap();
-    let text = String::from_utf8_lossy(&run.stdout).into_owned();
-    let mut found = BTreeSet::new();
-    let mut missing = BTreeSet::new();
-    for line in text.lines() {
-        let line = line.trim();
-        if let Some(name) = line.strip_suffix(" => not found") {
-            missing.insert(name.to_owned());
-            continue;
-        }
-        let path = line.split(" => ").last().unwrap().split(" (").next().unwrap();
-        if path.starts_with('/') {
-            found.insert(std::fs::canonicalize(path).unwrap());
-        }
-    }
-    // With a library missing the loader exits and may not list it; its message names the first.
-    let message = String::from_utf8_lossy(&run.stderr).into_owned();
-    if let Some(name) = message.split("shared libraries: ").nth(1).and_then(|rest| rest.split(':').next()) {
-        missing.insert(name.to_owned());
-    }
-    (found, missing)
+fn agree(program: &Path, search: &Search) -> Closure {
+    let root = DirectoryRoot::open(Path::new("/")).unwrap();
+    let verdict = loader::judge(Command::new(loader::LOADER).arg("--list").arg(program), search);
+    loader::agree(&root, program.to_str().unwrap(), search, &verdict, Path::new("/"))
 }
 
-fn agree(disk: &Disk, program: &Path) -> resolve::Closure {
-    let facts = elf::read("x", &std::fs::read(program).unwrap()).unwrap();
-    let interpreter = facts.interpreter.expect("a dynamically linked program");
-    let closure = resolve::closure(disk, program.to_str().unwrap()).unwrap();
-    let (found, missing) = listed(&interpreter, program);
-    let mut ours: BTreeSet<PathBuf> =
-        closure.objects.iter().skip(1).map(|loaded| PathBuf::from(&loaded.file)).collect();
-    let mut theirs = found;
-    // The loader maps itself, whether anything is linked with it or not.
-    let own = std::fs::canonicalize(&interpreter).unwrap();
-    ours.remove(&own);
-    theirs.remove(&own);
-    let our_missing: BTreeSet<String> = closure.missing().map(|(name, _)| name.to_owned()).collect();
-    assert_eq!(
-        our_missing.is_empty(),
-        missing.is_empty(),
-        "{}: {missing:?} {our_missing:?}",
-        program.display()
-    );
-    assert!(missing.is_subset(&our_missing), "{}: {missing:?} {our_missing:?}", program.display());
-    if missing.is_empty() {
-        assert_eq!(ours, theirs, "{}", program.display());
-    }
-    closure
+/// The file and the rule by which a name was found first.
+fn found(closure: &Closure, name: &str) -> Option<(String, Rule)> {
+    let edge = closure.edges.iter().find(|edge| edge.name == name).unwrap();
+    edge.found.map(|index| (closure.objects[index].file.clone(), closure.objects[index].rule.clone()))
+}
+
+fn rule(closure: &Closure, name: &str) -> Option<Rule> {
+    found(closure, name).map(|(_, rule)| rule)
 }
 
 #[test]
-fn programs_of_this_machine() {
-    let disk = Disk::of_this_machine();
-    let mut programs: Vec<PathBuf> =
-        std::fs::read_dir("/usr/bin").unwrap().flatten().map(|child| child.path()).collect();
-    programs.sort();
-    let mut compared = 0;
-    for program in programs {
-        if std::fs::symlink_metadata(&program).is_ok_and(|metadata| !metadata.is_file()) {
-            continue;
-        }
-        let Ok(bytes) = std::fs::read(&program) else { continue };
-        let Ok(facts) = elf::read("x", &bytes) else { continue };
-        let runnable =
-            matches!(facts.kind, ElfKind::Executable | ElfKind::Pie) && facts.interpreter.is_some();
-        if runnable && Path::new(facts.interpreter.as_deref().unwrap_or_default()).exists() {
-            agree(&disk, &program);
-            compared += 1;
-        }
-        if compared == 150 {
-            break;
-        }
-    }
-    assert!(compared >= 50, "only {compared} programs to compare");
-}
-
-/// A program that needs `liba`, which needs `libb`; each lies in a folder of its own.
-fn chain(folder: &Path, program: &[&str], a: &[&str]) -> PathBuf {
-    let run = |name: &str, source: &str, arguments: &[&str]| common::gcc(folder, name, source, arguments);
-    let (in_a, in_b) = (format!("-L{}/a", folder.display()), format!("-L{}/b", folder.display()));
-    run("b/libb.so", "int b(void) { return 1; }", &["-shared", "-fPIC", "-Wl,-soname,libb.so"]);
-    let arguments = [&["-shared", "-fPIC", "-Wl,-soname,liba.so", &in_b, "-lb"], a].concat();
-    run("a/liba.so", "int b(void); int a(void) { return b(); }", &arguments);
-    let link =
-        ["-Wl,--allow-shlib-undefined", "-Wl,--unresolved-symbols=ignore-in-shared-libs", &in_a, "-la"];
-    run("bin/program", "int a(void); int main(void) { return a(); }", &[&link, program].concat())
-}
-
-/// A name, how the program and `liba` are linked, and how `libb` is found.
-type Case<'c> = (&'c str, &'c [&'c str], &'c [&'c str], Option<Rule>);
-
-#[test]
-fn search_paths_are_followed_as_the_loader_does() {
-    let cases: [Case; 6] = [
+fn search_paths() {
+    let (a, b) = ("$ORIGIN/../a", "$ORIGIN/../b");
+    let both = |tag: &str| format!("{tag}{a}:{b}");
+    let of_program = |bench: &Bench, entry: &str| Rule::Rpath {
+        entry: entry.to_owned(),
+        of: Some(bench.at("bin/program").canonicalize().unwrap().to_str().unwrap().to_owned()),
+    };
+    type Expected<'e> = &'e dyn Fn(&Bench) -> Option<Rule>;
+    let cases: [(&str, String, String, Expected); 8] = [
         // An RPATH of the program serves its libraries …
-        (
-            "rpath",
-            &["-Wl,--disable-new-dtags,-rpath,$ORIGIN/../a:$ORIGIN/../b"],
-            &[],
-            Some(Rule::Rpath("$ORIGIN/../b".to_owned())),
-        ),
+        ("rpath", both(OLD), String::new(), &|bench| Some(of_program(bench, b))),
         // … a RUNPATH does not.
-        ("runpath", &["-Wl,--enable-new-dtags,-rpath,$ORIGIN/../a:$ORIGIN/../b"], &[], None),
-        (
-            "own-runpath",
-            &["-Wl,--enable-new-dtags,-rpath,$ORIGIN/../a"],
-            &["-Wl,--enable-new-dtags,-rpath,${ORIGIN}/../b"],
-            Some(Rule::Runpath("${ORIGIN}/../b".to_owned())),
-        ),
+        ("runpath", both(NEW), String::new(), &|_| None),
+        ("own-runpath", format!("{NEW}{a}"), format!("{NEW}${{ORIGIN}}/../b"), &|_| {
+            Some(Rule::Runpath("${ORIGIN}/../b".to_owned()))
+        }),
         // A library with a RUNPATH of its own no longer looks into its ancestors' RPATH.
-        (
-            "shadowed",
-            &["-Wl,--disable-new-dtags,-rpath,$ORIGIN/../a:$ORIGIN/../b"],
-            &["-Wl,--enable-new-dtags,-rpath,/nowhere"],
-            None,
-        ),
-        (
-            "library-rpath",
-            &["-Wl,--enable-new-dtags,-rpath,$ORIGIN/../a"],
-            &["-Wl,--disable-new-dtags,-rpath,$ORIGIN/../b"],
-            Some(Rule::Rpath("$ORIGIN/../b".to_owned())),
-        ),
-        ("nothing", &["-Wl,--enable-new-dtags,-rpath,$ORIGIN/../a"], &[], None),
+        ("shadowed", both(OLD), format!("{NEW}/nowhere"), &|_| None),
+        ("library-rpath", format!("{NEW}{a}"), format!("{OLD}{b}"), &|_| {
+            Some(Rule::Rpath { entry: b.to_owned(), of: None })
+        }),
+        ("nothing", format!("{NEW}{a}"), "-O0".to_owned(), &|_| None),
+        ("slashes", format!("{OLD}{a}//:/./{b}///"), String::new(), &|bench| {
+            Some(of_program(bench, "/./$ORIGIN/../b///"))
+        }),
+        ("slashes-at-ends", format!("{OLD}{a}//:{b}///"), String::new(), &|bench| {
+            Some(of_program(bench, "$ORIGIN/../b///"))
+        }),
     ];
-    let scratch = tempfile::tempdir().unwrap();
-    let disk = Disk::of_this_machine();
     for (name, program, library, expected) in cases {
-        let program = chain(&scratch.path().join(name), program, library);
-        let closure = agree(&disk, &program);
-        let edge = closure.edges.iter().find(|edge| edge.name == "libb.so").unwrap();
-        assert_eq!(edge.found.map(|index| closure.objects[index].rule.clone()), expected, "{name}");
+        let bench = Bench::new();
+        let library: Vec<&str> = [library.as_str()].into_iter().filter(|text| !text.is_empty()).collect();
+        bench.chain(&[&program], &library);
+        let closure = bench.agree(&loader::of_this_processor());
+        assert_eq!(rule(&closure, "libb.so"), expected(&bench), "{name}");
     }
+}
+
+#[test]
+fn tokens() {
+    let bench = Bench::new();
+    bench.chain(&[&format!("{OLD}$ORIGIN/../$LIB:$ORIGIN/../p/$PLATFORM:$ORIGIN/../$LIBX")], &[]);
+    let search = loader::of_this_processor();
+    let lib = bench.at("lib/x86_64-linux-gnu");
+    let platform = bench.at("p").join(search.platform.as_deref().unwrap_or("x86_64"));
+    std::fs::create_dir_all(&lib).unwrap();
+    std::fs::create_dir_all(&platform).unwrap();
+    std::fs::rename(bench.at("a/liba.so"), lib.join("liba.so")).unwrap();
+    std::fs::rename(bench.at("b/libb.so"), platform.join("libb.so")).unwrap();
+    assert_eq!(bench.agree(&search).missing().count(), 0);
+}
+
+#[test]
+fn empty_entries_are_the_working_directory() {
+    let bench = Bench::new();
+    bench.chain(&[&format!("{OLD}$ORIGIN/../a::/nowhere")], &[]);
+    assert_eq!(rule(&bench.agree(&loader::of_this_processor()), "libb.so"), None);
+    let search = Search { working_directory: Some(bench.text("b")), ..loader::of_this_processor() };
+    assert!(
+        matches!(rule(&bench.agree(&search), "libb.so"), Some(Rule::Rpath { entry, .. }) if entry.is_empty())
+    );
+    // So is one of LD_LIBRARY_PATH, and a relative one starts there.
+    let search =
+        Search { library_path: vec!["../b".to_owned()], working_directory: Some(bench.text("a")), ..search };
+    assert_eq!(rule(&bench.agree(&search), "libb.so"), Some(Rule::LibraryPath("../b".to_owned())));
+}
+
+#[test]
+fn library_path_and_preload() {
+    let base = loader::of_this_processor();
+    for (tag, wins) in [(NEW, true), (OLD, false)] {
+        let bench = Bench::new();
+        bench.chain(&[&format!("{tag}$ORIGIN/../a")], &[&format!("{tag}$ORIGIN/../b")]);
+        std::fs::create_dir(bench.at("other")).unwrap();
+        std::fs::copy(bench.at("b/libb.so"), bench.at("other/libb.so")).unwrap();
+        let search = Search { library_path: vec![bench.text("other")], ..base.clone() };
+        let path = found(&bench.agree(&search), "libb.so").unwrap().0;
+        assert_eq!(path.contains("/other/"), wins, "{tag}");
+        // What is loaded under its SONAME satisfies the wish, wherever it came from.
+        std::fs::rename(bench.at("other/libb.so"), bench.at("other/libnamed.so")).unwrap();
+        let preload = vec![bench.text("other/libnamed.so"), "libnosuch.so".to_owned()];
+        let search = Search { preload, ..base.clone() };
+        let closure = bench.agree(&search);
+        assert!(found(&closure, "libb.so").unwrap().0.ends_with("/other/libnamed.so"));
+        let edge = closure.edges.iter().find(|edge| edge.name == "libb.so").unwrap();
+        assert_eq!(edge.rule, Some(Rule::Loaded));
+        assert_eq!(closure.failures().count(), 0, "a preload that is not found is no failure");
+    }
+}
+
+#[test]
+fn the_wrong_word_size_is_passed_over() {
+    let bench = Bench::new();
+    bench.chain(&[&format!("{OLD}$ORIGIN/../a:$ORIGIN/../narrow:$ORIGIN/../b")], &[]);
+    let narrow = Command::new("gcc")
+        .args(["-m32", "-shared", "-fPIC", "-nostdlib", "-x", "c", "/dev/null", "-o"])
+        .arg(bench.at("narrow.so"))
+        .output()
+        .unwrap();
+    assert!(narrow.status.success(), "32-bit libraries: apt-get install gcc-multilib\n{narrow:?}");
+    std::fs::create_dir(bench.at("narrow")).unwrap();
+    std::fs::rename(bench.at("narrow.so"), bench.at("narrow/libb.so")).unwrap();
+    let closure = bench.agree(&loader::of_this_processor());
+    let edge = closure.edges.iter().find(|edge| edge.name == "libb.so").unwrap();
+    assert!(edge.found.is_some());
+    assert!(matches!(edge.passed[0].refusal, Refusal::WrongClass(_)), "{edge:?}");
+    std::fs::remove_file(bench.at("b/libb.so")).unwrap();
+    assert_eq!(rule(&bench.agree(&loader::of_this_processor()), "libb.so"), None);
+}
+
+#[test]
+fn what_cannot_be_loaded_ends_the_search() {
+    type Make = fn(&Path);
+    let cases: [(&str, Make, Option<Refusal>); 6] = [
+        (
+            "script",
+            |path| std::fs::write(path, format!("GROUP ( libb.so.1 ) {}", " ".repeat(64))).unwrap(),
+            Some(Refusal::LinkerScript),
+        ),
+        ("short", |path| std::fs::write(path, "INPUT").unwrap(), Some(Refusal::TooShort)),
+        ("text", |path| std::fs::write(path, "x".repeat(100)).unwrap(), Some(Refusal::NotElf)),
+        ("directory", |path| std::fs::create_dir(path).unwrap(), Some(Refusal::NotRegular)),
+        ("dangling link", |path| std::os::unix::fs::symlink("nowhere", path).unwrap(), None),
+        (
+            "another ABI",
+            |path| {
+                let mut bytes = std::fs::read(path.with_file_name("../b/libb.so")).unwrap();
+                bytes[7] = 9;
+                std::fs::write(path, bytes).unwrap();
+            },
+            Some(Refusal::Invalid("ELF file OS ABI invalid".to_owned())),
+        ),
+    ];
+    for (name, make, expected) in cases {
+        let bench = Bench::new();
+        bench.chain(&[&format!("{OLD}$ORIGIN/../a:$ORIGIN/../first:$ORIGIN/../b")], &[]);
+        std::fs::create_dir(bench.at("first")).unwrap();
+        make(&bench.at("first/libb.so"));
+        let closure = bench.agree(&loader::of_this_processor());
+        let edge = closure.edges.iter().find(|edge| edge.name == "libb.so").unwrap();
+        let refusal = edge.problems.iter().find_map(|problem| match problem {
+            Problem::Refused { refusal, .. } => Some(refusal.clone()),
+            _ => None,
+        });
+        assert_eq!(refusal, expected, "{name}");
+    }
+}
+
+#[test]
+fn default_directories_may_be_refused() {
+    let bench = Bench::new();
+    bench.chain(&[&format!("{OLD}$ORIGIN/../a:$ORIGIN/../b"), "-Wl,-z,nodefaultlib"], &[]);
+    let closure = bench.agree(&loader::of_this_processor());
+    assert!(rule(&closure, "libb.so").is_some());
+    let missing: Vec<_> = closure.missing().map(|(name, _)| name).collect();
+    // The libraries are not linked that way: one that wants libc finds it, but the program looks first.
+    assert!(missing.contains(&"libc.so.6"), "{missing:?}");
+}
+
+#[test]
+fn copies_for_newer_processors() {
+    let bench = Bench::new();
+    bench.chain(&[&format!("{OLD}$ORIGIN/../a:$ORIGIN/../b")], &[]);
+    let search = loader::of_this_processor();
+    let faster = bench.at("b/glibc-hwcaps/x86-64-v2");
+    std::fs::create_dir_all(&faster).unwrap();
+    std::fs::copy(bench.at("b/libb.so"), faster.join("libb.so")).unwrap();
+    let closure = bench.agree(&search);
+    let path = found(&closure, "libb.so").unwrap().0;
+    assert_eq!(path.contains("x86-64-v2"), search.level >= 2, "{path}");
+    // Without the processor's level the copy is named.
+    let program = bench.text("bin/program");
+    let root = DirectoryRoot::open(Path::new("/")).unwrap();
+    let closure = resolve::closure(&root, &program).unwrap();
+    let loaded = closure.objects.iter().find(|loaded| loaded.path.ends_with("/libb.so")).unwrap();
+    assert_eq!(loaded.faster.len(), 1);
+    if search.legacy {
+        let legacy = bench.at("b/tls");
+        std::fs::create_dir_all(&legacy).unwrap();
+        std::fs::copy(bench.at("b/libb.so"), legacy.join("libb.so")).unwrap();
+        std::fs::remove_dir_all(bench.at("b/glibc-hwcaps")).unwrap();
+        let path = found(&bench.agree(&search), "libb.so").unwrap().0;
+        assert!(path.ends_with("/b/tls/libb.so"), "{path}");
+    }
+}
+
+#[test]
+fn one_file_by_two_names() {
+    let bench = Bench::new();
+    bench.library("l/libx.so", "int x(void) { return 1; }", &[]);
+    std::fs::hard_link(bench.at("l/libx.so"), bench.at("l/liby.so")).unwrap();
+    let link = format!("-L{}", bench.text("l"));
+    let arguments = ["-Wl,--no-as-needed", &link, "-lx", "-ly", &format!("{NEW}$ORIGIN/../l")];
+    bench.program("int main(void) { return 0; }", &arguments);
+    let closure = bench.agree(&loader::of_this_processor());
+    let indices: Vec<_> = closure
+        .edges
+        .iter()
+        .filter(|edge| ["libx.so", "liby.so"].contains(&edge.name.as_str()))
+        .map(|e| e.found)
+        .collect();
+    assert_eq!(indices.len(), 2);
+    assert_eq!(indices[0], indices[1]);
+}
+
+#[test]
+fn names_that_are_paths() {
+    let bench = Bench::new();
+    let library = bench.library("l/libx.so", "int x(void) { return 1; }", &[]);
+    let arguments = ["-Wl,--no-as-needed", library.to_str().unwrap()];
+    bench.program("int main(void) { return 0; }", &arguments);
+    let closure = bench.agree(&loader::of_this_processor());
+    assert_eq!(rule(&closure, library.to_str().unwrap()), Some(Rule::Path));
+    std::fs::remove_file(&library).unwrap();
+    assert_eq!(bench.agree(&loader::of_this_processor()).missing().count(), 1);
+}
+
+#[test]
+fn filters() {
+    for (option, present, failures) in [("-f", true, 0), ("-f", false, 0), ("-F", true, 0), ("-F", false, 1)]
+    {
+        let bench = Bench::new();
+        let filter = format!("-Wl,{option},libfiltee.so");
+        bench.chain(&[&format!("{OLD}$ORIGIN/../a:$ORIGIN/../b")], &[&filter]);
+        if present {
+            bench.library("b/libfiltee.so", "int f(void) { return 1; }", &[]);
+        }
+        let closure = bench.agree(&loader::of_this_processor());
+        let edge = closure.edges.iter().find(|edge| edge.name == "libfiltee.so").unwrap();
+        assert_eq!(edge.wish, if option == "-f" { Wish::Auxiliary } else { Wish::Filter });
+        assert_eq!(edge.found.is_some(), present);
+        assert_eq!(closure.failures().count(), failures, "{option} {present}");
+    }
+}
+
+#[test]
+fn symbol_versions() {
+    let source =
+        |second: &str| format!("int one(void) {{ return 1; }}\nint two(void) {{ return 2; }}\n{second}");
+    let scripts = [
+        ("both.map", "X_1 { global: one; local: *; };\nX_2 { global: two; } X_1;\n"),
+        ("first.map", "X_1 { global: one; two; local: *; };\n"),
+    ];
+    let bench = Bench::new();
+    for (name, script) in scripts {
+        std::fs::write(bench.at(name), script).unwrap();
+    }
+    let build = |map: Option<&str>| {
+        let mut arguments = vec!["-Wl,-soname,libx.so".to_owned()];
+        arguments.extend(map.map(|map| format!("-Wl,--version-script={}", bench.text(map))));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        bench.library("l/libx.so", &source(""), &arguments);
+    };
+    build(Some("both.map"));
+    let link = format!("-L{}", bench.text("l"));
+    let main = "int one(void); int two(void); int main(void) { return one() + two(); }";
+    bench.program(main, &[&link, "-lx", &format!("{NEW}$ORIGIN/../l")]);
+    assert_eq!(bench.agree(&loader::of_this_processor()).failures().count(), 0);
+    build(Some("first.map"));
+    let closure = bench.agree(&loader::of_this_processor());
+    let problems: Vec<&Problem> = closure.failures().map(|(problem, _)| problem).collect();
+    assert!(
+        matches!(problems[..], [Problem::MissingVersion { library, version, weak: false, .. }]
+            if library == "libx.so" && version == "X_2"),
+        "{problems:?}"
+    );
+    // A library without any versions is accepted with a warning.
+    build(None);
+    let closure = bench.agree(&loader::of_this_processor());
+    assert_eq!(closure.failures().count(), 0);
+    let edge = closure.edges.iter().find(|edge| edge.name == "libx.so").unwrap();
+    assert!(matches!(edge.problems[..], [Problem::NoVersions { .. }]), "{edge:?}");
 }
 
 #[test]
 fn origin_of_a_program_started_through_a_link() {
-    let scratch = tempfile::tempdir().unwrap();
-    let program = chain(scratch.path(), &["-Wl,--disable-new-dtags,-rpath,$ORIGIN/../a:$ORIGIN/../b"], &[]);
-    let other = scratch.path().join("elsewhere");
-    std::fs::create_dir(&other).unwrap();
-    let link = other.join("start");
+    let bench = Bench::new();
+    let program = bench.chain(&[&format!("{OLD}$ORIGIN/../a:$ORIGIN/../b")], &[]);
+    std::fs::create_dir(bench.at("elsewhere")).unwrap();
+    let link = bench.at("elsewhere/start");
     std::os::unix::fs::symlink(&program, &link).unwrap();
     // The kernel resolves the link of a program it starts; `--list` is given the real path to see the same.
-    let closure = resolve::closure(&Disk::of_this_machine(), link.to_str().unwrap()).unwrap();
+    let root = DirectoryRoot::open(Path::new("/")).unwrap();
+    let closure = resolve::closure(&root, link.to_str().unwrap()).unwrap();
     assert_eq!(closure.missing().count(), 0);
     assert_eq!(closure.objects[0].file, program.canonicalize().unwrap().to_str().unwrap());
+    // A library found through a link: its own directory is that of the link.
+    std::fs::rename(bench.at("a/liba.so"), bench.at("elsewhere/liba.so")).unwrap();
+    std::os::unix::fs::symlink(bench.at("elsewhere/liba.so"), bench.at("a/liba.so")).unwrap();
+    assert_eq!(bench.agree(&loader::of_this_processor()).missing().count(), 0);
 }

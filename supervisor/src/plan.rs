@@ -1,18 +1,34 @@
 //! Which rung and which runner, and why: a pure function over facts, recipe and host.
 //!
-//! Each rule is a function with a sentence of explanation. The highest rung that a rule demands wins; a wish in the
-//! recipe overrides all of them, and the plan says so.
+//! Each [rule](rules) is a function with a sentence of explanation. The highest rung that a rule demands wins; a wish in
+//! the recipe overrides all of them, and the plan says so.
 
-use hatchway_inspect::{DroppedWhat, Facts};
+mod coverage;
+mod rules;
+mod wants;
+
+use hatchway_inspect::Facts;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::recipe::{Recipe, Rung, Runner};
+
+pub use coverage::{Coverage, Sureness, Suspicion, SuspicionKind};
+pub use wants::Want;
+
+use rules::{Evidence, RULES, Rule};
 
 /// What this host can do, as far as a plan depends on it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Host {
     /// Why the fhs rung is not available, if it is not.
     pub no_sandbox: Option<String>,
+    /// The machine, as facts name it (`x86-64`); empty when unknown, and then nothing is said about it.
+    pub machine: String,
+    /// The level of an x86-64 processor: 1 to 4; 0 when unknown.
+    pub isa_level: u8,
+    /// The kernel's release: `6.1.0-18-amd64`; empty when unknown.
+    pub kernel: String,
 }
 
 impl Host {
@@ -20,26 +36,73 @@ impl Host {
     #[must_use]
     pub fn detect() -> Self {
         // Root needs no user namespace.
-        if crate::dirs::is_root() {
-            return Self::default();
+        let obstacle = if crate::dirs::is_root() {
+            None
+        } else {
+            hatchway_envs::sandbox::probe::known_obstacles().into_iter().find(|problem| problem.fatal)
+        };
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            no_sandbox: obstacle.map(|problem| format!("{problem}; {}", problem.fix)),
+            machine: match std::env::consts::ARCH {
+                "x86_64" => "x86-64".to_owned(),
+                other => other.to_owned(),
+            },
+            isa_level: isa_level(),
+            kernel: kernel.trim().to_owned(),
         }
-        let obstacle =
-            hatchway_envs::sandbox::probe::known_obstacles().into_iter().find(|problem| problem.fatal);
-        Self { no_sandbox: obstacle.map(|problem| format!("{problem}; {}", problem.fix)) }
     }
 }
 
+/// The x86-64 level of this processor, as the x86-64 psABI defines levels.
+#[cfg(target_arch = "x86_64")]
+fn isa_level() -> u8 {
+    let two = is_x86_feature_detected!("sse4.2")
+        && is_x86_feature_detected!("ssse3")
+        && is_x86_feature_detected!("popcnt")
+        && is_x86_feature_detected!("cmpxchg16b");
+    let three = two
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("f16c")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("lzcnt")
+        && is_x86_feature_detected!("movbe");
+    let four = three
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (two, three, four) {
+        (_, _, true) => 4,
+        (_, true, _) => 3,
+        (true, _, _) => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn isa_level() -> u8 {
+    0
+}
+
 /// How a tool is to be run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Plan {
     /// The rung.
     pub rung: Rung,
     /// The runner.
     pub runner: Runner,
-    /// The rules that decided, first the one that counted.
+    /// The rules that spoke, first the one that counted.
     pub reasons: Vec<Reason>,
+    /// Why it cannot be run as planned on this host, or by this version of Hatchway. Empty if it can.
+    pub obstacles: Vec<Reason>,
     /// What would move it to another rung.
-    pub moves: Vec<String>,
+    pub moves: Vec<Move>,
+    /// What a recipe will have to give it.
+    pub wants: Vec<Want>,
     /// What the artifact would have wanted that Hatchway refuses to do.
     pub refused: Vec<String>,
     /// How sure this is.
@@ -47,19 +110,15 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether this version of Hatchway can run it on this host.
+    /// Whether this version of Hatchway can run it on this host, as far as is known.
     #[must_use]
     pub fn can_run(&self) -> bool {
-        let blocked = self.reasons.iter().any(|reason| reason.rule == HOST_RULE);
-        self.rung == Rung::Fhs && self.runner == Runner::None && !blocked
+        self.obstacles.is_empty()
     }
 }
 
-/// The name of the rule that speaks for the host.
-const HOST_RULE: &str = "host";
-
 /// A rule that spoke.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Reason {
     /// Its name.
     pub rule: &'static str,
@@ -67,57 +126,67 @@ pub struct Reason {
     pub text: String,
 }
 
-/// What is known and what is only suspected.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Coverage {
-    /// Libraries that are found inside the artifact.
-    pub inside: usize,
-    /// Libraries that the environment has to bring; `lock` proves them with their symbol versions.
-    pub outside: usize,
-    /// What only running it would prove: libraries opened by name, scripts that are not run, files not read.
-    pub suspected: Vec<String>,
+/// What would change the rung or the runner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Move {
+    /// To which rung.
+    pub to: Rung,
+    /// With which runner.
+    pub runner: Runner,
+    /// Whether that is a higher rung than the planned one.
+    pub up: bool,
+    /// The rule whose evidence would have to come or go.
+    pub rule: &'static str,
+    /// The condition: the end of a sentence that begins with "if".
+    pub text: String,
 }
-
-struct Verdict {
-    rung: Rung,
-    runner: Runner,
-    text: String,
-}
-
-type Rule = (&'static str, fn(&Facts) -> Option<Verdict>);
-
-/// The rules, lowest rung first.
-const RULES: [Rule; 6] = [
-    ("default", default),
-    ("windows-program", windows_program),
-    ("several-daemons", several_daemons),
-    ("setuid-helper", setuid_helper),
-    ("kernel-module", kernel_module),
-    ("windows-driver", windows_driver),
-];
 
 /// Plans how to run an artifact.
 #[must_use]
 pub fn plan(facts: &Facts, recipe: Option<&Recipe>, host: &Host) -> Plan {
-    let mut verdicts: Vec<(&'static str, Verdict)> =
-        RULES.iter().filter_map(|(name, rule)| Some((*name, rule(facts)?))).collect();
-    // A stable sort: of two rules for the same rung the later, more specific one counts.
-    verdicts.reverse();
-    verdicts.sort_by_key(|(_, verdict)| std::cmp::Reverse(verdict.rung));
-    let evidence = verdicts.first().map_or(Rung::Fhs, |(_, verdict)| verdict.rung);
-    let runner =
-        if verdicts.iter().any(|(_, v)| v.runner == Runner::Wine) { Runner::Wine } else { Runner::None };
-    let mut reasons: Vec<Reason> =
-        verdicts.into_iter().map(|(rule, verdict)| Reason { rule, text: verdict.text }).collect();
-    let (rung, runner) = wish(recipe, evidence, runner, &mut reasons);
-    if let (Some(why), Rung::Fhs) = (&host.no_sandbox, rung) {
-        reasons.push(Reason { rule: HOST_RULE, text: format!("this host cannot run it yet: {why}") });
+    let evidence = Evidence::of(facts);
+    let spoken: Vec<(&Rule, String)> =
+        RULES.iter().filter_map(|rule| Some((rule, (rule.find)(&evidence)?))).collect();
+    let rules: Vec<&Rule> = spoken.iter().map(|(rule, _)| *rule).collect();
+    let (rung, runner) = outcome(&rules);
+    let mut reasons = reasons(&spoken);
+    let moves = moves(&spoken, (rung, runner));
+    let (rung, runner) = wish(recipe, (rung, runner), &mut reasons);
+    Plan {
+        rung,
+        runner,
+        reasons,
+        obstacles: obstacles(&evidence, (rung, runner), host),
+        moves,
+        wants: wants::wants(&evidence),
+        refused: rules::refused(&evidence),
+        coverage: coverage::coverage(facts, &evidence),
     }
-    Plan { rung, runner, reasons, moves: moves(rung), refused: refused(facts), coverage: coverage(facts) }
 }
 
-fn wish(recipe: Option<&Recipe>, rung: Rung, runner: Runner, reasons: &mut Vec<Reason>) -> (Rung, Runner) {
-    let Some(run) = recipe.map(|r| &r.run) else { return (rung, runner) };
+/// The highest rung that any rule demands, and the runner that any of them wants.
+fn outcome(rules: &[&Rule]) -> (Rung, Runner) {
+    let rung = rules.iter().map(|rule| rule.rung).max().unwrap_or(Rung::Fhs);
+    let wine = rules.iter().any(|rule| rule.runner == Runner::Wine);
+    // A Windows driver wants a Windows, in which no Wine is needed.
+    let windows = rules.iter().any(|rule| rule.name == "windows-driver");
+    (rung, if wine && !windows { Runner::Wine } else { Runner::None })
+}
+
+/// Highest rung first; of two rules for the same rung the later, more specific one.
+fn reasons(spoken: &[(&Rule, String)]) -> Vec<Reason> {
+    let mut ordered: Vec<&(&Rule, String)> = spoken.iter().rev().collect();
+    ordered.sort_by_key(|(rule, _)| std::cmp::Reverse(rule.rung));
+    // That nothing asks for more is a reason only where nothing does.
+    if ordered.len() > 1 {
+        ordered.retain(|(rule, _)| rule.name != "default");
+    }
+    ordered.iter().map(|(rule, text)| Reason { rule: rule.name, text: text.clone() }).collect()
+}
+
+fn wish(recipe: Option<&Recipe>, found: (Rung, Runner), reasons: &mut Vec<Reason>) -> (Rung, Runner) {
+    let (rung, runner) = found;
+    let Some(run) = recipe.map(|r| &r.run) else { return found };
     let wished = if run.rung == Rung::Auto { rung } else { run.rung };
     if wished != rung {
         let text = format!("the recipe asks for the {wished} rung; the evidence alone says {rung}");
@@ -126,113 +195,167 @@ fn wish(recipe: Option<&Recipe>, rung: Rung, runner: Runner, reasons: &mut Vec<R
     (wished, if run.runner == Runner::None { runner } else { run.runner })
 }
 
-fn default(_: &Facts) -> Option<Verdict> {
-    let text = "a Linux program: it runs in namespaces over a tree of pinned packages".into();
-    Some(Verdict { rung: Rung::Fhs, runner: Runner::None, text })
-}
-
-fn windows_program(facts: &Facts) -> Option<Verdict> {
-    let program = facts.pe.iter().find(|pe| !pe.library && !pe.driver)?;
-    let linux = facts.elf.iter().any(|elf| elf.interpreter.is_some() || elf.static_linked);
-    let text = format!("`{}` is a Windows program, and there is no Linux program beside it", program.path);
-    (!linux).then_some(Verdict { rung: Rung::Fhs, runner: Runner::Wine, text })
-}
-
-fn several_daemons(facts: &Facts) -> Option<Verdict> {
-    let services: Vec<&String> =
-        facts.system.systemd_units.iter().filter(|unit| unit.ends_with(".service")).collect();
-    if services.len() < 2 {
-        return None;
+/// What each rule would change if its evidence came or went.
+fn moves(spoken: &[(&Rule, String)], found: (Rung, Runner)) -> Vec<Move> {
+    let mut moves = Vec::new();
+    for rule in RULES.iter().filter(|rule| !rule.condition.is_empty()) {
+        let spoke = spoken.iter().any(|(other, _)| other.name == rule.name);
+        let others = spoken.iter().map(|(other, _)| *other).filter(|other| other.name != rule.name);
+        let then: Vec<&Rule> = others.chain((!spoke).then_some(rule)).collect();
+        let then = outcome(&then);
+        // Programs for another system that are not there would be another product.
+        if then == found || (!spoke && then.0 == found.0) {
+            continue;
+        }
+        let without = if spoke { "it could do without " } else { "it had " };
+        let (to, runner) = then;
+        let text = format!("{without}{}", rule.condition);
+        moves.push(Move { to, runner, up: to > found.0, rule: rule.name, text });
     }
-    let text = format!(
-        "it brings {} services that want an init system, `{}` among them",
-        services.len(),
-        services[0]
-    );
-    Some(Verdict { rung: Rung::Container, runner: Runner::None, text })
+    // Nearest first: what keeps it up matters more than what might push it up further.
+    moves.sort_by_key(|one| (one.up, one.to));
+    moves
 }
 
-fn setuid_helper(facts: &Facts) -> Option<Verdict> {
-    let helper =
-        facts.dropped.iter().find(|d| matches!(d.what, DroppedWhat::Setuid | DroppedWhat::Setgid))?;
-    let is_program = facts.programs.iter().any(|program| program.path == helper.path);
-    let text = format!("`{}` wants to change its user id, which the fhs rung never allows", helper.path);
-    is_program.then_some(Verdict { rung: Rung::Container, runner: Runner::None, text })
-}
-
-fn kernel_module(facts: &Facts) -> Option<Verdict> {
-    let module = facts.system.kernel_modules.first().or(facts.system.dkms.first())?;
-    let text = format!("`{module}` is a kernel module: it needs a kernel of its own");
-    Some(Verdict { rung: Rung::Vm, runner: Runner::None, text })
-}
-
-fn windows_driver(facts: &Facts) -> Option<Verdict> {
-    let driver =
-        facts.pe.iter().find(|pe| pe.driver).map(|pe| &pe.path).or(facts.system.windows_drivers.first())?;
-    let text = format!("`{driver}` is a Windows driver: it needs a Windows kernel");
-    Some(Verdict { rung: Rung::Vm, runner: Runner::None, text })
-}
-
-fn moves(rung: Rung) -> Vec<String> {
-    let text = match rung {
-        Rung::Auto | Rung::Native | Rung::Fhs => {
-            "up: a kernel module or driver (vm), several services or a setuid helper (container)"
-        }
-        Rung::Container => "down to fhs: one program at a time, without setuid; up to vm: a kernel module",
-        Rung::Vm => "down: the same software without its kernel module or driver",
-    };
-    vec![text.to_owned()]
-}
-
-fn refused(facts: &Facts) -> Vec<String> {
-    let mut all: Vec<String> = facts
-        .dropped
-        .iter()
-        .map(|d| match d.what {
-            DroppedWhat::Setuid | DroppedWhat::Setgid => {
-                format!("run `{}` with the rights of its owner", d.path)
-            }
-            DroppedWhat::Xattrs => format!("keep the extended attributes of `{}` ({})", d.path, d.detail),
-            _ => format!("make the special file `{}`", d.path),
-        })
-        .collect();
-    for script in facts.scripts.iter().filter(|script| script.name == "postinst" || script.name == "preinst")
-    {
-        let calls: Vec<&str> =
-            script.calls.iter().map(String::as_str).filter(|call| *call != "ldconfig").collect();
-        if !calls.is_empty() {
-            all.push(format!("run its {} on the host ({})", script.name, calls.join(", ")));
-        }
+/// What stands in the way on this host, or in this version.
+fn obstacles(evidence: &Evidence<'_>, (rung, runner): (Rung, Runner), host: &Host) -> Vec<Reason> {
+    let mut all = Vec::new();
+    let mut add = |rule, text: String| all.push(Reason { rule, text });
+    if let (Some(why), Rung::Fhs) = (&host.no_sandbox, rung) {
+        add("host", format!("this host cannot run it yet: {why}"));
+    }
+    if rung != Rung::Fhs {
+        add("version", format!("this version of Hatchway has no {rung} rung yet"));
+    }
+    if runner == Runner::Wine {
+        add("version", "this version of Hatchway has no Wine runner yet".to_owned());
+    }
+    if let Some(text) = rules::foreign_machine(evidence, host) {
+        add("machine", text);
+    }
+    if let Some(text) = rules::processor(evidence, host) {
+        add("processor", text);
+    }
+    if let Some(text) = rules::old_kernel(evidence, host) {
+        add("kernel", text);
+    }
+    if let Some(text) = rules::broken_library(evidence) {
+        add("library", text);
+    }
+    if let Some(text) = rules::installer(evidence) {
+        add("installer", text);
     }
     all
 }
 
-fn coverage(facts: &Facts) -> Coverage {
-    let (inside, outside): (Vec<_>, Vec<_>) = facts.needs.iter().partition(|need| need.found.is_some());
-    let mut suspected = Vec::new();
-    for elf in &facts.elf {
-        for note in &elf.dlopen_notes {
-            suspected.push(format!("{} says it may load {}", elf.path, note.sonames.join(" or ")));
-        }
-        for candidate in &elf.dlopen_candidates {
-            suspected.push(format!("{} names `{candidate}`, perhaps to load it", elf.path));
+#[cfg(test)]
+mod tests {
+    use hatchway_inspect::{DroppedWhat, ProgramKind};
+
+    use super::*;
+
+    /// Facts of a package with nothing in it, to be filled by each case.
+    fn facts() -> Facts {
+        let limits = hatchway_inspect::archive::Limits::default();
+        let bytes = b"#!/bin/sh\n".as_slice();
+        let mut facts = hatchway_inspect::inspect_bytes(std::path::Path::new("x"), bytes, &limits).unwrap();
+        facts.artifact.format = "deb".to_owned();
+        facts.programs.clear();
+        facts
+    }
+
+    fn host() -> Host {
+        Host { no_sandbox: None, machine: "x86-64".into(), isa_level: 1, kernel: "6.1.0-18-amd64".into() }
+    }
+
+    fn windows_program(path: &str) -> hatchway_inspect::PeFacts {
+        hatchway_inspect::PeFacts {
+            path: path.into(),
+            bits: 64,
+            machine: "x86-64".into(),
+            ..Default::default()
         }
     }
-    for need in &facts.needs {
-        if let Some(elsewhere) = need.elsewhere.first() {
-            suspected.push(format!(
-                "`{}` is there as {elsewhere}, where the loader does not look by itself",
-                need.soname
-            ));
-        }
-        if need.found.is_some() && !need.missed_by.is_empty() {
-            suspected.push(format!(
-                "{} does not find `{}` by itself",
-                need.missed_by.join(", "),
-                need.soname
-            ));
-        }
+
+    #[test]
+    fn an_ordinary_package_stays_on_fhs() {
+        let plan = plan(&facts(), None, &host());
+        assert_eq!((plan.rung, plan.runner, plan.can_run()), (Rung::Fhs, Runner::None, true));
+        assert_eq!(plan.reasons[0].rule, "default");
+        assert!(plan.moves.iter().any(|m| m.up && m.to == Rung::Vm && m.rule == "kernel-module"));
     }
-    suspected.extend(facts.omitted.iter().map(|o| format!("{} was not read: {}", o.what, o.reason)));
-    Coverage { inside: inside.len(), outside: outside.len(), suspected }
+
+    #[test]
+    fn the_highest_rung_wins_and_says_what_keeps_it_there() {
+        let mut facts = facts();
+        let module =
+            hatchway_inspect::KernelModuleFacts { path: "/lib/acme.ko".into(), ..Default::default() };
+        facts.kernel_modules.push(module);
+        for name in ["a", "b"] {
+            let unit =
+                hatchway_inspect::SystemdUnit { path: format!("/{name}.service"), ..Default::default() };
+            facts.system.systemd_units.push(unit);
+        }
+        let plan = plan(&facts, None, &host());
+        assert_eq!((plan.rung, plan.can_run()), (Rung::Vm, false));
+        let rules: Vec<&str> = plan.reasons.iter().map(|reason| reason.rule).collect();
+        assert_eq!(rules, ["kernel-module", "several-daemons"]);
+        let down = plan.moves.iter().find(|m| m.rule == "kernel-module").unwrap();
+        assert_eq!((down.to, down.up), (Rung::Container, false));
+        // Alone, having one daemon fewer would change nothing.
+        assert!(!plan.moves.iter().any(|m| m.rule == "several-daemons"));
+    }
+
+    #[test]
+    fn windows_programs_want_wine_and_their_drivers_windows() {
+        let mut facts = facts();
+        facts.artifact.format = "zip".into();
+        facts.pe.push(windows_program("/acme.exe"));
+        let with_wine = plan(&facts, None, &host());
+        assert_eq!((with_wine.rung, with_wine.runner), (Rung::Fhs, Runner::Wine));
+        facts.pe.push(hatchway_inspect::PeFacts { driver: true, ..windows_program("/acme.sys") });
+        let with_driver = plan(&facts, None, &host());
+        assert_eq!((with_driver.rung, with_driver.runner), (Rung::Vm, Runner::None));
+    }
+
+    #[test]
+    fn launchers_for_windows_beside_a_linux_package_are_data() {
+        let mut facts = facts();
+        facts.pe.push(windows_program("/usr/lib/python3/dist-packages/setuptools/gui.exe"));
+        facts.package = Some(hatchway_inspect::PackageFacts::new(
+            hatchway_inspect::PackageKind::Deb,
+            "x".into(),
+            "1".into(),
+        ));
+        assert_eq!(plan(&facts, None, &host()).runner, Runner::None);
+    }
+
+    #[test]
+    fn a_setuid_program_climbs_and_a_setuid_folder_does_not() {
+        let mut facts = facts();
+        let dropped = |path: &str| hatchway_inspect::Dropped {
+            path: path.into(),
+            what: DroppedWhat::Setuid,
+            detail: "4755".into(),
+        };
+        facts.dropped.push(dropped("/opt/folder"));
+        assert_eq!(plan(&facts, None, &host()).rung, Rung::Fhs);
+        facts.dropped.push(dropped("/opt/helper"));
+        facts.programs.push(hatchway_inspect::Program {
+            path: "/opt/helper".into(),
+            kind: ProgramKind::Elf,
+            on_path: false,
+        });
+        let plan = plan(&facts, None, &host());
+        assert_eq!((plan.rung, plan.reasons[0].rule), (Rung::Container, "setuid-helper"));
+        assert_eq!(plan.refused.len(), 2);
+    }
+
+    #[test]
+    fn a_sandbox_that_is_not_to_be_had_is_an_obstacle() {
+        let host = Host { no_sandbox: Some("no user namespaces; see doctor".into()), ..host() };
+        let plan = plan(&facts(), None, &host);
+        assert!(!plan.can_run() && plan.rung == Rung::Fhs);
+        assert_eq!(plan.obstacles[0].rule, "host");
+    }
 }

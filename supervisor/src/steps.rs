@@ -147,7 +147,9 @@ fn empty_plan(located: &Located) -> Plan {
         rung: if located.recipe.run.rung == Rung::Auto { Rung::Fhs } else { located.recipe.run.rung },
         runner: located.recipe.run.runner,
         reasons: Vec::new(),
+        obstacles: Vec::new(),
         moves: Vec::new(),
+        wants: Vec::new(),
         refused: Vec::new(),
         coverage: plan::Coverage::default(),
     }

@@ -98,13 +98,14 @@ pub fn steady(text: &str) -> String {
         steady.push_str(match end {
             64 if hex => "[sha256]",
             12 if hex && steady.ends_with("tree ") => "[tree]",
+            12 if hex && steady.ends_with("sha256 ") => "[sha256]",
             _ => &word[..end],
         });
         rest = &word[end..];
     }
     steady.push_str(rest);
     let sized = |line: &str| {
-        ["MiB", "MB", "bytes"].iter().fold(line.to_owned(), |line, unit| without_size(&line, unit))
+        ["MiB", "MB", "kB", "bytes"].iter().fold(line.to_owned(), |line, unit| without_size(&line, unit))
     };
     steady.lines().map(|line| sized(line) + "\n").collect()
 }

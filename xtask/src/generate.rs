@@ -9,8 +9,14 @@ use anyhow::{Context, Result, bail};
 use crate::{build, sh};
 
 /// What `hatchway generate SUBJECT` prints, and where it is kept.
-const PAGES: &[(&str, &str)] =
-    &[("cli", "docs/cli.md"), ("recipe-schema", "docs/schemas/recipe.schema.json")];
+const PAGES: &[(&str, &str)] = &[
+    ("cli", "docs/cli.md"),
+    ("recipe-schema", "docs/schemas/recipe.schema.json"),
+    ("inspect-schema", "docs/schemas/inspect.schema.json"),
+    ("diff-schema", "docs/schemas/inspect-diff.schema.json"),
+    ("tree-schema", "docs/schemas/inspect-tree.schema.json"),
+    ("why-schema", "docs/schemas/inspect-why.schema.json"),
+];
 
 pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let check = args.flag("--check");

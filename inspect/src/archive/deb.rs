@@ -3,13 +3,9 @@
 //! The `ar` crate allocates a name table of whatever size the file claims; a `.deb` needs none of ar's extensions, so
 //! the sixty-byte headers are read here.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
-
 use super::guard::Guard;
 use super::stream::Walk;
-use super::{Compression, Limits, Part, Visit, decompress, detect, printable, tarball};
+use super::{Compression, Part, Source, Visit, decompress, detect, printable, tarball};
 use crate::Error;
 
 const MAGIC: u64 = 8;
@@ -24,32 +20,34 @@ struct Member {
     size: u64,
 }
 
-pub(super) fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Visit<'_, E>) -> Result<(), E> {
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let members = members(path, &mut file)?;
-    let (control, data) = parts(path, &mut file, &members)?;
-    let mut walk = Walk::new(path, limits);
+pub(super) fn walk<E: From<Error>>(
+    walk: &mut Walk<'_>,
+    source: &mut Source<'_>,
+    visit: &mut Visit<'_, E>,
+) -> Result<(), E> {
+    let path = walk.archive;
+    let members = members(source)?;
+    let (control, data) = parts(source, &members)?;
     for (part, member) in [(Part::Control, control), (Part::Data, data)] {
-        let compression = member_compression(path, &mut file, member)?;
-        file.seek(SeekFrom::Start(member.offset)).map_err(|e| Error::io(path, e))?;
-        let source = (&mut file).take(member.size);
-        let mut stream = decompress::reader(source, compression, limits).map_err(|e| Error::io(path, e))?;
+        let compression = member_compression(source, member)?;
+        let content = source.window(member.offset, member.size);
+        let mut stream =
+            decompress::reader(content, compression, walk.limits).map_err(|e| Error::io(path, e))?;
         let mut guard = Guard::default();
-        tarball::walk(&mut walk, &mut guard, part, &mut stream, tarball::End::Optional, visit)?;
+        tarball::walk(walk, &mut guard, part, &mut stream, tarball::End::Optional, visit)?;
     }
     Ok(())
 }
 
 /// Reads the member headers; contents are only skipped over.
-fn members(path: &Path, file: &mut File) -> Result<Vec<Member>, Error> {
-    let length = file.metadata().map_err(|e| Error::io(path, e))?.len();
+fn members(source: &mut Source<'_>) -> Result<Vec<Member>, Error> {
     let mut members = Vec::new();
     let mut at = MAGIC;
-    while at < length {
+    while at < source.len() {
         if members.len() == MEMBERS {
-            return Err(Error::limit(path, "members of the package", MEMBERS as u64));
+            return Err(Error::limit(source.name(), "members of the package", MEMBERS as u64));
         }
-        let member = member(path, file, at, length)?;
+        let member = member(source, at)?;
         // Members begin on even offsets.
         at = member.offset.saturating_add(member.size);
         at = at.saturating_add(at % 2);
@@ -58,10 +56,9 @@ fn members(path: &Path, file: &mut File) -> Result<Vec<Member>, Error> {
     Ok(members)
 }
 
-fn member(path: &Path, file: &mut File, at: u64, length: u64) -> Result<Member, Error> {
-    let mut header = [0_u8; HEADER];
-    file.seek(SeekFrom::Start(at)).map_err(|e| Error::io(path, e))?;
-    file.read_exact(&mut header).map_err(|e| Error::decoding(path, "the header of a package member", e))?;
+fn member(source: &mut Source<'_>, at: u64) -> Result<Member, Error> {
+    let header = source.read_exact_at(at, HEADER, "the header of a package member")?;
+    let path = source.name();
     if header[58..] != *b"`\n" {
         return Err(Error::corrupt(path, format!("no package member begins at byte {at}")));
     }
@@ -77,28 +74,30 @@ fn member(path: &Path, file: &mut File, at: u64, length: u64) -> Result<Member, 
             Error::corrupt(path, format!("package member `{}` has no size", printable(name.as_bytes())))
         })?;
     let offset = at + HEADER as u64;
-    if offset.saturating_add(size) > length {
+    if offset.saturating_add(size) > source.len() {
         let what = format!("package member `{}` should have {size} bytes", printable(name.as_bytes()));
-        return Err(Error::truncated(path, format!("{what}, {} are there", length.saturating_sub(offset))));
+        let there = source.len().saturating_sub(offset);
+        return Err(Error::truncated(path, format!("{what}, {there} are there")));
     }
     Ok(Member { name, offset, size })
 }
 
 /// Finds the control and the data member, in the order dpkg wants them.
-fn parts<'m>(path: &Path, file: &mut File, members: &'m [Member]) -> Result<(&'m Member, &'m Member), Error> {
+fn parts<'m>(source: &mut Source<'_>, members: &'m [Member]) -> Result<(&'m Member, &'m Member), Error> {
+    let path = source.name().to_owned();
     let mut members = members.iter();
     let version = members.next().filter(|member| member.name == "debian-binary");
-    let version = version.ok_or_else(|| Error::corrupt(path, "its first member is not `debian-binary`"))?;
-    check_version(path, file, version)?;
+    let version = version.ok_or_else(|| Error::corrupt(&path, "its first member is not `debian-binary`"))?;
+    check_version(source, version)?;
     // Members whose names begin with an underscore are for others (signatures); dpkg skips them too.
     let mut members = members.filter(|member| !member.name.starts_with('_'));
     let mut next = |stem: &str| match members.next() {
         Some(member) if is_tar_member(&member.name, stem) => Ok(member),
         Some(member) => {
             let name = printable(member.name.as_bytes());
-            Err(Error::corrupt(path, format!("`{name}` stands where `{stem}.*` belongs")))
+            Err(Error::corrupt(&path, format!("`{name}` stands where `{stem}.*` belongs")))
         }
-        None => Err(Error::truncated(path, format!("it has no member `{stem}.*`"))),
+        None => Err(Error::truncated(&path, format!("it has no member `{stem}.*`"))),
     };
     Ok((next("control.tar")?, next("data.tar")?))
 }
@@ -107,23 +106,20 @@ fn is_tar_member(name: &str, stem: &str) -> bool {
     name.strip_prefix(stem).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-fn check_version(path: &Path, file: &mut File, member: &Member) -> Result<(), Error> {
-    let mut text = Vec::new();
-    file.seek(SeekFrom::Start(member.offset)).map_err(|e| Error::io(path, e))?;
-    file.take(member.size.min(64)).read_to_end(&mut text).map_err(|e| Error::io(path, e))?;
+fn check_version(source: &mut Source<'_>, member: &Member) -> Result<(), Error> {
+    let text = source.window(member.offset, member.size).read_at(0, 64)?;
     if text.starts_with(b"2.") {
         return Ok(());
     }
     let found = printable(text.split(|&byte| byte == b'\n').next().unwrap_or_default());
-    Err(Error::unsupported(path, format!("its package format is `{found}`, and only 2.x is known")))
+    Err(Error::unsupported(source.name(), format!("its package format is `{found}`, and only 2.x is known")))
 }
 
-fn member_compression(path: &Path, file: &mut File, member: &Member) -> Result<Compression, Error> {
+fn member_compression(source: &mut Source<'_>, member: &Member) -> Result<Compression, Error> {
     if member.name.ends_with(".lzma") {
-        return Err(Error::unsupported(path, format!("`{}` uses the old lzma compression", member.name)));
+        let what = format!("`{}` uses the old lzma compression", member.name);
+        return Err(Error::unsupported(source.name(), what));
     }
-    let mut head = Vec::new();
-    file.seek(SeekFrom::Start(member.offset)).map_err(|e| Error::io(path, e))?;
-    file.take(member.size.min(8)).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
+    let head = source.window(member.offset, member.size).read_at(0, 8)?;
     Ok(detect::compression_of(&head).unwrap_or(Compression::None))
 }

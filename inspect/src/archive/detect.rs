@@ -1,11 +1,10 @@
 //! What a file is, by what is in it.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 
-use super::{Limits, decompress, zipfile};
+use super::{Limits, Source, cpio, decompress, iso, zipfile};
 use crate::Error;
 
 /// How a stream is compressed.
@@ -46,18 +45,79 @@ pub enum Format {
     Script,
     /// A self-extracting shell archive made by makeself.
     Makeself,
-    /// An RPM package. Recognised, not unpacked.
+    /// An RPM package.
     Rpm,
-    /// A Windows installer database (OLE compound file). Recognised, not unpacked.
+    /// A cpio archive in the "new ASCII" form, as in RPM packages and initial RAM disks.
+    Cpio(Compression),
+    /// A Windows installer database (an OLE compound file).
     Msi,
     /// A 7z archive. Recognised, not unpacked.
     SevenZip,
-    /// A Windows cabinet. Recognised, not unpacked.
+    /// A Windows cabinet.
     Cabinet,
-    /// A compressed file that holds no tar archive. Recognised, not unpacked.
+    /// An ISO 9660 image, with Rock Ridge or Joliet names where it has them.
+    Iso,
+    /// A squashfs image (version 4), as AppImages and snaps carry it.
+    Squashfs,
+    /// What PyInstaller appends to its start program.
+    PyInstaller,
+    /// A compressed file that holds no archive.
     Compressed(Compression),
+    /// Something that is not unpacked.
+    Recognised(Recognised),
     /// None of these.
     Unknown,
+}
+
+/// What is found behind programs and scripts, and not unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Recognised {
+    /// An installer made by the Nullsoft Scriptable Install System.
+    Nsis,
+    /// An installer made by Inno Setup.
+    InnoSetup,
+    /// An installer made by InstallShield.
+    InstallShield,
+    /// Encrypted data.
+    Encrypted,
+    /// An archive as base64 text.
+    Base64,
+    /// An archive as uuencoded text.
+    Uuencode,
+    /// A file compressed with LZ4.
+    Lz4,
+    /// A file compressed with LZO.
+    Lzop,
+    /// A file compressed with `compress`.
+    Compress,
+}
+
+impl Recognised {
+    /// As [`Format`] displays it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nsis => "nsis",
+            Self::InnoSetup => "inno-setup",
+            Self::InstallShield => "installshield",
+            Self::Encrypted => "encrypted",
+            Self::Base64 => "base64",
+            Self::Uuencode => "uuencode",
+            Self::Lz4 => "lz4",
+            Self::Lzop => "lzo",
+            Self::Compress => "Z",
+        }
+    }
+}
+
+impl Format {
+    /// Whether it is one file rather than an archive of files: a program, a script, an installer. What may be appended to
+    /// such a file is an archive of its own.
+    #[must_use]
+    pub fn is_lone(self) -> bool {
+        matches!(self, Self::Elf | Self::AppImage | Self::Pe | Self::Script | Self::Makeself)
+    }
 }
 
 impl fmt::Display for Format {
@@ -79,12 +139,21 @@ impl fmt::Display for Format {
             Self::Makeself => "makeself",
             Self::Rpm => "rpm",
             Self::Msi => "msi",
+            Self::Cpio(Compression::None) => "cpio",
+            Self::Cpio(Compression::Gzip) => "cpio.gz",
+            Self::Cpio(Compression::Xz) => "cpio.xz",
+            Self::Cpio(Compression::Zstd) => "cpio.zst",
+            Self::Cpio(Compression::Bzip2) => "cpio.bz2",
             Self::SevenZip => "7z",
             Self::Cabinet => "cab",
+            Self::Iso => "iso",
+            Self::Squashfs => "squashfs",
+            Self::PyInstaller => "pyinstaller",
             Self::Compressed(Compression::Gzip) => "gz",
             Self::Compressed(Compression::Xz) => "xz",
             Self::Compressed(Compression::Zstd) => "zst",
             Self::Compressed(Compression::Bzip2) => "bz2",
+            Self::Recognised(what) => what.name(),
             Self::Compressed(Compression::None) | Self::Unknown => "unknown",
         })
     }
@@ -99,21 +168,27 @@ const HEAD: usize = 1024;
 /// When it cannot be read, or when it is compressed and ends within the first block.
 pub fn detect(path: &Path) -> Result<Format, Error> {
     let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if metadata.is_dir() {
-        return Ok(Format::Directory);
-    }
-    if !metadata.is_file() {
-        return Err(Error::unsupported(path, "it is neither a regular file nor a directory"));
-    }
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let head = read_head(&mut file).map_err(|e| Error::io(path, e))?;
+    if metadata.is_dir() { Ok(Format::Directory) } else { detect_in(&mut Source::open(path)?) }
+}
+
+/// The same for bytes from anywhere.
+///
+/// # Errors
+/// As [`detect`].
+pub fn detect_in(source: &mut Source<'_>) -> Result<Format, Error> {
+    let head = source.read_at(0, HEAD)?;
     if let Some(compression) = compression_of(&head) {
-        return compressed(path, file, compression);
+        return compressed(source, compression);
     }
     if is_zip(&head) {
-        return zipfile::kind(path, file);
+        return zipfile::kind(source);
     }
-    Ok(plain(&head))
+    let format = plain(&head);
+    // An ISO 9660 image begins with sixteen sectors of anything, often a boot program.
+    if matches!(format, Format::Unknown | Format::Pe) && iso::is_iso(source)? {
+        return Ok(Format::Iso);
+    }
+    Ok(format)
 }
 
 fn plain(head: &[u8]) -> Format {
@@ -130,6 +205,8 @@ fn plain(head: &[u8]) -> Format {
         [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, ..] => Format::Msi,
         [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => Format::SevenZip,
         [b'M', b'S', b'C', b'F', ..] => Format::Cabinet,
+        [b'h', b's', b'q', b's', ..] => Format::Squashfs,
+        _ if cpio::is_cpio(head) => Format::Cpio(Compression::None),
         _ if is_tar(head) => Format::Tar(Compression::None),
         _ => Format::Unknown,
     }
@@ -167,19 +244,19 @@ pub(crate) fn compression_of(head: &[u8]) -> Option<Compression> {
     }
 }
 
-fn compressed(path: &Path, mut file: File, compression: Compression) -> Result<Format, Error> {
-    file.seek(SeekFrom::Start(0)).map_err(|e| Error::io(path, e))?;
-    let stream = decompress::reader(file, compression, &Limits::default()).map_err(|e| Error::io(path, e))?;
+fn compressed(source: &mut Source<'_>, compression: Compression) -> Result<Format, Error> {
+    source.go(0)?;
+    let name = source.name().to_owned();
+    let stream =
+        decompress::reader(source, compression, &Limits::default()).map_err(|e| Error::io(&name, e))?;
     let mut head = Vec::new();
     stream
         .take(512)
         .read_to_end(&mut head)
-        .map_err(|e| Error::decoding(path, "the beginning of the compressed stream", e))?;
-    Ok(if is_tar(&head) { Format::Tar(compression) } else { Format::Compressed(compression) })
-}
-
-fn read_head(file: &mut File) -> std::io::Result<Vec<u8>> {
-    let mut head = Vec::with_capacity(HEAD);
-    file.take(HEAD as u64).read_to_end(&mut head)?;
-    Ok(head)
+        .map_err(|e| Error::decoding(&name, "the beginning of the compressed stream", e))?;
+    Ok(match () {
+        () if is_tar(&head) => Format::Tar(compression),
+        () if cpio::is_cpio(&head) => Format::Cpio(compression),
+        () => Format::Compressed(compression),
+    })
 }

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 
 use super::guard::Guard;
 use super::stream::{Walk, deliver};
-use super::{Entry, EntryKind, Limits, MemberPath, Part, Visit, printable};
+use super::{Entry, EntryKind, Limits, MemberPath, Part, VisitFile, printable};
 use crate::Error;
 
 /// Walks a directory in the order of its names, parents first. Links are reported, never followed.
-pub(super) fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Visit<'_, E>) -> Result<(), E> {
-    let mut walk = Walk::new(path, limits);
+pub(super) fn walk<E: From<Error>>(
+    path: &Path,
+    limits: &Limits,
+    visit: &mut VisitFile<'_, E>,
+) -> Result<(), E> {
+    let mut walk = Walk::new(path, None, limits);
     let mut guard = Guard::default();
     // A stack of names still to visit, in reverse order; depth is bounded by the check of every name.
     let mut pending = children(&walk, path, Path::new(""))?;
@@ -24,14 +28,14 @@ pub(super) fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Vis
         walk.admit(&mut guard, &entry)?;
         match entry.kind {
             EntryKind::File { .. } => {
-                let mut file = open_unchanged(&full, &metadata)?;
-                deliver(path, Part::Data, &entry, &mut file, visit)?;
+                let file = open_unchanged(&full, &metadata)?;
+                deliver_file(path, &entry, &file, visit)?;
             }
             EntryKind::Directory => {
-                deliver(path, Part::Data, &entry, &mut io::empty(), visit)?;
+                visit(Part::Data, &entry, None, &mut io::empty())?;
                 pending.extend(children(&walk, path, &relative)?);
             }
-            _ => deliver(path, Part::Data, &entry, &mut io::empty(), visit)?,
+            _ => visit(Part::Data, &entry, None, &mut io::empty())?,
         }
     }
     Ok(())
@@ -41,17 +45,30 @@ pub(super) fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Vis
 pub(super) fn walk_lone<E: From<Error>>(
     path: &Path,
     limits: &Limits,
-    visit: &mut Visit<'_, E>,
+    visit: &mut VisitFile<'_, E>,
 ) -> Result<(), E> {
-    let mut walk = Walk::new(path, limits);
     let metadata = fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    let mut walk = Walk::new(path, Some(metadata.len()), limits);
     let name = path.file_name().ok_or_else(|| Error::unsupported(path, "it has no name"))?;
     let mut entry = entry(&walk, path, Path::new(name), &metadata)?;
     // Whoever downloaded the file owns it; the vendor said nothing about owners.
     (entry.uid, entry.gid) = (0, 0);
     walk.admit(&mut Guard::default(), &entry)?;
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-    deliver(path, Part::Data, &entry, &mut file, visit)
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    deliver_file(path, &entry, &file, visit)
+}
+
+fn deliver_file<E: From<Error>>(
+    path: &Path,
+    entry: &Entry,
+    file: &File,
+    visit: &mut VisitFile<'_, E>,
+) -> Result<(), E> {
+    // Reading at a position does not move the position at which `content` reads.
+    let mut content = file;
+    deliver(path, Part::Data, entry, &mut content, &mut |part, entry, content| {
+        visit(part, entry, Some(file), content)
+    })
 }
 
 fn children(walk: &Walk<'_>, root: &Path, relative: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -89,6 +106,7 @@ fn entry(walk: &Walk<'_>, full: &Path, relative: &Path, metadata: &Metadata) -> 
         gid: u64::from(metadata.gid()),
         xattrs: false,
         xattr_names: Vec::new(),
+        capabilities: None,
     })
 }
 

@@ -35,6 +35,10 @@ pub struct Limits {
     pub object_bytes: u64,
     /// Memory for facts: paths, links, and the names inside programs, which a small file can make very many.
     pub facts_bytes: u64,
+    /// Bytes of an archive inside another that are held in memory to open it; of a larger one the facts say that it is there.
+    pub nested_bytes: u64,
+    /// Archives around one that is still opened.
+    pub containers_deep: usize,
     /// Memory an xz decoder may ask for. `xz -9` needs 65 MiB; the file names any amount it likes.
     pub decoder_memory: u64,
 }
@@ -62,6 +66,8 @@ impl Default for Limits {
             control_bytes: 4 << 20,
             object_bytes: 256 << 20,
             facts_bytes: 512 << 20,
+            nested_bytes: 512 << 20,
+            containers_deep: 6,
             decoder_memory: 512 << 20,
         }
     }

@@ -6,27 +6,44 @@
 //! link *targets* are not restricted (packages link to `/etc/alternatives` legitimately); whoever opens paths
 //! afterwards must resolve them inside the root.
 
+mod cab;
+mod capabilities;
+mod cpio;
 mod deb;
 mod decompress;
 mod detect;
 mod directory;
 mod guard;
+mod iso;
 mod limits;
+mod lone;
+pub(crate) mod msi;
 mod path;
+pub(crate) mod pyinstaller;
+pub(crate) mod rpm;
+mod source;
+mod squashfs;
 mod stream;
 mod tarball;
 mod zipfile;
 
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use self::stream::Walk;
+
 use crate::Error;
 
-pub use detect::{Compression, Format, detect};
+pub use detect::{Compression, Format, Recognised, detect, detect_in};
 pub use limits::Limits;
 pub use path::MemberPath;
+pub use source::{ReadSeek, Source};
 
+pub(crate) use detect::{compression_of, is_tar};
+pub(crate) use lone::unpacked_head;
 pub(crate) use path::printable;
+pub(crate) use squashfs::image_size as squashfs_size;
 
 /// Which member of a `.deb` an entry comes from. Every other format has data only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +73,9 @@ pub struct Entry {
     pub xattrs: bool,
     /// The names of the extended attributes, sorted, at most sixteen.
     pub xattr_names: Vec<String>,
+    /// Its file capabilities in the text form of `getcap`: `cap_net_raw=ep`. `None` if it has none, and where they
+    /// cannot be read.
+    pub capabilities: Option<String>,
 }
 
 /// What a member is.
@@ -97,6 +117,10 @@ pub enum EntryKind {
 /// The callback of [`walk`].
 pub type Visit<'v, E> = dyn FnMut(Part, &Entry, &mut dyn Read) -> Result<(), E> + 'v;
 
+/// The same with the file on disk, where the entry is one. It may be read at positions; moving its own is forbidden.
+pub(crate) type VisitFile<'v, E> =
+    dyn FnMut(Part, &Entry, Option<&File>, &mut dyn Read) -> Result<(), E> + 'v;
+
 /// Walks every entry of the artifact at `path` in order.
 ///
 /// `content` is empty for all but regular files, for which it yields exactly [`EntryKind::File`]'s `size` bytes,
@@ -108,20 +132,64 @@ pub type Visit<'v, E> = dyn FnMut(Part, &Entry, &mut dyn Read) -> Result<(), E> 
 /// [`Error`] for an artifact that cannot be read, is truncated, corrupt, hostile or above `limits`; and whatever
 /// `visit` returns, which ends the walk.
 pub fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Visit<'_, E>) -> Result<(), E> {
-    match detect(path)? {
-        Format::Deb => deb::walk(path, limits, visit),
-        Format::Tar(compression) => tarball::walk_file(path, compression, limits, visit),
-        Format::Zip | Format::Wheel => zipfile::walk(path, limits, visit),
-        Format::Directory => directory::walk(path, limits, visit),
-        format @ (Format::Rpm | Format::Msi | Format::SevenZip | Format::Cabinet | Format::Compressed(_)) => {
-            Err(Error::unsupported(path, format!("{format} is not an archive this version unpacks")).into())
+    walk_files(path, limits, &mut |part, entry, _, content| visit(part, entry, content))
+}
+
+/// As [`walk`], with the files on disk.
+pub(crate) fn walk_files<E: From<Error>>(
+    path: &Path,
+    limits: &Limits,
+    visit: &mut VisitFile<'_, E>,
+) -> Result<(), E> {
+    let format = detect(path)?;
+    if format == Format::Directory {
+        return directory::walk(path, limits, visit);
+    }
+    if format.is_lone() {
+        return directory::walk_lone(path, limits, visit);
+    }
+    let source = &mut Source::open(path)?;
+    walk_in(source, format, limits, &mut |part, entry, content| visit(part, entry, None, content))
+}
+
+/// Walks an archive of a known format from anywhere: a file, memory, or a window of either.
+///
+/// # Errors
+/// As [`walk`]; a format that is no archive is [`Error::Unsupported`].
+pub fn walk_in<E: From<Error>>(
+    source: &mut Source<'_>,
+    format: Format,
+    limits: &Limits,
+    visit: &mut Visit<'_, E>,
+) -> Result<(), E> {
+    let name = source.name().to_owned();
+    let mut state = Walk::new(&name, Some(source.len()), limits);
+    let state = &mut state;
+    match format {
+        Format::Deb => deb::walk(state, source, visit),
+        Format::Rpm => rpm::walk(state, source, visit),
+        Format::Tar(compression) => tarball::walk_file(state, source, compression, visit),
+        Format::Cpio(compression) => cpio::walk_file(state, source, compression, visit),
+        Format::Zip | Format::Wheel => zipfile::walk(state, source, visit),
+        Format::Msi => msi::walk(state, source, visit),
+        Format::Cabinet => cab::walk(state, source, visit),
+        Format::Iso => iso::walk(state, source, visit),
+        Format::Squashfs => squashfs::walk(state, source, visit),
+        Format::PyInstaller => pyinstaller::walk(state, source, visit),
+        Format::Compressed(compression) => lone::walk_compressed(state, source, compression, visit),
+        Format::SevenZip => {
+            Err(Error::unsupported(&name, format!("{format} is not an archive this version unpacks")).into())
         }
-        // Programs and installers are one file each; what is appended to them is for a sandbox to unpack.
+        Format::Recognised(_) => {
+            let what = format!("its format is {format}, which is recognised, not unpacked");
+            Err(Error::unsupported(&name, what).into())
+        }
         Format::Unknown => {
-            Err(Error::unsupported(path, "it is neither an archive nor a program of a known format").into())
+            Err(Error::unsupported(&name, "it is neither an archive nor a program of a known format").into())
         }
         Format::Elf | Format::AppImage | Format::Pe | Format::Script | Format::Makeself => {
-            directory::walk_lone(path, limits, visit)
+            lone::walk(state, source, visit)
         }
+        Format::Directory => Err(Error::unsupported(&name, "a directory is no archive").into()),
     }
 }

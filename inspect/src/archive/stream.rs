@@ -17,12 +17,9 @@ pub(super) struct Walk<'w> {
 }
 
 impl<'w> Walk<'w> {
-    pub(super) fn new(archive: &'w Path, limits: &'w Limits) -> Self {
-        // A directory is its own size, and what cannot be asked for its size will not open either.
-        let bytes_max = match std::fs::metadata(archive) {
-            Ok(metadata) if metadata.is_file() => limits.total_for(metadata.len()),
-            _ => limits.total_bytes,
-        };
+    /// For an archive of `length` bytes; `None` for a directory, which is its own size.
+    pub(super) fn new(archive: &'w Path, length: Option<u64>, limits: &'w Limits) -> Self {
+        let bytes_max = length.map_or(limits.total_bytes, |length| limits.total_for(length));
         Self { archive, limits, entries: 0, bytes: 0, bytes_max }
     }
 
@@ -30,6 +27,14 @@ impl<'w> Walk<'w> {
     pub(super) fn count_bytes(&mut self, bytes: u64) -> Result<(), Error> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.bytes > self.bytes_max {
+            return Err(Error::limit(self.archive, "unpacked bytes in all", self.bytes_max));
+        }
+        Ok(())
+    }
+
+    /// Whether an entry of so many bytes could still be unpacked.
+    pub(super) fn check_room(&self, bytes: u64) -> Result<(), Error> {
+        if self.bytes.saturating_add(bytes) > self.bytes_max {
             return Err(Error::limit(self.archive, "unpacked bytes in all", self.bytes_max));
         }
         Ok(())

@@ -1,8 +1,7 @@
 //! Reading zip archives and wheels.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use zip::ZipArchive;
@@ -10,20 +9,20 @@ use zip::result::ZipError;
 
 use super::guard::Guard;
 use super::stream::{Walk, deliver};
-use super::{Entry, EntryKind, Format, Limits, MemberPath, Part, Visit, printable};
+use super::{Entry, EntryKind, Format, MemberPath, Part, Source, Visit, printable};
 use crate::Error;
 
 /// The record at the end and the longest comment.
 const END_BYTES: u64 = 22 + (64 << 10);
 
-type Archive = ZipArchive<BufReader<File>>;
-type Member<'a> = zip::read::ZipFile<'a, BufReader<File>>;
+type Archive<'a, 's> = ZipArchive<BufReader<&'a mut Source<'s>>>;
+type Member<'m, 'a, 's> = zip::read::ZipFile<'m, BufReader<&'a mut Source<'s>>>;
 
-pub(super) fn kind(path: &Path, file: File) -> Result<Format, Error> {
-    if path.extension() == Some(OsStr::new("whl")) {
+pub(super) fn kind(source: &mut Source<'_>) -> Result<Format, Error> {
+    if source.name().extension() == Some(OsStr::new("whl")) {
         return Ok(Format::Wheel);
     }
-    let archive = open(path, file)?;
+    let archive = open(source)?;
     let wheel = (0..archive.len()).any(|index| {
         let Some(Ok(name)) = archive.name_for_index(index) else { return false };
         name.strip_suffix("/WHEEL").is_some_and(|top| top.ends_with(".dist-info") && !top.contains('/'))
@@ -31,22 +30,15 @@ pub(super) fn kind(path: &Path, file: File) -> Result<Format, Error> {
     Ok(if wheel { Format::Wheel } else { Format::Zip })
 }
 
-fn open(path: &Path, mut file: File) -> Result<Archive, Error> {
-    let end = end_is_there(&mut file).map_err(|e| Error::io(path, e))?;
-    if !end {
-        return Err(Error::truncated(path, "the zip directory at its end is missing"));
+fn open<'a, 's>(source: &'a mut Source<'s>) -> Result<Archive<'a, 's>, Error> {
+    let name = source.name().to_owned();
+    // A zip that lacks the record at its end was cut, and deserves a clearer message than "invalid".
+    let tail =
+        source.read_at(source.len().saturating_sub(END_BYTES), usize::try_from(END_BYTES).unwrap_or(0))?;
+    if memchr::memmem::rfind(&tail, b"PK\x05\x06").is_none() {
+        return Err(Error::truncated(&name, "the zip directory at its end is missing"));
     }
-    ZipArchive::new(BufReader::new(file)).map_err(|e| zip_error(path, "the zip directory", e))
-}
-
-/// Looks for the record that ends every zip archive, which is followed by a comment of at most 64 KiB: a zip that lacks
-/// it was cut, and deserves a clearer message than "invalid".
-fn end_is_there(file: &mut File) -> io::Result<bool> {
-    let mut tail = Vec::new();
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;
-    file.take(END_BYTES).read_to_end(&mut tail)?;
-    Ok(memchr::memmem::rfind(&tail, b"PK\x05\x06").is_some())
+    ZipArchive::new(BufReader::new(source)).map_err(|e| zip_error(&name, "the zip directory", e))
 }
 
 fn zip_error(path: &Path, what: &str, error: ZipError) -> Error {
@@ -57,19 +49,22 @@ fn zip_error(path: &Path, what: &str, error: ZipError) -> Error {
     }
 }
 
-pub(super) fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Visit<'_, E>) -> Result<(), E> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut archive = open(path, file)?;
-    let mut walk = Walk::new(path, limits);
+pub(super) fn walk<E: From<Error>>(
+    walk: &mut Walk<'_>,
+    source: &mut Source<'_>,
+    visit: &mut Visit<'_, E>,
+) -> Result<(), E> {
+    let path = walk.archive;
+    let mut archive = open(source)?;
     let mut guard = Guard::default();
-    if archive.len() as u64 > limits.entries {
-        return Err(Error::limit(path, "number of entries", limits.entries).into());
+    if archive.len() as u64 > walk.limits.entries {
+        return Err(Error::limit(path, "number of entries", walk.limits.entries).into());
     }
     for index in 0..archive.len() {
         let mut member = archive
             .by_index(index)
             .map_err(|e| zip_error(path, &format!("member number {index} of the zip directory"), e))?;
-        let entry = entry(&walk, &mut member)?;
+        let entry = entry(walk, &mut member)?;
         walk.admit(&mut guard, &entry)?;
         let is_file = matches!(entry.kind, EntryKind::File { .. });
         deliver(path, Part::Data, &entry, &mut member, visit)?;
@@ -81,7 +76,7 @@ pub(super) fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Vis
 }
 
 /// Reads one byte more than declared: it must not be there, and the checksum is only looked at by this read.
-fn check_end(path: &Path, entry: &Entry, member: &mut Member<'_>) -> Result<(), Error> {
+fn check_end(path: &Path, entry: &Entry, member: &mut Member<'_, '_, '_>) -> Result<(), Error> {
     let name = printable(entry.path.as_str().as_bytes());
     match member.read(&mut [0_u8; 1]) {
         Ok(0) => Ok(()),
@@ -90,7 +85,7 @@ fn check_end(path: &Path, entry: &Entry, member: &mut Member<'_>) -> Result<(), 
     }
 }
 
-fn entry(walk: &Walk<'_>, member: &mut Member<'_>) -> Result<Entry, Error> {
+fn entry(walk: &Walk<'_>, member: &mut Member<'_, '_, '_>) -> Result<Entry, Error> {
     let raw = member.name_raw().to_vec();
     let path = MemberPath::parse(&raw, walk.limits)
         .map_err(|what| Error::hostile(walk.archive, printable(&raw), what))?;
@@ -98,12 +93,12 @@ fn entry(walk: &Walk<'_>, member: &mut Member<'_>) -> Result<Entry, Error> {
     let kind = kind_of(walk, member, &raw, mode.unwrap_or(0) & 0o170_000)?;
     let default = if kind == EntryKind::Directory { 0o755 } else { 0o644 };
     let mode = mode.map_or(default, |mode| mode & 0o7777);
-    Ok(Entry { path, kind, mode, uid: 0, gid: 0, xattrs: false, xattr_names: Vec::new() })
+    Ok(Entry { path, kind, mode, uid: 0, gid: 0, xattrs: false, xattr_names: Vec::new(), capabilities: None })
 }
 
 fn kind_of(
     walk: &Walk<'_>,
-    member: &mut Member<'_>,
+    member: &mut Member<'_, '_, '_>,
     name: &[u8],
     file_type: u32,
 ) -> Result<EntryKind, Error> {
@@ -119,7 +114,7 @@ fn kind_of(
 }
 
 /// A zip keeps a link's target as its content.
-fn symlink_target(walk: &Walk<'_>, member: &mut Member<'_>, name: &[u8]) -> Result<String, Error> {
+fn symlink_target(walk: &Walk<'_>, member: &mut Member<'_, '_, '_>, name: &[u8]) -> Result<String, Error> {
     let mut target = Vec::new();
     let bound = walk.limits.symlink_bytes as u64 + 1;
     io::copy(&mut member.take(bound), &mut target)

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use goblin::container::{Container, Ctx};
-use goblin::elf::program_header::{PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD};
+use goblin::elf::program_header::{PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_TLS};
+use goblin::elf::section_header::SHT_NOBITS;
 use goblin::elf::{Elf, Header, ProgramHeader, SectionHeader, header};
 
 use super::image::{Image, Words};
-use super::strings::{self, Constant};
-use super::{ElfFacts, ElfKind, notes, versions};
+use super::{ElfFacts, ElfKind, Reading, appended, notes, origin, strings, versions};
 
 /// Entries of a dynamic section; the largest in the wild have a few hundred.
 const ENTRIES: usize = 8192;
@@ -21,6 +21,9 @@ const PATH_BYTES: usize = 32 << 10;
 /// Directories of one search path.
 const SEARCH_PATH: usize = 512;
 
+/// Bytes of a table of versions in which the walk nearly always ends.
+const VERSION_TABLE: u64 = 32 << 10;
+
 /// Bytes before the section headers in which their names are looked for.
 const SECTION_NAMES: u64 = 64 << 10;
 
@@ -30,6 +33,7 @@ const DT_STRSZ: u64 = 10;
 const DT_SONAME: u64 = 14;
 const DT_RPATH: u64 = 15;
 const DT_SYMBOLIC: u64 = 16;
+const DT_DEBUG: u64 = 21;
 const DT_TEXTREL: u64 = 22;
 const DT_BIND_NOW: u64 = 24;
 const DT_RUNPATH: u64 = 29;
@@ -48,33 +52,54 @@ pub(super) struct Layout<'i, 'b> {
     pub(super) header: Header,
     pub(super) segments: Vec<ProgramHeader>,
     pub(super) sections: Vec<SectionHeader>,
+    section_names: &'b [u8],
 }
 
 impl<'i, 'b> Layout<'i, 'b> {
     pub(super) fn new(image: &'i Image<'b>) -> Result<Self, String> {
-        let header = Elf::parse_header(image.head()).map_err(|e| e.to_string())?;
+        let header = Elf::parse_header(image.header()).map_err(|e| e.to_string())?;
         let container = header.container().map_err(|e| e.to_string())?;
         let endian = header.endianness().map_err(|e| e.to_string())?;
         let words = Words { little: endian.is_little(), wide: container.is_big() };
         let ctx = Ctx::new(container, endian);
-        let start =
-            usize::try_from(header.e_phoff).map_err(|_| "its program headers lie outside the file")?;
-        let segments = ProgramHeader::parse(image.head(), start, usize::from(header.e_phnum), ctx)
-            .map_err(|_| "its program headers lie outside the file".to_owned())?;
+        let size = ProgramHeader::size(ctx) as u64 * u64::from(header.e_phnum);
+        let segments = image.slice(header.e_phoff, size).filter(|bytes| !bytes.is_empty());
+        let segments = match segments {
+            None if header.e_phnum > 0 => None,
+            None => Some(Vec::new()),
+            Some(bytes) => ProgramHeader::parse(bytes, 0, usize::from(header.e_phnum), ctx).ok(),
+        };
+        let segments = segments.ok_or("its program headers lie outside the file")?;
         let sections = sections(image, &header, ctx, container);
-        Ok(Self { image, words, header, segments, sections })
+        let section_names = sections
+            .get(usize::from(header.e_shstrndx))
+            .map_or(&[][..], |section| image.slice_up_to(section.sh_offset, section.sh_size));
+        Ok(Self { image, words, header, segments, sections, section_names })
     }
 
     pub(super) fn segment(&self, kind: u32) -> Option<&ProgramHeader> {
         self.segments.iter().find(|segment| segment.p_type == kind)
     }
 
-    /// Everything from an address to the end of its segment.
-    pub(super) fn at_address(&self, address: u64) -> Option<&'b [u8]> {
+    pub(super) fn section_name(&self, section: &SectionHeader) -> Option<String> {
+        string_at(self.section_names, section.sh_name as u64)
+    }
+
+    /// The content of the first section of a name, as far as it is at hand, and no more than `bound` bytes of it.
+    pub(super) fn section(&self, name: &str, bound: u64) -> Option<&'b [u8]> {
+        let named = |section: &&SectionHeader| {
+            section.sh_type != SHT_NOBITS && self.section_name(section).is_some_and(|found| found == name)
+        };
+        let section = self.sections.iter().find(named)?;
+        Some(self.image.slice_up_to(section.sh_offset, section.sh_size.min(bound)))
+    }
+
+    /// Everything from an address to the end of its segment, and no more than `bound` bytes of it.
+    pub(super) fn at_address(&self, address: u64, bound: u64) -> Option<&'b [u8]> {
         self.segments.iter().filter(|segment| segment.p_type == PT_LOAD).find_map(|segment| {
             let within = address.checked_sub(segment.p_vaddr)?;
             let left = segment.p_filesz.checked_sub(within).filter(|&left| left > 0)?;
-            Some(self.image.slice_up_to(segment.p_offset.checked_add(within)?, left))
+            Some(self.image.slice_up_to(segment.p_offset.checked_add(within)?, left.min(bound)))
         })
     }
 }
@@ -102,12 +127,13 @@ impl<'b> Dynamic<'b> {
     fn read(layout: &Layout<'_, 'b>) -> Result<Self, String> {
         let mut dynamic = Self { entries: Vec::new(), strings: &[] };
         let Some(segment) = layout.segment(PT_DYNAMIC) else { return Ok(dynamic) };
-        let bytes = layout.image.slice_up_to(segment.p_offset, segment.p_filesz);
+        let size = layout.words.size();
+        let bytes =
+            layout.image.slice_up_to(segment.p_offset, segment.p_filesz.min((ENTRIES * size * 2) as u64));
         if bytes.is_empty() && segment.p_filesz > 0 && !layout.image.is_partial() {
             // Files that hold only debug information keep the header and not the section.
             return Ok(dynamic);
         }
-        let size = layout.words.size();
         for entry in bytes.chunks_exact(size * 2).take(ENTRIES) {
             let (Some(tag), Some(value)) = (layout.words.word(entry, 0), layout.words.word(entry, size))
             else {
@@ -119,10 +145,8 @@ impl<'b> Dynamic<'b> {
             dynamic.entries.push((tag, value));
         }
         if let Some(address) = dynamic.value(DT_STRTAB) {
-            let strings = layout.at_address(address).unwrap_or_default();
-            let length =
-                dynamic.value(DT_STRSZ).and_then(|size| usize::try_from(size).ok()).unwrap_or(usize::MAX);
-            dynamic.strings = &strings[..length.min(strings.len())];
+            let size = dynamic.value(DT_STRSZ).unwrap_or(u64::MAX);
+            dynamic.strings = layout.at_address(address, size).unwrap_or_default();
         }
         Ok(dynamic)
     }
@@ -156,17 +180,18 @@ fn terminated(bytes: &[u8], bound: usize) -> Option<String> {
     Some(String::from_utf8_lossy(&window[..end]).into_owned())
 }
 
-pub(super) fn read(path: &str, image: &Image<'_>) -> Result<(ElfFacts, Vec<Constant>), String> {
+pub(super) fn read(path: &str, image: &Image<'_>) -> Result<Reading, String> {
     let layout = Layout::new(image)?;
     let dynamic = Dynamic::read(&layout)?;
     let soname = dynamic.string_of(DT_SONAME, "own name")?;
     let interpreter = interpreter(&layout);
     let kind = kind(&layout, &dynamic, interpreter.is_some(), soname.is_some());
     let needed = needed(&dynamic)?;
-    let (isa_level, dlopen_notes) = notes::read(&layout);
-    let found = strings::scan(&layout);
+    let said = notes::read(&layout);
+    let go = origin::go(&layout, &said);
+    let found = strings::scan(&layout, go.is_some());
     let is_program = matches!(kind, ElfKind::Executable | ElfKind::Pie);
-    let facts = ElfFacts {
+    let mut facts = ElfFacts {
         path: path.to_owned(),
         class: if layout.words.wide { 64 } else { 32 },
         machine: machine(layout.header.e_machine),
@@ -179,14 +204,24 @@ pub(super) fn read(path: &str, image: &Image<'_>) -> Result<(ElfFacts, Vec<Const
         rpath: search_path(&dynamic, DT_RPATH, "RPATH")?,
         runpath: search_path(&dynamic, DT_RUNPATH, "RUNPATH")?,
         flags: flags(&dynamic),
-        partial: image.is_partial(),
+        partial: false,
         interpreter,
         soname,
         needed,
-        dlopen_notes,
-        isa_level,
+        dlopen_notes: said.libraries,
+        isa_level: said.isa_level,
+        tls_bytes: layout.segment(PT_TLS).map(|segment| segment.p_memsz),
+        minimum_kernel: said.minimum_kernel,
+        libc: None,
+        made_with: origin::made_with(&layout, go, found.rust),
+        packer: origin::packer(&layout, &found.signs),
+        build_id: said.build_id,
+        appended: appended::find(&layout),
     };
-    Ok((facts, found.paths))
+    facts.libc = origin::libc(&facts, said.android, &found.signs);
+    // A file that is read on demand has been asked for everything now.
+    facts.partial = image.is_partial();
+    Ok(Reading { facts, paths: found.paths, endpoints: found.endpoints, marks: found.marks })
 }
 
 fn needed(dynamic: &Dynamic<'_>) -> Result<Vec<String>, String> {
@@ -210,17 +245,19 @@ fn search_path(dynamic: &Dynamic<'_>, tag: u64, what: &str) -> Result<Vec<String
 
 fn interpreter(layout: &Layout<'_, '_>) -> Option<String> {
     let segment = layout.segment(PT_INTERP)?;
-    terminated(layout.image.slice_up_to(segment.p_offset, segment.p_filesz), PATH_BYTES)
+    let size = segment.p_filesz.min(PATH_BYTES as u64);
+    terminated(layout.image.slice_up_to(segment.p_offset, size), PATH_BYTES)
 }
 
 /// libc is a shared library with an interpreter, and a static PIE has none: the flag decides where the linker set it.
+/// Linkers older than the flag still give `DT_DEBUG` to programs only.
 fn kind(layout: &Layout<'_, '_>, dynamic: &Dynamic<'_>, interpreter: bool, soname: bool) -> ElfKind {
     match layout.header.e_type {
         header::ET_EXEC => ElfKind::Executable,
         header::ET_REL => ElfKind::Relocatable,
         header::ET_CORE => ElfKind::Core,
         header::ET_DYN if dynamic.value(DT_FLAGS_1).unwrap_or(0) & DF_1_PIE != 0 => ElfKind::Pie,
-        header::ET_DYN if interpreter && !soname => ElfKind::Pie,
+        header::ET_DYN if (interpreter || dynamic.has(DT_DEBUG)) && !soname => ElfKind::Pie,
         header::ET_DYN => ElfKind::Shared,
         _ => ElfKind::Other,
     }
@@ -258,27 +295,41 @@ fn versions_needed(
     dynamic: &Dynamic<'_>,
 ) -> Result<BTreeMap<String, Vec<String>>, String> {
     let Some(address) = dynamic.value(DT_VERNEED) else { return Ok(BTreeMap::new()) };
-    let table = layout.at_address(address).unwrap_or_default();
-    if table.is_empty() && layout.image.is_partial() {
-        return Ok(BTreeMap::new());
-    }
     let count = dynamic.value(DT_VERNEEDNUM).unwrap_or(0);
-    let found = versions::needed(layout.words, table, count, dynamic.strings)?;
+    let found = version_table(layout, address, |table| {
+        versions::needed(layout.words, table, count, dynamic.strings)
+    })?;
     Ok(found.into_iter().map(|(file, set)| (file, versions::in_order(set))).collect())
 }
 
 fn versions_defined(layout: &Layout<'_, '_>, dynamic: &Dynamic<'_>) -> Result<Vec<String>, String> {
     let Some(address) = dynamic.value(DT_VERDEF) else { return Ok(Vec::new()) };
-    let table = layout.at_address(address).unwrap_or_default();
-    if table.is_empty() && layout.image.is_partial() {
-        return Ok(Vec::new());
-    }
     let count = dynamic.value(DT_VERDEFNUM).unwrap_or(0);
-    let found: BTreeSet<String> = versions::defined(layout.words, table, count, dynamic.strings)?;
+    let found: BTreeSet<String> = version_table(layout, address, |table| {
+        versions::defined(layout.words, table, count, dynamic.strings)
+    })?;
     Ok(versions::in_order(found))
 }
 
-fn machine(number: u16) -> String {
+/// Walks a table whose length nothing says. Nearly all end soon; what the walk does not find in the first bytes, it may
+/// find in the rest of the segment.
+fn version_table<T: Default>(
+    layout: &Layout<'_, '_>,
+    address: u64,
+    walk: impl Fn(&[u8]) -> Result<T, String>,
+) -> Result<T, String> {
+    let beginning = layout.at_address(address, VERSION_TABLE).unwrap_or_default();
+    if let Ok(found) = walk(beginning) {
+        return Ok(found);
+    }
+    let table = layout.at_address(address, u64::MAX).unwrap_or_default();
+    if table.is_empty() && layout.image.is_partial() {
+        return Ok(T::default());
+    }
+    walk(table)
+}
+
+pub(crate) fn machine(number: u16) -> String {
     let name = match number {
         header::EM_386 => "i386",
         header::EM_X86_64 => "x86-64",
@@ -298,6 +349,16 @@ fn machine(number: u16) -> String {
     name.to_owned()
 }
 
+/// Machine, and the content of a section by its name.
+pub(super) fn section_of_object<'b>(
+    bytes: &'b [u8],
+    name: &str,
+) -> Result<(String, Option<&'b [u8]>), String> {
+    let image = Image::whole(bytes);
+    let layout = Layout::new(&image)?;
+    Ok((machine(layout.header.e_machine), layout.section(name, u64::MAX)))
+}
+
 /// Offset and length of what the loader wants of a file whose beginning is at hand, in the order of the file.
 pub(super) fn wanted_stretches(head: &[u8]) -> Vec<(u64, u64)> {
     let Ok(layout) =
@@ -312,10 +373,10 @@ pub(super) fn wanted_stretches(head: &[u8]) -> Vec<(u64, u64)> {
         .take(1)
         .map(|segment| (segment.p_offset, segment.p_filesz))
         .collect();
-    // The names of the sections usually stand right before their headers.
+    // The names of the sections usually stand right before their headers, and behind them what is appended.
     let section = if words.wide { 64 } else { 40 };
     let names = header.e_shoff.min(SECTION_NAMES);
-    wanted.push((header.e_shoff - names, names + section * u64::from(header.e_shnum)));
+    wanted.push((header.e_shoff - names, names + section * u64::from(header.e_shnum) + appended::HEAD));
     wanted.sort_unstable();
     wanted
 }

@@ -1,4 +1,4 @@
-//! Notes: the processor level, and what a file says it loads at run time.
+//! Notes: build id, ABI, processor level, and what a file says it loads at run time.
 
 use goblin::elf::program_header::PT_NOTE;
 use goblin::elf::section_header::SHT_NOTE;
@@ -15,27 +15,74 @@ const STRETCHES: usize = 64;
 /// Bytes of one stretch of notes.
 const STRETCH_BYTES: u64 = 1 << 20;
 
+/// Bytes of a build id worth keeping: the linkers write 8 (fast hashes) to 32 (SHA-256), `--build-id=0x…` any number.
+const BUILD_ID_BYTES: usize = 64;
+
+// Types of notes of the owner `GNU` (elf.h, "Defined note types for GNU systems").
+const NT_GNU_ABI_TAG: u32 = 1;
+const NT_GNU_BUILD_ID: u32 = 3;
 const NT_GNU_PROPERTY: u32 = 5;
+/// The first word of an ABI tag: 0 is Linux (LSB Core, section "Vendor-specific ELF Note Elements").
+const ABI_LINUX: u32 = 0;
+/// Of the owner `Android`: bionic's `crtbegin` names the API level with it.
+const NT_ANDROID_IDENT: u32 = 1;
+/// Of the owner `Go` (cmd/internal/buildid).
+const NT_GO_BUILDID: u32 = 4;
 const NT_FDO_DLOPEN: u32 = 0x407c_0c0a;
 const X86_ISA_1_NEEDED: u32 = 0xc000_8002;
 
-/// What the notes of a file say: processor level and libraries loaded at run time, both without duplicates.
-pub(super) fn read(layout: &Layout<'_, '_>) -> (Option<String>, Vec<DlopenNote>) {
+/// What the notes of a file say.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) isa_level: Option<String>,
+    /// Libraries loaded at run time, sorted, without duplicates.
+    pub(super) libraries: Vec<DlopenNote>,
+    pub(super) build_id: Option<String>,
+    pub(super) minimum_kernel: Option<String>,
+    /// Made for bionic.
+    pub(super) android: bool,
+    /// Linked by the Go toolchain.
+    pub(super) go: bool,
+}
+
+/// Reads all notes; of a kind that should be there once, the first counts.
+pub(super) fn read(layout: &Layout<'_, '_>) -> Said {
     let mut isa = 0_u32;
-    let mut libraries = Vec::new();
+    let mut said = Said::default();
     for (bytes, align) in stretches(layout) {
         for note in (Notes { words: layout.words, bytes, align }).take(NOTES) {
             match (note.name, note.kind) {
                 (b"GNU", NT_GNU_PROPERTY) => isa |= isa_needed(layout.words, note.content),
-                (b"FDO", NT_FDO_DLOPEN) => libraries.extend(dlopen(note.content)),
+                (b"GNU", NT_GNU_BUILD_ID) if said.build_id.is_none() => {
+                    said.build_id = build_id(note.content);
+                }
+                (b"GNU", NT_GNU_ABI_TAG) if said.minimum_kernel.is_none() => {
+                    said.minimum_kernel = minimum_kernel(layout.words, note.content);
+                }
+                (b"FDO", NT_FDO_DLOPEN) => said.libraries.extend(dlopen(note.content)),
+                (b"Android", NT_ANDROID_IDENT) => said.android = true,
+                // The owner is padded to four bytes.
+                (b"Go" | b"Go\0", NT_GO_BUILDID) => said.go = true,
                 _ => {}
             }
         }
     }
     // Segments and sections describe the same bytes twice.
-    libraries.sort();
-    libraries.dedup();
-    (isa_name(isa), libraries)
+    said.libraries.sort();
+    said.libraries.dedup();
+    said.isa_level = isa_name(isa);
+    said
+}
+
+fn build_id(content: &[u8]) -> Option<String> {
+    (!content.is_empty() && content.len() <= BUILD_ID_BYTES).then(|| crate::scripts::hex(content))
+}
+
+/// The oldest kernel that the C library the file was linked with runs on, if that kernel is Linux.
+fn minimum_kernel(words: Words, content: &[u8]) -> Option<String> {
+    let word = |index: usize| words.u32(content, index * 4);
+    (word(0)? == ABI_LINUX).then_some(())?;
+    Some(format!("{}.{}.{}", word(1)?, word(2)?, word(3)?))
 }
 
 fn stretches<'b>(layout: &Layout<'_, 'b>) -> Vec<(&'b [u8], usize)> {

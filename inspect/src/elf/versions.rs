@@ -84,6 +84,15 @@ pub(super) fn in_order(versions: BTreeSet<String>) -> Vec<String> {
     versions
 }
 
+/// What stands before the number of a symbol version: `GLIBC` of `GLIBC_2.34`. One without a number
+/// (`GLIBC_ABI_DT_RELR`, `GLIBC_PRIVATE`) is a family of its own, older or newer than nothing.
+#[must_use]
+pub fn version_family(version: &str) -> &str {
+    let numbered = version.match_indices('_').map(|(at, _)| at);
+    let mut numbered = numbered.filter(|at| version[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+    numbered.next().map_or(version, |at| &version[..at])
+}
+
 /// Orders symbol versions and library file names as people read them: runs of digits by value, the rest by bytes.
 ///
 /// `GLIBC_2.4` comes before `GLIBC_2.38`, `libx.so.2` before `libx.so.10`. A total order: only equal texts are equal.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use super::Cli;
+use super::{Cli, inspect};
 use crate::error::Error;
 use crate::recipe::Recipe;
 use crate::report::Printer;
@@ -16,12 +16,24 @@ pub(super) enum Command {
     Cli,
     /// The recipe's JSON schema
     RecipeSchema,
+    /// The JSON schema of `inspect --json`
+    InspectSchema,
+    /// The JSON schema of `inspect --diff --json`
+    DiffSchema,
+    /// The JSON schema of `inspect --tree --json`
+    TreeSchema,
+    /// The JSON schema of `inspect --why --json`
+    WhySchema,
 }
 
 pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
     let text = match command {
         Command::Cli => reference(),
         Command::RecipeSchema => super::json(&schemars::schema_for!(Recipe))?,
+        Command::InspectSchema => super::json(&schemars::schema_for!(inspect::Report<'_>))?,
+        Command::TreeSchema => super::json(&schemars::schema_for!(inspect::TreeReport))?,
+        Command::WhySchema => super::json(&schemars::schema_for!(inspect::WhyReport))?,
+        Command::DiffSchema => super::json(&schemars::schema_for!(inspect::DiffReport<'_>))?,
     };
     Printer::default().raw(&text);
     Ok(ExitCode::SUCCESS)

@@ -176,7 +176,7 @@ fn files(draft: &Draft<'_>, text: &mut String) {
 }
 
 /// A file in `/etc` or `/opt` whose name speaks of a licence.
-fn is_licence(path: &str) -> bool {
+pub(crate) fn is_licence(path: &str) -> bool {
     let inside = path.starts_with("/etc/") || path.starts_with("/opt/") || path.starts_with("/usr/local/");
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
     let speaks = name.contains("licen") || name.ends_with(".lic");

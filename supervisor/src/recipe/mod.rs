@@ -11,6 +11,7 @@ mod types;
 use std::path::{Path, PathBuf};
 
 pub use diagnostic::Diagnostic;
+pub(crate) use draft::is_licence;
 pub use draft::{Draft, Origin, draft, unpack_folder};
 pub use types::*;
 

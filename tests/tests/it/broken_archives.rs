@@ -270,8 +270,8 @@ hint: fetch the file again, and compare its size and checksum with what the vend
     snapshot!(
         refused("vendor.rpm", b"\xed\xab\xee\xdb and the rest"),
         r#"
-error: `vendor.rpm` cannot be read: rpm is not an archive this version unpacks
-hint: unpack it with the vendor's tool and give the folder's tar to `hatchway new`
+error: `vendor.rpm` is truncated: it ends inside the signature header
+hint: fetch the file again, and compare its size and checksum with what the vendor says
 "#
     );
 }

@@ -6,6 +6,7 @@ mod broken_recipes;
 mod downloads;
 mod hostile_tools;
 mod index_trust;
+mod inspecting;
 mod odd_places;
 mod oracles;
 mod recipes_in_use;

@@ -148,7 +148,6 @@ exit 2
 --- stderr
 error: `acme` needs the vm rung, which this version of Hatchway does not have
 hint: `/lib/modules/6.1/acme.ko` is a kernel module: it needs a kernel of its own (kernel-module)
-hint: a Linux program: it runs in namespaces over a tree of pinned packages (default)
 "#
     );
     let services = Package::new("acme", "1")
@@ -162,7 +161,6 @@ exit 2
 --- stderr
 error: `acme` needs the container rung, which this version of Hatchway does not have
 hint: it brings 2 services that want an init system, `/lib/systemd/system/one.service` among them (several-daemons)
-hint: a Linux program: it runs in namespaces over a tree of pinned packages (default)
 "#
     );
 }

@@ -25,34 +25,41 @@ fn inspect_says_what_a_file_needs_and_how_it_would_run() {
 exit 0
 --- stdout
 acme.deb
-  deb, [n] bytes, 1 files
+  deb, [n] kB, 1 file
   sha256 [sha256]
   acme 1.0 (amd64)
   by Acme <acme@example.invalid>
 
 Programs
-  /usr/bin/acme  ELF
+  /usr/bin/acme       x86-64
   /usr/bin/acme-link  ELF
 
 Libraries it needs from outside
-  libc.so.6  GLIBC_2.2.5 … GLIBC_2.34  by /usr/bin/acme
-  libssl.so.3  OPENSSL_3.0.0  by /usr/bin/acme
+  libc.so.6    up to GLIBC_2.34  by acme
+  libssl.so.3  OPENSSL_3.0.0     by acme
 
 Packages it declares
   libc6 (>= 2.34), libssl3
 
-Maintainer scripts (read, never run on this host)
-  postinst  4 lines, calls ldconfig, useradd
+Scripts of the package (read, never run)
+  postinst  4 lines  calls ldconfig, useradd
 
-Plan
+For the system
+  account  useradd acme
+
+Verdict
   rung fhs
-  because a Linux program: it runs in namespaces over a tree of pinned packages
-      [default]
-  would move up: a kernel module or driver (vm), several services or a setuid
-      helper (container)
-  will not run its postinst on the host (useradd)
-  coverage: 0 libraries inside, 2 from outside (`hatchway lock` proves them), 0
-      suspicions
+  because nothing in it asks for more than namespaces over a tree of pinned
+      packages [default]
+  would move up to container if it had several services that an init system
+      starts, or a helper that changes its user id
+  would move up to vm if it had kernel modules that are built on the machine, or
+      a kernel module of its own, or a Windows driver
+  sureness high: everything was read, and nothing hints at more
+  0 libraries found inside, 2 to come from outside (`hatchway lock` proves them)
+
+Hatchway will not
+  run its postinst on the host (useradd)
 "#
     );
     let json = bench.hatchway(&["inspect", "acme.deb", "--json"]).ok().json();

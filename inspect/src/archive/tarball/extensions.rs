@@ -4,6 +4,7 @@ use std::io::Read;
 
 use tar::Header;
 
+use super::super::capabilities;
 use super::super::stream::Walk;
 use super::{padding, printable, skip};
 use crate::Error;
@@ -20,6 +21,7 @@ pub(super) struct Extensions {
     pub(super) uid: Option<u64>,
     pub(super) gid: Option<u64>,
     pub(super) xattr_names: Vec<String>,
+    pub(super) capabilities: Option<String>,
     pub(super) sparse: Sparse,
 }
 
@@ -91,6 +93,10 @@ impl Extensions {
             return self.sparse.record(walk, key, value);
         }
         let name = key.strip_prefix(b"SCHILY.xattr.").or_else(|| key.strip_prefix(b"LIBARCHIVE.xattr."));
+        // libarchive's own form of the record is Base64; star's, which GNU tar and libarchive write beside it, is not.
+        if key == b"SCHILY.xattr.security.capability" {
+            self.capabilities = capabilities::read(value);
+        }
         if let Some(name) = name
             && self.xattr_names.len() < XATTR_NAMES
         {

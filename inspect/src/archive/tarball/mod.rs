@@ -7,7 +7,6 @@ mod extensions;
 mod sparse;
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -16,7 +15,7 @@ use tar::Header;
 use self::extensions::Extensions;
 use super::guard::Guard;
 use super::stream::{Walk, deliver};
-use super::{Compression, Entry, EntryKind, Limits, MemberPath, Part, Visit, decompress, printable};
+use super::{Compression, Entry, EntryKind, MemberPath, Part, Source, Visit, decompress, printable};
 use crate::Error;
 
 const BLOCK: usize = 512;
@@ -31,15 +30,16 @@ pub(super) enum End {
 }
 
 pub(super) fn walk_file<E: From<Error>>(
-    path: &Path,
+    state: &mut Walk<'_>,
+    source: &mut Source<'_>,
     compression: Compression,
-    limits: &Limits,
     visit: &mut Visit<'_, E>,
 ) -> Result<(), E> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut stream = decompress::reader(file, compression, limits).map_err(|e| Error::io(path, e))?;
+    source.go(0)?;
+    let path = state.archive;
+    let mut stream = decompress::reader(source, compression, state.limits).map_err(|e| Error::io(path, e))?;
     let end = if compression == Compression::None { End::Required } else { End::Optional };
-    walk(&mut Walk::new(path, limits), &mut Guard::default(), Part::Data, &mut stream, end, visit)
+    walk(state, &mut Guard::default(), Part::Data, &mut stream, end, visit)
 }
 
 /// Walks one tar stream.
@@ -131,6 +131,7 @@ fn entry(
         gid: extensions.gid.map_or_else(|| number(&old.gid, header.gid(), "group"), Ok)?,
         xattrs: !extensions.xattr_names.is_empty(),
         xattr_names: extensions.xattr_names.clone(),
+        capabilities: extensions.capabilities.clone(),
     })
 }
 
@@ -231,16 +232,41 @@ fn drain(walk: &mut Walk<'_>, stream: &mut dyn Read) -> Result<(), Error> {
 
 /// The sum of all bytes of a header, its own field counted as spaces. Some old tars summed signed bytes.
 pub(super) fn checksum_matches(block: &[u8]) -> bool {
-    let Some(field) = block.get(148..156) else { return false };
+    let (Some(before), Some(field), Some(after)) = (block.get(..148), block.get(148..156), block.get(156..))
+    else {
+        return false;
+    };
     let digits: Vec<u8> =
         field.iter().copied().skip_while(|&b| b == b' ').take_while(u8::is_ascii_digit).collect();
     let Some(stored) = std::str::from_utf8(&digits).ok().and_then(|text| i64::from_str_radix(text, 8).ok())
     else {
         return false;
     };
-    let bytes =
-        || block.iter().enumerate().map(|(at, &byte)| if (148..156).contains(&at) { b' ' } else { byte });
-    let unsigned: i64 = bytes().map(i64::from).sum();
-    let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
-    stored == unsigned || stored == signed
+    let sum = |bytes: &[u8]| bytes.iter().map(|&byte| i64::from(byte)).sum::<i64>();
+    let unsigned = sum(before) + 8 * i64::from(b' ') + sum(after);
+    if stored == unsigned {
+        return true;
+    }
+    let negative = |bytes: &[u8]| bytes.iter().map(|&byte| i64::from(byte >> 7)).sum::<i64>();
+    stored == unsigned - 256 * (negative(before) + negative(after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sums_of_a_header_count() {
+        let mut block = [0_u8; BLOCK];
+        block[..4].copy_from_slice(b"a\xff\x80b");
+        let unsigned = 97 + 255 + 128 + 98 + 8 * 32;
+        for (sum, is_right) in [(unsigned, true), (unsigned - 512, true), (unsigned - 256, false), (0, false)]
+        {
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            assert_eq!(checksum_matches(&block), is_right, "{sum}");
+        }
+        block[148..156].copy_from_slice(b" 9\0     ");
+        assert!(!checksum_matches(&block));
+        assert!(!checksum_matches(&block[..155]));
+    }
 }

@@ -1,0 +1,288 @@
+//! The rules: what evidence demands which rung.
+
+use hatchway_inspect::{Dropped, DroppedWhat, ElfFacts, ElfKind, Facts, PackageKind, Technology};
+
+use super::Host;
+use crate::recipe::{Rung, Runner};
+
+/// One rule.
+pub(super) struct Rule {
+    /// Its name, by which reasons and moves refer to it.
+    pub(super) name: &'static str,
+    /// The rung it demands.
+    pub(super) rung: Rung,
+    /// The runner it demands.
+    pub(super) runner: Runner,
+    /// What its evidence is, for "if it had …" and "if it could do without …"; empty for a rule that moves nothing.
+    pub(super) condition: &'static str,
+    /// What it says about this evidence.
+    pub(super) find: fn(&Evidence<'_>) -> Option<String>,
+}
+
+/// The rules, lowest rung first.
+pub(super) const RULES: [Rule; 7] = [
+    Rule { name: "default", rung: Rung::Fhs, runner: Runner::None, condition: "", find: default },
+    Rule {
+        name: "windows-program",
+        rung: Rung::Fhs,
+        runner: Runner::Wine,
+        condition: "its Windows programs",
+        find: windows_program,
+    },
+    Rule {
+        name: "several-daemons",
+        rung: Rung::Container,
+        runner: Runner::None,
+        condition: "several services that an init system starts",
+        find: several_daemons,
+    },
+    Rule {
+        name: "setuid-helper",
+        rung: Rung::Container,
+        runner: Runner::None,
+        condition: "a helper that changes its user id",
+        find: setuid_helper,
+    },
+    Rule {
+        name: "dkms",
+        rung: Rung::Vm,
+        runner: Runner::None,
+        condition: "kernel modules that are built on the machine",
+        find: dkms,
+    },
+    Rule {
+        name: "kernel-module",
+        rung: Rung::Vm,
+        runner: Runner::None,
+        condition: "a kernel module of its own",
+        find: kernel_module,
+    },
+    Rule {
+        name: "windows-driver",
+        rung: Rung::Vm,
+        runner: Runner::None,
+        condition: "a Windows driver",
+        find: windows_driver,
+    },
+];
+
+/// The facts that decide.
+///
+/// Of a wrapper (an installer, an archive of packages) these are the facts of everything inside too. Of a package with
+/// programs of its own, archives among its files are data: a driver for Windows in a folder of firmware is no reason
+/// for a VM.
+pub(super) struct Evidence<'f> {
+    /// Each with the path that leads there; the artifact itself first.
+    pub(super) deciding: Vec<(String, &'f Facts)>,
+}
+
+impl<'f> Evidence<'f> {
+    pub(super) fn of(facts: &'f Facts) -> Self {
+        let all = if is_wrapper(facts) { facts.all() } else { vec![(String::new(), facts)] };
+        Self { deciding: all }
+    }
+
+    /// Everything of one kind in all deciding facts, with its path from the outside.
+    pub(super) fn each<T: 'f>(
+        &self,
+        list: impl Fn(&'f Facts) -> &'f [T],
+        path: impl Fn(&'f T) -> &'f str,
+    ) -> Vec<(String, &'f T)> {
+        let mut found = Vec::new();
+        for (prefix, facts) in &self.deciding {
+            let separator = if prefix.is_empty() { "" } else { "!" };
+            for one in list(facts) {
+                found.push((format!("{prefix}{separator}{}", path(one)), one));
+            }
+        }
+        found
+    }
+
+    pub(super) fn elf(&self) -> Vec<(String, &'f ElfFacts)> {
+        self.each(|facts| &facts.elf, |elf| &elf.path)
+    }
+
+    pub(super) fn technologies(&self) -> impl Iterator<Item = &'f Technology> {
+        self.deciding.iter().flat_map(|(_, facts)| &facts.technologies)
+    }
+
+    fn dropped(&self) -> Vec<(String, &'f Dropped)> {
+        self.each(|facts| &facts.dropped, |dropped| &dropped.path)
+    }
+}
+
+/// Whether an artifact is there for what is inside it.
+fn is_wrapper(facts: &Facts) -> bool {
+    let lone = ["elf", "appimage", "pe", "script", "makeself"].contains(&facts.artifact.format.as_str());
+    lone || (facts.elf.is_empty() && facts.pe.is_empty() && facts.programs.is_empty())
+}
+
+fn default(_: &Evidence<'_>) -> Option<String> {
+    Some("nothing in it asks for more than namespaces over a tree of pinned packages".to_owned())
+}
+
+fn windows_program(evidence: &Evidence<'_>) -> Option<String> {
+    let pe = evidence.each(|facts| &facts.pe, |pe| &pe.path);
+    let (path, program) = pe.into_iter().find(|(_, pe)| !pe.library && !pe.driver)?;
+    let linux_package = |facts: &Facts| {
+        facts.package.as_ref().is_some_and(|package| match package.kind {
+            PackageKind::Deb | PackageKind::Rpm => true,
+            PackageKind::Wheel => !package.tags.iter().any(|tag| tag.contains("-win")),
+            PackageKind::Msi | PackageKind::Jar => false,
+        })
+    };
+    let linux = evidence.deciding.iter().any(|(_, facts)| linux_package(facts));
+    let elf = evidence.elf().iter().any(|(_, elf)| elf.kind != ElfKind::Other);
+    let runtime = match &program.dotnet_runtime {
+        Some(runtime) => format!(" for .NET {runtime}"),
+        None => String::new(),
+    };
+    let text = format!("`{path}` is a Windows program{runtime}, and there is no Linux program beside it");
+    (!linux && !elf).then_some(text)
+}
+
+fn several_daemons(evidence: &Evidence<'_>) -> Option<String> {
+    let units = evidence.each(|facts| &facts.system.systemd_units, |unit| &unit.path);
+    // A drop-in or a link is no service of its own, and a service for user sessions is started by no system.
+    let services: Vec<&String> = units
+        .iter()
+        .filter(|(path, unit)| path.ends_with(".service") && unit.link.is_none() && !path.contains("/user/"))
+        .map(|(path, _)| path)
+        .collect();
+    let first = services.first()?;
+    let text =
+        format!("it brings {} services that want an init system, `{first}` among them", services.len());
+    (services.len() > 1).then_some(text)
+}
+
+fn setuid_helper(evidence: &Evidence<'_>) -> Option<String> {
+    let programs = evidence.each(|facts| &facts.programs, |program| &program.path);
+    let (path, _) = evidence.dropped().into_iter().find(|(path, dropped)| {
+        matches!(dropped.what, DroppedWhat::Setuid | DroppedWhat::Setgid)
+            && programs.iter().any(|(program, _)| program == path)
+    })?;
+    Some(format!("`{path}` wants to change its user id, which the fhs rung never allows"))
+}
+
+fn dkms(evidence: &Evidence<'_>) -> Option<String> {
+    let (path, _) = evidence.each(|facts| &facts.system.dkms, |path| path).into_iter().next()?;
+    Some(format!("`{path}` builds a kernel module on the machine: it needs a kernel of its own"))
+}
+
+fn kernel_module(evidence: &Evidence<'_>) -> Option<String> {
+    let modules = evidence.each(|facts| &facts.kernel_modules, |module| &module.path);
+    let (path, module) = modules.into_iter().next()?;
+    let made_for = match module.vermagic.as_deref().and_then(|magic| magic.split(' ').next()) {
+        Some(kernel) => format!(", built for Linux {kernel}"),
+        None => String::new(),
+    };
+    Some(format!("`{path}` is a kernel module{made_for}: it needs a kernel of its own"))
+}
+
+fn windows_driver(evidence: &Evidence<'_>) -> Option<String> {
+    let drivers = evidence.each(|facts| &facts.pe, |pe| &pe.path);
+    let driver = drivers.into_iter().find(|(_, pe)| pe.driver).map(|(path, _)| path);
+    let inf = || {
+        let infs = evidence.each(|facts| &facts.system.windows_drivers, |inf| &inf.path);
+        // Without a service, an .inf only names a device.
+        infs.into_iter().find(|(_, inf)| !inf.services.is_empty()).map(|(path, _)| path)
+    };
+    let path = driver.or_else(inf)?;
+    Some(format!("`{path}` is a Windows driver: it needs a Windows kernel"))
+}
+
+/// All programs are for another machine than this host is.
+pub(super) fn foreign_machine(evidence: &Evidence<'_>, host: &Host) -> Option<String> {
+    let elf = evidence.elf();
+    let loadable = |elf: &ElfFacts| matches!(elf.kind, ElfKind::Executable | ElfKind::Pie | ElfKind::Shared);
+    let mut loadable = elf.iter().filter(|(_, elf)| loadable(elf)).peekable();
+    let (path, first) = loadable.peek()?;
+    let runs = |machine: &str| {
+        machine == host.machine || (machine == "i386" && host.machine == "x86-64") || host.machine.is_empty()
+    };
+    let text = format!("`{path}` is for {}, and this host is {}", first.machine, host.machine);
+    (!loadable.any(|(_, elf)| runs(&elf.machine))).then_some(text)
+}
+
+/// A program wants a better processor than this host's.
+pub(super) fn processor(evidence: &Evidence<'_>, host: &Host) -> Option<String> {
+    let level = |elf: &ElfFacts| elf.isa_level.as_ref()?.strip_prefix("x86-64-v")?.parse::<u8>().ok();
+    let elf = evidence.elf();
+    let programs = elf.iter().filter(|(_, elf)| matches!(elf.kind, ElfKind::Executable | ElfKind::Pie));
+    let (path, wanted) =
+        programs.filter_map(|(path, elf)| Some((path, level(elf)?))).max_by_key(|(_, l)| *l)?;
+    let text =
+        format!("`{path}` needs a processor of level x86-64-v{wanted}; this one has v{}", host.isa_level);
+    (host.isa_level > 0 && wanted > host.isa_level).then_some(text)
+}
+
+/// A program says that it needs a newer kernel than this host's.
+pub(super) fn old_kernel(evidence: &Evidence<'_>, host: &Host) -> Option<String> {
+    let version = |text: &str| -> Vec<u32> {
+        let numbers = text.split(['.', '-']).map_while(|part| part.parse().ok());
+        numbers.take(3).collect()
+    };
+    let running = version(&host.kernel);
+    let elf = evidence.elf();
+    let (path, wanted) = elf.iter().find_map(|(path, elf)| {
+        let wanted = elf.minimum_kernel.as_ref().filter(|wanted| version(wanted) > running)?;
+        Some((path, wanted))
+    })?;
+    let text = format!("`{path}` needs Linux {wanted}; this host runs {}", host.kernel);
+    (!running.is_empty()).then_some(text)
+}
+
+/// The artifact brings a library that its own programs cannot use.
+pub(super) fn broken_library(evidence: &Evidence<'_>) -> Option<String> {
+    let needs = evidence.each(|facts| &facts.needs, |need| &need.soname);
+    let (_, need) = needs.into_iter().find(|(_, need)| !need.missing_versions.is_empty())?;
+    let found = need.found.as_ref()?;
+    let versions = need.missing_versions.join(", ");
+    Some(format!("`{}` of the artifact lacks {versions}, which its own programs want", found.path))
+}
+
+/// An installer has to be run before there is anything to run.
+pub(super) fn installer(evidence: &Evidence<'_>) -> Option<String> {
+    let (_, outer) = evidence.deciding.first()?;
+    let format = outer.artifact.format.as_str();
+    let payloads = outer.contains.iter().any(|contained| contained.offset > 0);
+    let text = match format {
+        "makeself" => "it is a self-extracting archive (makeself) that runs a script of its own",
+        "script" if payloads => "it is a script that unpacks what is appended to it",
+        "msi" => "it is a Windows installer database",
+        "pe" if outer.pe.iter().any(|pe| pe.installer.is_some()) => "it is a Windows installer",
+        _ => return None,
+    };
+    Some(format!("{text}: `install` in a recipe, which runs it once, is not carried out by this version yet"))
+}
+
+/// What the artifact would have wanted that is never done.
+pub(super) fn refused(evidence: &Evidence<'_>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for (path, dropped) in evidence.dropped() {
+        all.push(match dropped.what {
+            DroppedWhat::Setuid | DroppedWhat::Setgid => format!("run `{path}` with the rights of its owner"),
+            DroppedWhat::Xattrs => format!("keep the extended attributes of `{path}` ({})", dropped.detail),
+            _ => format!("make the special file `{path}`"),
+        });
+    }
+    for (path, script) in evidence.each(|facts| &facts.scripts, |script| &script.name) {
+        if !runs_at_installation(&script.name) {
+            continue;
+        }
+        let others = script.calls.iter().map(String::as_str).filter(|call| *call != "ldconfig");
+        let calls: Vec<&str> = others.collect();
+        if !calls.is_empty() {
+            all.push(format!("run its {path} on the host ({})", calls.join(", ")));
+        }
+    }
+    for (path, _) in evidence.each(|facts| &facts.system.privileges, |path| path) {
+        all.push(format!("give rights on the host by `{path}`"));
+    }
+    all
+}
+
+fn runs_at_installation(script: &str) -> bool {
+    ["preinst", "postinst", "pre", "post", "pretrans", "posttrans"].contains(&script)
+        || script.starts_with("custom-action")
+}

@@ -1,0 +1,216 @@
+//! `hatchway inspect` from outside: reports, exit codes, JSON that is what its schema says, differences.
+
+use std::process::Command;
+
+use hatchway_tests::bench::Bench;
+use hatchway_tests::compile;
+use hatchway_tests::package::Package;
+use hatchway_tests::snapshot;
+use hatchway_tests::tar::zip;
+
+use super::{acme, needing};
+
+/// The folder of the schemas that are part of the documentation.
+const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schemas");
+
+/// Two releases of one vendor package, as a person would like to have them told apart.
+fn releases() -> (Package, Package) {
+    let old =
+        needing(&[("libc.so.6", &["GLIBC_2.2.5", "GLIBC_2.14"]), ("libssl.so.1.1", &["OPENSSL_1_1_0"])])
+            .field("Depends", "libc6 (>= 2.14), libssl1.1")
+            .script("postinst", "#!/bin/sh\nset -e\nldconfig\n")
+            .file(
+                "lib/udev/rules.d/60-acme.rules",
+                "SUBSYSTEM==\"usb\", ATTR{idVendor}==\"1ab1\", MODE=\"0660\"\n",
+            );
+    let needs: [(&str, &[&str]); 2] =
+        [("libc.so.6", &["GLIBC_2.2.5", "GLIBC_2.34"]), ("libssl.so.3", &["OPENSSL_3.0.0"])];
+    let new = Package::new("acme", "1.1")
+        .program("usr/bin/acme", compile::program_needing(&needs))
+        .field("Depends", "libc6 (>= 2.34), libssl3")
+        .script("postinst", "#!/bin/sh\nset -e\nldconfig\nuseradd --system acme\n")
+        .file(
+            "lib/udev/rules.d/60-acme.rules",
+            "SUBSYSTEM==\"usb\", ATTR{idVendor}==\"1ab1\", MODE=\"0666\"\n",
+        )
+        .file("lib/systemd/system/acmed.service", "[Service]\nExecStart=/usr/bin/acme -d\nUser=acme\n");
+    (old, new)
+}
+
+#[test]
+fn what_changed_between_two_releases() {
+    let bench = Bench::new();
+    let (old, new) = releases();
+    bench.put("acme_1.0.deb", old.deb());
+    bench.put("acme_1.1.deb", new.deb());
+    snapshot!(
+        bench.hatchway(&["inspect", "--diff", "acme_1.0.deb", "acme_1.1.deb"]),
+        r#"
+exit 1
+--- stdout
+- acme_1.0.deb  [n] kB, sha256 [sha256]…
++ acme_1.1.deb  [n] kB, sha256 [sha256]…
+
+Package
+  ~ version  1.0 -> 1.1
+
+Libraries it needs from outside
+  - libssl.so.1.1
+  + libssl.so.3
+
+Symbol versions it wants
+  ~ libc.so.6 GLIBC        raised: GLIBC_2.14 -> GLIBC_2.34
+  - libssl.so.1.1 OPENSSL  OPENSSL_1_1_0
+  + libssl.so.3 OPENSSL    OPENSSL_3.0.0
+
+Packages it declares
+  ~ Depends libc6      (>= 2.14) -> (>= 2.34)
+  - Depends libssl1.1
+  + Depends libssl3
+
+Scripts of the package
+  ~ postinst  calls ldconfig -> calls ldconfig, useradd
+      +useradd --system acme
+
+For the system
+  + /lib/systemd/system/acmed.service
+      runs /usr/bin/acme -d as acme; listens on
+  ~ /lib/udev/rules.d/60-acme.rules 1ab1:*  usb 0660 -> usb 0666
+  + useradd --system acme                   account
+
+Verdict
+  still rung fhs
+"#
+    );
+    let same = bench.hatchway(&["inspect", "--diff", "acme_1.0.deb", "acme_1.0.deb"]).ok();
+    assert!(same.stdout.contains("The same file."), "{same}");
+    let json = bench.hatchway(&["inspect", "--json", "--diff", "acme_1.0.deb", "acme_1.1.deb"]).json();
+    let raised = json["diff"]["changes"].as_array().unwrap().iter().find(|c| c["kind"] == "raised").unwrap();
+    assert_eq!((&raised["old"], &raised["new"]), (&"GLIBC_2.14".into(), &"GLIBC_2.34".into()));
+}
+
+#[test]
+fn an_archive_of_packages_is_judged_by_what_is_inside() {
+    let bench = Bench::new();
+    let inner = acme().script("postinst", "#!/bin/sh\nmodprobe acme\n").deb();
+    let readme = b"read me".as_slice();
+    bench.put("download.zip", zip(&[("docs/README", readme), ("packages/acme.deb", &inner)]));
+    let outcome = bench.hatchway(&["inspect", "download.zip"]).ok();
+    for says in [
+        "/packages/acme.deb  deb  ",
+        "== Inside /packages/acme.deb ==",
+        "acme 1.0 (amd64)",
+        "run its /packages/acme.deb!postinst on the host (modprobe)",
+    ] {
+        assert!(outcome.stdout.contains(says), "not said: {says}\n{outcome}");
+    }
+    let long = outcome.stdout.lines().filter(|line| line.chars().count() > 80).collect::<Vec<_>>();
+    assert!(long.iter().all(|line| !line.trim().contains(' ')), "wider than 80 columns: {long:#?}");
+}
+
+#[test]
+fn who_needs_what_over_a_root_of_ones_own() {
+    let bench = Bench::new();
+    bench.put("acme.deb", releases().1.deb());
+    std::fs::create_dir_all(bench.path("work/root/lib")).unwrap();
+    bench.put("root/lib/libc.so.6", compile::library("libc.so.6", &["GLIBC_2.2.5", "GLIBC_2.34"]));
+    bench.put("root/lib/libssl.so.3", compile::library("libssl.so.3", &["OPENSSL_1_1_0"]));
+    let root = ["--root", "root", "acme.deb"];
+    let with = |option: &'static [&'static str]| bench.hatchway(&[&["inspect"], option, &root[..]].concat());
+    snapshot!(
+        with(&["--tree"]),
+        r#"
+exit 1
+--- stdout
+/usr/bin/acme
+  libc.so.6 => /lib/libc.so.6 (default directory)
+  libssl.so.3 => /lib/libssl.so.3 (default directory)
+      error: version OPENSSL_3.0.0 not found in /lib/libssl.so.3
+"#
+    );
+    snapshot!(
+        with(&["--why", "libssl.so.3"]),
+        r#"
+exit 1
+--- stdout
+libssl.so.3
+  found: /lib/libssl.so.3
+    offers libssl.so.3 OPENSSL_1_1_0
+  wanted by /usr/bin/acme
+    versions OPENSSL_3.0.0
+    not at /usr/local/lib/libssl.so.3 (ld.so.conf)
+    not at /usr/local/lib/x86_64-linux-gnu/libssl.so.3 (ld.so.conf)
+    not at /lib/x86_64-linux-gnu/libssl.so.3 (default directory)
+    not at /usr/lib/x86_64-linux-gnu/libssl.so.3 (default directory)
+    error: version OPENSSL_3.0.0 not found in /lib/libssl.so.3
+    gets /lib/libssl.so.3 (default directory)
+"#
+    );
+    assert_eq!(with(&["--why", "libz.so.1"]).code, Some(1));
+    let report = with(&[]);
+    assert_eq!(report.code, Some(1), "{report}");
+    assert!(
+        report
+            .stdout
+            .contains("What does not load over root\n  libssl.so.3: version OPENSSL_3.0.0 not found")
+    );
+    let json = with(&["--json", "--tree"]).json();
+    assert_eq!(json["trees"][0]["lines"][0]["name"], "/usr/bin/acme");
+    bench.put("root/lib/libssl.so.3", compile::library("libssl.so.3", &["OPENSSL_3.0.0"]));
+    assert!(with(&[]).ok().stdout.contains("Over root every library is found"));
+    assert_eq!(with(&["--tree"]).code, Some(0));
+    let unknown = with(&["--tree=/usr/bin/other"]);
+    assert_eq!(unknown.code, Some(2), "{unknown}");
+    assert!(unknown.stderr.contains("there are /usr/bin/acme"), "{unknown}");
+}
+
+#[test]
+fn what_cannot_be_run_exits_with_1_and_what_cannot_be_read_with_2() {
+    let bench = Bench::new();
+    bench.put("module.deb", acme().file("usr/src/acme-1.0/dkms.conf", "PACKAGE_NAME=acme\n").deb());
+    let outcome = bench.hatchway(&["inspect", "module.deb"]);
+    assert_eq!(outcome.code, Some(1), "{outcome}");
+    for says in ["rung vm, which is not possible yet", "[dkms]", "would move to fhs if it could do without"] {
+        assert!(outcome.stdout.contains(says), "not said: {says}\n{outcome}");
+    }
+    bench.put("cut.deb", &acme().deb()[..500]);
+    assert_eq!(bench.hatchway(&["inspect", "cut.deb"]).code, Some(2));
+    assert_eq!(bench.hatchway(&["inspect", "--diff", "cut.deb", "module.deb"]).code, Some(2));
+}
+
+/// An independent reader of JSON Schema judges what the program prints.
+#[test]
+fn the_json_is_what_its_schema_says() {
+    let bench = Bench::new();
+    let (old, new) = releases();
+    bench.put("old.deb", old.deb());
+    bench.put("new.deb", new.deb());
+    let inner = acme().deb();
+    bench.put("download.zip", zip(&[("acme.deb", &inner)]));
+    let cases: [(&str, &[&str]); 5] = [
+        ("inspect-tree.schema.json", &["inspect", "--json", "--tree", "new.deb"]),
+        ("inspect-why.schema.json", &["inspect", "--json", "--why", "libc.so.6", "new.deb"]),
+        ("inspect.schema.json", &["inspect", "--json", "new.deb"]),
+        ("inspect.schema.json", &["inspect", "--json", "download.zip"]),
+        ("inspect-diff.schema.json", &["inspect", "--json", "--diff", "old.deb", "new.deb"]),
+    ];
+    for (schema, arguments) in cases {
+        let printed = bench.hatchway(arguments).stdout;
+        let file = bench.put("printed.json", &printed);
+        let check = "import json, sys, jsonschema\n\
+            schema = json.load(open(sys.argv[1]))\n\
+            jsonschema.Draft202012Validator.check_schema(schema)\n\
+            jsonschema.Draft202012Validator(schema).validate(json.load(open(sys.argv[2])))\n";
+        let mut run = Command::new("/usr/bin/python3");
+        run.args(["-c", check]).arg(format!("{SCHEMAS}/{schema}")).arg(&file);
+        let output = run.output().expect("python3 is needed (Debian: python3-jsonschema)");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{schema}: {said} (Debian: python3-jsonschema)");
+        // A schema that allows anything would prove nothing.
+        let broken = printed.replace("\"schema\": ", "\"schema\": \"x\" , \"was\": ");
+        let file = bench.put("broken.json", broken);
+        let mut run = Command::new("/usr/bin/python3");
+        run.args(["-c", check]).arg(format!("{SCHEMAS}/{schema}")).arg(&file);
+        assert!(!run.output().unwrap().status.success(), "{schema} accepts anything");
+    }
+}
