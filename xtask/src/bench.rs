@@ -1,7 +1,9 @@
-//! `cargo xtask bench main-path`: what building and launching cost, as a block for docs/numbers.md.
+//! `cargo xtask bench SUBJECT`: what building and launching (`main-path`) or reading a vendor's files (`inspect`) costs,
+//! as a block for docs/numbers.md.
 //!
 //! Times of one machine mean little on the next one, so launches are also given as ratios of pairs that ran in turns.
 
+mod inspect;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -27,12 +29,16 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let yes = args.flag("--yes");
     let subjects = args.positional();
     args.finish()?;
-    if subjects != ["main-path"] {
-        bail!("name what to measure\nhint: cargo xtask bench main-path");
-    }
+    let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+    let measure: fn() -> Result<String> = match subjects[..] {
+        ["main-path"] => || {
+            main_path(&Bench { scratch: sh::Scratch::new("hatchway-bench")?, program: build::build(true)? })
+        },
+        ["inspect"] => inspect::measure,
+        _ => bail!("name what to measure\nhint: cargo xtask bench main-path, or cargo xtask bench inspect"),
+    };
     setup::setup(yes)?;
-    let bench = Bench { scratch: sh::Scratch::new("hatchway-bench")?, program: build::build(true)? };
-    print!("{}", main_path(&bench)?);
+    print!("{}", measure()?);
     Ok(())
 }
 
@@ -127,12 +133,28 @@ impl Launch {
 
     /// Over the pairs of one round each, so that a slow moment of the machine hits both.
     fn ratio(&self, under: &Self) -> Result<String> {
-        let pairs = self.times.iter().zip(&under.times);
-        let mut ratios: Vec<f64> = pairs.map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
-        ratios.sort_by(f64::total_cmp);
-        let least = ratios.first().context("nothing was measured")?;
-        Ok(format!("min {least:.2}, median {:.2}", ratios[ratios.len() / 2]))
+        ratio(&self.times, &under.times)
     }
+}
+
+/// Our times and those of another program, in the order of the rounds.
+struct Pair {
+    ours: Vec<Duration>,
+    theirs: Vec<Duration>,
+}
+
+impl Pair {
+    fn ratio(&self) -> Result<String> {
+        ratio(&self.ours, &self.theirs)
+    }
+}
+
+fn ratio(over: &[Duration], under: &[Duration]) -> Result<String> {
+    let pairs = over.iter().zip(under);
+    let mut ratios: Vec<f64> = pairs.map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
+    ratios.sort_by(f64::total_cmp);
+    let least = ratios.first().context("nothing was measured")?;
+    Ok(format!("min {least:.2}, median {:.2}", ratios[ratios.len() / 2]))
 }
 
 /// A name for the report, and how to make the command.

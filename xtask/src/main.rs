@@ -9,12 +9,15 @@
 mod acme;
 mod bench;
 mod build;
+mod corpus;
 mod demo;
+mod fuzz;
 mod generate;
 mod setup;
 mod sh;
 mod test;
 mod tidy;
+mod wheels;
 
 use std::process::ExitCode;
 
@@ -30,12 +33,21 @@ const VERBS: &[Verb] = &[
     ("demo", "four real vendor files from file to running tool [--yes] [--root|--user] [--keep]", demo::verb),
     ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),
     ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
-    ("bench", "measure; `main-path` is the only subject so far", bench::verb),
+    ("bench", "measure a subject: main-path or inspect [--yes]", bench::verb),
+    ("corpus", "fetch and unpack real files to prove inspection on [--tests] [--yes]", corpus::verb),
+    (
+        "fuzz",
+        "libFuzzer over the parsers [TARGET...] [--runs N|--seconds S] [--jobs J] [--seeds]",
+        fuzz::verb,
+    ),
     ("acme", "build the stand-in vendor package into OUT_DIR", acme::verb),
 ];
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
+    if fuzz::wraps_rustc() {
+        return fuzz::become_rustc(words);
+    }
     let verb = words.next().unwrap_or_else(|| "--help".to_owned());
     if matches!(verb.as_str(), "--help" | "-h" | "help") {
         print!("{}", help());

@@ -20,6 +20,7 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need { package: "gcc", what_for: "links the programs, compiles acme-gauss", is_there: || starts("gcc") },
+    Need { package: "g++", what_for: "compiles libFuzzer", is_there: || starts("g++") },
     Need { package: "libc6-dev", what_for: "static libc for the shim", is_there: has_static_libc },
     Need { package: "zlib1g-dev", what_for: "acme-gauss links with zlib", is_there: has_zlib_header },
     Need {
@@ -46,6 +47,109 @@ const NEEDS: &[Need] = &[
         package: "util-linux",
         what_for: "unshare: probes user namespaces",
         is_there: || starts("unshare"),
+    },
+    Need {
+        package: "libtree",
+        what_for: "second opinion on how libraries are found",
+        is_there: || starts("libtree"),
+    },
+    Need {
+        package: "pax-utils",
+        what_for: "lddtree: third opinion on how libraries are found",
+        is_there: has_lddtree,
+    },
+    Need {
+        package: "rpm2cpio",
+        what_for: "second opinion on RPM packages",
+        is_there: || on_path("rpm2cpio"),
+    },
+    Need {
+        package: "python3-pyelftools",
+        what_for: "lddtree reads ELF files with it",
+        is_there: || imports("elftools"),
+    },
+    Need {
+        package: "python3-jsonschema",
+        what_for: "judges JSON by its schema",
+        is_there: || imports("jsonschema"),
+    },
+    Need { package: "xz-utils", what_for: "packs archives for the tests", is_there: || starts("xz") },
+    Need { package: "zstd", what_for: "packs archives for the tests", is_there: || starts("zstd") },
+    Need { package: "bzip2", what_for: "packs archives for the tests", is_there: || on_path("bzip2") },
+    Need {
+        package: "openssl",
+        what_for: "encrypts an archive for the tests",
+        is_there: || starts_with("openssl", "version"),
+    },
+    Need {
+        package: "udev",
+        what_for: "brings rules for the tests",
+        is_there: || exists("/lib/udev/rules.d"),
+    },
+    Need {
+        package: "systemd",
+        what_for: "brings units for the tests",
+        is_there: || exists("/lib/systemd/system/basic.target"),
+    },
+    Need { package: "rpm", what_for: "packs RPM packages for the tests", is_there: || starts("rpmbuild") },
+    Need { package: "cpio", what_for: "packs cpio archives for the tests", is_there: || starts("cpio") },
+    Need { package: "xorriso", what_for: "makes ISO images for the tests", is_there: || starts("xorriso") },
+    Need {
+        package: "genisoimage",
+        what_for: "makes other ISO images for the tests",
+        is_there: || starts("genisoimage"),
+    },
+    Need { package: "gcab", what_for: "makes cabinets for the tests", is_there: || starts("gcab") },
+    Need { package: "cabextract", what_for: "second opinion on cabinets", is_there: || starts("cabextract") },
+    Need {
+        package: "msitools",
+        what_for: "second opinion on Windows installer databases",
+        is_there: || starts("msiinfo"),
+    },
+    Need {
+        package: "wixl",
+        what_for: "makes Windows installer databases for the tests",
+        is_there: || starts("wixl"),
+    },
+    Need {
+        package: "makeself",
+        what_for: "makes self-unpacking scripts for the tests",
+        is_there: || starts("makeself"),
+    },
+    Need {
+        package: "squashfs-tools",
+        what_for: "makes file systems for the tests",
+        is_there: || starts_with("mksquashfs", "-version"),
+    },
+    Need {
+        package: "nsis",
+        what_for: "makes Windows installers for the tests",
+        is_there: || starts_with("makensis", "-VERSION"),
+    },
+    Need {
+        package: "musl-tools",
+        what_for: "links programs with another libc for the tests",
+        is_there: || starts("musl-gcc"),
+    },
+    Need {
+        package: "gcc-mingw-w64-x86-64-win32",
+        what_for: "links Windows programs for the tests",
+        is_there: || starts("x86_64-w64-mingw32-gcc"),
+    },
+    Need {
+        package: "gcc-mingw-w64-i686-win32",
+        what_for: "links 32-bit Windows programs for the tests",
+        is_there: || starts("i686-w64-mingw32-gcc"),
+    },
+    Need {
+        package: "kmod",
+        what_for: "modinfo: second opinion on kernel modules",
+        is_there: || starts("modinfo"),
+    },
+    Need {
+        package: "gcc-multilib",
+        what_for: "links 32-bit programs for the tests",
+        is_there: has_32_bit_libc,
     },
 ];
 
@@ -158,7 +262,37 @@ fn check_namespaces() -> Result<()> {
 }
 
 fn starts(program: &str) -> bool {
-    sh::succeeds(Command::new(program).arg("--version"))
+    starts_with(program, "--version")
+}
+
+/// For programs that spell it their own way.
+fn starts_with(program: &str, option: &str) -> bool {
+    sh::succeeds(Command::new(program).arg(option))
+}
+
+/// For programs that have no option to say only that they are there.
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn exists(path: &str) -> bool {
+    std::path::Path::new(path).exists()
+}
+
+/// A module of Debian's Python, which need not be the first in the path.
+fn imports(module: &str) -> bool {
+    sh::succeeds(Command::new("/usr/bin/python3").args(["-c", &format!("import {module}")]))
+}
+
+/// A script of Debian's Python, which need not be the first in the path.
+fn has_lddtree() -> bool {
+    sh::succeeds(Command::new("/usr/bin/python3").args(["/usr/bin/lddtree", "--version"]))
+}
+
+fn has_32_bit_libc() -> bool {
+    let output = Command::new("gcc").args(["-m32", "-print-file-name=libc.so"]).output();
+    output.is_ok_and(|output| output.stdout.starts_with(b"/"))
 }
 
 fn has_strace() -> bool {

@@ -29,6 +29,16 @@ impl Args {
         self.0.len() != before
     }
 
+    /// Takes the option `name` and the word behind it.
+    pub(crate) fn value(&mut self, name: &str) -> Result<Option<String>> {
+        let Some(at) = self.0.iter().position(|word| word == name) else { return Ok(None) };
+        if at + 1 == self.0.len() {
+            bail!("`{name}` needs a value");
+        }
+        self.0.remove(at);
+        Ok(Some(self.0.remove(at)))
+    }
+
     /// Takes all words that are not options.
     pub(crate) fn positional(&mut self) -> Vec<String> {
         let (options, words) = self.0.drain(..).partition(|word| word.starts_with('-'));
@@ -222,6 +232,16 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Where downloads survive between runs: a folder of ours in the user's cache.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(&std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
+            .join(".cache"),
+    };
+    Ok(base.join("hatchway-xtask"))
+}
+
 /// Removes a folder of ours, also where a program has left read-only folders in it.
 pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
     if !folder.exists() {
@@ -266,6 +286,15 @@ mod tests {
         assert!(!args.flag("--yes"));
         assert_eq!(args.positional(), ["unit", "e2e"]);
         assert!(args.finish().unwrap_err().to_string().contains("`--odd`"));
+    }
+
+    #[test]
+    fn an_option_takes_the_word_behind_it() {
+        let mut args = Args::new(["a", "--runs", "10", "--seconds"].map(str::to_owned).into_iter());
+        assert_eq!(args.value("--runs").unwrap().as_deref(), Some("10"));
+        assert_eq!(args.value("--runs").unwrap(), None);
+        assert!(args.value("--seconds").is_err());
+        assert_eq!(args.positional(), ["a"]);
     }
 
     #[test]

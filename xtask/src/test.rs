@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, demo, generate, setup, sh, tidy};
+use crate::{build, corpus, demo, fuzz, generate, setup, sh, tidy};
 
 /// Passed to every part.
 struct Run {
@@ -45,7 +45,9 @@ const PARTS: &[Part] = &[
         run: |_| generate::check(&build::program()?),
     },
     Part { name: "unit", budget_minutes: 15.0, needs: &["setup"], run: unit },
+    Part { name: "proof", budget_minutes: 10.0, needs: &["setup"], run: proof },
     Part { name: "e2e", budget_minutes: 15.0, needs: &["build"], run: e2e },
+    Part { name: "fuzz", budget_minutes: 4.0, needs: &["setup"], run: |_| fuzz::short() },
     Part { name: "demo", budget_minutes: 15.0, needs: &["build"], run: |_| demo::both_ways() },
 ];
 
@@ -141,6 +143,16 @@ fn unit(run: &mut Run) -> Result<()> {
         sh::cargo().args(["test", "--no-fail-fast", "--workspace", "--exclude", "hatchway-tests"]),
         run,
     )
+}
+
+/// `inspect` against other programs, over thousands of files of vendors and of this machine.
+fn proof(run: &mut Run) -> Result<()> {
+    let corpus = corpus::prepare(corpus::Extent::Tests)?;
+    let mut tests = sh::cargo();
+    tests.args(["test", "--package", "hatchway-inspect", "--test", "real_files", "--"]);
+    // One test after the other: each uses all cores by itself, and what they print stays together.
+    tests.args(["--ignored", "--nocapture", "--test-threads=1"]).env("HATCHWAY_CORPUS", &corpus.folder);
+    count_tests(&mut tests, run)
 }
 
 fn e2e(run: &mut Run) -> Result<()> {

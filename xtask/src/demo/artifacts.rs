@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::Row;
 use super::stage::Stage;
+use crate::wheels::{self, Wheel};
 use crate::{acme, sh};
 
 /// Shows one artifact from file to running tool.
@@ -131,34 +131,11 @@ fn path(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("`{}` is not UTF-8", path.display()))
 }
 
-/// The wheel by name, version and hash. pip knows where from; here stands only what.
+/// The wheel by name and hash.
 fn fetch_wheel(folder: &Path) -> Result<PathBuf> {
-    const FILE: &str =
-        "nvidia_cuda_nvcc_cu12-12.9.86-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl";
-    const SHA256: &str = "5d6a0d32fdc7ea39917c20065614ae93add6f577d840233237ff08e9a38f58f0";
-    let file = folder.join(FILE);
-    if file.exists() && sha256(&file)? == SHA256 {
-        println!("\nalready fetched: {}", file.display());
-        return Ok(file);
-    }
-    let requirements = folder.join("requirements.txt");
-    fs::write(&requirements, format!("nvidia-cuda-nvcc-cu12==12.9.86 --hash=sha256:{SHA256}\n"))?;
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:"])
-        .args(["--progress-bar=off", "--requirement"])
-        .arg(&requirements)
-        .arg("--dest")
-        .arg(folder);
-    println!("\n$ {}", sh::shown(&pip));
-    sh::run(&mut pip)?;
-    if sha256(&file)? != SHA256 {
-        bail!("`{}` does not have the pinned hash", file.display());
-    }
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
-    Ok(file)
-}
-
-fn sha256(file: &Path) -> Result<String> {
-    let text = sh::capture(Command::new("sha256sum").arg("--").arg(file))?;
-    Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
+    const PTXAS: Wheel = Wheel {
+        file: "nvidia_cuda_nvcc_cu12-12.9.86-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
+        sha256: "5d6a0d32fdc7ea39917c20065614ae93add6f577d840233237ff08e9a38f58f0",
+    };
+    wheels::fetch(folder, &PTXAS)
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::Row;
-use crate::{build, setup, sh};
+use crate::{build, setup, sh, wheels};
 
 /// A cold `lock` reads some 150 MB of indices; anything near this limit hangs.
 const STEP_LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -43,7 +43,7 @@ impl Stage {
         fs::set_permissions(&scratch.path, fs::Permissions::from_mode(0o755))?;
         let cache = match drop_to {
             Some(_) => PathBuf::from("/var/cache/hatchway-xtask/user"),
-            None => own_cache()?.join(if is_root { "root" } else { "user" }),
+            None => sh::cache()?.join(if is_root { "root" } else { "user" }),
         };
         let stage =
             Self { program: build::program()?, scratch, cache, drop_to, is_root, seconds: Cell::new(0.0) };
@@ -239,7 +239,7 @@ impl Stage {
     /// Unpacks a wheel; the wheel's modes are what pip would set.
     pub(super) fn unzip(&self, wheel: &Path, name: &str) -> Result<PathBuf> {
         let folder = self.scratch.path.join(name);
-        sh::run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(&folder))?;
+        wheels::unpack(wheel, &folder)?;
         Ok(folder)
     }
 }
@@ -248,13 +248,4 @@ impl Stage {
 fn text(value: &Value, names: &[&str]) -> Result<String> {
     let found = names.iter().find_map(|name| value[*name].as_str());
     Ok(found.with_context(|| format!("there is no `{}` in {value}", names.join("` or `")))?.to_owned())
-}
-
-fn own_cache() -> Result<PathBuf> {
-    let base = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(&std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
-            .join(".cache"),
-    };
-    Ok(base.join("hatchway-xtask"))
 }
