@@ -32,6 +32,31 @@ impl<'w> Walk<'w> {
         Ok(())
     }
 
+    /// Passes over the padding after a member.
+    pub(super) fn skip(&mut self, stream: &mut dyn Read, bytes: u64) -> Result<(), Error> {
+        self.count_bytes(bytes)?;
+        let skipped = io::copy(&mut stream.take(bytes), &mut io::sink())
+            .map_err(|e| Error::decoding(self.archive, "the padding after a member", e))?;
+        if skipped == bytes {
+            Ok(())
+        } else {
+            Err(Error::truncated(self.archive, "it ends in the padding after a member"))
+        }
+    }
+
+    /// Reads what follows the end marker, so that a damaged checksum at the very end is noticed too. `what` is that end.
+    pub(super) fn drain(&mut self, stream: &mut dyn Read, what: &str) -> Result<(), Error> {
+        let mut buffer = [0_u8; 8192];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(got) => self.count_bytes(got as u64)?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::decoding(self.archive, what, e)),
+            }
+        }
+    }
+
     /// Whether an entry of so many bytes could still be unpacked.
     pub(super) fn check_room(&self, bytes: u64) -> Result<(), Error> {
         if self.bytes.saturating_add(bytes) > self.bytes_max {

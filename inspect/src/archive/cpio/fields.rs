@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::super::stream::Walk;
 use super::links::Group;
-use super::{FileList, printable, skip};
+use super::{FileList, printable};
 use crate::Error;
 
 /// What a header says, whichever form it has.
@@ -85,7 +85,7 @@ fn new_ascii(walk: &mut Walk<'_>, stream: &mut dyn Read, summed: bool) -> Result
         numbers;
     let name = name(walk, stream, u64::from(name_size))?;
     // Magic, numbers and name together are padded.
-    skip(walk, stream, to_four(6 + 13 * 8 + u64::from(name_size)))?;
+    walk.skip(stream, to_four(6 + 13 * 8 + u64::from(name_size)))?;
     Ok(Fields {
         name,
         mode,

@@ -67,7 +67,7 @@ pub(super) fn walk<E: From<Error>>(
     for group in state.links.rest() {
         state.empty_group(walk, group, visit)?;
     }
-    drain(walk, stream).map_err(E::from)
+    walk.drain(stream, "the end of the cpio archive").map_err(E::from)
 }
 
 struct State<'l> {
@@ -104,7 +104,7 @@ impl State<'_> {
         let mut content = Summed { stream: &mut *stream, sum: 0 };
         self.hand_out(walk, &entry, &mut content, visit)?;
         fields.check_sum(walk.archive, content.sum)?;
-        skip(walk, stream, fields.padding(size))?;
+        walk.skip(stream, fields.padding(size))?;
         if let Some(group) = group {
             let waiting = self.links.deliver(group, &entry.path);
             for link in waiting {
@@ -172,7 +172,7 @@ impl State<'_> {
         };
         if !matches!(kind, EntryKind::File { .. } | EntryKind::Symlink { .. }) && fields.size != 0 {
             // Nothing but files and links has content; what claims to is passed over.
-            skip(walk, stream, fields.size.saturating_add(fields.padding(fields.size)))?;
+            walk.skip(stream, fields.size.saturating_add(fields.padding(fields.size)))?;
         }
         let capabilities = self.list.and_then(|list| list.capabilities(path.as_str()));
         Ok(Entry {
@@ -211,7 +211,7 @@ fn target(walk: &mut Walk<'_>, fields: &Fields, stream: &mut dyn Read) -> Result
         ));
     }
     let mut raw = fields::exactly(walk, stream, fields.size, &what)?;
-    skip(walk, stream, fields.padding(fields.size))?;
+    walk.skip(stream, fields.padding(fields.size))?;
     // Some writers count the NUL that ends the target in memory.
     if raw.last() == Some(&0) {
         raw.pop();
@@ -231,30 +231,6 @@ impl Read for Summed<'_> {
         let bytes = buffer.get(..got).unwrap_or_default();
         self.sum = bytes.iter().fold(self.sum, |sum, &byte| sum.wrapping_add(u32::from(byte)));
         Ok(got)
-    }
-}
-
-fn skip(walk: &mut Walk<'_>, stream: &mut dyn Read, bytes: u64) -> Result<(), Error> {
-    walk.count_bytes(bytes)?;
-    let skipped = io::copy(&mut stream.take(bytes), &mut io::sink())
-        .map_err(|e| Error::decoding(walk.archive, "the padding after a member", e))?;
-    if skipped == bytes {
-        Ok(())
-    } else {
-        Err(Error::truncated(walk.archive, "it ends in the padding after a member"))
-    }
-}
-
-/// Reads what follows the trailer, so that a damaged checksum at the very end is noticed too.
-fn drain(walk: &mut Walk<'_>, stream: &mut dyn Read) -> Result<(), Error> {
-    let mut buffer = [0_u8; 8192];
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(got) => walk.count_bytes(got as u64)?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::decoding(walk.archive, "the end of the cpio archive", e)),
-        }
     }
 }
 

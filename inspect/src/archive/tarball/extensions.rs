@@ -6,7 +6,7 @@ use tar::Header;
 
 use super::super::capabilities;
 use super::super::stream::Walk;
-use super::{padding, printable, skip};
+use super::{padding, printable};
 use crate::Error;
 
 /// Names of extended attributes kept per entry.
@@ -196,7 +196,7 @@ fn extension_body(walk: &mut Walk<'_>, header: &Header, stream: &mut dyn Read) -
     if body.len() as u64 != size {
         return Err(Error::truncated(walk.archive, "it ends inside a tar extension header"));
     }
-    skip(walk, stream, padding(size))?;
+    walk.skip(stream, padding(size))?;
     Ok(body)
 }
 

@@ -62,7 +62,7 @@ pub(super) fn walk<E: From<Error>>(
             return Ok(());
         };
         if block.iter().all(|&byte| byte == 0) {
-            return drain(walk, stream).map_err(E::from);
+            return walk.drain(stream, "the end of the tar archive").map_err(E::from);
         }
         if !checksum_matches(&block) {
             return Err(Error::corrupt(walk.archive, "a tar header has a wrong checksum").into());
@@ -104,7 +104,7 @@ fn member<E: From<Error>>(
             0
         }
     };
-    skip(walk, stream, padding(stored)).map_err(E::from)
+    walk.skip(stream, padding(stored)).map_err(E::from)
 }
 
 fn entry(
@@ -204,30 +204,6 @@ fn next_block(walk: &mut Walk<'_>, stream: &mut dyn Read) -> Result<Option<[u8; 
     }
     walk.count_bytes(BLOCK as u64)?;
     Ok(Some(block))
-}
-
-fn skip(walk: &mut Walk<'_>, stream: &mut dyn Read, bytes: u64) -> Result<(), Error> {
-    walk.count_bytes(bytes)?;
-    let skipped = io::copy(&mut stream.take(bytes), &mut io::sink())
-        .map_err(|e| Error::decoding(walk.archive, "the padding after a member", e))?;
-    if skipped == bytes {
-        Ok(())
-    } else {
-        Err(Error::truncated(walk.archive, "it ends in the padding after a member"))
-    }
-}
-
-/// Reads what follows the end marker, so that a damaged checksum at the very end is noticed too.
-fn drain(walk: &mut Walk<'_>, stream: &mut dyn Read) -> Result<(), Error> {
-    let mut buffer = [0_u8; 8192];
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(got) => walk.count_bytes(got as u64)?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::decoding(walk.archive, "the end of the tar archive", e)),
-        }
-    }
 }
 
 /// The sum of all bytes of a header, its own field counted as spaces. Some old tars summed signed bytes.
