@@ -37,7 +37,7 @@ const VERBS: &[Verb] = &[
     ("corpus", "fetch and unpack real files to prove inspection on [--tests] [--yes]", corpus::verb),
     (
         "fuzz",
-        "libFuzzer over the parsers [TARGET...] [--runs N|--seconds S] [--jobs J] [--seeds]",
+        "libFuzzer over the parsers [TARGET...] [--runs N|--seconds S] [--jobs J] [--fast] [--seeds]",
         fuzz::verb,
     ),
     ("acme", "build the stand-in vendor package into OUT_DIR", acme::verb),

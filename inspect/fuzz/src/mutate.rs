@@ -24,7 +24,7 @@ pub fn tar(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
 #[must_use]
 pub fn deb(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let members = repair::ar_members(&data[..size]);
-    if members.is_empty() || seed % 4 == 0 {
+    if members.is_empty() || seed.is_multiple_of(4) {
         return fuzzer_mutate(data, size, max_size);
     }
     let (at, length) = members[seed as usize / 4 % members.len()];
@@ -52,14 +52,14 @@ pub fn cab(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
 /// Mutates what counts of an ISO 9660 image.
 #[must_use]
 pub fn iso(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
-    if seed % 16 == 0 || size <= ISO_HEAD || max_size <= ISO_HEAD {
+    if seed.is_multiple_of(16) || size <= ISO_HEAD || max_size <= ISO_HEAD {
         return fuzzer_mutate(data, size, max_size);
     }
     ISO_HEAD + fuzzer_mutate(&mut data[ISO_HEAD..], size - ISO_HEAD, max_size - ISO_HEAD)
 }
 
 fn repaired(data: &mut [u8], size: usize, seed: u32, repair: impl Fn(&mut [u8])) -> usize {
-    if seed % 4 != 0 {
+    if !seed.is_multiple_of(4) {
         repair(&mut data[..size]);
     }
     size
