@@ -364,6 +364,8 @@ impl Attempt<'_> {
             base_packages: BASE.iter().map(|p| p.name.to_owned()).collect(),
             refused: Vec::new(),
             artifacts: self.request.artifacts.clone(),
+            python: String::new(),
+            wheels: Vec::new(),
             sources: self.index.sources.iter().map(LockedSource::from).collect(),
             packages,
         }

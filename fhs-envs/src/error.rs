@@ -20,6 +20,9 @@ pub enum Error {
     /// Neither the configuration, the environment nor the host's apt sources name a Debian mirror.
     #[error("no Debian mirror is known")]
     NoMirror,
+    /// Neither the configuration, the environment nor the host's pip names an index of Python packages.
+    #[error("no index of Python packages is known")]
+    NoPythonIndex,
     /// No key ring to check an archive's signature with.
     #[error("no key ring with the Debian archive's keys was found")]
     NoKeyring,
@@ -179,6 +182,11 @@ impl Error {
             Self::NoMirror => "set HATCHWAY_DEBIAN_MIRROR to a mirror's URL, or add a [[mirror]] to hatchway.toml, or a \
                                Debian source to the host's apt"
                 .to_owned(),
+            Self::NoPythonIndex => {
+                "set HATCHWAY_PYPI_MIRROR to an index's URL (the folder with one folder a project), or `python-index` in \
+                 hatchway.toml, or `index-url` in the host's pip.conf"
+                    .into()
+            }
             Self::NoKeyring => "install `debian-archive-keyring`, or name a key ring in hatchway.toml: keyring = \"…\"".into(),
             Self::BadKeyring { .. } | Self::Unsigned { .. } => {
                 "update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml"

@@ -30,9 +30,15 @@ pub struct Lock {
     /// Suites that were tried before, and why they were refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<String>,
+    /// The Python that wheels are installed for: `3.11`; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub python: String,
     /// The vendor's files.
     #[serde(rename = "artifact")]
     pub artifacts: Vec<LockedArtifact>,
+    /// Python packages, sorted by name.
+    #[serde(rename = "wheel", default, skip_serializing_if = "Vec::is_empty")]
+    pub wheels: Vec<LockedWheel>,
     /// The indices that were read.
     #[serde(rename = "source", default)]
     pub sources: Vec<LockedSource>,
@@ -51,6 +57,28 @@ pub struct LockedArtifact {
     pub sha256: Sha256,
     /// Bytes.
     pub size: u64,
+    /// How it is installed, where that is not by unpacking its members: `carried` (what a self-unpacking file carries) or
+    /// `wheel`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub how: String,
+}
+
+/// A Python package. Where it is, an index says when it is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LockedWheel {
+    /// The project, in normal form.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// File name, which holds the tags.
+    pub file: String,
+    /// Bytes.
+    pub size: u64,
+    /// Digest.
+    pub sha256: Sha256,
+    /// Why it is there: `recipe`, or `Requires-Dist of x`.
+    pub why: String,
 }
 
 /// An index.
@@ -151,6 +179,12 @@ impl Lock {
         let mut text = format!("{} {}\n", self.base, self.architecture);
         for artifact in &self.artifacts {
             text.push_str(&format!("artifact {}\n", artifact.sha256));
+        }
+        if !self.python.is_empty() {
+            text.push_str(&format!("python {}\n", self.python));
+        }
+        for wheel in &self.wheels {
+            text.push_str(&format!("wheel {} {}\n", wheel.sha256, wheel.file));
         }
         for package in &self.packages {
             text.push_str(&format!("package {}\n", package.sha256));

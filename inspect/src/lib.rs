@@ -27,6 +27,7 @@ mod words;
 
 use std::path::Path;
 
+pub use appended::{carries_archive, walk_carried};
 pub use elf::{Candidate, DlopenNote, ElfFacts, ElfKind};
 pub use error::Error;
 pub use facts::{
@@ -60,6 +61,15 @@ pub fn inspect_within(path: &Path, limits: &archive::Limits) -> Result<Facts, Er
 /// As [`inspect`].
 pub fn inspect_listed(path: &Path, limits: &archive::Limits) -> Result<(Facts, resolve::Listing), Error> {
     collect::inspect(path, limits).map_err(|error| error.in_archive(path))
+}
+
+/// The scriptlets and triggers of an RPM package, which are no members of its archive.
+///
+/// # Errors
+/// When it cannot be read, or is no RPM package.
+pub fn rpm_scriptlets(path: &Path) -> Result<Vec<ScriptFacts>, Error> {
+    let (_, scripts) = archive::rpm::metadata(&mut archive::Source::open(path)?)?;
+    Ok(scripts)
 }
 
 /// Inspects bytes in memory, as if they were a file called `name`.

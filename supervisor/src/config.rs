@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hatchway_envs::debian::sources::{self, MIRROR_VARIABLE, Mirror};
+use hatchway_envs::python::INDEX_VARIABLE;
 use serde::Deserialize;
 
 use crate::dirs::Dirs;
@@ -25,6 +26,8 @@ pub struct Config {
     pub mirrors: Vec<Mirror>,
     /// Key rings.
     pub keyrings: Vec<PathBuf>,
+    /// Indices of Python packages, best first; none for those of the host's pip.
+    pub python_index: Vec<String>,
     /// See [`DEFAULT_INDEX_MAX_AGE_HOURS`].
     pub index_max_age: Duration,
 }
@@ -36,6 +39,8 @@ struct File {
     suites: Option<Vec<String>>,
     #[serde(default)]
     keyring: Option<PathBuf>,
+    #[serde(default)]
+    python_index: Option<String>,
     #[serde(default)]
     index_max_age_hours: Option<u64>,
     #[serde(default)]
@@ -64,6 +69,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
     let mut suites = DEFAULT_SUITES.map(str::to_owned).to_vec();
     let mut hours = DEFAULT_INDEX_MAX_AGE_HOURS;
     let mut keyring = None;
+    let mut python_index = None;
     let mut configured = Vec::new();
     for path in &dirs.config {
         let text = match std::fs::read_to_string(path) {
@@ -77,14 +83,23 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
         suites = file.suites.unwrap_or(suites);
         hours = file.index_max_age_hours.unwrap_or(hours);
         keyring = file.keyring.or(keyring);
+        python_index = file.python_index.or(python_index);
         configured.extend(file.mirror);
     }
     Ok(Config {
         suites,
         mirrors: mirrors(configured),
+        python_index: python_indices(python_index),
         keyrings: keyring.map_or_else(|| sources::keyrings("/".as_ref()), |path| vec![path]),
         index_max_age: Duration::from_secs(hours * 3600),
     })
+}
+
+/// The environment's index, or the configured one.
+fn python_indices(configured: Option<String>) -> Vec<String> {
+    let variable = std::env::var(INDEX_VARIABLE).ok().filter(|url| !url.is_empty());
+    let chosen = variable.or(configured).unwrap_or_default();
+    chosen.split_whitespace().map(|url| url.trim_end_matches('/').to_owned()).collect()
 }
 
 /// The environment's mirror first, then the configured ones; apt's only where neither names any.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hatchway_envs::debian::index::Archive;
 use hatchway_envs::fetch::Client;
+use hatchway_envs::python::{self, Index};
 use hatchway_envs::store::Store;
 
 use crate::config::{self, Config};
@@ -58,5 +59,14 @@ impl Context {
             architecture: "amd64".into(),
         };
         Ok(Self { dirs, config, printer: Printer::new(quiet), store, archive })
+    }
+
+    /// The indices of Python packages: as the environment or the configuration names them, or else the host's pip.
+    #[must_use]
+    pub fn python_index(&self) -> Index {
+        let configured = self.config.python_index.clone();
+        // The host's pip is asked only when it is needed.
+        let urls = if configured.is_empty() { python::from_pip() } else { configured };
+        Index { urls, client: self.archive.client.clone() }
     }
 }

@@ -110,6 +110,9 @@ pub enum Error {
     /// Nothing that can be started.
     #[error("`{0}` has no program to run")]
     NoProgram(String),
+    /// A wheel that no Python is given for.
+    #[error("`{0}` is a wheel, and the recipe has no Python to install it for")]
+    WheelWithoutPython(String),
     /// A wrong value of an option.
     #[error("{0}")]
     Usage(String),
@@ -180,6 +183,10 @@ impl Error {
             }
             Self::NoProgram(name) => {
                 format!("name one with `--program PATH`, or look with `hatchway shell {name}`")
+            }
+            Self::WheelWithoutPython(_) => {
+                "say which in [environment]: python = { version = \"3.11\" }; or unpack it as an archive: unpack = \"/opt/…\""
+                    .into()
             }
             Self::NoShim(_) => "build and install both with `cargo xtask build`".into(),
             Self::Inspect(source) | Self::Envs(hatchway_envs::Error::Archive(source)) => {

@@ -12,6 +12,9 @@ pub mod config;
 pub mod context;
 pub mod dirs;
 mod error;
+mod installed;
+mod python;
 pub mod report;
+mod rpm;
 
 pub use error::Error;

@@ -3,18 +3,25 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use hatchway_envs::build::{self, Built, Layout};
+use hatchway_envs::build::{self, Built};
 use hatchway_envs::choose::{self, Need};
 use hatchway_envs::debian::relation::{self, Alternatives};
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::{Lock, LockedArtifact, write_atomically};
-use hatchway_inspect::{Facts, archive};
+use hatchway_envs::python::Local;
+use hatchway_inspect::Facts;
 
 use crate::artifact::{self, Acquired};
 use crate::context::Context;
 use crate::error::Error;
 use crate::plan::{self, Host, Plan};
 use crate::recipe::{self, Base, Draft, Located, Name, Rung, Runner};
+use crate::{installed, python, rpm};
+
+/// What an AppImage starts (AppImage specification, "The AppDir").
+const APP_RUN: &str = "/AppRun";
+/// The Python of a tree.
+const PYTHON: &str = "/usr/bin/python3";
 
 /// Writes a recipe for an artifact into `folder/<name>/recipe.toml`.
 ///
@@ -36,16 +43,17 @@ pub fn new(
     if path.exists() && !replace {
         return Err(Error::RecipeExists(path));
     }
-    let names = member_names(&acquired.path)?;
+    let names = member_names(&acquired.path, installed::carries(facts))?;
     context.store.import(&acquired.path, Some(acquired.sha256))?;
-    let program = match choose_program(&name, facts) {
-        Choice::One(path) => Some(in_tree(&name, facts, &path)),
+    let inside = installed::facts_inside(facts);
+    let program = match program_of(&name, &inside, &acquired.path)? {
+        Choice::One(path) => Some(path),
         _ => None,
     };
     let text = recipe::draft(&Draft {
         name: &name,
         origin: &acquired.origin,
-        facts,
+        facts: &inside,
         program: program.as_deref(),
         brings: &|path| names.contains(path.trim_start_matches('/')),
     });
@@ -62,7 +70,21 @@ pub(crate) fn default_name(facts: &Facts) -> Name {
         Some(package) => Name::from_any(&package.name),
         None => {
             let file = &facts.artifact.file;
-            let stem = [".tar.gz", ".tar.xz", ".tar.zst", ".tar.bz2", ".tgz", ".tar", ".zip", ".run", ".bin"]
+            const ENDINGS: [&str; 12] = [
+                ".tar.gz",
+                ".tar.xz",
+                ".tar.zst",
+                ".tar.bz2",
+                ".tgz",
+                ".tar",
+                ".zip",
+                ".run",
+                ".bin",
+                ".sh",
+                ".AppImage",
+                ".appimage",
+            ];
+            let stem = ENDINGS
                 .iter()
                 .find_map(|ending| file.strip_suffix(ending))
                 .unwrap_or(file);
@@ -71,13 +93,35 @@ pub(crate) fn default_name(facts: &Facts) -> Name {
     }
 }
 
-fn member_names(path: &Path) -> Result<BTreeSet<String>, Error> {
+fn member_names(path: &Path, carried: bool) -> Result<BTreeSet<String>, Error> {
     let mut names = BTreeSet::new();
-    archive::walk::<hatchway_envs::Error>(path, &archive::Limits::default(), &mut |_, entry, _| {
+    installed::walk(path, carried, &mut |entry, _| {
         names.insert(entry.path.as_str().to_owned());
         Ok(())
     })?;
     Ok(names)
+}
+
+/// The program of a fresh recipe, as its path in the tree.
+fn program_of(name: &Name, facts: &Facts, path: &Path) -> Result<Choice, Error> {
+    if facts.artifact.format == "wheel" {
+        return wheel_program(name, path);
+    }
+    Ok(match choose_program(name, facts) {
+        Choice::One(path) => Choice::One(in_tree(name, facts, &path)),
+        other => other,
+    })
+}
+
+/// The program of a wheel: the one of its entry points that is named like it, or the only one, or else Python.
+fn wheel_program(name: &Name, path: &Path) -> Result<Choice, Error> {
+    let programs = installed::wheel_programs(path)?;
+    let named = |path: &&String| path.rsplit('/').next() == Some(name.as_str());
+    let one = programs.iter().find(named).or(match &programs[..] {
+        [one] => Some(one),
+        _ => None,
+    });
+    Ok(Choice::One(one.cloned().unwrap_or_else(|| PYTHON.to_owned())))
 }
 
 /// Makes the lock of a recipe and writes it.
@@ -97,7 +141,12 @@ pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<L
         let reasons = plan.reasons.iter().map(|r| format!("{} ({})", r.text, r.rule)).collect();
         return Err(Error::Rung { name: name.to_owned(), rung, reasons });
     }
-    let (needs, depends) = evidence(&all_facts)?;
+    let artifacts = locked_artifacts(located, &all_facts, artifacts)?;
+    let mut inside = Vec::new();
+    for (facts, locked) in all_facts.iter().zip(&artifacts) {
+        inside.extend(installed::facts_of(&locked.how, facts)?);
+    }
+    let (needs, depends) = evidence(&inside)?;
     let request = choose::Request {
         archive: &context.archive,
         store: &context.store,
@@ -108,16 +157,40 @@ pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<L
         packages: recipe.environment.packages.iter().map(recipe::PackageWish::alternatives).collect(),
         exclude: recipe.environment.exclude.iter().cloned().collect(),
         pins: recipe.environment.pin.clone().into_iter().collect::<HashMap<_, _>>(),
-        artifacts: artifacts
-            .into_iter()
-            .map(|(file, sha256, size)| LockedArtifact { file, sha256, size })
-            .collect(),
+        artifacts,
         recipe: recipe.lock_inputs(),
         rung: plan.rung.to_string(),
     };
-    let lock = choose::lock(&request, &context.printer)?;
+    let lock = match &recipe.environment.python {
+        None => choose::lock(&request, &context.printer)?,
+        Some(wish) => {
+            let wheels = request.artifacts.iter().filter(|artifact| installed::is_wheel(&artifact.how));
+            let local: Vec<Local> =
+                wheels.map(|wheel| Local { file: wheel.file.clone(), sha256: wheel.sha256 }).collect();
+            let needs_of = |facts: &[Facts]| Ok(evidence(&facts.iter().collect::<Vec<_>>())?.0);
+            python::lock(context, wish, &local, request, &needs_of)?
+        }
+    };
     lock.write(&located.lock_path())?;
     Ok(lock)
+}
+
+/// The artifacts as the lock has them. A wheel wants a Python.
+fn locked_artifacts(
+    located: &Located,
+    facts: &[Facts],
+    artifacts: Vec<(String, Sha256, u64)>,
+) -> Result<Vec<LockedArtifact>, Error> {
+    let recipe = &located.recipe;
+    let mut locked = Vec::new();
+    for ((artifact, facts), (file, sha256, size)) in recipe.artifacts.iter().zip(facts).zip(artifacts) {
+        let how = installed::how(artifact, facts).to_owned();
+        if installed::is_wheel(&how) && recipe.environment.python.is_none() {
+            return Err(Error::WheelWithoutPython(file));
+        }
+        locked.push(LockedArtifact { file, sha256, size, how });
+    }
+    Ok(locked)
 }
 
 fn suites_for(context: &Context, located: &Located, suites: &[String]) -> Vec<String> {
@@ -159,7 +232,7 @@ fn empty_plan(located: &Located) -> Plan {
 type Evidence = (Vec<Need>, Vec<(String, Alternatives)>);
 
 /// What the artifacts need from outside.
-fn evidence(all: &[Facts]) -> Result<Evidence, Error> {
+fn evidence(all: &[&Facts]) -> Result<Evidence, Error> {
     let brought: BTreeSet<&str> =
         all.iter().flat_map(|facts| &facts.elf).filter_map(|elf| elf.soname.as_deref()).collect();
     let several = all.len() > 1;
@@ -178,9 +251,11 @@ fn evidence(all: &[Facts]) -> Result<Evidence, Error> {
         needs.push(Need { soname: need.soname.clone(), versions: need.versions.clone(), wanted_by });
     }
     needs.extend(required_at_run_time(all, &brought, &needs));
+    let known: BTreeSet<&str> = all.iter().flat_map(|f| &f.needs).map(|need| need.soname.as_str()).collect();
+    needs.extend(rpm::needs(all, &brought, &known));
     let own: BTreeSet<&str> =
         all.iter().filter_map(|f| f.package.as_ref()).map(|p| p.name.as_str()).collect();
-    let mut depends = Vec::new();
+    let mut depends = rpm::depends(all);
     for package in all.iter().filter_map(|facts| facts.package.as_ref()) {
         for (field, text) in [("Pre-Depends", &package.pre_depends), ("Depends", &package.depends)] {
             let groups = relation::parse(text.as_deref().unwrap_or_default(), "amd64").map_err(|source| {
@@ -196,7 +271,7 @@ fn evidence(all: &[Facts]) -> Result<Evidence, Error> {
 
 /// Libraries that a program says it cannot do without (`.note.dlopen`, priority `required`), though it is not linked
 /// with them. Of several names the first counts.
-fn required_at_run_time(all: &[Facts], brought: &BTreeSet<&str>, known: &[Need]) -> Vec<Need> {
+fn required_at_run_time(all: &[&Facts], brought: &BTreeSet<&str>, known: &[Need]) -> Vec<Need> {
     let mut required: Vec<Need> = Vec::new();
     for elf in all.iter().flat_map(|facts| &facts.elf) {
         for note in elf.dlopen_notes.iter().filter(|note| note.priority.as_deref() == Some("required")) {
@@ -245,14 +320,16 @@ pub fn read_lock(located: &Located) -> Result<Lock, Error> {
 /// # Errors
 /// See [`build::build`].
 pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built, Error> {
-    let layouts = located.recipe.artifacts.iter().map(|artifact| Layout {
-        at: artifact.unpack.as_ref().map_or("/", |path| path.as_str()).to_owned(),
-        strip: artifact.strip,
-        file_name: artifact.file_name(),
-    });
+    let artifacts = located.recipe.artifacts.iter().zip(&lock.artifacts);
+    let layouts = artifacts.map(|(artifact, locked)| installed::layout(artifact, locked, lock));
     let urls = |package: &hatchway_envs::lock::LockedPackage| choose::urls(&context.archive, package);
+    let index = std::cell::OnceCell::new();
+    let wheel_urls = |wheel: &hatchway_envs::lock::LockedWheel| {
+        python::urls(index.get_or_init(|| context.python_index()), wheel)
+    };
     let links = &located.recipe.environment.links;
-    let request = build::Request { lock, layouts: layouts.collect(), links, urls: &urls };
+    let request =
+        build::Request { lock, layouts: layouts.collect(), links, urls: &urls, wheel_urls: &wheel_urls };
     if context.store.built(request.key()).is_none() {
         artifact::gather(context, located)?;
     }
@@ -274,6 +351,9 @@ pub enum Choice {
 #[must_use]
 pub fn choose_program(name: &Name, facts: &Facts) -> Choice {
     let package = facts.package.as_ref().map(|p| p.name.as_str());
+    if facts.programs.iter().any(|program| program.path == APP_RUN) {
+        return Choice::One(APP_RUN.to_owned());
+    }
     let base = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     let named = |path: &str| base(path) == name.as_str() || Some(base(path).as_str()) == package;
     let on_path: Vec<&str> = facts.programs.iter().filter(|p| p.on_path).map(|p| p.path.as_str()).collect();
@@ -306,12 +386,13 @@ fn in_tree(name: &Name, facts: &Facts, path: &str) -> String {
 /// When there are several or none.
 pub fn program(context: &Context, located: &Located, wish: Option<&str>) -> Result<String, Error> {
     let recipe = &located.recipe;
-    let folder = |artifact: &recipe::Artifact| {
-        artifact.unpack.as_ref().map_or(String::new(), |path| path.as_str().trim_end_matches('/').to_owned())
-    };
+    let lock = Lock::read(&located.lock_path()).ok();
+    let locked = |number: usize| lock.as_ref().and_then(|lock| lock.artifacts.get(number));
+    let folder =
+        |number: usize, artifact| installed::folder(artifact, locked(number), lock.as_ref());
     if let Some(wish) = wish {
         let inside = wish.contains('/') && !wish.starts_with('/');
-        let prefix = recipe.artifacts.first().filter(|_| inside).map(folder);
+        let prefix = recipe.artifacts.first().filter(|_| inside).map(|artifact| folder(0, artifact));
         return Ok(prefix.map_or_else(|| wish.to_owned(), |prefix| format!("{prefix}/{wish}")));
     }
     if let Some(program) = &recipe.run.program {
@@ -319,15 +400,26 @@ pub fn program(context: &Context, located: &Located, wish: Option<&str>) -> Resu
     }
     let name = &recipe.package.name;
     let mut several = Vec::new();
-    for artifact in &recipe.artifacts {
+    for (number, artifact) in recipe.artifacts.iter().enumerate() {
         let sha256 = artifact.sha256.digest();
-        let facts = artifact::facts(context, &artifact.file_name(), sha256, &context.store.artifact(sha256))?;
-        let place = |path: String| folder(artifact) + &path;
-        match choose_program(name, &facts) {
-            Choice::One(path) => several.push(place(path)),
-            Choice::Several(paths) => several.extend(paths.into_iter().map(place)),
-            Choice::Nothing => {}
+        let stored = context.store.artifact(sha256);
+        let how = locked(number).map_or("", |locked| locked.how.as_str());
+        let facts = artifact::facts(context, &artifact.file_name(), sha256, &stored)?;
+        let place = |path: String| folder(number, artifact) + &path;
+        if installed::is_wheel(how) {
+            several.extend(installed::wheel_programs(&stored)?);
+            continue;
         }
+        for facts in installed::facts_of(how, &facts)? {
+            match choose_program(name, facts) {
+                Choice::One(path) => several.push(place(path)),
+                Choice::Several(paths) => several.extend(paths.into_iter().map(place)),
+                Choice::Nothing => {}
+            }
+        }
+    }
+    if several.is_empty() && recipe.environment.python.is_some() {
+        return Ok(PYTHON.to_owned());
     }
     match several.len() {
         0 => Err(Error::NoProgram(name.to_string())),

@@ -186,6 +186,11 @@ impl Bench {
         path
     }
 
+    /// Lets whoever the program runs as write into a folder of the bench.
+    pub fn allow(&self, below: &str) {
+        self.own(&self.path(below));
+    }
+
     /// Reads a file of the working folder.
     #[must_use]
     pub fn read(&self, name: &str) -> String {

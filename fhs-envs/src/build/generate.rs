@@ -39,6 +39,7 @@ pub(crate) fn generate(
         link(merge, &chosen.link, &format!("/etc/alternatives/{}", chosen.name))?;
     }
     certificates(merge, workspace)?;
+    lib64(merge, workspace)?;
     let cache = ldcache::make(merge, workspace)?;
     write(merge, workspace, "etc/ld.so.cache", &cache)
 }
@@ -66,6 +67,16 @@ fn base_files(merge: &mut Merge) -> Result<(), String> {
     }
     if merge.node("etc/dpkg/origins/debian").is_some() {
         merge.link_instead_of_folder("etc/dpkg/origins/default", "debian")?;
+    }
+    Ok(())
+}
+
+/// Packages of Fedora's and SUSE's kin bring libraries to `/usr/lib64`, where their own loader looks and Debian's does not.
+/// The name sorts behind all others: their loader looks there last, too.
+fn lib64(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(), Error> {
+    let library = |name: &String| name.starts_with("lib") && name.contains(".so");
+    if merge.names("usr/lib64").iter().any(library) {
+        write(merge, workspace, "etc/ld.so.conf.d/zz-lib64.conf", b"/usr/lib64\n")?;
     }
     Ok(())
 }

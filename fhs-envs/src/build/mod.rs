@@ -6,13 +6,16 @@
 mod generate;
 mod ldcache;
 mod merge;
+mod rpm;
 pub mod scripts;
 mod unpack;
+mod wheel;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-pub use unpack::Layout;
+pub use unpack::{How, Layout};
+pub use wheel::{packages_folder, programs_of as wheel_programs};
 
 use crate::digest::Sha256;
 use crate::error::Error;
@@ -25,7 +28,7 @@ use merge::Layer;
 use scripts::{Alternative, Class};
 
 /// A change of this number makes every tree anew: it stands for what the builder generates.
-const BUILDER: u32 = 1;
+const BUILDER: u32 = 2;
 
 /// What is built.
 #[allow(missing_debug_implementations, reason = "it holds a closure")]
@@ -38,6 +41,8 @@ pub struct Request<'a> {
     pub links: &'a BTreeMap<String, String>,
     /// URLs for a package of the lock, best first.
     pub urls: &'a dyn Fn(&crate::lock::LockedPackage) -> Vec<String>,
+    /// URLs for a wheel of the lock.
+    pub wheel_urls: &'a dyn Fn(&crate::lock::LockedWheel) -> Result<Vec<String>, Error>,
 }
 
 /// A finished tree.
@@ -101,9 +106,24 @@ fn download(
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
-    let wanted: Vec<Wanted> =
+    let mut wanted: Vec<Wanted> =
         request.lock.packages.iter().map(|package| wanted(package, request.urls)).collect();
+    wanted.extend(wheels_wanted(store, request)?);
     store.fetch(client, &wanted, progress)
+}
+
+/// The wheels that the store lacks. Where they are, the index says; it is not asked when none is missing.
+fn wheels_wanted(store: &Store, request: &Request<'_>) -> Result<Vec<Wanted>, Error> {
+    let missing = request.lock.wheels.iter().filter(|wheel| !store.artifact(wheel.sha256).exists());
+    let wanted = missing.map(|wheel| {
+        Ok(Wanted {
+            urls: (request.wheel_urls)(wheel)?,
+            what: format!("`{}`", wheel.file),
+            sha256: wheel.sha256,
+            size: Some(wheel.size),
+        })
+    });
+    wanted.collect()
 }
 
 /// A package of a lock as a download.
@@ -126,11 +146,12 @@ fn unpack_all(
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<Manifest>, Error> {
-    let root = |file: &str| Layout { at: "/".into(), strip: 0, file_name: file.to_owned() };
-    let artifacts =
-        request.lock.artifacts.iter().zip(&request.layouts).map(|(a, l)| (a.sha256, l.clone(), a.size));
-    let packages = request.lock.packages.iter().map(|p| (p.sha256, root(&p.name), p.size));
-    let jobs: Vec<(usize, (Sha256, Layout, u64))> = artifacts.chain(packages).enumerate().collect();
+    let lock = request.lock;
+    let artifacts = lock.artifacts.iter().zip(&request.layouts).map(|(a, l)| (a.sha256, l.clone(), a.size));
+    let wheels = lock.wheels.iter().map(|w| (w.sha256, Layout::of_wheel(&w.file, &lock.python), w.size));
+    let packages = lock.packages.iter().map(|p| (p.sha256, Layout::of_package(&p.name), p.size));
+    let jobs: Vec<(usize, (Sha256, Layout, u64))> =
+        artifacts.chain(wheels).chain(packages).enumerate().collect();
     let done: Mutex<BTreeMap<usize, Manifest>> = Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     progress.begin("unpacking", jobs.iter().map(|(_, (_, _, size))| size).sum());
@@ -158,9 +179,11 @@ fn assemble(
     manifests: &[Manifest],
 ) -> Result<(Sha256, Vec<String>), Error> {
     let artifacts = request.lock.artifacts.iter().map(|a| (a.file.as_str(), "", "", true));
+    let wheels = request.lock.wheels.iter().map(|w| (w.file.as_str(), "", "", true));
     let packages = request.lock.packages.iter();
     let packages = packages.map(|p| (p.name.as_str(), p.version.as_str(), p.replaces.as_str(), false));
     let layers: Vec<Layer<'_>> = artifacts
+        .chain(wheels)
         .chain(packages)
         .zip(manifests)
         .map(|((name, version, replaces, vendor), manifest)| Layer {
@@ -176,6 +199,7 @@ fn assemble(
     let mut alternatives = Vec::new();
     for layer in &layers {
         read_control(workspace, layer, &mut alternatives, &mut notes)?;
+        rpm::read_scriptlets(workspace, layer, &mut alternatives, &mut notes)?;
     }
     for (path, target) in request.links {
         let bad = |reason| Error::BadLayout { package: format!("the recipe's link `{path}`"), reason };

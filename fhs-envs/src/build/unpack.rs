@@ -3,8 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
-use hatchway_inspect::archive::{self, Entry, EntryKind, Limits, Part};
+use hatchway_inspect::archive::{self, Entry, EntryKind, Format, Limits, Part};
 
+use super::{rpm, wheel};
 use crate::digest::Sha256;
 use crate::error::Error;
 use crate::store::Workspace;
@@ -23,16 +24,44 @@ pub struct Layout {
     pub strip: u32,
     /// The name that a lone file gets.
     pub file_name: String,
+    /// What is unpacked, and how.
+    pub how: How,
+}
+
+/// What is unpacked of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum How {
+    /// Its members; of a lone file, the file.
+    Members,
+    /// What a self-unpacking file carries (an AppImage, a makeself script), without running it.
+    Carried,
+    /// A wheel, installed for a Python as pip would.
+    Wheel {
+        /// `3.11`
+        python: String,
+    },
 }
 
 impl Layout {
+    /// The layout of a package, which brings paths of its own.
+    #[must_use]
+    pub fn of_package(file_name: &str) -> Self {
+        Self { at: "/".into(), strip: 0, file_name: file_name.to_owned(), how: How::Members }
+    }
+
+    /// The layout of a wheel for a Python of the tree.
+    #[must_use]
+    pub fn of_wheel(file_name: &str, python: &str) -> Self {
+        Self { how: How::Wheel { python: python.to_owned() }, ..Self::of_package(file_name) }
+    }
+
     /// Identifies archive and layout, so that one archive is unpacked once for each layout.
     pub(crate) fn key(&self, sha256: Sha256) -> String {
-        if self.at == "/" && self.strip == 0 {
+        if self.at == "/" && self.strip == 0 && self.how == How::Members {
             return sha256.hex();
         }
-        let layout = Sha256::of(format!("{} {} {}", self.at, self.strip, self.file_name).as_bytes());
-        format!("{sha256}-{}", layout.short())
+        let text = format!("{} {} {} {:?}", self.at, self.strip, self.file_name, self.how);
+        format!("{sha256}-{}", Sha256::of(text.as_bytes()).short())
     }
 
     fn place(&self, path: &str) -> Option<String> {
@@ -63,10 +92,23 @@ pub(crate) fn unpack(
         dropped: String::new(),
         key: &key,
         number: 0,
+        lone: false,
     };
-    archive::walk(archive, &Limits::default(), &mut |part, entry, content| {
-        unpacking.entry(part, entry, content)
-    })?;
+    let limits = &Limits::default();
+    match &layout.how {
+        How::Wheel { python } => return wheel::unpack(workspace, archive, &key, layout, python),
+        How::Carried => hatchway_inspect::walk_carried(archive, limits, &mut |part, entry, content| {
+            unpacking.entry(part, entry, content)
+        })?,
+        How::Members => {
+            let format = archive::detect(archive)?;
+            unpacking.lone = format.is_lone() || matches!(format, Format::Compressed(_));
+            archive::walk(archive, limits, &mut |part, entry, content| unpacking.entry(part, entry, content))?;
+            if format == Format::Rpm {
+                unpacking.scriptlets(archive)?;
+            }
+        }
+    }
     unpacking.finish()
 }
 
@@ -77,12 +119,15 @@ struct Unpacking<'a> {
     dropped: String,
     key: &'a str,
     number: u64,
+    /// A file that is no archive: the store knows it by its digest, the tree by its name.
+    lone: bool,
 }
 
 impl Unpacking<'_> {
     fn entry(&mut self, part: Part, entry: &Entry, content: &mut dyn Read) -> Result<(), Error> {
         let path = match part {
             Part::Control => Some(format!("{CONTROL}/{}", entry.path.as_str())),
+            Part::Data if self.lone => self.layout.place(&self.lone_name()),
             Part::Data => self.layout.place(entry.path.as_str()),
         };
         let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(()) };
@@ -93,7 +138,9 @@ impl Unpacking<'_> {
         if entry.mode & 0o6000 != 0 {
             self.dropped.push_str(&format!("setid bits of {path}\n"));
         }
-        if entry.xattrs {
+        if let Some(capabilities) = &entry.capabilities {
+            self.dropped.push_str(&format!("file capabilities {capabilities} of {path}\n"));
+        } else if entry.xattrs {
             self.dropped.push_str(&format!("extended attributes of {path}\n"));
         }
         match &entry.kind {
@@ -119,8 +166,25 @@ impl Unpacking<'_> {
         let mut magic = Vec::with_capacity(4);
         let source = Error::io("read", &self.layout.file_name);
         content.take(4).read_to_end(&mut magic).map_err(source)?;
-        let elf = magic == b"\x7fELF";
-        self.file(elf, &mut magic.as_slice().chain(content))
+        let program = magic == b"\x7fELF" || (self.lone && magic.starts_with(b"#!"));
+        self.file(program, &mut magic.as_slice().chain(content))
+    }
+
+    fn lone_name(&self) -> String {
+        let name = self.layout.file_name.rsplit('/').next().unwrap_or_default();
+        let packed = [".gz", ".xz", ".zst", ".bz2"].iter().find_map(|ending| name.strip_suffix(ending));
+        packed.unwrap_or(name).to_owned()
+    }
+
+    /// The scriptlets of an RPM package stand in its header; they are kept as those of other packages are.
+    fn scriptlets(&mut self, archive: &Path) -> Result<(), Error> {
+        for script in hatchway_inspect::rpm_scriptlets(archive)? {
+            if let Some(name) = rpm::kept_as(&script.name) {
+                let node = self.file(false, &mut rpm::kept(&script).as_bytes())?;
+                self.manifest.insert(&format!("{CONTROL}/{name}"), node);
+            }
+        }
+        Ok(())
     }
 
     fn file(&mut self, executable: bool, content: &mut dyn Read) -> Result<Node, Error> {

@@ -5,6 +5,7 @@ mod magic;
 mod makeself;
 mod program;
 mod script;
+mod walk;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use crate::Error;
 use crate::archive::{self, Format, Source};
 
 pub(crate) use magic::name_of;
+pub use walk::{carries_archive, walk_carried};
 
 /// An archive that begins somewhere inside a file that is no archive itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

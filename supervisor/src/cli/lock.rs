@@ -40,10 +40,16 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
 
 /// One line about a lock.
 pub(super) fn summary(lock: &Lock) -> String {
-    let bytes: u64 = lock.packages.iter().map(|p| p.size).sum();
+    let wheels: u64 = lock.wheels.iter().map(|wheel| wheel.size).sum();
+    let bytes = wheels + lock.packages.iter().map(|p| p.size).sum::<u64>();
+    let wheels = match lock.wheels.len() {
+        0 => String::new(),
+        1 => format!(", Python {} with 1 wheel", lock.python),
+        count => format!(", Python {} with {count} wheels", lock.python),
+    };
     let date = lock.sources.first().map_or("", |s| s.date.as_str());
     format!(
-        "locked: {} ({date}), {} packages, {:.1} MB, rung {}",
+        "locked: {} ({date}), {} packages{wheels}, {:.1} MB, rung {}",
         lock.base,
         lock.packages.len(),
         bytes_to_megabytes(bytes),
@@ -65,6 +71,8 @@ fn view(lock: &Lock) -> serde_json::Value {
         "refused": lock.refused,
         "sources": lock.sources,
         "artifacts": lock.artifacts,
+        "python": lock.python,
+        "wheels": lock.wheels,
         "packages": lock.packages,
     })
 }

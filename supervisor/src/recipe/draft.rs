@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hatchway_inspect::{Facts, HardCodedPath, PackageKind};
 
 use super::Name;
+use crate::rpm;
 
 /// How an artifact was named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub fn draft(draft: &Draft<'_>) -> String {
     );
     package(draft, &mut text);
     artifact(draft, &mut text);
-    environment(draft.facts, &mut text);
+    environment(draft, &mut text);
     run(draft, &mut text);
     files(draft, &mut text);
     text
@@ -49,7 +50,17 @@ pub fn draft(draft: &Draft<'_>) -> String {
 /// Where an archive without a layout of its own is unpacked.
 #[must_use]
 pub fn unpack_folder(name: &Name, facts: &Facts) -> Option<String> {
-    (facts.package.as_ref().map(|p| p.kind) != Some(PackageKind::Deb)).then(|| format!("/opt/{name}"))
+    let kind = facts.package.as_ref().map(|package| package.kind);
+    let own_layout = matches!(kind, Some(PackageKind::Deb | PackageKind::Rpm)) || is_wheel(facts);
+    (!own_layout).then(|| format!("/opt/{name}"))
+}
+
+fn is_wheel(facts: &Facts) -> bool {
+    facts.artifact.format == "wheel"
+}
+
+fn is_app_image(facts: &Facts) -> bool {
+    facts.artifact.format == "appimage"
 }
 
 /// Foreign text for a comment: on one line, without control characters.
@@ -84,20 +95,34 @@ fn artifact(draft: &Draft<'_>, text: &mut String) {
     let sha256 = quoted(&draft.facts.artifact.sha256);
     text.push_str(&format!("\n[[artifact]]\n{key} = {}\nsha256 = {sha256}\n", quoted(value)));
     if let Some(folder) = unpack_folder(draft.name, draft.facts) {
-        text.push_str(&format!("unpack = {}  # it has no layout of its own\n", quoted(&folder)));
+        let why = match draft.facts.artifact.format.as_str() {
+            "appimage" => "its file system, which it would mount at each start",
+            "makeself" => "what it carries; the script itself is not run",
+            _ => "it has no layout of its own",
+        };
+        text.push_str(&format!("unpack = {}  # {why}\n", quoted(&folder)));
     }
 }
 
-fn environment(facts: &Facts, text: &mut String) {
+fn environment(draft: &Draft<'_>, text: &mut String) {
+    let facts = draft.facts;
     let outside: Vec<&hatchway_inspect::Need> =
         facts.needs.iter().filter(|need| need.found.is_none()).collect();
     let declared = facts.package.as_ref().and_then(|p| p.depends.as_ref());
-    if outside.is_empty() && declared.is_none() && facts.soname_links.is_empty() {
+    let foreign = facts.package.as_ref().map(rpm::foreign_names).unwrap_or_default();
+    let links = links(draft);
+    let python = python(facts);
+    if outside.is_empty() && declared.is_none() && foreign.is_empty() && links.is_empty() && python.is_empty() {
         return;
     }
     text.push_str("\n[environment]\n");
+    text.push_str(&python);
     if let Some(depends) = declared {
         text.push_str(&format!("# the package declares: {}\n", comment(depends)));
+    }
+    if !foreign.is_empty() {
+        let names = comment(&foreign.join(", "));
+        text.push_str(&format!("# the package requires, by names of its own distribution: {names}\n"));
     }
     for need in outside {
         let newest = need.versions.last().map(|v| format!(" with {v}")).unwrap_or_default();
@@ -105,24 +130,61 @@ fn environment(facts: &Facts, text: &mut String) {
         let line = format!("# {wanted_by} is linked with {}{newest}", need.soname);
         text.push_str(&format!("{}\n", comment(&line)));
     }
-    if !facts.soname_links.is_empty() {
-        text.push_str(
-            "# the links that the package's ldconfig trigger would have made\n[environment.links]\n",
-        );
-        for link in &facts.soname_links {
-            text.push_str(&format!("{} = {}\n", quoted(&link.path), quoted(&link.target)));
+    if !links.is_empty() {
+        let why = if is_app_image(facts) {
+            "for programs that start their AppImage again"
+        } else {
+            "the links that the package's ldconfig trigger would have made"
+        };
+        text.push_str(&format!("# {why}\n[environment.links]\n"));
+        for (path, target) in links {
+            text.push_str(&format!("{} = {}\n", quoted(&path), quoted(&target)));
         }
     }
 }
 
+/// The links that the tree should have, path and target.
+fn links(draft: &Draft<'_>) -> Vec<(String, String)> {
+    let at = unpack_folder(draft.name, draft.facts).unwrap_or_default();
+    if is_app_image(draft.facts) {
+        return vec![(format!("{at}.AppImage"), format!("{}/AppRun", draft.name))];
+    }
+    // A wheel's libraries lie where Python looks, and no loader.
+    let links = draft.facts.soname_links.iter().filter(|_| !is_wheel(draft.facts));
+    links.map(|link| (format!("{at}{}", link.path), link.target.clone())).collect()
+}
+
+/// The Python that a wheel is for.
+fn python(facts: &Facts) -> String {
+    if !is_wheel(facts) {
+        return String::new();
+    }
+    let package = facts.package.as_ref();
+    let wish = package.and_then(|package| package.requires_python.as_deref());
+    let version = hatchway_envs::python::suitable(&facts.artifact.file, wish);
+    let says = wish.map(|wish| format!(", which requires Python {wish}")).unwrap_or_default();
+    let mut text = String::new();
+    for requires in package.iter().flat_map(|package| &package.requires_dist) {
+        text.push_str(&format!("# {}\n", comment(&format!("Requires-Dist: {requires}"))));
+    }
+    let evidence = comment(&format!("{}{says}", facts.artifact.file));
+    text + &format!("python = {{ version = {} }}  # for {evidence}\n", quoted(&version))
+}
+
 fn run(draft: &Draft<'_>, text: &mut String) {
     let states = state(draft);
-    if draft.program.is_none() && states.is_empty() {
+    if draft.program.is_none() && states.is_empty() && !is_app_image(draft.facts) {
         return;
     }
     text.push_str("\n[run]\n");
     if let Some(program) = draft.program {
         text.push_str(&format!("program = {}\n", quoted(program)));
+    }
+    if is_app_image(draft.facts) {
+        // What the runtime of an AppImage sets (AppImage documentation, "Environment variables").
+        let at = unpack_folder(draft.name, draft.facts).unwrap_or_default();
+        let (folder, image) = (quoted(&at), quoted(&format!("{at}.AppImage")));
+        text.push_str(&format!("env = {{ APPDIR = {folder}, APPIMAGE = {image} }}\n"));
     }
     if !states.is_empty() {
         let folders: Vec<String> = states.iter().map(|(folder, _)| quoted(folder)).collect();

@@ -114,7 +114,7 @@ impl Recipe {
         let artifacts: Vec<_> =
             self.artifacts.iter().map(|a| (a.sha256.hex(), &a.unpack, a.strip, &a.archive, &a.url)).collect();
         let environment = &self.environment;
-        let text = format!(
+        let mut text = format!(
             "{artifacts:?} {:?} {:?} {:?} {:?} {:?}",
             environment.base,
             environment.architectures,
@@ -122,6 +122,9 @@ impl Recipe {
             environment.exclude,
             environment.pin
         );
+        if let Some(python) = &environment.python {
+            text += &format!(" python {:?} {:?}", python.version, python.requirements);
+        }
         Sha256::of(text.as_bytes())
     }
 
@@ -158,14 +161,13 @@ impl Recipe {
     pub fn unsupported(&self) -> Vec<String> {
         let environment = &self.environment;
         let run = &self.run;
-        let checks: [(bool, &str); 19] = [
+        let checks: [(bool, &str); 18] = [
             (!self.channels.is_empty(), "[[channel]]"),
             (!self.devices.is_empty(), "[[device]]"),
             (self.identity.is_some(), "[identity]"),
             (self.service.is_some(), "[service]"),
             (!self.sources.is_empty(), "[[source]]"),
             (self.artifacts.iter().any(|a| a.install.is_some()), "install"),
-            (environment.python.is_some(), "python"),
             (!environment.patch.is_empty(), "patch"),
             (!environment.locales.is_empty(), "locales"),
             (environment.configure == Configure::Scripts, "configure = \"scripts\""),

@@ -4,11 +4,13 @@
 mod broken_archives;
 mod broken_recipes;
 mod downloads;
+mod foreign_packages;
 mod hostile_tools;
 mod index_trust;
 mod inspecting;
 mod odd_places;
 mod oracles;
+mod python_packages;
 mod recipes_in_use;
 mod robustness;
 mod running;

@@ -1,0 +1,159 @@
+//! Locking a recipe with a Python: for each suite in order, its Python, the wheels that fit it, then its packages.
+
+use hatchway_envs::choose::{self, Need};
+use hatchway_envs::debian::index::SuiteIndex;
+use hatchway_envs::debian::relation::{self, Alternatives};
+use hatchway_envs::debian::version;
+use hatchway_envs::digest::Sha256;
+use hatchway_envs::lock::{Lock, LockedWheel};
+use hatchway_envs::python::{self, Index, Local, Target};
+use hatchway_inspect::Facts;
+
+use crate::artifact;
+use crate::context::Context;
+use crate::error::Error;
+use crate::recipe::Python;
+
+/// What a wheel of the lock needs from outside, of its facts.
+pub(crate) type NeedsOf<'a> = &'a dyn Fn(&[Facts]) -> Result<Vec<Need>, Error>;
+
+/// Makes the lock of a recipe that has a Python.
+///
+/// # Errors
+/// As [`choose::lock`]; [`hatchway_envs::Error::NoSuite`] also where no suite has that Python or the wheels for it.
+pub(crate) fn lock(
+    context: &Context,
+    wish: &Python,
+    local: &[Local],
+    mut request: choose::Request<'_>,
+    needs_of: NeedsOf<'_>,
+) -> Result<Lock, Error> {
+    let minor = minor(&wish.version)?;
+    let python = [format!("python3 (>= 3.{minor}~)"), format!("python3 (<< 3.{}~)", minor + 1)];
+    let groups = python.iter().flat_map(|text| relation::parse(text, "amd64").unwrap_or_default());
+    let whose = format!("python {}", wish.version);
+    request.depends.extend(groups.map(|group: Alternatives| (whose.clone(), group)));
+    let own_needs = std::mem::take(&mut request.needs);
+    let suites = std::mem::take(&mut request.suites);
+    let (mut refusals, mut near) = (Vec::new(), Vec::new());
+    for suite in suites {
+        let attempt = attempt(context, wish, minor, local, &suite, &request.components)?;
+        let (target, wheels) = match attempt {
+            Ok(found) => found,
+            Err(reason) => {
+                refusals.push(format!("{suite}: {reason}"));
+                continue;
+            }
+        };
+        let facts = facts_of(context, &wheels)?;
+        request.needs.clone_from(&own_needs);
+        for need in needs_of(&facts)? {
+            if !request.needs.iter().any(|known| known.soname == need.soname && known.versions == need.versions) {
+                request.needs.push(need);
+            }
+        }
+        request.suites = vec![suite];
+        match choose::lock(&request, &context.printer) {
+            Ok(lock) => return Ok(Lock { python: target.python(), wheels, refused: refusals, ..lock }),
+            Err(hatchway_envs::Error::NoSuite { refusals: more, near: names }) => {
+                refusals.extend(more);
+                near.extend(names);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(hatchway_envs::Error::NoSuite { refusals, near }.into())
+}
+
+/// The minor version of a wish: 11 of `3.11`.
+fn minor(version: &str) -> Result<u32, Error> {
+    let minor = version.strip_prefix("3.").and_then(|minor| minor.parse().ok());
+    minor.filter(|minor| (2..1000).contains(minor)).ok_or_else(|| {
+        Error::Usage(format!("python = {{ version = \"{version}\" }}: a version is two numbers, such as 3.11"))
+    })
+}
+
+/// The Python of a suite and the wheels for it; or what speaks against the suite.
+fn attempt(
+    context: &Context,
+    wish: &Python,
+    minor: u32,
+    local: &[Local],
+    suite: &str,
+    components: &[String],
+) -> Result<Result<(Target, Vec<LockedWheel>), String>, Error> {
+    let index = match context.archive.suite(suite, components, &context.printer) {
+        Ok(index) => index,
+        Err(hatchway_envs::Error::DownloadStatus { status: 404, .. }) => {
+            return Ok(Err("no mirror has it".to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let target = match target(&index, minor) {
+        Ok(target) => target,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let request = python::Request {
+        index: &context.python_index(),
+        store: &context.store,
+        target: &target,
+        requirements: &wish.requirements,
+        local,
+    };
+    let wheels = python::resolve(&request, &context.printer)?;
+    Ok(wheels.map(|wheels| (target, wheels)))
+}
+
+/// The suite's Python and glibc.
+fn target(index: &SuiteIndex, minor: u32) -> Result<Target, String> {
+    let has = |name: &str| index.newest(name).map(|package| version::upstream(&package.version).to_owned());
+    let full = has("python3").ok_or("it has no Python 3")?;
+    if full.split('.').nth(1) != Some(minor.to_string().as_str()) {
+        return Err(format!("its Python is {full}, not 3.{minor}"));
+    }
+    let glibc = has("libc6").ok_or("it has no glibc")?;
+    let glibc_minor = glibc.split('.').nth(1).and_then(|minor| minor.parse().ok());
+    let glibc_minor = glibc_minor.ok_or_else(|| format!("its glibc {glibc} is not understood"))?;
+    // A version of Debian's may say more than Python's does: `3.13.5+really…`.
+    let full = full.split(['+', '~']).next().unwrap_or(&full).to_owned();
+    Ok(Target { minor, full, glibc_minor })
+}
+
+fn facts_of(context: &Context, wheels: &[LockedWheel]) -> Result<Vec<Facts>, Error> {
+    let one = |wheel: &LockedWheel| {
+        artifact::facts(context, &wheel.file, wheel.sha256, &context.store.artifact(wheel.sha256))
+    };
+    wheels.iter().map(one).collect()
+}
+
+/// Where a locked wheel is: the index says it by the file's name, the lock which file it must be.
+///
+/// # Errors
+/// When no index can be asked, or has the file no more.
+pub(crate) fn urls(index: &Index, wheel: &LockedWheel) -> Result<Vec<String>, hatchway_envs::Error> {
+    let files = index.project(&wheel.name)?;
+    let same = |sha256: Option<Sha256>| sha256.is_none_or(|sha256| sha256 == wheel.sha256);
+    let found: Vec<String> = files
+        .into_iter()
+        .filter(|file| file.name == wheel.file && same(file.sha256))
+        .map(|file| file.url)
+        .collect();
+    if found.is_empty() {
+        let source_id = "the index of Python packages".to_owned();
+        return Err(hatchway_envs::Error::NoPackage { name: wheel.file.clone(), source_id });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_two_numbers() {
+        assert_eq!(minor("3.11").unwrap(), 11);
+        for wrong in ["3", "2.7", "3.11.2", "3.x", "", "3.-1"] {
+            assert!(minor(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What an RPM package requires, as evidence.
+//!
+//! Names of libraries (`libz.so.1()(64bit)`) are the same in every distribution and decide. Paths of well-known programs
+//! stand for Debian's packages of them. Names of packages are those of another distribution: a note, no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hatchway_envs::choose::Need;
+use hatchway_envs::debian::relation::{Alternatives, Relation};
+use hatchway_inspect::{Facts, PackageFacts, PackageKind};
+
+/// Programs that packages require by path, and Debian's packages of them.
+const PROGRAMS: [(&str, &str); 12] = [
+    ("/usr/bin/perl", "perl"),
+    ("/usr/bin/python3", "python3"),
+    ("/usr/bin/tclsh", "tcl"),
+    ("/usr/bin/wish", "tk"),
+    ("/usr/bin/ruby", "ruby"),
+    ("/usr/bin/gawk", "gawk"),
+    ("/bin/tcsh", "tcsh"),
+    ("/usr/bin/tcsh", "tcsh"),
+    ("/bin/csh", "csh"),
+    ("/bin/ksh", "ksh93u+m"),
+    ("/bin/zsh", "zsh"),
+    ("/usr/bin/zsh", "zsh"),
+];
+
+/// Libraries that packages require by name though no program in them is linked with them; those in `known` are decided by
+/// the programs themselves.
+pub(crate) fn needs(all: &[&Facts], brought: &BTreeSet<&str>, known: &BTreeSet<&str>) -> Vec<Need> {
+    let mut found: BTreeMap<String, Need> = BTreeMap::new();
+    for package in packages(all) {
+        for (soname, version) in package.requires.iter().filter_map(|text| library(text)) {
+            if brought.contains(soname) || known.contains(soname) {
+                continue;
+            }
+            let need = found.entry(soname.to_owned()).or_insert_with(|| Need {
+                soname: soname.to_owned(),
+                versions: Vec::new(),
+                wanted_by: format!("the package {}", package.name),
+            });
+            if !version.is_empty() && !need.versions.iter().any(|there| there == version) {
+                need.versions.push(version.to_owned());
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+/// Programs that packages require by path, as packages of Debian.
+pub(crate) fn depends(all: &[&Facts]) -> Vec<(String, Alternatives)> {
+    let mut found = Vec::new();
+    for package in packages(all) {
+        let named = PROGRAMS.iter().filter(|(path, _)| package.requires.iter().any(|text| text == path));
+        found.extend(named.map(|(_, name)| (package.name.clone(), vec![Relation::any(name)])));
+    }
+    found
+}
+
+/// What a package requires by names that mean nothing to Debian.
+pub(crate) fn foreign_names(package: &PackageFacts) -> Vec<&str> {
+    let is_own = |text: &str| {
+        !text.starts_with('/') && !text.contains("(64bit)") && !text.contains(".so") && !text.starts_with("rtld(")
+    };
+    package.requires.iter().map(String::as_str).filter(|text| is_own(text)).collect()
+}
+
+fn packages<'f>(all: &[&'f Facts]) -> impl Iterator<Item = &'f PackageFacts> {
+    let packages: Vec<&PackageFacts> = all.iter().filter_map(|facts| facts.package.as_ref()).collect();
+    packages.into_iter().filter(|package| package.kind == PackageKind::Rpm)
+}
+
+/// `libc.so.6(GLIBC_2.34)(64bit)`: the library and the symbol version, of 64 bits only.
+fn library(text: &str) -> Option<(&str, &str)> {
+    let rest = text.strip_suffix("(64bit)")?;
+    let (soname, version) = rest.strip_suffix(')')?.split_once('(')?;
+    (soname.contains(".so") && !soname.contains('/')).then_some((soname, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(requires: &[&str]) -> PackageFacts {
+        let requires = requires.iter().map(|text| (*text).to_owned()).collect();
+        PackageFacts { requires, ..PackageFacts::new(PackageKind::Rpm, "acme".into(), "1".into()) }
+    }
+
+    #[test]
+    fn libraries_are_told_from_names() {
+        assert_eq!(library("libc.so.6(GLIBC_2.34)(64bit)"), Some(("libc.so.6", "GLIBC_2.34")));
+        assert_eq!(library("libz.so.1()(64bit)"), Some(("libz.so.1", "")));
+        for other in ["libz.so.1", "rtld(GNU_HASH)", "perl(File::Spec)", "config(acme) = 1", "pkgconfig(x)(64bit)"] {
+            assert_eq!(library(other), None, "{other}");
+        }
+        let package = package(&["libz.so.1()(64bit)", "/bin/sh", "rtld(GNU_HASH)", "shadow-utils", "glibc >= 2.3"]);
+        assert_eq!(foreign_names(&package), ["shadow-utils", "glibc >= 2.3"]);
+    }
+}
