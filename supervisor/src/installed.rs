@@ -87,7 +87,9 @@ pub(crate) fn layout(artifact: &Artifact, locked: &LockedArtifact, lock: &Lock) 
 pub(crate) fn folder(artifact: &Artifact, locked: Option<&LockedArtifact>, lock: Option<&Lock>) -> String {
     match (locked, lock) {
         (Some(locked), Some(lock)) if is_wheel(&locked.how) => format!("/{}", packages_folder(&lock.python)),
-        _ => artifact.unpack.as_ref().map_or(String::new(), |at| at.as_str().trim_end_matches('/').to_owned()),
+        _ => {
+            artifact.unpack.as_ref().map_or(String::new(), |at| at.as_str().trim_end_matches('/').to_owned())
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::recipe::Python;
 
-/// What a wheel of the lock needs from outside, of its facts.
+/// What all that is installed needs from outside, given the facts of the wheels.
 pub(crate) type NeedsOf<'a> = &'a dyn Fn(&[Facts]) -> Result<Vec<Need>, Error>;
 
 /// Makes the lock of a recipe that has a Python.
@@ -33,7 +33,6 @@ pub(crate) fn lock(
     let groups = python.iter().flat_map(|text| relation::parse(text, "amd64").unwrap_or_default());
     let whose = format!("python {}", wish.version);
     request.depends.extend(groups.map(|group: Alternatives| (whose.clone(), group)));
-    let own_needs = std::mem::take(&mut request.needs);
     let suites = std::mem::take(&mut request.suites);
     let (mut refusals, mut near) = (Vec::new(), Vec::new());
     for suite in suites {
@@ -46,12 +45,7 @@ pub(crate) fn lock(
             }
         };
         let facts = facts_of(context, &wheels)?;
-        request.needs.clone_from(&own_needs);
-        for need in needs_of(&facts)? {
-            if !request.needs.iter().any(|known| known.soname == need.soname && known.versions == need.versions) {
-                request.needs.push(need);
-            }
-        }
+        request.needs = needs_of(&facts)?;
         request.suites = vec![suite];
         match choose::lock(&request, &context.printer) {
             Ok(lock) => return Ok(Lock { python: target.python(), wheels, refused: refusals, ..lock }),
@@ -69,7 +63,9 @@ pub(crate) fn lock(
 fn minor(version: &str) -> Result<u32, Error> {
     let minor = version.strip_prefix("3.").and_then(|minor| minor.parse().ok());
     minor.filter(|minor| (2..1000).contains(minor)).ok_or_else(|| {
-        Error::Usage(format!("python = {{ version = \"{version}\" }}: a version is two numbers, such as 3.11"))
+        Error::Usage(format!(
+            "python = {{ version = \"{version}\" }}: a version is two numbers, such as 3.11"
+        ))
     })
 }
 

@@ -59,8 +59,10 @@ pub(crate) fn depends(all: &[&Facts]) -> Vec<(String, Alternatives)> {
 
 /// What a package requires by names that mean nothing to Debian.
 pub(crate) fn foreign_names(package: &PackageFacts) -> Vec<&str> {
+    // `config(…)` is the package itself.
     let is_own = |text: &str| {
-        !text.starts_with('/') && !text.contains("(64bit)") && !text.contains(".so") && !text.starts_with("rtld(")
+        let of_rpm = ["/", "rtld(", "config("].iter().any(|start| text.starts_with(start));
+        !of_rpm && !text.contains("(64bit)") && !text.contains(".so")
     };
     package.requires.iter().map(String::as_str).filter(|text| is_own(text)).collect()
 }
@@ -90,10 +92,19 @@ mod tests {
     fn libraries_are_told_from_names() {
         assert_eq!(library("libc.so.6(GLIBC_2.34)(64bit)"), Some(("libc.so.6", "GLIBC_2.34")));
         assert_eq!(library("libz.so.1()(64bit)"), Some(("libz.so.1", "")));
-        for other in ["libz.so.1", "rtld(GNU_HASH)", "perl(File::Spec)", "config(acme) = 1", "pkgconfig(x)(64bit)"] {
+        for other in
+            ["libz.so.1", "rtld(GNU_HASH)", "perl(File::Spec)", "config(acme) = 1", "pkgconfig(x)(64bit)"]
+        {
             assert_eq!(library(other), None, "{other}");
         }
-        let package = package(&["libz.so.1()(64bit)", "/bin/sh", "rtld(GNU_HASH)", "shadow-utils", "glibc >= 2.3"]);
-        assert_eq!(foreign_names(&package), ["shadow-utils", "glibc >= 2.3"]);
+        let package = package(&[
+            "libz.so.1()(64bit)",
+            "/bin/sh",
+            "rtld(GNU_HASH)",
+            "shadow-utils",
+            "glibc >= 2.3",
+            "config(acme) = 1",
+        ]);
+        assert_eq!(foreign_names(&package), ["shadow-utils", "glibc >= 2.3", "config(acme) = 1"]);
     }
 }

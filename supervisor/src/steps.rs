@@ -84,10 +84,7 @@ pub(crate) fn default_name(facts: &Facts) -> Name {
                 ".AppImage",
                 ".appimage",
             ];
-            let stem = ENDINGS
-                .iter()
-                .find_map(|ending| file.strip_suffix(ending))
-                .unwrap_or(file);
+            let stem = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
             Name::from_any(stem)
         }
     }
@@ -167,7 +164,11 @@ pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<L
             let wheels = request.artifacts.iter().filter(|artifact| installed::is_wheel(&artifact.how));
             let local: Vec<Local> =
                 wheels.map(|wheel| Local { file: wheel.file.clone(), sha256: wheel.sha256 }).collect();
-            let needs_of = |facts: &[Facts]| Ok(evidence(&facts.iter().collect::<Vec<_>>())?.0);
+            // Wheels bring libraries to each other.
+            let needs_of = |wheels: &[Facts]| {
+                let all: Vec<&Facts> = inside.iter().copied().chain(wheels).collect();
+                Ok(evidence(&all)?.0)
+            };
             python::lock(context, wish, &local, request, &needs_of)?
         }
     };
@@ -388,8 +389,7 @@ pub fn program(context: &Context, located: &Located, wish: Option<&str>) -> Resu
     let recipe = &located.recipe;
     let lock = Lock::read(&located.lock_path()).ok();
     let locked = |number: usize| lock.as_ref().and_then(|lock| lock.artifacts.get(number));
-    let folder =
-        |number: usize, artifact| installed::folder(artifact, locked(number), lock.as_ref());
+    let folder = |number: usize, artifact| installed::folder(artifact, locked(number), lock.as_ref());
     if let Some(wish) = wish {
         let inside = wish.contains('/') && !wish.starts_with('/');
         let prefix = recipe.artifacts.first().filter(|_| inside).map(|artifact| folder(0, artifact));

@@ -121,10 +121,11 @@ fn reason(command: &str) -> Option<&'static str> {
 fn handled(line: &str) -> Option<&'static str> {
     let mut line = line.trim();
     // What is done about its failure and with its output.
-    for ending in ["|| :", "|| true", "2>&1", "&>/dev/null", "&> /dev/null", "2>/dev/null", ">/dev/null", "> /dev/null"]
-        .iter()
-        .cycle()
-        .take(24)
+    for ending in
+        ["|| :", "|| true", "2>&1", "&>/dev/null", "&> /dev/null", "2>/dev/null", ">/dev/null", "> /dev/null"]
+            .iter()
+            .cycle()
+            .take(24)
     {
         line = line.strip_suffix(ending).unwrap_or(line).trim_end();
     }

@@ -103,7 +103,9 @@ pub(crate) fn unpack(
         How::Members => {
             let format = archive::detect(archive)?;
             unpacking.lone = format.is_lone() || matches!(format, Format::Compressed(_));
-            archive::walk(archive, limits, &mut |part, entry, content| unpacking.entry(part, entry, content))?;
+            archive::walk(archive, limits, &mut |part, entry, content| {
+                unpacking.entry(part, entry, content)
+            })?;
             if format == Format::Rpm {
                 unpacking.scriptlets(archive)?;
             }

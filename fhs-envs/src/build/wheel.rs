@@ -43,7 +43,9 @@ pub(super) fn unpack(
         entry_points: String::new(),
         files: 0,
     };
-    archive::walk(archive, &Limits::default(), &mut |part, entry, content| wheel.entry(part, entry, content))?;
+    archive::walk(archive, &Limits::default(), &mut |part, entry, content| {
+        wheel.entry(part, entry, content)
+    })?;
     wheel.programs()?;
     wheel.record()?;
     workspace.add_package(key, &wheel.manifest)?;
@@ -98,7 +100,9 @@ impl Installing<'_> {
 
     /// Where a member goes; none for what is made anew.
     fn place(&self, top: &str, below: &str, path: &str) -> Result<Option<String>, Error> {
-        if top.ends_with(".dist-info") && matches!(below, "RECORD" | "RECORD.jws" | "RECORD.p7s" | "INSTALLER") {
+        if top.ends_with(".dist-info")
+            && matches!(below, "RECORD" | "RECORD.jws" | "RECORD.p7s" | "INSTALLER")
+        {
             return Ok(None);
         }
         let Some(distribution) = top.strip_suffix(".data").filter(|_| !below.is_empty()) else {
@@ -243,7 +247,11 @@ fn relative_to_packages(path: &str, folder: &str) -> String {
 
 /// A field of a line of comma-separated values.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 /// A digest in the alphabet of URLs without padding (RFC 4648, section 5), as `RECORD` has it.
@@ -282,9 +290,12 @@ mod tests {
     fn programs_are_read_from_their_sections_only() {
         let text = "[console_scripts]\nf2py = numpy.f2py.f2py2e:main\n# x = y:z\n\n[other]\na = b:c\n[gui_scripts]\ng=h : i [x]\n";
         let found = programs_of(text);
-        assert_eq!(found, [
-            ("f2py".to_owned(), "numpy.f2py.f2py2e:main".to_owned()),
-            ("g".to_owned(), "h : i [x]".to_owned())
-        ]);
+        assert_eq!(
+            found,
+            [
+                ("f2py".to_owned(), "numpy.f2py.f2py2e:main".to_owned()),
+                ("g".to_owned(), "h : i [x]".to_owned())
+            ]
+        );
     }
 }

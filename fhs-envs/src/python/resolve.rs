@@ -85,6 +85,13 @@ pub fn resolve(request: &Request<'_>, progress: &dyn Progress) -> Result<Outcome
         if request.target.rank(&name).is_none() {
             return Ok(Err(format!("`{}` is not for {}", wheel.file, described(request.target))));
         }
+        let text = metadata(&request.store.artifact(wheel.sha256), &wheel.file)?;
+        let header = control::parse_header("METADATA", &text).ok();
+        if let Some(wish) = header.as_ref().and_then(|header| header.get("Requires-Python"))
+            && !allows(wish, request.target)
+        {
+            return Ok(Err(format!("`{}` requires Python {wish}", wheel.file)));
+        }
         let project = normal_name(&name.name);
         if !roots.iter().any(|root| root.name.as_ref() == project)
             && let Ok(root) = requirement(&project)
@@ -116,7 +123,8 @@ fn described(target: &Target) -> String {
 }
 
 fn requirement(text: &str) -> Result<Requirement, String> {
-    let requirement = Requirement::<VerbatimUrl>::from_str(text).map_err(|error| error.message.to_string())?;
+    let requirement =
+        Requirement::<VerbatimUrl>::from_str(text).map_err(|error| error.message.to_string())?;
     match requirement.version_or_url {
         Some(VersionOrUrl::Url(_)) => Err("only names and versions can be locked, no addresses".to_owned()),
         _ => Ok(requirement),
@@ -263,7 +271,8 @@ impl Solving<'_> {
             let all = required.get(&release.file.name);
             all.is_some_and(|all| all.iter().any(|requirement| requirement.name.as_ref() == project))
         };
-        let who = chosen.iter().find(|(_, release)| asks(release)).map_or("another", |(name, _)| name.as_str());
+        let who =
+            chosen.iter().find(|(_, release)| asks(release)).map_or("another", |(name, _)| name.as_str());
         format!("Requires-Dist of {who}")
     }
 
@@ -311,11 +320,13 @@ impl Solving<'_> {
         let mut best: BTreeMap<Version, Release> = BTreeMap::new();
         let (mut sources, mut others) = (0, None);
         for file in files {
-            let Some(name) = WheelName::parse(&file.name).filter(|name| normal_name(&name.name) == project) else {
+            let Some(name) = WheelName::parse(&file.name).filter(|name| normal_name(&name.name) == project)
+            else {
                 sources += usize::from([".tar.gz", ".zip"].iter().any(|ending| file.name.ends_with(ending)));
                 continue;
             };
-            let fits = self.fits_python(&file) && file.sha256.is_some() && self.is_wanted(project, &file, &name);
+            let allowed = file.requires_python.as_ref().is_none_or(|wish| allows(wish, target));
+            let fits = allowed && file.sha256.is_some() && self.is_wanted(project, &file, &name);
             let Some(rank) = target.rank(&name).filter(|_| fits) else {
                 others = Some(file.name);
                 continue;
@@ -344,16 +355,6 @@ impl Solving<'_> {
         best.into_values().filter(|one| named || !final_ones || !one.version.any_prerelease()).collect()
     }
 
-    /// An unreadable wish is passed over, as pip does.
-    fn fits_python(&self, file: &File) -> bool {
-        let Some(wish) = &file.requires_python else { return true };
-        let (Ok(wish), Ok(full)) = (VersionSpecifiers::from_str(wish), Version::from_str(&self.request.target.full))
-        else {
-            return true;
-        };
-        wish.contains(&full)
-    }
-
     /// A withdrawn file only where the recipe names its very version (PEP 592).
     fn is_wanted(&self, project: &str, file: &File, name: &WheelName) -> bool {
         let pinned = || {
@@ -380,7 +381,9 @@ impl Solving<'_> {
         let mut all = Vec::new();
         for line in header.all("Requires-Dist") {
             let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-            all.push(requirement(&line).map_err(|reason| bad(format!("its `Requires-Dist: {line}`: {reason}")))?);
+            all.push(
+                requirement(&line).map_err(|reason| bad(format!("its `Requires-Dist: {line}`: {reason}")))?,
+            );
         }
         self.required.borrow_mut().insert(release.file.name.clone(), all.clone());
         Ok(all)
@@ -399,7 +402,9 @@ impl Solving<'_> {
         let extras: Vec<ExtraName> = candidate.extra.iter().cloned().collect();
         for requirement in self.requirements(&release)? {
             if requirement.evaluate_markers(&self.environment, &extras) {
-                known.requirements.extend(self.version_sets(&requirement).into_iter().map(ConditionalRequirement::from));
+                known
+                    .requirements
+                    .extend(self.version_sets(&requirement).into_iter().map(ConditionalRequirement::from));
             }
         }
         if candidate.extra.is_some() {
@@ -408,6 +413,14 @@ impl Solving<'_> {
             known.requirements.push(exactly.into());
         }
         Ok(known)
+    }
+}
+
+/// Whether a `Requires-Python` allows a Python. One that cannot be read allows all, as with pip.
+fn allows(wish: &str, target: &Target) -> bool {
+    match (VersionSpecifiers::from_str(wish), Version::from_str(&target.full)) {
+        (Ok(wish), Ok(full)) => wish.contains(&full),
+        _ => true,
     }
 }
 
@@ -452,9 +465,11 @@ fn local_release(local: &Local) -> Result<Release, Error> {
 fn metadata(wheel: &Path, name: &str) -> Result<String, Error> {
     let mut found = None;
     archive::walk::<Error>(wheel, &Limits::default(), &mut |_, entry, content| {
-        let is_metadata = entry.path.as_str().split_once('/').is_some_and(|(folder, file)| {
-            folder.ends_with(".dist-info") && file == "METADATA"
-        });
+        let is_metadata = entry
+            .path
+            .as_str()
+            .split_once('/')
+            .is_some_and(|(folder, file)| folder.ends_with(".dist-info") && file == "METADATA");
         if is_metadata {
             let mut text = Vec::new();
             content.take(METADATA_BYTES_MAX).read_to_end(&mut text).map_err(Error::io("read", wheel))?;
@@ -462,7 +477,10 @@ fn metadata(wheel: &Path, name: &str) -> Result<String, Error> {
         }
         Ok(())
     })?;
-    found.ok_or_else(|| Error::BadLayout { package: name.to_owned(), reason: "it has no `METADATA`".to_owned() })
+    found.ok_or_else(|| Error::BadLayout {
+        package: name.to_owned(),
+        reason: "it has no `METADATA`".to_owned(),
+    })
 }
 
 impl Interner for Solving<'_> {

@@ -96,7 +96,9 @@ impl Target {
                 }
             }
         }
-        best.map(|(class, distance, platform)| (class, distance, platform, std::cmp::Reverse(wheel.build.clone())))
+        best.map(|(class, distance, platform)| {
+            (class, distance, platform, std::cmp::Reverse(wheel.build.clone()))
+        })
     }
 
     /// In the order of `packaging.tags.sys_tags`: this CPython's own, the stable ABI back to 3.2, then any Python 3.
@@ -138,7 +140,11 @@ impl Target {
 
 fn minor(tag: &str, prefix: &str) -> Option<u32> {
     let digits = tag.strip_prefix(prefix)?;
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) { None } else { digits.parse().ok() }
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        None
+    } else {
+        digits.parse().ok()
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +173,8 @@ mod tests {
             "x-1-py3-none-any.whl",
             "x-1-py36-none-any.whl",
         ];
-        let ranks: Vec<Rank> = order.iter().map(|file| rank(file).unwrap_or_else(|| panic!("{file}"))).collect();
+        let ranks: Vec<Rank> =
+            order.iter().map(|file| rank(file).unwrap_or_else(|| panic!("{file}"))).collect();
         assert!(ranks.is_sorted(), "{ranks:?}");
         assert_eq!(rank("x-1-py2.py3-none-any.whl"), rank("x-1-py3-none-any.whl"));
     }

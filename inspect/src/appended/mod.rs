@@ -5,9 +5,9 @@ mod magic;
 mod makeself;
 mod program;
 mod script;
-mod walk;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use crate::Error;
 use crate::archive::{self, Format, Source};

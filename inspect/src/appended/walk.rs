@@ -18,11 +18,7 @@ pub fn carries_archive(format: Format) -> bool {
 ///
 /// # Errors
 /// As [`archive::walk`]; [`Error::Unsupported`] when the file carries nothing that can be unpacked.
-pub fn walk_carried<E: From<Error>>(
-    path: &Path,
-    limits: &Limits,
-    visit: &mut Visit<'_, E>,
-) -> Result<(), E> {
+pub fn walk_carried<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Visit<'_, E>) -> Result<(), E> {
     let format = archive::detect(path)?;
     let source = &mut Source::open(path)?;
     let payloads = match format {

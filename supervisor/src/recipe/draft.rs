@@ -112,7 +112,8 @@ fn environment(draft: &Draft<'_>, text: &mut String) {
     let foreign = facts.package.as_ref().map(rpm::foreign_names).unwrap_or_default();
     let links = links(draft);
     let python = python(facts);
-    if outside.is_empty() && declared.is_none() && foreign.is_empty() && links.is_empty() && python.is_empty() {
+    if outside.is_empty() && declared.is_none() && foreign.is_empty() && links.is_empty() && python.is_empty()
+    {
         return;
     }
     text.push_str("\n[environment]\n");

@@ -21,7 +21,8 @@ fn mirror() -> Mirror {
 /// Runs a packager in a folder.
 fn make(package: &str, command: &mut Command, folder: &Path) {
     let output = command.current_dir(folder).output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}: install the package `{package}`"));
+    let output =
+        output.unwrap_or_else(|error| panic!("{command:?}: {error}: install the package `{package}`"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -67,9 +68,13 @@ fn rpm(bench: &Bench) {
     fs::write(folder.join("acme.spec"), SPEC).unwrap();
     let top = format!("_topdir {}", folder.display());
     let mut rpmbuild = Command::new("rpmbuild");
-    rpmbuild
-        .args(["-bb", "--quiet", "--target", "x86_64-linux", "--define", &top])
-        .args(["--define", "_build_id_links none", "--define", "__os_install_post %{nil}", "acme.spec"]);
+    rpmbuild.args(["-bb", "--quiet", "--target", "x86_64-linux", "--define", &top]).args([
+        "--define",
+        "_build_id_links none",
+        "--define",
+        "__os_install_post %{nil}",
+        "acme.spec",
+    ]);
     make("rpm", &mut rpmbuild, &folder);
     bench.put("acme.rpm", fs::read(folder.join("RPMS/x86_64/acme-2.1-1.x86_64.rpm")).unwrap());
 }
@@ -78,7 +83,16 @@ fn rpm(bench: &Bench) {
 fn an_rpm_package_runs_and_its_libraries_are_found() {
     let (bench, _server) = Bench::new().with_mirror(&mirror());
     rpm(&bench);
-    let run = bench.hatchway(&["run", "acme.rpm", "--keep", "--program", "acme", "--", "show", "/etc/acme/acme.conf"]);
+    let run = bench.hatchway(&[
+        "run",
+        "acme.rpm",
+        "--keep",
+        "--program",
+        "acme",
+        "--",
+        "show",
+        "/etc/acme/acme.conf",
+    ]);
     assert_eq!(run.clone().ok().stdout, "key=value\n", "{run}");
     // Two names of one file, and a library that was linked by its name.
     let too = bench.hatchway(&["run", "acme", "--program", "/opt/acme/bin/acme-too", "--", "echo", "x"]).ok();
@@ -142,7 +156,8 @@ fn app_image(bench: &Bench) {
         fs::write(app.join(path), bytes).unwrap();
         fs::set_permissions(app.join(path), fs::Permissions::from_mode(0o755)).unwrap();
     };
-    let start = "#!/bin/bash\nexport LD_LIBRARY_PATH=\"$APPDIR/usr/lib\"\nexec \"$APPDIR/usr/bin/acme\" \"$@\"\n";
+    let start =
+        "#!/bin/bash\nexport LD_LIBRARY_PATH=\"$APPDIR/usr/lib\"\nexec \"$APPDIR/usr/bin/acme\" \"$@\"\n";
     executable("AppRun", start.as_bytes());
     executable("usr/bin/acme", &compile::program_with(ACME, "libacme.so.1"));
     fs::write(app.join("usr/lib/libacme.so.1"), compile::library("libacme.so.1", &[])).unwrap();
@@ -184,7 +199,8 @@ fn an_app_image_without_a_file_system_is_refused() {
     let mut bytes = compile::program("int main(void) { return 3; }");
     bytes[8..11].copy_from_slice(b"AI\x02");
     bench.put("broken.AppImage", bytes);
-    hinted(&bench.hatchway(&["run", "broken.AppImage"]), "it carries no archive that can be unpacked without running it");
+    let refused = bench.hatchway(&["new", "broken.AppImage"]);
+    hinted(&refused, "it carries no archive that can be unpacked without running it");
 }
 
 #[test]
