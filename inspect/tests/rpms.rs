@@ -259,6 +259,8 @@ fn metadata_as_rpm_shows_it() {
         theirs.sort();
         assert_eq!(ours, theirs, "{what}");
     }
+    assert_eq!(facts.system.conffiles, relations("--configfiles"));
+    assert_eq!(facts.system.conffiles.len(), 1);
 }
 
 #[test]
