@@ -165,6 +165,10 @@ fn named_user(wish: &str) -> Result<(u32, u32), Error> {
 
 /// The user's name on the host, or `tool`: names with other characters than a passwd file bears are not taken over.
 fn login_name(uid: u32) -> String {
+    // Of these the host knows none, and asking it costs more than the rest of the launch's preparation.
+    if uid >= TOOL_UID_FIRST {
+        return "tool".into();
+    }
     let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
     let plain = |name: &String| {
         !name.is_empty()

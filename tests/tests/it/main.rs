@@ -4,6 +4,7 @@
 mod broken_archives;
 mod broken_recipes;
 mod downloads;
+mod escapes;
 mod hostile_tools;
 mod index_trust;
 mod inspecting;
