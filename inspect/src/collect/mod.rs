@@ -314,6 +314,9 @@ impl Collector {
         if entry.xattrs {
             note(DroppedWhat::Xattrs, attributes(entry));
         }
+        if entry.path.is_recoded() {
+            note(DroppedWhat::NameEncoding, String::new());
+        }
         match entry.kind {
             EntryKind::Device { block: true, major, minor } => {
                 note(DroppedWhat::BlockDevice, format!("{major}:{minor}"));
