@@ -113,6 +113,18 @@ pub enum Error {
         /// Source, as `debian:trixie/non-free`.
         source_id: String,
     },
+    /// A package to upgrade that no lock has.
+    #[error("`{package}` is not in the lock")]
+    NotLocked {
+        /// Its name.
+        package: String,
+    },
+    /// No mirror has a locked file any more, and neither has the store.
+    #[error("no mirror has {what} any more, and it is not in the store")]
+    Gone {
+        /// File and source.
+        what: String,
+    },
     /// A relation field that cannot be parsed.
     #[error("the {field} of `{package}` cannot be read")]
     BadField {
@@ -203,6 +215,14 @@ impl Error {
             Self::Offline { .. } => "run the same command once without `--offline`".into(),
             Self::NoSuite { near, .. } => return no_suite_hints(near),
             Self::NoPackage { name, .. } => format!("check the spelling of `{name}`, or name another suite or component"),
+            Self::NotLocked { .. } => "`hatchway recipe why RECIPE PACKAGE` says what is in a lock and why".into(),
+            Self::Gone { .. } => {
+                return vec![
+                    "move to what the mirrors have: `hatchway lock RECIPE --upgrade`".into(),
+                    "or name a mirror that keeps old versions: a second [[mirror]] in hatchway.toml".into(),
+                    "or copy the file from a store that still has it: store/artifacts/ has it by its sha256".into(),
+                ];
+            }
             Self::BadLock { .. } => "run `hatchway lock` to write it anew".into(),
             Self::Collision { second, .. } => format!("leave one out: exclude = [\"{second}\"] in [environment]"),
             Self::DiskFull { .. } => "free some space and run the same command again; finished downloads are kept".into(),

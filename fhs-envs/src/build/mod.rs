@@ -103,7 +103,10 @@ fn download(
 ) -> Result<(), Error> {
     let wanted: Vec<Wanted> =
         request.lock.packages.iter().map(|package| wanted(package, request.urls)).collect();
-    store.fetch(client, &wanted, progress)
+    store.fetch(client, &wanted, progress).map_err(|error| match error {
+        Error::DownloadStatus { what, status: 404 | 410 } => Error::Gone { what },
+        other => other,
+    })
 }
 
 /// A package of a lock as a download.
@@ -158,8 +161,11 @@ fn assemble(
     manifests: &[Manifest],
 ) -> Result<(Sha256, Vec<String>), Error> {
     let artifacts = request.lock.artifacts.iter().map(|a| (a.file.as_str(), "", "", true));
-    let packages = request.lock.packages.iter();
-    let packages = packages.map(|p| (p.name.as_str(), p.version.as_str(), p.replaces.as_str(), false));
+    let native = request.lock.native();
+    let labels: Vec<String> = request.lock.packages.iter().map(|p| p.label(native)).collect();
+    let packages = request.lock.packages.iter().zip(&labels);
+    let packages =
+        packages.map(|(p, label)| (label.as_str(), p.version.as_str(), p.replaces.as_str(), false));
     let layers: Vec<Layer<'_>> = artifacts
         .chain(packages)
         .zip(manifests)

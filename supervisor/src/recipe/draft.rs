@@ -92,10 +92,14 @@ fn environment(facts: &Facts, text: &mut String) {
     let outside: Vec<&hatchway_inspect::Need> =
         facts.needs.iter().filter(|need| need.found.is_none()).collect();
     let declared = facts.package.as_ref().and_then(|p| p.depends.as_ref());
-    if outside.is_empty() && declared.is_none() && facts.soname_links.is_empty() {
+    let foreign = of_i386(facts);
+    if outside.is_empty() && declared.is_none() && facts.soname_links.is_empty() && foreign.is_none() {
         return;
     }
     text.push_str("\n[environment]\n");
+    if let Some(evidence) = foreign {
+        text.push_str(&format!("architectures = [\"amd64\", \"i386\"]  # {}\n", comment(&evidence)));
+    }
     if let Some(depends) = declared {
         text.push_str(&format!("# the package declares: {}\n", comment(depends)));
     }
@@ -113,6 +117,16 @@ fn environment(facts: &Facts, text: &mut String) {
             text.push_str(&format!("{} = {}\n", quoted(&link.path), quoted(&link.target)));
         }
     }
+}
+
+/// Why libraries for i386 are needed beside those for amd64, if they are.
+fn of_i386(facts: &Facts) -> Option<String> {
+    if facts.package.as_ref().and_then(|p| p.architecture.as_deref()) == Some("i386") {
+        return Some("the package is for i386".into());
+    }
+    // What is linked with nothing needs no libraries.
+    let need = facts.needs.iter().find(|need| need.found.is_none() && need.machine == "i386")?;
+    Some(format!("{} is a program or library for i386", need.wanted_by.first().map_or("", String::as_str)))
 }
 
 fn run(draft: &Draft<'_>, text: &mut String) {

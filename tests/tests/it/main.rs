@@ -13,6 +13,7 @@ mod oracles;
 mod recipes_in_use;
 mod robustness;
 mod running;
+mod sources;
 mod suite_choice;
 mod whole_path;
 
