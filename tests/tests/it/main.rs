@@ -7,6 +7,7 @@ mod downloads;
 mod hostile_tools;
 mod index_trust;
 mod inspecting;
+mod machine;
 mod odd_places;
 mod oracles;
 mod recipes_in_use;
