@@ -50,13 +50,17 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
     let mut ops = Vec::with_capacity(64);
     namespaces(spec, host, &mut ops);
     root(spec, host, &mut ops);
-    static_files(spec, host, &mut ops)?;
+    static_files(spec, &mut ops)?;
     read_only(spec, &mut ops)?;
     memory(spec, &mut ops)?;
     devices(spec, &mut ops)?;
     kernel_views(spec, &mut ops)?;
-    binds(spec, host, &mut ops)?;
+    binds(spec, &mut ops)?;
     ops.push(Op::LeaveHost);
+    // Only now is `/` of the unit's mount namespace the sandbox's: before, the host's is stacked over it.
+    if !spec.slots.is_empty() {
+        ops.push(Op::Slots { slots: spec.slots.clone() });
+    }
     Ok(Bootstrap {
         version: VERSION,
         unit: spec.unit.clone(),
@@ -67,6 +71,8 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         exit_file: spec.exit_file.clone(),
         keep_fds: Vec::new(),
         grace_ms: spec.grace_ms,
+        companions: spec.companions.clone(),
+        notes: spec.notes.clone(),
     })
 }
 
@@ -76,6 +82,9 @@ pub struct Explained<'a>(pub &'a Bootstrap);
 
 impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for companion in &self.0.companions {
+            writeln!(f, "start {} on the host: `{}`", companion.role, companion.command)?;
+        }
         for op in &self.0.ops {
             writeln!(f, "{op}")?;
         }
@@ -85,7 +94,14 @@ impl fmt::Display for Explained<'_> {
             [] => writeln!(f, "drop every capability")?,
             kept => writeln!(f, "drop every capability but {}", kept.join(" "))?,
         }
+        for limit in process.limits.iter().filter(|limit| limit.resource != Resource::Core) {
+            let value = limit.soft.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+            writeln!(f, "limit {} to {value}", limit.resource)?;
+        }
         writeln!(f, "filter system calls ({} instructions)", process.seccomp.len())?;
+        for note in &self.0.notes {
+            writeln!(f, "note: {note}")?;
+        }
         writeln!(f, "execute `{}` in `{}`", process.program, process.cwd)
     }
 }
@@ -149,6 +165,7 @@ fn check_strings(spec: &Spec) -> Result<(), Error> {
 fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
     let shown = (spec.state.iter().map(|state| (&state.host, &state.at)))
         .chain(spec.files.iter().map(|file| (&file.host, &file.at)))
+        .chain(spec.sockets.iter().map(|socket| (&socket.host, &socket.at)))
         .chain(spec.shares.iter().map(|share| (&share.host, &share.at)));
     for (source, at) in shown {
         refuse(source, host)?;
@@ -161,6 +178,7 @@ fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
             return Err(invalid("path", "/", "the tree is there"));
         }
     }
+    machine::check(spec)?;
     let (dev, inside_dev) = (HostPath::new("/dev")?, InsidePath::new("/dev")?);
     for device in &spec.devices {
         if !device.host.is_within(&dev) || device.host == dev {
@@ -217,7 +235,8 @@ fn namespaces(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
         ipc: true,
         uts: true,
         net,
-        cgroup: true,
+        // The view begins at the group the process is in, so it is made after the unit's own is entered.
+        cgroup: spec.control_group.is_none(),
     }));
     if user {
         ops.push(Op::IdMap {
@@ -227,10 +246,11 @@ fn namespaces(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
             outside_gid: host.gid,
         });
     }
-    ops.push(Op::HostName { name: hostname(spec) });
-    if spec.network == Network::Loopback {
-        ops.push(Op::Loopback);
+    if let Some(path) = &spec.control_group {
+        ops.push(Op::ControlGroup { path: path.clone() });
     }
+    ops.push(Op::HostName { name: hostname(spec) });
+    machine::network(spec, ops);
     ops.push(Op::MakeSlave);
 }
 
@@ -242,6 +262,7 @@ fn open_folders(spec: &Spec) -> Vec<InsidePath> {
         .chain(spec.files.iter().map(|file| &file.at))
         .chain(spec.shares.iter().map(|share| &share.at));
     open.extend(targets.filter_map(InsidePath::parent));
+    open.extend(spec.driver.iter().filter_map(|file| file.at.parent()));
     open.extend(spec.identity.home.parent());
     open.into_iter().collect()
 }
@@ -255,7 +276,7 @@ fn root(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
     });
 }
 
-fn static_files(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), Error> {
+fn static_files(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     let user = &spec.identity;
     let (name, uid, gid, home) = (&user.name, user.uid, user.gid, &user.home);
     let mut passwd = String::new();
@@ -289,7 +310,7 @@ fn static_files(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), 
     file("/etc/hosts", hosts)?;
     file("/etc/hostname", format!("{host_name}\n"))?;
     file("/etc/machine-id", format!("{}\n", spec.machine_id.to_ascii_lowercase()))?;
-    if spec.network != Network::Host || host.resolv_conf.is_none() {
+    if spec.network != Network::Host {
         file("/etc/resolv.conf", "# no network\n".to_owned())?;
     }
     Ok(())
@@ -355,7 +376,8 @@ fn kernel_views(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
         ops.push(Op::ReadOnly { at: InsidePath::new(path)? });
     }
     // A tool with a device reads about it in /sys, everywhere in it; others only count processors.
-    let shown: &[&str] = if spec.devices.is_empty() { &SYS_MINIMAL } else { &["/sys"] };
+    let no_device = spec.devices.is_empty() && spec.slots.is_empty();
+    let shown: &[&str] = if no_device { &SYS_MINIMAL } else { &["/sys"] };
     for path in shown {
         ops.push(Op::Bind {
             source: HostPath::new(path)?,
@@ -368,7 +390,7 @@ fn kernel_views(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     Ok(())
 }
 
-fn binds(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), Error> {
+fn binds(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     let mut bind = |source: &HostPath, at: &InsidePath, kind, read_only| {
         ops.push(Op::Bind { source: source.clone(), at: at.clone(), kind, read_only, optional: false });
     };
@@ -383,12 +405,10 @@ fn binds(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), Error> 
     for file in &spec.files {
         bind(&file.host, &file.at, SourceKind::File, true);
     }
-    if spec.network == Network::Host
-        && let Some(source) = &host.resolv_conf
-    {
-        bind(source, &InsidePath::new("/etc/resolv.conf")?, SourceKind::File, true);
+    for socket in &spec.sockets {
+        bind(&socket.host, &socket.at, SourceKind::Socket, false);
     }
-    Ok(())
+    machine::late(spec, owner(spec), ops)
 }
 
 fn environment(spec: &Spec, host: &HostFacts) -> Vec<(String, String)> {
@@ -442,5 +462,6 @@ fn process(spec: &Spec, host: &HostFacts) -> Process {
     }
 }
 
+mod machine;
 #[cfg(test)]
 mod tests;

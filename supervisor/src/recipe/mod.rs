@@ -167,10 +167,8 @@ impl Recipe {
     pub fn unsupported(&self) -> Vec<String> {
         let environment = &self.environment;
         let run = &self.run;
-        let checks: [(bool, &str); 18] = [
+        let checks = [
             (!self.channels.is_empty(), "[[channel]]"),
-            (!self.devices.is_empty(), "[[device]]"),
-            (self.identity.is_some(), "[identity]"),
             (self.service.is_some(), "[service]"),
             (self.artifacts.iter().any(|a| a.install.is_some()), "install"),
             (environment.python.is_some(), "python"),
@@ -184,10 +182,7 @@ impl Recipe {
             (matches!(environment.base, Some(Base::Oci(_) | Base::None)), "a base other than debian"),
             (matches!(run.rung, Rung::Container | Rung::Vm | Rung::Native), "a rung other than fhs"),
             (run.runner == Runner::Wine, "runner = \"wine\""),
-            (matches!(run.network, Network::Allow { .. }), "network = { allow = … }"),
-            (run.display != Display::None || run.audio || run.gpu, "display, audio and gpu"),
-            (!run.capabilities.is_empty() || run.realtime.is_some(), "capabilities and realtime"),
-            (run.limits.is_some() || run.memlock.is_some(), "limits and memlock"),
+            (run.gpu, "gpu"),
             (run.vm.is_some() || !run.modules.is_empty(), "vm"),
         ];
         checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned()).collect()

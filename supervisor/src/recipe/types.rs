@@ -632,8 +632,11 @@ pub struct DeviceSlot {
     /// The slot's name.
     #[schemars(with = "String")]
     pub name: Spanned<Name>,
-    /// `serial`, `usb`, `comedi`, `hidraw`, `video` …
+    /// `serial`, `usb`, `comedi`, `hidraw`, `video`, or the kernel's own name of a class
     pub class: String,
+    /// Where the tool expects it: `/dev/ttyUSB0`; `/dev/` and the slot's name where it is missing.
+    #[serde(default)]
+    pub at: Option<Inside>,
 }
 
 /// What the tool wants to see of the machine.
@@ -656,6 +659,17 @@ pub enum IdentityItem {
     MachineId,
     /// Host name.
     Hostname,
+}
+
+impl fmt::Display for IdentityItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mac => "mac",
+            Self::Interface => "interface",
+            Self::MachineId => "machine-id",
+            Self::Hostname => "hostname",
+        })
+    }
 }
 
 /// One stream of I/O.

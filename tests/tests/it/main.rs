@@ -8,6 +8,7 @@ mod escapes;
 mod hostile_tools;
 mod index_trust;
 mod inspecting;
+mod machine;
 mod odd_places;
 mod oracles;
 mod recipes_in_use;
