@@ -3,9 +3,11 @@
 //! Download what the store lacks, unpack what was never unpacked, merge, generate, link, commit. A lock that was built
 //! before is answered from the store without reading an archive or writing a byte.
 
+mod capture;
 mod generate;
 mod ldcache;
 mod merge;
+pub mod sandboxed;
 pub mod scripts;
 mod unpack;
 

@@ -11,7 +11,7 @@ const READ_ONLY: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64
 /// Folders below which tools keep things they do not need to keep: the tool's own from the start.
 const SCRATCH: [&str; 4] = ["/var/log", "/var/cache", "/var/lib", "/var/opt"];
 /// What of `/proc` says too much about the host.
-const PROC_MASKED: [&str; 9] = [
+pub(super) const PROC_MASKED: [&str; 9] = [
     "/proc/acpi",
     "/proc/kcore",
     "/proc/keys",
@@ -23,9 +23,9 @@ const PROC_MASKED: [&str; 9] = [
     "/proc/timer_stats",
 ];
 /// What of `/proc` changes the host when written.
-const PROC_READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(super) const PROC_READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 /// What of `/sys` programs ask about processors and memory.
-const SYS_MINIMAL: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
+pub(super) const SYS_MINIMAL: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
 /// Host places that give away the host to whoever can talk to them.
 const REFUSED: [(&str, &str); 14] = [
     ("/run/hatchway", "it holds Hatchway's own sockets"),

@@ -260,7 +260,7 @@ fn missing_is_fine(error: io::Error) -> io::Result<()> {
 }
 
 /// Removes a folder of the store's with all that is in it.
-fn remove_tree(path: &Path) -> Result<(), Error> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
     #[allow(clippy::disallowed_methods, reason = "this is the one place that the ban points to")]
     fs::remove_dir_all(path).or_else(missing_is_fine).map_err(Error::io("remove", path))
 }
@@ -331,6 +331,32 @@ impl Workspace<'_> {
     fn locate(&self, sha256: Sha256, executable: bool) -> PathBuf {
         let here = self.object(sha256, executable);
         if here.exists() { here } else { self.store.object(sha256, executable) }
+    }
+
+    /// A folder of this name to work in, removed with the workspace; an existing one is used again.
+    pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf, Error> {
+        let folder = self.folder.join("scratch").join(name);
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        Ok(folder)
+    }
+
+    /// Copies a tree: nothing in it is shared with the store, and its owner may write everything.
+    pub(crate) fn copy_tree(&self, folder: &Path, manifest: &Manifest) -> Result<(), Error> {
+        Self::add_directory(folder)?;
+        for (path, node) in &manifest.nodes {
+            let target = folder.join(path);
+            let Node::File { sha256, executable, .. } = node else {
+                self.add_node(&target, node)?;
+                continue;
+            };
+            fs::copy(self.locate(*sha256, *executable), &target).map_err(Error::io("copy", &target))?;
+            let file = File::open(&target).map_err(Error::io("open", &target))?;
+            let mode = fs::Permissions::from_mode(if *executable { 0o755 } else { 0o644 });
+            file.set_permissions(mode)
+                .and_then(|()| file.set_modified(SystemTime::UNIX_EPOCH + FIXED_MTIME))
+                .map_err(Error::io("write", &target))?;
+        }
+        Ok(())
     }
 
     /// Reads an object's content.
