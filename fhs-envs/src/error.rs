@@ -160,6 +160,18 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Maintainer scripts of the archive's packages that do something which nobody has read.
+    #[error("these maintainer scripts are not known, and the builder cannot do their work: {}", scripts.join(", "))]
+    UnreadScripts {
+        /// Script, package and normal form.
+        scripts: Vec<String>,
+    },
+    /// What maintainer scripts wrote is not the same twice.
+    #[error("the maintainer scripts wrote something else the second time: {}", paths.join(", "))]
+    NotReproducible {
+        /// The paths that differ.
+        paths: Vec<String>,
+    },
     /// No sandbox could be made for a step of a build.
     #[error("cannot make a sandbox for {step}: {reason}")]
     BuildSandbox {
@@ -226,6 +238,9 @@ impl Error {
             Self::NoPackage { name, .. } => format!("check the spelling of `{name}`, or name another suite or component"),
             Self::BadLock { .. } => "run `hatchway lock` to write it anew".into(),
             Self::Collision { second, .. } => format!("leave one out: exclude = [\"{second}\"] in [environment]"),
+            Self::UnreadScripts { .. } => "run them in a build sandbox: set `configure = \"scripts\"` in the recipe's [environment]; or \
+                                           leave the package out with `exclude`"
+                .into(),
             Self::BuildSandbox { hint: Some(hint), .. } => hint.clone(),
             Self::BuildSandbox { .. } => "`hatchway doctor` says what this host lacks".into(),
             Self::Sandbox(error) => return error.hint().into_iter().collect(),

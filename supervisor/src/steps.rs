@@ -105,7 +105,7 @@ pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<L
         components: vec!["main".to_owned()],
         needs,
         depends,
-        packages: recipe.environment.packages.iter().map(recipe::PackageWish::alternatives).collect(),
+        packages: wished_packages(recipe),
         exclude: recipe.environment.exclude.iter().cloned().collect(),
         pins: recipe.environment.pin.clone().into_iter().collect::<HashMap<_, _>>(),
         artifacts: artifacts
@@ -118,6 +118,15 @@ pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<L
     let lock = choose::lock(&request, &context.printer)?;
     lock.write(&located.lock_path())?;
     Ok(lock)
+}
+
+/// What the recipe adds, and what carrying it out takes.
+fn wished_packages(recipe: &recipe::Recipe) -> Vec<Alternatives> {
+    let environment = &recipe.environment;
+    let own =
+        build::needed_packages(&environment.locales, environment.configure == recipe::Configure::Scripts);
+    let own = own.into_iter().map(|name| vec![relation::Relation::any(name)]);
+    environment.packages.iter().map(recipe::PackageWish::alternatives).chain(own).collect()
 }
 
 fn suites_for(context: &Context, located: &Located, suites: &[String]) -> Vec<String> {
@@ -252,7 +261,21 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
     });
     let urls = |package: &hatchway_envs::lock::LockedPackage| choose::urls(&context.archive, package);
     let links = &located.recipe.environment.links;
-    let request = build::Request { lock, layouts: layouts.collect(), links, urls: &urls };
+    let environment = &located.recipe.environment;
+    // Missing only matters where a build step needs it, which then says so.
+    let shim = crate::launch::shim().ok();
+    let request = build::Request {
+        lock,
+        layouts: layouts.collect(),
+        links,
+        locales: &environment.locales,
+        configure: match environment.configure {
+            recipe::Configure::Builtin => build::Configure::Builtin,
+            recipe::Configure::Scripts => build::Configure::Scripts,
+        },
+        shim: shim.as_deref(),
+        urls: &urls,
+    };
     if context.store.built(request.key()).is_none() {
         artifact::gather(context, located)?;
     }

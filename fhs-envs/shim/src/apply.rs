@@ -332,9 +332,7 @@ fn hint(op: &Op, error: &io::Error) -> Option<String> {
         (
             Op::OverlayRoot { .. } | Op::MirrorRoot { .. } | Op::FolderRoot { .. } | Op::Bind { .. },
             Some(Errno::LOOP),
-        ) => {
-            Some("a part of this path is a symlink; give the path it leads to".to_owned())
-        }
+        ) => Some("a part of this path is a symlink; give the path it leads to".to_owned()),
         (Op::OverlayRoot { .. } | Op::MirrorRoot { .. }, Some(Errno::NOENT)) => {
             Some("the tree is not in the store; `hatchway build` makes it".to_owned())
         }

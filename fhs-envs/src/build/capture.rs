@@ -41,8 +41,13 @@ impl Captured {
     /// The paths in which two results differ.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        let paths: BTreeSet<&String> =
-            self.written.keys().chain(other.written.keys()).chain(&self.removed).chain(&other.removed).collect();
+        let paths: BTreeSet<&String> = self
+            .written
+            .keys()
+            .chain(other.written.keys())
+            .chain(&self.removed)
+            .chain(&other.removed)
+            .collect();
         let differs = |path: &&&String| {
             self.written.get(**path) != other.written.get(**path)
                 || self.removed.contains(**path) != other.removed.contains(**path)

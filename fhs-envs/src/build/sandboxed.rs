@@ -152,9 +152,10 @@ impl<'a> Room<'a> {
             Root::Writable(folder) => (folder, true),
         };
         let inside = |path: &str| InsidePath::new(path).map_err(sandbox::Error::from);
-        let binds = step.binds.iter().map(|(from, to, read_only)| {
-            Ok((sandbox::host_path(from)?, inside(to)?, *read_only))
-        });
+        let binds = step
+            .binds
+            .iter()
+            .map(|(from, to, read_only)| Ok((sandbox::host_path(from)?, inside(to)?, *read_only)));
         Ok(BuildSpec {
             name: step.name.clone(),
             folder: sandbox::host_path(folder)?,
@@ -294,7 +295,10 @@ pub struct Staged {
 
 /// What is there while a step runs and never part of the result: the machine's files, and what is mounted over.
 pub(crate) const MACHINES: [(&str, &str); 6] = [
-    ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    ),
     ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 build\n"),
     ("etc/hostname", "build\n"),

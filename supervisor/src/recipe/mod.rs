@@ -114,7 +114,7 @@ impl Recipe {
         let artifacts: Vec<_> =
             self.artifacts.iter().map(|a| (a.sha256.hex(), &a.unpack, a.strip, &a.archive, &a.url)).collect();
         let environment = &self.environment;
-        let text = format!(
+        let mut text = format!(
             "{artifacts:?} {:?} {:?} {:?} {:?} {:?}",
             environment.base,
             environment.architectures,
@@ -122,6 +122,10 @@ impl Recipe {
             environment.exclude,
             environment.pin
         );
+        // Added only where set: older locks stay good.
+        if !environment.locales.is_empty() || environment.configure != Configure::Builtin {
+            text.push_str(&format!(" {:?} {:?}", environment.locales, environment.configure));
+        }
         Sha256::of(text.as_bytes())
     }
 
@@ -158,7 +162,7 @@ impl Recipe {
     pub fn unsupported(&self) -> Vec<String> {
         let environment = &self.environment;
         let run = &self.run;
-        let checks: [(bool, &str); 19] = [
+        let checks: [(bool, &str); 17] = [
             (!self.channels.is_empty(), "[[channel]]"),
             (!self.devices.is_empty(), "[[device]]"),
             (self.identity.is_some(), "[identity]"),
@@ -167,8 +171,6 @@ impl Recipe {
             (self.artifacts.iter().any(|a| a.install.is_some()), "install"),
             (environment.python.is_some(), "python"),
             (!environment.patch.is_empty(), "patch"),
-            (!environment.locales.is_empty(), "locales"),
-            (environment.configure == Configure::Scripts, "configure = \"scripts\""),
             (environment.architectures != ["amd64"], "architectures beside amd64"),
             (matches!(environment.base, Some(Base::Oci(_) | Base::None)), "a base other than debian"),
             (matches!(run.rung, Rung::Container | Rung::Vm | Rung::Native), "a rung other than fhs"),

@@ -13,6 +13,7 @@ mod recipes_in_use;
 mod robustness;
 mod running;
 mod suite_choice;
+mod triggers;
 mod whole_path;
 
 use hatchway_tests::bench::Outcome;
