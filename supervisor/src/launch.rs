@@ -84,7 +84,7 @@ pub fn launch(context: &Context, located: &Located, tree: Sha256, request: &Requ
     Err(error.into())
 }
 
-fn shim() -> Result<PathBuf, Error> {
+pub(crate) fn shim() -> Result<PathBuf, Error> {
     let own = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe"))?;
     let folder = own.parent().unwrap_or(Path::new("/"));
     let places = [folder.join("hatchway-shim"), folder.join("../libexec/hatchway/hatchway-shim")];
@@ -117,6 +117,8 @@ fn spec(
         spec.state.push(StateDir { host, at: inside(at.as_str())? });
     }
     spec.files = files(context, recipe, &bindings)?;
+    spec.tree_users = accounts(context, tree, "etc/passwd")?;
+    spec.tree_groups = accounts(context, tree, "etc/group")?;
     spec.shares = request.share.iter().map(|text| share(text)).collect::<Result<_, _>>()?;
     if let [one] = &spec.shares[..] {
         spec.cwd = Some(one.at.clone());
@@ -148,6 +150,25 @@ fn machine(
         recipe::Display::Nested => display::nested(context, &session, request.explain, spec, &mut running)?,
     }
     Ok(running)
+}
+
+/// Bytes of a tree's passwd or group file that are read.
+const ACCOUNTS_BYTES_MAX: u64 = 256 << 10;
+
+/// The users or groups of the tree; none where it has no such file.
+fn accounts(context: &Context, tree: Sha256, path: &str) -> Result<String, Error> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    use std::io::Read;
+    let folder = fs::File::open(context.store.tree(tree)).map_err(Error::io("open", path))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    // A link would be a vendor's, and lead onto the host.
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let Ok(file) = rustix::fs::openat2(&folder, path, flags, Mode::empty(), resolve) else {
+        return Ok(String::new());
+    };
+    let mut text = Vec::new();
+    fs::File::from(file).take(ACCOUNTS_BYTES_MAX).read_to_end(&mut text).map_err(Error::io("read", path))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn inside(path: &str) -> Result<InsidePath, Error> {

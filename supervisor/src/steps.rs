@@ -136,7 +136,7 @@ pub fn lock(context: &Context, located: &Located, wish: &LockWish) -> Result<Loc
         architectures: environment.architectures.iter().map(|a| a.name().to_owned()).collect(),
         needs,
         depends,
-        packages: environment.packages.iter().map(recipe::PackageWish::alternatives).collect(),
+        packages: wished_packages(recipe),
         exclude: environment.exclude.iter().cloned().collect(),
         pins: environment.pin.clone().into_iter().collect::<HashMap<_, _>>(),
         before: before.as_ref(),
@@ -166,6 +166,15 @@ fn refuse_foreign(located: &Located, needs: &[Need], depends: &[Asked]) -> Resul
         (None, None) => return Ok(()),
     };
     Err(Error::Architecture { program: who.clone(), architecture: architecture.clone() })
+}
+
+/// What the recipe adds, and what carrying it out takes.
+fn wished_packages(recipe: &recipe::Recipe) -> Vec<Alternatives> {
+    let environment = &recipe.environment;
+    let own =
+        build::needed_packages(&environment.locales, environment.configure == recipe::Configure::Scripts);
+    let own = own.into_iter().map(|name| vec![relation::Relation::any(name)]);
+    environment.packages.iter().map(recipe::PackageWish::alternatives).chain(own).collect()
 }
 
 fn suites_for(context: &Context, located: &Located, suites: &[String]) -> Vec<String> {
@@ -327,7 +336,21 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
     let urls =
         |package: &hatchway_envs::lock::LockedPackage| choose::urls(&context.archive, &sources, package);
     let links = &located.recipe.environment.links;
-    let request = build::Request { lock, layouts: layouts.collect(), links, urls: &urls };
+    let environment = &located.recipe.environment;
+    // Missing only matters where a build step needs it, which then says so.
+    let shim = crate::launch::shim().ok();
+    let request = build::Request {
+        lock,
+        layouts: layouts.collect(),
+        links,
+        locales: &environment.locales,
+        configure: match environment.configure {
+            recipe::Configure::Builtin => build::Configure::Builtin,
+            recipe::Configure::Scripts => build::Configure::Scripts,
+        },
+        shim: shim.as_deref(),
+        urls: &urls,
+    };
     if context.store.built(request.key()).is_none() {
         artifact::gather(context, located)?;
     }

@@ -97,6 +97,10 @@ impl<'a> Sandbox<'a> {
                 let made = root::mirror(tree, *size, open)?;
                 self.enter(made)
             }
+            Op::FolderRoot { folder, read_only } => {
+                let made = root::folder(folder, *read_only)?;
+                self.enter(made)
+            }
             Op::Directory { at, mode, owner } => self.inside()?.owned_folder(at, *mode, *owner),
             Op::File { at, mode, content } => self.inside()?.write(at, *mode, content.as_bytes()),
             Op::Symlink { at, to } => self.inside()?.link(at, to),
@@ -334,6 +338,7 @@ fn path(op: &Op) -> Option<String> {
     match op {
         Op::Bind { source, .. } => Some(source.to_string()),
         Op::OverlayRoot { tree, .. } | Op::MirrorRoot { tree, .. } => Some(tree.to_string()),
+        Op::FolderRoot { folder, .. } => Some(folder.to_string()),
         Op::Directory { at, .. }
         | Op::File { at, .. }
         | Op::Symlink { at, .. }
@@ -351,9 +356,10 @@ fn hint(op: &Op, error: &io::Error) -> Option<String> {
     let denied = error.kind() == io::ErrorKind::PermissionDenied;
     match (op, Errno::from_io_error(error)) {
         (Op::IdMap { .. } | Op::MakeSlave, _) if denied => Some(host::namespace_hint()),
-        (Op::OverlayRoot { .. } | Op::MirrorRoot { .. } | Op::Bind { .. }, Some(Errno::LOOP)) => {
-            Some("a part of this path is a symlink; give the path it leads to".to_owned())
-        }
+        (
+            Op::OverlayRoot { .. } | Op::MirrorRoot { .. } | Op::FolderRoot { .. } | Op::Bind { .. },
+            Some(Errno::LOOP),
+        ) => Some("a part of this path is a symlink; give the path it leads to".to_owned()),
         (Op::OverlayRoot { .. } | Op::MirrorRoot { .. }, Some(Errno::NOENT)) => {
             Some("the tree is not in the store; `hatchway build` makes it".to_owned())
         }

@@ -2,6 +2,7 @@
 //!
 //! A [`Spec`] says what is wanted, [`plan()`] turns it into a list of operations without touching anything,
 //! [`exec_shim`] hands the list to the shim, which becomes the running unit. [`probe`] says what this host allows.
+pub mod build_plan;
 pub mod launch;
 pub mod plan;
 pub mod probe;
@@ -9,6 +10,7 @@ pub mod seccomp;
 pub mod spec;
 
 pub use hatchway_wire::bootstrap::Resource;
+pub use build_plan::{BuildSpec, build_plan};
 pub use launch::{exec_shim, spawn_shim};
 pub use plan::{Explained, plan};
 pub use probe::{HostFacts, Problem, Report};

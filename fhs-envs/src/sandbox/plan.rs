@@ -11,7 +11,7 @@ const READ_ONLY: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64
 /// Folders below which tools keep things they do not need to keep: the tool's own from the start.
 const SCRATCH: [&str; 4] = ["/var/log", "/var/cache", "/var/lib", "/var/opt"];
 /// What of `/proc` says too much about the host.
-const PROC_MASKED: [&str; 9] = [
+pub(super) const PROC_MASKED: [&str; 9] = [
     "/proc/acpi",
     "/proc/kcore",
     "/proc/keys",
@@ -23,9 +23,10 @@ const PROC_MASKED: [&str; 9] = [
     "/proc/timer_stats",
 ];
 /// What of `/proc` changes the host when written.
-const PROC_READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(super) const PROC_READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 /// What of `/sys` programs ask about processors and memory.
-const SYS_MINIMAL: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
+pub(super) const SYS_MINIMAL: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
 /// Host places that give away the host to whoever can talk to them.
 const REFUSED: [(&str, &str); 14] = [
     ("/run/hatchway", "it holds Hatchway's own sockets"),
@@ -292,10 +293,12 @@ fn static_files(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     if gid != 5 {
         group.push_str("tty:x:5:\n");
     }
-    if uid != 65534 {
+    passwd.push_str(&free_lines(&passwd, &spec.tree_users, 7));
+    group.push_str(&free_lines(&group, &spec.tree_groups, 4));
+    if uid != 65534 && !passwd.contains("\nnobody:") {
         passwd.push_str("nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
     }
-    if gid != 65534 {
+    if gid != 65534 && !group.contains("\nnogroup:") {
         group.push_str("nogroup:x:65534:\n");
     }
     let host_name = hostname(spec);
@@ -314,6 +317,28 @@ fn static_files(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
         file("/etc/resolv.conf", "# no network\n".to_owned())?;
     }
     Ok(())
+}
+
+/// Lines of a tree's passwd or group file whose name and number nobody has in `own`. The file is a package's, perhaps a
+/// vendor's: nothing in it becomes a second root, or the tool's user under another name.
+fn free_lines(own: &str, tree: &str, fields: usize) -> String {
+    let key = |line: &str| {
+        let mut parts = line.split(':');
+        Some((parts.next()?.to_owned(), parts.nth(1)?.to_owned()))
+    };
+    let mut taken: Vec<(String, String)> = own.lines().filter_map(key).collect();
+    let mut lines = String::new();
+    for line in tree.lines().filter(|line| line.split(':').count() == fields) {
+        let Some((name, number)) = key(line) else { continue };
+        let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+        let free = !taken.iter().any(|(other, id)| *other == name || *id == number);
+        if plain && free && number.parse::<u32>().is_ok_and(|id| id != 0) {
+            lines.push_str(line);
+            lines.push('\n');
+            taken.push((name, number));
+        }
+    }
+    lines
 }
 
 /// Programs and libraries read-only, after the mount points below them are made.

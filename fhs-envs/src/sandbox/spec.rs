@@ -60,6 +60,10 @@ pub struct Spec {
     pub machine_id: String,
     /// The user the tool believes to be.
     pub identity: User,
+    /// The users that the tree has, as lines of passwd(5): shown beside that user where name and number are free.
+    pub tree_users: String,
+    /// The groups that the tree has, as lines of group(5).
+    pub tree_groups: String,
     /// As root for units, or as an ordinary user.
     pub mode: Mode,
     /// Capabilities the tool keeps, by name; only in [`Mode::Root`].
@@ -109,6 +113,8 @@ impl Spec {
             hostname: None,
             machine_id: "0".repeat(32),
             identity,
+            tree_users: String::new(),
+            tree_groups: String::new(),
             mode,
             capabilities: Vec::new(),
             tmp_size: 1 << 30,

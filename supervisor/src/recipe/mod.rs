@@ -114,7 +114,7 @@ impl Recipe {
         let artifacts: Vec<_> =
             self.artifacts.iter().map(|a| (a.sha256.hex(), &a.unpack, a.strip, &a.archive, &a.url)).collect();
         let environment = &self.environment;
-        let text = format!(
+        let mut text = format!(
             "{artifacts:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             self.sources
                 .iter()
@@ -127,6 +127,10 @@ impl Recipe {
             environment.exclude,
             environment.pin
         );
+        // Added only where set: older locks stay good.
+        if !environment.locales.is_empty() || environment.configure != Configure::Builtin {
+            text.push_str(&format!(" {:?} {:?}", environment.locales, environment.configure));
+        }
         Sha256::of(text.as_bytes())
     }
 
@@ -173,8 +177,6 @@ impl Recipe {
             (self.artifacts.iter().any(|a| a.install.is_some()), "install"),
             (environment.python.is_some(), "python"),
             (!environment.patch.is_empty(), "patch"),
-            (!environment.locales.is_empty(), "locales"),
-            (environment.configure == Configure::Scripts, "configure = \"scripts\""),
             (
                 environment.architectures.first() != Some(&Architecture::Amd64),
                 "architectures without amd64 first",

@@ -144,6 +144,13 @@ pub enum Op {
         /// The folders in which something is made, mounted or written.
         open: Vec<InsidePath>,
     },
+    /// A folder of the host as root, as it is: for build sandboxes, whose writes are kept, or which write nothing.
+    FolderRoot {
+        /// Root folder of the tree.
+        folder: HostPath,
+        /// Refuse writes.
+        read_only: bool,
+    },
     /// Make a folder and the folders above it; an existing one gets the mode and the owner.
     Directory {
         /// Where.
@@ -283,6 +290,9 @@ impl fmt::Display for Op {
                 write!(f, "overlay `{tree}` with {size} bytes of memory at `/`")
             }
             Self::MirrorRoot { tree, .. } => write!(f, "mirror `{tree}` at `/`"),
+            Self::FolderRoot { folder, read_only } => {
+                write!(f, "use `{folder}` as `/`{}", if *read_only { " (read-only)" } else { "" })
+            }
             Self::Directory { at, mode, owner } => {
                 write!(f, "make folder `{at}` (mode {mode:04o}, owner {}:{})", owner.uid, owner.gid)
             }

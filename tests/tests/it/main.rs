@@ -16,6 +16,7 @@ mod robustness;
 mod running;
 mod sources;
 mod suite_choice;
+mod triggers;
 mod whole_path;
 
 use hatchway_tests::bench::Outcome;
