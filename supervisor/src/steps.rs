@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hatchway_envs::build::{self, Built, Layout};
 use hatchway_envs::choose::{self, Asked, Need, Upgrade};
-use hatchway_envs::debian::relation;
+use hatchway_envs::debian::relation::{self, Alternatives};
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::{Lock, LockedArtifact, write_atomically};
 use hatchway_envs::resolve::Group;

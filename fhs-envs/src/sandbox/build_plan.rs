@@ -75,6 +75,8 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         process: process(spec),
         stdio: StdioMode::Detached,
         exit_file: Some(spec.exit_file.clone()),
+        companions: Vec::new(),
+        notes: Vec::new(),
         keep_fds: Vec::new(),
         grace_ms: GRACE_MS,
     })

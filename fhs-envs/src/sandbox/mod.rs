@@ -9,8 +9,8 @@ pub mod probe;
 pub mod seccomp;
 pub mod spec;
 
-pub use hatchway_wire::bootstrap::Resource;
 pub use build_plan::{BuildSpec, build_plan};
+pub use hatchway_wire::bootstrap::Resource;
 pub use launch::{exec_shim, spawn_shim};
 pub use plan::{Explained, plan};
 pub use probe::{HostFacts, Problem, Report};
