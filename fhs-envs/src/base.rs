@@ -23,6 +23,10 @@ const fn content_of(name: &'static str, why: &'static str) -> BasePackage {
 /// The list. A change of it is a change of every new lock, so each entry has its reason.
 pub const BASE: &[BasePackage] = &[
     content_of("base-files", "the folders, /etc/os-release and /etc/debian_version that tools read"),
+    content_of(
+        "base-passwd",
+        "the users and groups that every Debian has; its dependencies only ask questions",
+    ),
     content_of("ca-certificates", "TLS; its dependencies only serve the script that joins the certificates"),
     content_of("tzdata", "time zones; its dependencies only ask which one"),
     content_of("netbase", "/etc/protocols and /etc/services"),

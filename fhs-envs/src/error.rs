@@ -116,6 +116,18 @@ pub enum Error {
         /// Source, as `debian:trixie/non-free`.
         source_id: String,
     },
+    /// A package to upgrade that no lock has.
+    #[error("`{package}` is not in the lock")]
+    NotLocked {
+        /// Its name.
+        package: String,
+    },
+    /// No mirror has a locked file any more, and neither has the store.
+    #[error("no mirror has {what} any more, and it is not in the store")]
+    Gone {
+        /// File and source.
+        what: String,
+    },
     /// A relation field that cannot be parsed.
     #[error("the {field} of `{package}` cannot be read")]
     BadField {
@@ -163,6 +175,39 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Maintainer scripts of the archive's packages that do something which nobody has read.
+    #[error("these maintainer scripts are not known, and the builder cannot do their work: {}", scripts.join(", "))]
+    UnreadScripts {
+        /// Script, package and normal form.
+        scripts: Vec<String>,
+    },
+    /// What maintainer scripts wrote is not the same twice.
+    #[error("the maintainer scripts wrote something else the second time: {}", paths.join(", "))]
+    NotReproducible {
+        /// The paths that differ.
+        paths: Vec<String>,
+    },
+    /// No sandbox could be made for a step of a build.
+    #[error("cannot make a sandbox for {step}: {reason}")]
+    BuildSandbox {
+        /// Which step.
+        step: String,
+        /// Why not.
+        reason: String,
+        /// What the shim suggests.
+        hint: Option<String>,
+    },
+    /// A step of a build failed.
+    #[error("{step} failed: {reason}")]
+    BuildStep {
+        /// Which step.
+        step: String,
+        /// How it ended, and what it said.
+        reason: String,
+    },
+    /// The sandbox of a step was refused or could not be started.
+    #[error(transparent)]
+    Sandbox(#[from] crate::sandbox::Error),
     /// The device is full.
     #[error("no space left on the device of `{}`", path.display())]
     DiskFull {
@@ -211,8 +256,22 @@ impl Error {
             Self::Offline { .. } => "run the same command once without `--offline`".into(),
             Self::NoSuite { near, .. } => return no_suite_hints(near),
             Self::NoPackage { name, .. } => format!("check the spelling of `{name}`, or name another suite or component"),
+            Self::NotLocked { .. } => "`hatchway recipe why RECIPE PACKAGE` says what is in a lock and why".into(),
+            Self::Gone { .. } => {
+                return vec![
+                    "move to what the mirrors have: `hatchway lock RECIPE --upgrade`".into(),
+                    "or name a mirror that keeps old versions: a second [[mirror]] in hatchway.toml".into(),
+                    "or copy the file from a store that still has it: store/artifacts/ has it by its sha256".into(),
+                ];
+            }
             Self::BadLock { .. } => "run `hatchway lock` to write it anew".into(),
             Self::Collision { second, .. } => format!("leave one out: exclude = [\"{second}\"] in [environment]"),
+            Self::UnreadScripts { .. } => "run them in a build sandbox: set `configure = \"scripts\"` in the recipe's [environment]; or \
+                                           leave the package out with `exclude`"
+                .into(),
+            Self::BuildSandbox { hint: Some(hint), .. } => hint.clone(),
+            Self::BuildSandbox { .. } => "`hatchway doctor` says what this host lacks".into(),
+            Self::Sandbox(error) => return error.hint().into_iter().collect(),
             Self::DiskFull { .. } => "free some space and run the same command again; finished downloads are kept".into(),
             Self::BadManifest { .. } => "remove that file and run `hatchway build` again".into(),
             _ => return Vec::new(),

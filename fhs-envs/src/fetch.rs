@@ -179,18 +179,19 @@ impl Client {
         if self.offline {
             return Err(Error::Offline { what: what.to_owned() });
         }
-        let mut last = None;
+        let mut failures: Vec<Error> = Vec::new();
         for url in urls {
             match one(url) {
                 Err(
                     error @ (Error::Download { .. } | Error::DownloadStatus { .. } | Error::WrongHash { .. }),
-                ) => {
-                    last = Some(error);
-                }
+                ) => failures.push(error),
                 other => return other,
             }
         }
-        Err(last.unwrap_or(Error::NoMirror))
+        // That one mirror lacks a file says less than why another could not be asked.
+        let gone = |error: &Error| matches!(error, Error::DownloadStatus { status: 404 | 410, .. });
+        let at = failures.iter().rposition(|error| !gone(error)).unwrap_or(failures.len().saturating_sub(1));
+        Err(failures.into_iter().nth(at).unwrap_or(Error::NoMirror))
     }
 }
 

@@ -1,5 +1,8 @@
 //! The lock: every input of a tree by digest. Written by `hatchway lock` only, read by `hatchway build`.
 
+pub mod diff;
+pub mod why;
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -23,8 +26,8 @@ pub struct Lock {
     pub rung: String,
     /// `debian:bookworm`.
     pub base: String,
-    /// `amd64`.
-    pub architecture: String,
+    /// `amd64`, and the foreign ones beside it.
+    pub architectures: Vec<String>,
     /// The packages every Debian base starts from.
     pub base_packages: Vec<String>,
     /// Suites that were tried before, and why they were refused.
@@ -117,7 +120,7 @@ pub struct LockedPackage {
     pub name: String,
     /// Version.
     pub version: String,
-    /// `amd64` or `all`.
+    /// `amd64`, `i386` or `all`.
     pub architecture: String,
     /// Id of the source.
     pub source: String,
@@ -127,14 +130,56 @@ pub struct LockedPackage {
     pub size: u64,
     /// Digest.
     pub sha256: Sha256,
-    /// Why it is there: `base`, `soname libz.so.1 of usr/bin/x`, `Depends of x`, `recipe`, or `dependency`.
+    /// Why it is there: `base`, `libz.so.1 of usr/bin/x`, `Depends of x`, `recipe`, or `dependency`.
     pub why: String,
+    /// What it depends on, each by [`Self::label`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<String>,
+    /// No index has it any more: it was kept from the lock before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
     /// `Replaces`, which decides who may bring a path twice.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub replaces: String,
 }
 
+impl LockedPackage {
+    /// How it is named in a lock and by people: `libc6`, or `libc6:i386` where it is of a foreign architecture.
+    #[must_use]
+    pub fn label(&self, native: &str) -> String {
+        label(&self.name, &self.architecture, native)
+    }
+}
+
+/// See [`LockedPackage::label`].
+#[must_use]
+pub fn label(name: &str, architecture: &str, native: &str) -> String {
+    if architecture == native || architecture == "all" {
+        name.to_owned()
+    } else {
+        format!("{name}:{architecture}")
+    }
+}
+
 impl Lock {
+    /// The architecture whose packages carry no name of one.
+    #[must_use]
+    pub fn native(&self) -> &str {
+        self.architectures.first().map_or("", String::as_str)
+    }
+
+    /// The package of a label.
+    #[must_use]
+    pub fn package(&self, label: &str) -> Option<&LockedPackage> {
+        self.packages.iter().find(|package| package.label(self.native()) == label)
+    }
+
+    /// The suite of Debian that is the base, if it is one.
+    #[must_use]
+    pub fn suite(&self) -> Option<&str> {
+        self.base.strip_prefix("debian:")
+    }
+
     /// Reads a lock.
     ///
     /// # Errors
@@ -176,9 +221,9 @@ impl Lock {
     /// Names the inputs of the tree: the digest over what the builder reads from the lock.
     #[must_use]
     pub fn inputs(&self) -> Sha256 {
-        let mut text = format!("{} {}\n", self.base, self.architecture);
+        let mut text = format!("{} {}\n", self.base, self.architectures.join(" "));
         for artifact in &self.artifacts {
-            text.push_str(&format!("artifact {}\n", artifact.sha256));
+            text.push_str(&format!("artifact {} {}\n", artifact.sha256, artifact.how));
         }
         if !self.python.is_empty() {
             text.push_str(&format!("python {}\n", self.python));
@@ -212,4 +257,49 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         drop(std::fs::remove_file(&temporary));
         Error::io("write", path)(error)
     })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A lock of packages: name, version, what they depend on.
+    pub(crate) fn lock(packages: &[(&str, &str, &[&str])]) -> Lock {
+        let package = |(name, version, dependencies): &(&str, &str, &[&str])| LockedPackage {
+            name: (*name).to_owned(),
+            version: (*version).to_owned(),
+            architecture: "amd64".into(),
+            source: "debian:test/main".into(),
+            path: format!("pool/{name}"),
+            size: 1,
+            sha256: Sha256::of(format!("{name} {version}").as_bytes()),
+            why: "dependency".into(),
+            dependencies: dependencies.iter().map(|d| (*d).to_owned()).collect(),
+            dropped: false,
+            replaces: String::new(),
+        };
+        Lock {
+            schema: SCHEMA,
+            recipe: Sha256::of(b""),
+            rung: "fhs".into(),
+            base: "debian:test".into(),
+            architectures: vec!["amd64".into()],
+            base_packages: Vec::new(),
+            refused: Vec::new(),
+            python: String::new(),
+            artifacts: Vec::new(),
+            wheels: Vec::new(),
+            sources: Vec::new(),
+            packages: packages.iter().map(package).collect(),
+        }
+    }
+
+    #[test]
+    fn a_lock_is_read_as_it_was_written() {
+        let lock = lock(&[("a", "1", &["b"]), ("b", "2", &[])]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recipe.lock");
+        lock.write(&path).unwrap();
+        assert_eq!(Lock::read(&path).unwrap(), lock);
+    }
 }

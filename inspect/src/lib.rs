@@ -68,8 +68,7 @@ pub fn inspect_listed(path: &Path, limits: &archive::Limits) -> Result<(Facts, r
 /// # Errors
 /// When it cannot be read, or is no RPM package.
 pub fn rpm_scriptlets(path: &Path) -> Result<Vec<ScriptFacts>, Error> {
-    let (_, scripts) = archive::rpm::metadata(&mut archive::Source::open(path)?)?;
-    Ok(scripts)
+    Ok(archive::rpm::describe(&mut archive::Source::open(path)?)?.scripts)
 }
 
 /// Inspects bytes in memory, as if they were a file called `name`.

@@ -119,6 +119,15 @@ fn files_beside_it_are_said_to_be_beside_it() {
     let path = build(scratch.path(), "no");
     let error = common::walk(&path).unwrap_err();
     assert!(matches!(&error, Error::Unsupported { what, .. } if what.contains("acme.cab")), "{error}");
+    // What the tables say is known all the same.
+    let facts = inspect(&path).unwrap();
+    assert_eq!(facts.package.unwrap().name, "Acme Scope");
+    assert_eq!(facts.scripts.len(), 2);
+    assert!(
+        facts.omitted.iter().any(|one| one.what == "files" && one.reason.contains("acme.cab")),
+        "{:?}",
+        facts.omitted
+    );
 }
 
 #[test]

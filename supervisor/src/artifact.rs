@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use hatchway_envs::debian::archive::Scope;
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::fetch::Wanted;
 use hatchway_inspect::Facts;
@@ -83,7 +84,13 @@ fn fetch(
     expected: Option<Sha256>,
 ) -> Result<Acquired, Error> {
     let archive = &context.archive;
-    let index = archive.suite(&spec.suite, std::slice::from_ref(&spec.component), &context.printer)?;
+    let scope = Scope {
+        suite: &spec.suite,
+        components: std::slice::from_ref(&spec.component),
+        architectures: &["amd64".to_owned()],
+        required: true,
+    };
+    let index = archive.suite(scope, &context.printer)?;
     let package = match expected {
         None => index.newest(&spec.package),
         Some(sha256) => {

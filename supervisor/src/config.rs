@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hatchway_envs::debian::sources::{self, MIRROR_VARIABLE, Mirror};
+use hatchway_envs::debian::sources::{self, Holds, MIRROR_VARIABLE, Mirror, SECURITY_MIRROR_VARIABLE};
 use hatchway_envs::python::INDEX_VARIABLE;
 use serde::Deserialize;
 
@@ -52,9 +52,29 @@ struct File {
 struct MirrorEntry {
     url: String,
     #[serde(default)]
+    archive: ArchiveName,
+    #[serde(default)]
     suites: Vec<String>,
     #[serde(default = "yes")]
     check_valid_until: bool,
+}
+
+/// Which of Debian's archives a mirror has.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ArchiveName {
+    #[default]
+    Main,
+    Security,
+}
+
+impl From<ArchiveName> for Holds {
+    fn from(name: ArchiveName) -> Self {
+        match name {
+            ArchiveName::Main => Self::Main,
+            ArchiveName::Security => Self::Security,
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -102,18 +122,20 @@ fn python_indices(configured: Option<String>) -> Vec<String> {
     chosen.split_whitespace().map(|url| url.trim_end_matches('/').to_owned()).collect()
 }
 
-/// The environment's mirror first, then the configured ones; apt's only where neither names any.
+/// The environment's mirrors first, then the configured ones; apt's only where neither names any.
 fn mirrors(configured: Vec<MirrorEntry>) -> Vec<Mirror> {
     let mut all = Vec::new();
-    if let Ok(url) = std::env::var(MIRROR_VARIABLE)
-        && !url.is_empty()
-    {
-        all.push(Mirror::new(&url, MIRROR_VARIABLE));
+    for (variable, holds) in [(MIRROR_VARIABLE, Holds::Main), (SECURITY_MIRROR_VARIABLE, Holds::Security)] {
+        if let Ok(url) = std::env::var(variable)
+            && !url.is_empty()
+        {
+            all.push(Mirror::new(&url, holds, variable));
+        }
     }
     all.extend(configured.into_iter().map(|entry| Mirror {
         suites: entry.suites,
         check_valid_until: entry.check_valid_until,
-        ..Mirror::new(&entry.url, "hatchway.toml")
+        ..Mirror::new(&entry.url, entry.archive.into(), "hatchway.toml")
     }));
     if all.is_empty() { sources::from_apt("/".as_ref()) } else { all }
 }

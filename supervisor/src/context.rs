@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hatchway_envs::debian::index::Archive;
+use hatchway_envs::debian::archive::Archive;
 use hatchway_envs::fetch::Client;
 use hatchway_envs::python::{self, Index};
 use hatchway_envs::store::Store;
@@ -51,12 +51,12 @@ impl Context {
             NetworkUse { .. } => config.index_max_age,
         };
         let archive = Archive {
+            id: "debian".into(),
             mirrors: config.mirrors.clone(),
             keyrings: config.keyrings.clone(),
             cache: dirs.cache.join("indices"),
             client: Client::new(network.offline),
             max_age,
-            architecture: "amd64".into(),
         };
         Ok(Self { dirs, config, printer: Printer::new(quiet), store, archive })
     }

@@ -77,6 +77,14 @@ pub enum Error {
         /// `i386`, `aarch64` …
         machine: String,
     },
+    /// A program for an architecture that the recipe does not name.
+    #[error("`{program}` is for {architecture}, which the recipe does not name")]
+    Architecture {
+        /// Its path in the artifact, or the package.
+        program: String,
+        /// `i386`
+        architecture: String,
+    },
     /// `run --suite` and the like on a recipe that has its lock.
     #[error("`{option}` is for a vendor's file; `{name}` is a recipe, and its lock is the choice")]
     Locked {
@@ -161,7 +169,10 @@ impl Error {
                 format!("put `{file}` into `{}` and run the command again", folder.display())
             }
             Self::StaleLock(name) | Self::NoLock(name) => format!("run `hatchway lock {name}`"),
-            Self::Machine { .. } => "look for the vendor's file for x86-64 (amd64)".into(),
+            Self::Machine { .. } => "look for the vendor's file for x86-64 (amd64) or i386".into(),
+            Self::Architecture { architecture, .. } => {
+                format!("set `architectures = [\"amd64\", \"{architecture}\"]` in [environment]")
+            }
             Self::Locked { option, name } if *option == "--suite" => {
                 format!("run `hatchway lock {name} --suite …`")
             }

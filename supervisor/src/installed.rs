@@ -6,9 +6,9 @@ use std::path::Path;
 
 use hatchway_envs::build::{How, Layout, packages_folder};
 use hatchway_envs::lock::{Lock, LockedArtifact};
-use hatchway_envs::python;
-use hatchway_inspect::archive::{self, Limits};
-use hatchway_inspect::{Facts, walk_carried};
+use hatchway_envs::python::{self, WheelName};
+use hatchway_inspect::archive::{self, EntryKind, Limits};
+use hatchway_inspect::{Facts, ProgramKind, walk_carried};
 
 use crate::error::Error;
 use crate::recipe::Artifact;
@@ -34,6 +34,20 @@ pub(crate) fn how(artifact: &Artifact, facts: &Facts) -> &'static str {
 #[must_use]
 pub(crate) fn is_wheel(how: &str) -> bool {
     how == WHEEL
+}
+
+/// Whether a new recipe gives a wheel its Python. One that only carries programs needs none: ELF programs in it, no entry
+/// points, no modules in machine code. Such wheels bring a compiler or a server through pip.
+///
+/// # Errors
+/// When the wheel cannot be read.
+pub(crate) fn wants_python(facts: &Facts, path: &Path) -> Result<bool, Error> {
+    if facts.artifact.format != "wheel" {
+        return Ok(false);
+    }
+    let programs = facts.programs.iter().any(|program| program.kind == ProgramKind::Elf);
+    let modules = WheelName::parse(&facts.artifact.file).is_some_and(|name| name.has_abi());
+    Ok(!programs || modules || !WheelPrograms::read(path)?.entry_points.is_empty())
 }
 
 /// Whether a file of this format is unpacked by what it carries.
@@ -107,22 +121,45 @@ pub(crate) fn walk(
     Ok(if carried { walk_carried(path, limits, visit) } else { archive::walk(path, limits, visit) }?)
 }
 
-/// The programs that a wheel's entry points ask for, as their paths in the tree.
+/// The programs that a wheel installs, its own and those that its entry points ask for, as their paths in the tree.
 ///
 /// # Errors
 /// When the wheel cannot be read.
 pub(crate) fn wheel_programs(path: &Path) -> Result<Vec<String>, Error> {
-    let mut programs = Vec::new();
-    walk(path, false, &mut |entry, content| {
-        if entry.path.as_str().ends_with(".dist-info/entry_points.txt") {
-            let mut text = String::new();
-            let read = content.take(ENTRY_POINTS_BYTES_MAX).read_to_string(&mut text);
-            // Text that is none has no entry points; installing the wheel says more.
-            if read.is_ok() {
-                programs.extend(python::programs_of(&text).into_iter().map(|(name, _)| name));
+    let programs = WheelPrograms::read(path)?;
+    let all = programs.scripts.into_iter().chain(programs.entry_points);
+    Ok(all.map(|name| format!("/usr/local/bin/{name}")).collect())
+}
+
+#[derive(Default)]
+struct WheelPrograms {
+    /// Files of its own for `bin`.
+    scripts: Vec<String>,
+    /// Programs to be made, which call into its modules.
+    entry_points: Vec<String>,
+}
+
+impl WheelPrograms {
+    fn read(wheel: &Path) -> Result<Self, Error> {
+        let mut programs = Self::default();
+        walk(wheel, false, &mut |entry, content| {
+            let path = entry.path.as_str();
+            let script = path.split_once(".data/scripts/").filter(|(top, _)| !top.contains('/'));
+            if let (Some((_, name)), EntryKind::File { .. }) = (script, &entry.kind) {
+                programs.scripts.push(name.to_owned());
             }
-        }
-        Ok::<(), hatchway_envs::Error>(())
-    })?;
-    Ok(programs.into_iter().map(|name| format!("/usr/local/bin/{name}")).collect())
+            if path.ends_with(".dist-info/entry_points.txt") {
+                let mut text = String::new();
+                let read = content.take(ENTRY_POINTS_BYTES_MAX).read_to_string(&mut text);
+                // Text that is none has no entry points; installing the wheel says more.
+                if read.is_ok() {
+                    programs
+                        .entry_points
+                        .extend(python::programs_of(&text).into_iter().map(|(name, _)| name));
+                }
+            }
+            Ok::<(), hatchway_envs::Error>(())
+        })?;
+        Ok(programs)
+    }
 }

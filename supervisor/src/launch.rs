@@ -1,6 +1,16 @@
 //! From a built tool to a running one: what the machine adds to the recipe, then the shim takes over this process.
 
-use std::collections::BTreeMap;
+mod audio;
+mod bindings;
+mod companion;
+mod devices;
+mod display;
+mod identity;
+mod limits;
+mod network;
+mod session;
+mod xauthority;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::sandbox::{
-    self, BoundFile, Explained, HostFacts, HostPath, InsidePath, Mode, Network, Share, Spec, StateDir, User,
+    self, BoundFile, Explained, HostFacts, HostPath, InsidePath, Mode, Share, Spec, StateDir, User,
 };
 use hatchway_envs::store::Mode as LockMode;
 use hatchway_envs::store::manifest::Node;
@@ -17,12 +27,18 @@ use crate::context::Context;
 use crate::dirs::is_root;
 use crate::error::Error;
 use crate::recipe::{self, Located};
+use bindings::Bindings;
+use companion::Running;
+use session::Session;
 
 /// The uids that tools get when root runs them without `--user`: a range that neither distributions nor systemd's
 /// containers use (systemd's UIDS-GIDS page lists 1879048192 to 2147483647 as unused). One for each tool's name.
 const TOOL_UID_FIRST: u32 = 0x7000_0000;
 /// How many finished runs' folders are kept for each tool.
 const INCARNATIONS_KEPT: usize = 10;
+
+/// Files that a run leaves in its folder beside `exit.json`.
+const LEFT_BEHIND: [&str; 4] = ["exit.json", companion::LOG, companion::OUTER_AUTHORITY, display::AUTHORITY];
 
 /// What the command line adds.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +62,7 @@ pub struct Request {
 /// # Errors
 /// When something the run needs is missing or refused.
 pub fn launch(context: &Context, located: &Located, tree: Sha256, request: &Request) -> Result<(), Error> {
-    let spec = spec(context, located, tree, request)?;
+    let (spec, running) = spec(context, located, tree, request)?;
     let dirs = &context.dirs;
     let own = [
         dirs.store(),
@@ -62,17 +78,25 @@ pub fn launch(context: &Context, located: &Located, tree: Sha256, request: &Requ
         return Ok(());
     }
     let held = context.store.hold_tree(tree)?;
-    Err(sandbox::exec_shim(&shim()?, &bootstrap, vec![held]).into())
+    let error = sandbox::exec_shim(&shim()?, &bootstrap, vec![held]);
+    // Had it worked, this process would be the shim now, and what runs beside the tool its to end.
+    drop(running);
+    Err(error.into())
 }
 
-fn shim() -> Result<PathBuf, Error> {
+pub(crate) fn shim() -> Result<PathBuf, Error> {
     let own = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe"))?;
     let folder = own.parent().unwrap_or(Path::new("/"));
     let places = [folder.join("hatchway-shim"), folder.join("../libexec/hatchway/hatchway-shim")];
     places.into_iter().find(|path| path.is_file()).ok_or(Error::NoShim(own))
 }
 
-fn spec(context: &Context, located: &Located, tree: Sha256, request: &Request) -> Result<Spec, Error> {
+fn spec(
+    context: &Context,
+    located: &Located,
+    tree: Sha256,
+    request: &Request,
+) -> Result<(Spec, Running), Error> {
     let recipe = &located.recipe;
     let name = recipe.package.name.as_str();
     let (user, mode) = identity(name, request.user.as_deref())?;
@@ -82,11 +106,8 @@ fn spec(context: &Context, located: &Located, tree: Sha256, request: &Request) -
     spec.args = recipe.run.args.iter().chain(&request.args).cloned().collect();
     spec.env = recipe.run.env.clone();
     spec.machine_id = machine_id(name);
-    spec.network = match recipe.run.network {
-        recipe::Network::None => Network::None,
-        recipe::Network::Host => Network::Host,
-        recipe::Network::Loopback | recipe::Network::Allow { .. } => Network::Loopback,
-    };
+    spec.network = network::network(&recipe.run.network)?;
+    let bindings = Bindings::new(recipe, &request.bind)?;
     if let Some(size) = recipe.run.shm {
         spec.shm_size = size.bytes();
     }
@@ -95,13 +116,59 @@ fn spec(context: &Context, located: &Located, tree: Sha256, request: &Request) -
         let host = state_folder(context, name, tree, at.as_str(), &user)?;
         spec.state.push(StateDir { host, at: inside(at.as_str())? });
     }
-    spec.files = files(context, recipe, &request.bind)?;
+    spec.files = files(context, recipe, &bindings)?;
+    spec.tree_users = accounts(context, tree, "etc/passwd")?;
+    spec.tree_groups = accounts(context, tree, "etc/group")?;
     spec.shares = request.share.iter().map(|text| share(text)).collect::<Result<_, _>>()?;
     if let [one] = &spec.shares[..] {
         spec.cwd = Some(one.at.clone());
     }
     spec.exit_file = Some(unit_folder(context, name, &spec.incarnation)?);
-    Ok(spec)
+    let running = machine(context, recipe, request, &bindings, &mut spec)?;
+    Ok((spec, running))
+}
+
+/// What of this machine the recipe asks for: nothing happens for what it does not.
+fn machine(
+    context: &Context,
+    recipe: &recipe::Recipe,
+    request: &Request,
+    bindings: &Bindings<'_>,
+    spec: &mut Spec,
+) -> Result<Running, Error> {
+    identity::add(context, recipe, bindings, spec)?;
+    devices::add(context, recipe, bindings, spec)?;
+    let session = Session::find();
+    if recipe.run.audio {
+        audio::add(&session, spec)?;
+    }
+    limits::add(context, &recipe.run, request.explain, spec)?;
+    let mut running = Running::default();
+    match recipe.run.display {
+        recipe::Display::None => {}
+        recipe::Display::Shared => display::shared(context, &session, spec)?,
+        recipe::Display::Nested => display::nested(context, &session, request.explain, spec, &mut running)?,
+    }
+    Ok(running)
+}
+
+/// Bytes of a tree's passwd or group file that are read.
+const ACCOUNTS_BYTES_MAX: u64 = 256 << 10;
+
+/// The users or groups of the tree; none where it has no such file.
+fn accounts(context: &Context, tree: Sha256, path: &str) -> Result<String, Error> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    use std::io::Read;
+    let folder = fs::File::open(context.store.tree(tree)).map_err(Error::io("open", path))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    // A link would be a vendor's, and lead onto the host.
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let Ok(file) = rustix::fs::openat2(&folder, path, flags, Mode::empty(), resolve) else {
+        return Ok(String::new());
+    };
+    let mut text = Vec::new();
+    fs::File::from(file).take(ACCOUNTS_BYTES_MAX).read_to_end(&mut text).map_err(Error::io("read", path))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn inside(path: &str) -> Result<InsidePath, Error> {
@@ -165,6 +232,10 @@ fn named_user(wish: &str) -> Result<(u32, u32), Error> {
 
 /// The user's name on the host, or `tool`: names with other characters than a passwd file bears are not taken over.
 fn login_name(uid: u32) -> String {
+    // Of these the host knows none, and asking it costs more than the rest of the launch's preparation.
+    if uid >= TOOL_UID_FIRST {
+        return "tool".into();
+    }
     let name = nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name);
     let plain = |name: &String| {
         !name.is_empty()
@@ -285,26 +356,15 @@ fn change_owner(path: &Path, user: &User) -> Result<(), Error> {
 }
 
 /// The file slots that are bound; the others are told, since the tool will miss them.
-fn files(context: &Context, recipe: &recipe::Recipe, bind: &[String]) -> Result<Vec<BoundFile>, Error> {
-    let mut bound: BTreeMap<&str, &str> = BTreeMap::new();
-    for text in bind {
-        let wrong = || Error::Usage(format!("`--bind {text}`: it has the form SLOT=FILE"));
-        let (slot, value) = text.split_once('=').ok_or_else(wrong)?;
-        if !recipe.files.iter().any(|file| file.name.get_ref().as_str() == slot) {
-            let slots: Vec<&str> = recipe.files.iter().map(|f| f.name.get_ref().as_str()).collect();
-            let have = if slots.is_empty() {
-                "the recipe has none".into()
-            } else {
-                format!("it has {}", slots.join(", "))
-            };
-            return Err(Error::Usage(format!("`--bind {text}`: there is no file slot `{slot}`; {have}")));
-        }
-        bound.insert(slot, value);
-    }
+fn files(
+    context: &Context,
+    recipe: &recipe::Recipe,
+    bindings: &Bindings<'_>,
+) -> Result<Vec<BoundFile>, Error> {
     let mut files = Vec::new();
     for slot in &recipe.files {
         let name = slot.name.get_ref().as_str();
-        match bound.get(name) {
+        match bindings.get(name) {
             Some(value) => {
                 files.push(BoundFile { host: sandbox::host_path(value)?, at: inside(slot.at.as_str())? });
             }
@@ -340,7 +400,9 @@ fn unit_folder(context: &Context, unit: &str, incarnation: &str) -> Result<HostP
         .collect();
     finished.sort();
     for old in finished.iter().rev().skip(INCARNATIONS_KEPT) {
-        fs::remove_file(old.join("exit.json")).map_err(Error::io("remove", old))?;
+        for file in LEFT_BEHIND.map(|name| old.join(name)).iter().filter(|file| file.exists()) {
+            fs::remove_file(file).map_err(Error::io("remove", file))?;
+        }
         // A folder with something else in it stays.
         drop(fs::remove_dir(old));
     }

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod launch;
 pub mod plan;
 pub mod recipe;
+pub mod sources;
 pub mod steps;
 
 pub mod config;

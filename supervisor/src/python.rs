@@ -1,18 +1,22 @@
 //! Locking a recipe with a Python: for each suite in order, its Python, the wheels that fit it, then its packages.
 
-use hatchway_envs::choose::{self, Need};
+use hatchway_envs::choose::{self, Asked, Need};
 use hatchway_envs::debian::index::SuiteIndex;
-use hatchway_envs::debian::relation::{self, Alternatives};
+use hatchway_envs::debian::relation;
 use hatchway_envs::debian::version;
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::{Lock, LockedWheel};
 use hatchway_envs::python::{self, Index, Local, Target};
+use hatchway_envs::resolve::Group;
 use hatchway_inspect::Facts;
 
 use crate::artifact;
 use crate::context::Context;
 use crate::error::Error;
 use crate::recipe::Python;
+
+/// A tree's Python is of its first architecture, and wheels are chosen for x86-64.
+const ARCHITECTURE: &str = "amd64";
 
 /// What all that is installed needs from outside, given the facts of the wheels.
 pub(crate) type NeedsOf<'a> = &'a dyn Fn(&[Facts]) -> Result<Vec<Need>, Error>;
@@ -30,33 +34,41 @@ pub(crate) fn lock(
 ) -> Result<Lock, Error> {
     let minor = minor(&wish.version)?;
     let python = [format!("python3 (>= 3.{minor}~)"), format!("python3 (<< 3.{}~)", minor + 1)];
-    let groups = python.iter().flat_map(|text| relation::parse(text, "amd64").unwrap_or_default());
-    let whose = format!("python {}", wish.version);
-    request.depends.extend(groups.map(|group: Alternatives| (whose.clone(), group)));
-    let suites = std::mem::take(&mut request.suites);
-    let (mut refusals, mut near) = (Vec::new(), Vec::new());
-    for suite in suites {
-        let attempt = attempt(context, wish, minor, local, &suite, &request.components)?;
-        let (target, wheels) = match attempt {
-            Ok(found) => found,
+    let groups = python.iter().flat_map(|text| relation::parse(text, ARCHITECTURE).unwrap_or_default());
+    request.depends.extend(groups.map(|alternatives| Asked {
+        whose: format!("python {}", wish.version),
+        group: Group { architecture: ARCHITECTURE.to_owned(), alternatives },
+    }));
+    choose::check_upgrade(&request)?;
+    let kept = request.upgrade.kept_wheels(request.before);
+    let mut near = Vec::new();
+    for suite in choose::suites_in_order(&request) {
+        let chosen = match attempt(context, wish, minor, local, &kept, &suite, &request)? {
+            Ok(chosen) => chosen,
             Err(reason) => {
-                refusals.push(format!("{suite}: {reason}"));
+                request.refused.push(format!("{suite}: {reason}"));
                 continue;
             }
         };
-        let facts = facts_of(context, &wheels)?;
-        request.needs = needs_of(&facts)?;
+        request.needs = needs_of(&facts_of(context, &chosen.wheels)?)?;
+        (request.python, request.wheels) = (chosen.target.python(), chosen.wheels);
         request.suites = vec![suite];
         match choose::lock(&request, &context.printer) {
-            Ok(lock) => return Ok(Lock { python: target.python(), wheels, refused: refusals, ..lock }),
-            Err(hatchway_envs::Error::NoSuite { refusals: more, near: names }) => {
-                refusals.extend(more);
+            Ok(lock) => return Ok(lock),
+            Err(hatchway_envs::Error::NoSuite { refusals, near: names }) => {
+                request.refused = refusals;
                 near.extend(names);
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Err(hatchway_envs::Error::NoSuite { refusals, near }.into())
+    Err(hatchway_envs::Error::NoSuite { refusals: request.refused, near }.into())
+}
+
+/// The Python of a suite and the wheels for it.
+struct Chosen {
+    target: Target,
+    wheels: Vec<LockedWheel>,
 }
 
 /// The minor version of a wish: 11 of `3.11`.
@@ -69,21 +81,18 @@ fn minor(version: &str) -> Result<u32, Error> {
     })
 }
 
-/// The Python of a suite and the wheels for it; or what speaks against the suite.
+/// Chooses the wheels for a suite's Python; or says what speaks against the suite.
 fn attempt(
     context: &Context,
     wish: &Python,
     minor: u32,
     local: &[Local],
+    kept: &[LockedWheel],
     suite: &str,
-    components: &[String],
-) -> Result<Result<(Target, Vec<LockedWheel>), String>, Error> {
-    let index = match context.archive.suite(suite, components, &context.printer) {
-        Ok(index) => index,
-        Err(hatchway_envs::Error::DownloadStatus { status: 404, .. }) => {
-            return Ok(Err("no mirror has it".to_owned()));
-        }
-        Err(error) => return Err(error.into()),
+    request: &choose::Request<'_>,
+) -> Result<Result<Chosen, String>, Error> {
+    let Some(index) = choose::suite_index(request, suite, &context.printer)? else {
+        return Ok(Err("no mirror has it".to_owned()));
     };
     let target = match target(&index, minor) {
         Ok(target) => target,
@@ -95,9 +104,10 @@ fn attempt(
         target: &target,
         requirements: &wish.requirements,
         local,
+        kept,
     };
     let wheels = python::resolve(&request, &context.printer)?;
-    Ok(wheels.map(|wheels| (target, wheels)))
+    Ok(wheels.map(|wheels| Chosen { target, wheels }))
 }
 
 /// The suite's Python and glibc.

@@ -25,16 +25,24 @@ impl Printer {
         Self { quiet, bar: Mutex::new(None) }
     }
 
-    /// Data for whoever reads stdout. A closed pipe ends the program quietly, as with other tools.
+    /// Data for whoever reads stdout. A closed pipe ends the program quietly, as with other tools; any other failure is told.
     pub fn data(&self, text: impl Display) {
         let mut out = std::io::stdout().lock();
         let written = writeln!(out, "{text}").and_then(|()| out.flush());
-        if let Err(error) = written
-            && error.kind() == std::io::ErrorKind::BrokenPipe
-        {
-            #[allow(clippy::exit, reason = "the reader went away; 141 is what SIGPIPE would have given")]
+        if let Err(error) = written {
+            self.give_up(&error);
+        }
+    }
+
+    /// Whoever was to read the data has not got it: no verb may end as if it had.
+    #[allow(clippy::exit, reason = "data is written last, and there is nothing to undo")]
+    fn give_up(&self, error: &std::io::Error) -> ! {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            // What SIGPIPE would have given.
             std::process::exit(141);
         }
+        self.line(&format!("error: cannot write to standard output\n  because: {error}"));
+        std::process::exit(2);
     }
 
     /// Data without a line's end of its own.

@@ -5,9 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hatchway_envs::choose::Need;
-use hatchway_envs::debian::relation::{Alternatives, Relation};
+use hatchway_envs::choose::{Asked, Need};
+use hatchway_envs::debian::relation::Relation;
+use hatchway_envs::resolve::Group;
 use hatchway_inspect::{Facts, PackageFacts, PackageKind};
+
+use crate::recipe::Architecture;
+use crate::steps::Library;
 
 /// Programs that packages require by path, and Debian's packages of them.
 const PROGRAMS: [(&str, &str); 12] = [
@@ -26,18 +30,23 @@ const PROGRAMS: [(&str, &str); 12] = [
 ];
 
 /// Libraries that packages require by name though no program in them is linked with them; those in `known` are decided by
-/// the programs themselves.
-pub(crate) fn needs(all: &[&Facts], brought: &BTreeSet<&str>, known: &BTreeSet<&str>) -> Vec<Need> {
+/// the programs themselves. Names of 32-bit libraries are left to the programs: they say which of them they need.
+pub(crate) fn needs(
+    all: &[&Facts],
+    brought: &BTreeSet<Library<'_>>,
+    known: &BTreeSet<Library<'_>>,
+) -> Vec<Need> {
     let mut found: BTreeMap<String, Need> = BTreeMap::new();
     for package in packages(all) {
         for (soname, version) in package.requires.iter().filter_map(|text| library(text)) {
-            if brought.contains(soname) || known.contains(soname) {
+            if [brought, known].iter().any(|set| set.contains(&(soname, "x86-64"))) {
                 continue;
             }
             let need = found.entry(soname.to_owned()).or_insert_with(|| Need {
                 soname: soname.to_owned(),
                 versions: Vec::new(),
                 wanted_by: format!("the package {}", package.name),
+                architecture: Architecture::Amd64.name().to_owned(),
             });
             if !version.is_empty() && !need.versions.iter().any(|there| there == version) {
                 need.versions.push(version.to_owned());
@@ -48,11 +57,17 @@ pub(crate) fn needs(all: &[&Facts], brought: &BTreeSet<&str>, known: &BTreeSet<&
 }
 
 /// Programs that packages require by path, as packages of Debian.
-pub(crate) fn depends(all: &[&Facts]) -> Vec<(String, Alternatives)> {
+pub(crate) fn depends(all: &[&Facts]) -> Vec<Asked> {
     let mut found = Vec::new();
     for package in packages(all) {
         let named = PROGRAMS.iter().filter(|(path, _)| package.requires.iter().any(|text| text == path));
-        found.extend(named.map(|(_, name)| (package.name.clone(), vec![Relation::any(name)])));
+        found.extend(named.map(|(_, name)| Asked {
+            whose: package.name.clone(),
+            group: Group {
+                architecture: Architecture::Amd64.name().to_owned(),
+                alternatives: vec![Relation::any(name)],
+            },
+        }));
     }
     found
 }

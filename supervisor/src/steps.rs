@@ -4,19 +4,20 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use hatchway_envs::build::{self, Built};
-use hatchway_envs::choose::{self, Need};
+use hatchway_envs::choose::{self, Asked, Need, Upgrade};
 use hatchway_envs::debian::relation::{self, Alternatives};
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::{Lock, LockedArtifact, write_atomically};
 use hatchway_envs::python::Local;
+use hatchway_envs::resolve::Group;
 use hatchway_inspect::Facts;
 
 use crate::artifact::{self, Acquired};
 use crate::context::Context;
 use crate::error::Error;
 use crate::plan::{self, Host, Plan};
-use crate::recipe::{self, Base, Draft, Located, Name, Rung, Runner};
-use crate::{installed, python, rpm};
+use crate::recipe::{self, Architecture, Base, Draft, Located, Name, Rung, Runner};
+use crate::{installed, python, rpm, sources};
 
 /// What an AppImage starts (AppImage specification, "The AppDir").
 const APP_RUN: &str = "/AppRun";
@@ -46,8 +47,11 @@ pub fn new(
     let names = member_names(&acquired.path, installed::carries(facts))?;
     context.store.import(&acquired.path, Some(acquired.sha256))?;
     let inside = installed::facts_inside(facts);
-    let program = match program_of(&name, &inside, &acquired.path)? {
-        Choice::One(path) => Some(path),
+    let python = installed::wants_python(&inside, &acquired.path)?;
+    let chosen = if python { wheel_program(&name, &acquired.path)? } else { choose_program(&name, &inside) };
+    let program = match chosen {
+        Choice::One(path) if python => Some(path),
+        Choice::One(path) => Some(recipe::unpack_folder(&name, &inside, false).unwrap_or_default() + &path),
         _ => None,
     };
     let text = recipe::draft(&Draft {
@@ -55,6 +59,7 @@ pub fn new(
         origin: &acquired.origin,
         facts: &inside,
         program: program.as_deref(),
+        python,
         brings: &|path| names.contains(path.trim_start_matches('/')),
     });
     let parent = path.parent().unwrap_or(folder);
@@ -99,17 +104,6 @@ fn member_names(path: &Path, carried: bool) -> Result<BTreeSet<String>, Error> {
     Ok(names)
 }
 
-/// The program of a fresh recipe, as its path in the tree.
-fn program_of(name: &Name, facts: &Facts, path: &Path) -> Result<Choice, Error> {
-    if facts.artifact.format == "wheel" {
-        return wheel_program(name, path);
-    }
-    Ok(match choose_program(name, facts) {
-        Choice::One(path) => Choice::One(in_tree(name, facts, &path)),
-        other => other,
-    })
-}
-
 /// The program of a wheel: the one of its entry points that is named like it, or the only one, or else Python.
 fn wheel_program(name: &Name, path: &Path) -> Result<Choice, Error> {
     let programs = installed::wheel_programs(path)?;
@@ -121,11 +115,31 @@ fn wheel_program(name: &Name, path: &Path) -> Result<Choice, Error> {
     Ok(Choice::One(one.cloned().unwrap_or_else(|| PYTHON.to_owned())))
 }
 
+/// How a lock is made.
+#[derive(Debug, Clone, Default)]
+pub struct LockWish {
+    /// Suites to try, in this order, instead of the recipe's or the configured ones.
+    pub suites: Vec<String>,
+    /// What of the lock before may move.
+    pub upgrade: Upgrade,
+    /// The lock is made, but not written.
+    pub dry_run: bool,
+}
+
+/// A lock, and the one before it.
+#[derive(Debug, Clone)]
+pub struct Locked {
+    /// The new one.
+    pub lock: Lock,
+    /// The one that it replaces; one that cannot be read counts as none.
+    pub before: Option<Lock>,
+}
+
 /// Makes the lock of a recipe and writes it.
 ///
 /// # Errors
 /// No suite fits, downloads fail, the recipe asks for what is not there.
-pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<Lock, Error> {
+pub fn lock(context: &Context, located: &Located, wish: &LockWish) -> Result<Locked, Error> {
     let recipe = &located.recipe;
     let name = recipe.package.name.as_str();
     supported(located)?;
@@ -144,36 +158,84 @@ pub fn lock(context: &Context, located: &Located, suites: &[String]) -> Result<L
         inside.extend(installed::facts_of(&locked.how, facts)?);
     }
     let (needs, depends) = evidence(&inside)?;
+    let environment = &recipe.environment;
+    refuse_foreign(located, &needs, &depends)?;
+    let sources = sources::of_recipe(context, located);
+    let before = Lock::read(&located.lock_path()).ok();
+    if matches!(wish.upgrade, Upgrade::Only(_)) && before.is_none() {
+        return Err(Error::NoLock(name.to_owned()));
+    }
     let request = choose::Request {
         archive: &context.archive,
         store: &context.store,
-        suites: suites_for(context, located, suites),
-        components: vec!["main".to_owned()],
+        sources: &sources,
+        suites: suites_for(context, located, &wish.suites),
+        components: environment.components.clone(),
+        architectures: environment.architectures.iter().map(|a| a.name().to_owned()).collect(),
         needs,
         depends,
-        packages: recipe.environment.packages.iter().map(recipe::PackageWish::alternatives).collect(),
-        exclude: recipe.environment.exclude.iter().cloned().collect(),
-        pins: recipe.environment.pin.clone().into_iter().collect::<HashMap<_, _>>(),
+        packages: wished_packages(recipe),
+        exclude: environment.exclude.iter().cloned().collect(),
+        pins: environment.pin.clone().into_iter().collect::<HashMap<_, _>>(),
+        before: before.as_ref(),
+        upgrade: wish.upgrade.clone(),
         artifacts,
+        python: String::new(),
+        wheels: Vec::new(),
+        refused: Vec::new(),
         recipe: recipe.lock_inputs(),
         rung: plan.rung.to_string(),
     };
-    let lock = match &recipe.environment.python {
+    let lock = match &environment.python {
         None => choose::lock(&request, &context.printer)?,
-        Some(wish) => {
-            let wheels = request.artifacts.iter().filter(|artifact| installed::is_wheel(&artifact.how));
-            let local: Vec<Local> =
-                wheels.map(|wheel| Local { file: wheel.file.clone(), sha256: wheel.sha256 }).collect();
-            // Wheels bring libraries to each other.
-            let needs_of = |wheels: &[Facts]| {
-                let all: Vec<&Facts> = inside.iter().copied().chain(wheels).collect();
-                Ok(evidence(&all)?.0)
-            };
-            python::lock(context, wish, &local, request, &needs_of)?
-        }
+        Some(python) => lock_with_python(context, located, python, &inside, request)?,
     };
-    lock.write(&located.lock_path())?;
-    Ok(lock)
+    if !wish.dry_run && before.as_ref() != Some(&lock) {
+        lock.write(&located.lock_path())?;
+    }
+    Ok(Locked { lock, before })
+}
+
+fn lock_with_python(
+    context: &Context,
+    located: &Located,
+    wish: &recipe::Python,
+    inside: &[&Facts],
+    request: choose::Request<'_>,
+) -> Result<Lock, Error> {
+    let wheels = request.artifacts.iter().filter(|artifact| installed::is_wheel(&artifact.how));
+    let local: Vec<Local> =
+        wheels.map(|wheel| Local { file: wheel.file.clone(), sha256: wheel.sha256 }).collect();
+    // Wheels bring libraries to each other.
+    let needs_of = |wheels: &[Facts]| {
+        let all: Vec<&Facts> = inside.iter().copied().chain(wheels).collect();
+        let (needs, depends) = evidence(&all)?;
+        refuse_foreign(located, &needs, &depends)?;
+        Ok(needs)
+    };
+    python::lock(context, wish, &local, request, &needs_of)
+}
+
+/// What the artifacts ask of an architecture that the recipe does not name cannot be had.
+fn refuse_foreign(located: &Located, needs: &[Need], depends: &[Asked]) -> Result<(), Error> {
+    let known = |name: &str| located.recipe.environment.architectures.iter().any(|a| a.name() == name);
+    let need = needs.iter().find(|need| !known(&need.architecture));
+    let asked = depends.iter().find(|asked| !known(&asked.group.architecture));
+    let (who, architecture) = match (need, asked) {
+        (Some(need), _) => (&need.wanted_by, &need.architecture),
+        (None, Some(asked)) => (&asked.whose, &asked.group.architecture),
+        (None, None) => return Ok(()),
+    };
+    Err(Error::Architecture { program: who.clone(), architecture: architecture.clone() })
+}
+
+/// What the recipe adds, and what carrying it out takes.
+fn wished_packages(recipe: &recipe::Recipe) -> Vec<Alternatives> {
+    let environment = &recipe.environment;
+    let own =
+        build::needed_packages(&environment.locales, environment.configure == recipe::Configure::Scripts);
+    let own = own.into_iter().map(|name| vec![relation::Relation::any(name)]);
+    environment.packages.iter().map(recipe::PackageWish::alternatives).chain(own).collect()
 }
 
 /// The artifacts as the lock has them. A wheel wants a Python.
@@ -230,41 +292,58 @@ fn empty_plan(located: &Located) -> Plan {
 }
 
 /// Libraries that no artifact brings, and relations to packages that no artifact is, each with whose it is.
-type Evidence = (Vec<Need>, Vec<(String, Alternatives)>);
+type Evidence = (Vec<Need>, Vec<Asked>);
+
+/// What the artifacts need from outside.
+/// What belongs to one architecture: a library's name, and the machine as ELF files name it.
+pub(crate) type Library<'a> = (&'a str, &'a str);
 
 /// What the artifacts need from outside.
 fn evidence(all: &[&Facts]) -> Result<Evidence, Error> {
-    let brought: BTreeSet<&str> =
-        all.iter().flat_map(|facts| &facts.elf).filter_map(|elf| elf.soname.as_deref()).collect();
+    let brought: BTreeSet<Library<'_>> = all
+        .iter()
+        .flat_map(|facts| &facts.elf)
+        .filter_map(|elf| Some((elf.soname.as_deref()?, elf.machine.as_str())))
+        .collect();
     let several = all.len() > 1;
     let mut needs = Vec::new();
     for need in all.iter().flat_map(|facts| &facts.needs) {
-        let sibling = several && brought.contains(need.soname.as_str());
+        let sibling = several && brought.contains(&(need.soname.as_str(), need.machine.as_str()));
         if need.found.is_some() || sibling || !need.elsewhere.is_empty() {
             continue;
         }
-        if need.machine != "x86-64" {
-            let program = need.wanted_by.first().cloned().unwrap_or_default();
-            return Err(Error::Machine { program, machine: need.machine.clone() });
-        }
         let wanted_by =
             need.wanted_by.first().map(|p| p.trim_start_matches('/').to_owned()).unwrap_or_default();
-        needs.push(Need { soname: need.soname.clone(), versions: need.versions.clone(), wanted_by });
+        let architecture = architecture_of(&wanted_by, &need.machine)?;
+        needs.push(Need {
+            soname: need.soname.clone(),
+            versions: need.versions.clone(),
+            wanted_by,
+            architecture,
+        });
     }
-    needs.extend(required_at_run_time(all, &brought, &needs));
-    let known: BTreeSet<&str> = all.iter().flat_map(|f| &f.needs).map(|need| need.soname.as_str()).collect();
+    needs.extend(required_at_run_time(all, &brought, &needs)?);
+    let needed = all.iter().flat_map(|facts| &facts.needs);
+    let known: BTreeSet<Library<'_>> =
+        needed.map(|need| (need.soname.as_str(), need.machine.as_str())).collect();
     needs.extend(rpm::needs(all, &brought, &known));
     let own: BTreeSet<&str> =
         all.iter().filter_map(|f| f.package.as_ref()).map(|p| p.name.as_str()).collect();
     let mut depends = rpm::depends(all);
     for package in all.iter().filter_map(|facts| facts.package.as_ref()) {
+        // A package for every architecture counts as a native one.
+        let own_architecture = package.architecture.as_deref().filter(|a| *a == "i386").unwrap_or("amd64");
         for (field, text) in [("Pre-Depends", &package.pre_depends), ("Depends", &package.depends)] {
-            let groups = relation::parse(text.as_deref().unwrap_or_default(), "amd64").map_err(|source| {
-                hatchway_envs::Error::BadField { field, package: package.name.clone(), source }
-            })?;
+            let groups =
+                relation::parse(text.as_deref().unwrap_or_default(), own_architecture).map_err(|source| {
+                    hatchway_envs::Error::BadField { field, package: package.name.clone(), source }
+                })?;
             let outside =
                 groups.into_iter().filter(|group| !group.iter().any(|r| own.contains(r.name.as_str())));
-            depends.extend(outside.map(|group| (package.name.clone(), group)));
+            depends.extend(outside.map(|alternatives| Asked {
+                whose: package.name.clone(),
+                group: Group { architecture: own_architecture.to_owned(), alternatives },
+            }));
         }
     }
     Ok((needs, depends))
@@ -272,19 +351,33 @@ fn evidence(all: &[&Facts]) -> Result<Evidence, Error> {
 
 /// Libraries that a program says it cannot do without (`.note.dlopen`, priority `required`), though it is not linked
 /// with them. Of several names the first counts.
-fn required_at_run_time(all: &[&Facts], brought: &BTreeSet<&str>, known: &[Need]) -> Vec<Need> {
+fn required_at_run_time(
+    all: &[&Facts],
+    brought: &BTreeSet<Library<'_>>,
+    known: &[Need],
+) -> Result<Vec<Need>, Error> {
     let mut required: Vec<Need> = Vec::new();
     for elf in all.iter().flat_map(|facts| &facts.elf) {
         for note in elf.dlopen_notes.iter().filter(|note| note.priority.as_deref() == Some("required")) {
             let Some(soname) = note.sonames.first() else { continue };
-            let there = note.sonames.iter().any(|name| brought.contains(name.as_str()));
-            if !there && !known.iter().chain(&required).any(|need| need.soname == *soname) {
-                let wanted_by = elf.path.trim_start_matches('/').to_owned();
-                required.push(Need { soname: soname.clone(), versions: Vec::new(), wanted_by });
+            let there = note.sonames.iter().any(|name| brought.contains(&(name, &elf.machine)));
+            let wanted_by = elf.path.trim_start_matches('/').to_owned();
+            let architecture = architecture_of(&wanted_by, &elf.machine)?;
+            let same = |need: &Need| need.soname == *soname && need.architecture == architecture;
+            if !there && !known.iter().chain(&required).any(same) {
+                required.push(Need { soname: soname.clone(), versions: Vec::new(), wanted_by, architecture });
             }
         }
     }
-    required
+    Ok(required)
+}
+
+/// Debian's name of the architecture of a program.
+fn architecture_of(program: &str, machine: &str) -> Result<String, Error> {
+    match Architecture::of_machine(machine) {
+        Some(architecture) => Ok(architecture.name().to_owned()),
+        None => Err(Error::Machine { program: program.to_owned(), machine: machine.to_owned() }),
+    }
 }
 
 /// Refuses what a recipe asks for and this version does not carry out: at every step, since a recipe may be edited after
@@ -321,16 +414,31 @@ pub fn read_lock(located: &Located) -> Result<Lock, Error> {
 /// # Errors
 /// See [`build::build`].
 pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built, Error> {
+    let environment = &located.recipe.environment;
     let artifacts = located.recipe.artifacts.iter().zip(&lock.artifacts);
     let layouts = artifacts.map(|(artifact, locked)| installed::layout(artifact, locked, lock));
-    let urls = |package: &hatchway_envs::lock::LockedPackage| choose::urls(&context.archive, package);
+    let sources = sources::of_recipe(context, located);
+    let urls =
+        |package: &hatchway_envs::lock::LockedPackage| choose::urls(&context.archive, &sources, package);
     let index = std::cell::OnceCell::new();
     let wheel_urls = |wheel: &hatchway_envs::lock::LockedWheel| {
         python::urls(index.get_or_init(|| context.python_index()), wheel)
     };
-    let links = &located.recipe.environment.links;
-    let request =
-        build::Request { lock, layouts: layouts.collect(), links, urls: &urls, wheel_urls: &wheel_urls };
+    // Missing only matters where a build step needs it, which then says so.
+    let shim = crate::launch::shim().ok();
+    let request = build::Request {
+        lock,
+        layouts: layouts.collect(),
+        links: &environment.links,
+        locales: &environment.locales,
+        configure: match environment.configure {
+            recipe::Configure::Builtin => build::Configure::Builtin,
+            recipe::Configure::Scripts => build::Configure::Scripts,
+        },
+        shim: shim.as_deref(),
+        urls: &urls,
+        wheel_urls: &wheel_urls,
+    };
     if context.store.built(request.key()).is_none() {
         artifact::gather(context, located)?;
     }
@@ -374,11 +482,6 @@ pub fn choose_program(name: &Name, facts: &Facts) -> Choice {
     } else {
         Choice::Several(several.into_iter().map(str::to_owned).collect())
     }
-}
-
-/// Where a path of an artifact is in the tree of a freshly made recipe.
-fn in_tree(name: &Name, facts: &Facts, path: &str) -> String {
-    recipe::unpack_folder(name, facts).unwrap_or_default() + path
 }
 
 /// The program to start: `--program`, the recipe's, or the one without doubt.

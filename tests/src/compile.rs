@@ -55,6 +55,13 @@ pub fn program_for_i386() -> Vec<u8> {
     gcc(source, &[&flags[..], &["-Wl,--no-as-needed", "libold.so.1"]].concat(), &[("libold.so.1", library)])
 }
 
+/// A library for i386 that exports `plain`.
+#[must_use]
+pub fn library_for_i386(soname: &str) -> Vec<u8> {
+    let soname = format!("-Wl,-soname,{soname}");
+    gcc("void plain(void) {}", &["-m32", "-nostdlib", "-shared", "-fPIC", &soname], &[])
+}
+
 /// An ordinary program, linked with the host's libc.
 #[must_use]
 pub fn program(source: &str) -> Vec<u8> {

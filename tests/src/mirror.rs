@@ -65,17 +65,29 @@ impl Suite {
         Self { name: name.to_owned(), signed_as: None, valid_for_s: 7 * 86_400, packages: base(libc) }
     }
 
-    /// With one more package; one of the same name is replaced.
+    /// A suite without a base: updates, or a vendor's.
+    #[must_use]
+    pub fn bare(name: &str) -> Self {
+        Self { name: name.to_owned(), signed_as: None, valid_for_s: 7 * 86_400, packages: Vec::new() }
+    }
+
+    /// With one more package; one of the same name and architecture is replaced.
     #[must_use]
     pub fn with(mut self, package: Package) -> Self {
-        self.packages.retain(|there| there.name != package.name);
+        self.packages
+            .retain(|there| there.name != package.name || there.architecture != package.architecture);
         self.packages.push(package);
         self
     }
 
-    fn packages_index(&self) -> String {
+    /// The packages that count for an architecture.
+    fn of<'a>(&'a self, architecture: &'a str) -> impl Iterator<Item = &'a Package> {
+        self.packages.iter().filter(move |p| p.architecture == architecture || p.architecture == "all")
+    }
+
+    fn packages_index(&self, architecture: &str) -> String {
         let mut text = String::new();
-        for package in &self.packages {
+        for package in self.of(architecture) {
             let deb = package.deb();
             text.push_str(&package.control());
             text.push_str(&format!(
@@ -92,9 +104,9 @@ impl Suite {
         package.filename().replacen("pool/", &format!("pool/{}/", self.name), 1)
     }
 
-    fn contents_index(&self) -> String {
+    fn contents_index(&self, architecture: &str) -> String {
         let mut lines: Vec<String> = Vec::new();
-        for package in &self.packages {
+        for package in self.of(architecture) {
             lines.extend(package.paths().map(|path| format!("{path:<60} libs/{}\n", package.name)));
         }
         lines.sort();
@@ -163,11 +175,19 @@ pub fn pool_path(suite: &str, package: &str, version: &str) -> String {
     format!("pool/{suite}/{package}_{version}_amd64.deb")
 }
 
-fn indices(suite: &Suite) -> [(&'static str, Vec<u8>); 2] {
-    [
-        ("main/binary-amd64/Packages.gz", gzip(suite.packages_index().as_bytes())),
-        ("main/Contents-amd64.gz", gzip(suite.contents_index().as_bytes())),
-    ]
+/// Those of amd64, and of i386 where the suite has a package for it.
+fn indices(suite: &Suite) -> Vec<(String, Vec<u8>)> {
+    let foreign = suite.packages.iter().any(|package| package.architecture == "i386");
+    let architectures = if foreign { &["amd64", "i386"][..] } else { &["amd64"] };
+    let both = |architecture: &&str| {
+        let packages = gzip(suite.packages_index(architecture).as_bytes());
+        let contents = gzip(suite.contents_index(architecture).as_bytes());
+        [
+            (format!("main/binary-{architecture}/Packages.gz"), packages),
+            (format!("main/Contents-{architecture}.gz"), contents),
+        ]
+    };
+    architectures.iter().flat_map(both).collect()
 }
 
 fn release(suite: &Suite) -> String {

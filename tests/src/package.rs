@@ -31,6 +31,8 @@ pub struct Package {
     pub name: String,
     /// Its version.
     pub version: String,
+    /// `amd64`, `i386`, `all`.
+    pub architecture: String,
     packing: Packing,
     fields: Vec<(String, String)>,
     scripts: Vec<(String, String)>,
@@ -44,11 +46,19 @@ impl Package {
         Self {
             name: name.to_owned(),
             version: version.to_owned(),
+            architecture: "amd64".to_owned(),
             packing: Packing::default(),
             fields: Vec::new(),
             scripts: Vec::new(),
             content: Vec::new(),
         }
+    }
+
+    /// Another architecture.
+    #[must_use]
+    pub fn of(mut self, architecture: &str) -> Self {
+        architecture.clone_into(&mut self.architecture);
+        self
     }
 
     /// Another compression.
@@ -104,8 +114,8 @@ impl Package {
     #[must_use]
     pub fn control(&self) -> String {
         let mut text = format!(
-            "Package: {}\nVersion: {}\nArchitecture: amd64\nMaintainer: Acme <acme@example.invalid>\n",
-            self.name, self.version
+            "Package: {}\nVersion: {}\nArchitecture: {}\nMaintainer: Acme <acme@example.invalid>\n",
+            self.name, self.version, self.architecture
         );
         for (name, value) in &self.fields {
             text.push_str(&format!("{name}: {value}\n"));
@@ -116,7 +126,7 @@ impl Package {
     /// Where it lies in a pool.
     #[must_use]
     pub fn filename(&self) -> String {
-        format!("pool/{}_{}_amd64.deb", self.name, self.version.replace(':', "%3a"))
+        format!("pool/{}_{}_{}.deb", self.name, self.version.replace(':', "%3a"), self.architecture)
     }
 
     /// The tar of its files, with the folders above each as dpkg-deb writes them.

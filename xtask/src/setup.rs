@@ -141,6 +141,14 @@ const NEEDS: &[Need] = &[
         what_for: "links 32-bit Windows programs for the tests",
         is_there: || starts("i686-w64-mingw32-gcc"),
     },
+    Need { package: "xvfb", what_for: "a display for the tests", is_there: || on_path("Xvfb") },
+    Need {
+        package: "xserver-xephyr",
+        what_for: "a display in a window for the tests",
+        is_there: || on_path("Xephyr"),
+    },
+    Need { package: "xauth", what_for: "writes cookies for the tests", is_there: || on_path("xauth") },
+    Need { package: "iproute2", what_for: "makes networks for the tests", is_there: || on_path("ip") },
     Need {
         package: "kmod",
         what_for: "modinfo: second opinion on kernel modules",

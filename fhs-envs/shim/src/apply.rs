@@ -1,9 +1,9 @@
 //! The plan, applied: one function per operation, one loop over all of them.
-use crate::host;
+use crate::channel::Channel;
 use crate::inside::Inside;
-use crate::root;
+use crate::{control_group, follow, host, link, relay, root, slots};
 use hatchway_sys::mount::{Attributes, set_attributes};
-use hatchway_wire::attend::Report;
+use hatchway_wire::attend::{Handed, Report};
 use hatchway_wire::{HostPath, InsidePath, Op, Owner, SourceKind};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -49,7 +49,9 @@ pub(crate) fn reason(error: &io::Error) -> String {
 
 /// What has been made so far.
 #[derive(Debug)]
-pub(crate) struct Sandbox {
+pub(crate) struct Sandbox<'a> {
+    /// To the attendant, which serves what is handed out.
+    channel: &'a Channel,
     /// `/` of the host, as long as it is there.
     host: Option<OwnedFd>,
     /// The new root, once it is there.
@@ -58,9 +60,9 @@ pub(crate) struct Sandbox {
     pub(crate) notes: Vec<String>,
 }
 
-impl Sandbox {
-    pub(crate) fn new() -> Self {
-        Self { host: None, inside: None, notes: Vec::new() }
+impl<'a> Sandbox<'a> {
+    pub(crate) fn new(channel: &'a Channel) -> Self {
+        Self { channel, host: None, inside: None, notes: Vec::new() }
     }
 
     /// Applies the operations in order and stops at the first that fails.
@@ -95,9 +97,19 @@ impl Sandbox {
                 let made = root::mirror(tree, *size, open)?;
                 self.enter(made)
             }
+            Op::FolderRoot { folder, read_only } => {
+                let made = root::folder(folder, *read_only)?;
+                self.enter(made)
+            }
             Op::Directory { at, mode, owner } => self.inside()?.owned_folder(at, *mode, *owner),
             Op::File { at, mode, content } => self.inside()?.write(at, *mode, content.as_bytes()),
             Op::Symlink { at, to } => self.inside()?.link(at, to),
+            Op::Secret { at, owner, content } => self.inside()?.write_for(at, *owner, content),
+            Op::Follow { source, folder, at } => self.follow(source, folder, at),
+            Op::Interface { name, mac } => link::make_interface(name, *mac),
+            Op::Relay { to } => relay::listen(to, self.channel),
+            Op::ControlGroup { path } => control_group::enter(path),
+            Op::Slots { slots } => slots::hand_out(slots, self.channel),
             Op::MountPoint { at, kind } => self.inside()?.mount_point(at, *kind).map(drop),
             Op::ReadOnly { at } => self.make_read_only(at),
             Op::Bind { source, at, kind, read_only, optional } => {
@@ -152,6 +164,21 @@ impl Sandbox {
         let set = Attributes { read_only, no_suid: true, no_dev, no_exec: false };
         set_attributes(&tree, set, true)?;
         attach(&tree, &self.inside()?.mount_point(at, kind)?)
+    }
+
+    /// A folder in memory that only the attendant can write, and a symlink to the file in it.
+    fn follow(&self, source: &HostPath, folder: &InsidePath, at: &InsidePath) -> io::Result<()> {
+        let name = at.name().ok_or(Errno::INVAL)?;
+        let inside = self.inside()?;
+        let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        attach(&memory(1 << 20, 0o755, None, flags)?, &inside.folder(folder)?)?;
+        // Opened before the read-only view is laid over it, it stays writable.
+        let writable = inside.open(folder, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        follow::copy(self.host()?, source, &writable, name)?;
+        self.make_read_only(folder)?;
+        inside.link(at, folder.join(name).map_err(io::Error::other)?.as_str())?;
+        let handed = Handed::Follow { source: source.clone() };
+        self.channel.send(&Report::Handed(handed), Some(writable.as_fd()))
     }
 
     /// A folder or file mounted on itself, so that it has attributes of its own.
@@ -290,10 +317,12 @@ fn check_kind(fd: &OwnedFd, kind: SourceKind) -> io::Result<()> {
     match (kind, file_type(fd)?) {
         (SourceKind::Directory, FileType::Directory)
         | (SourceKind::File, FileType::RegularFile)
-        | (SourceKind::Device, FileType::CharacterDevice | FileType::BlockDevice) => Ok(()),
+        | (SourceKind::Device, FileType::CharacterDevice | FileType::BlockDevice)
+        | (SourceKind::Socket, FileType::Socket) => Ok(()),
         (SourceKind::Directory, _) => Err(Errno::NOTDIR.into()),
         (SourceKind::File, _) => Err(io::Error::other("it is not a regular file")),
         (SourceKind::Device, _) => Err(Errno::NODEV.into()),
+        (SourceKind::Socket, _) => Err(Errno::NOTSOCK.into()),
     }
 }
 
@@ -309,9 +338,12 @@ fn path(op: &Op) -> Option<String> {
     match op {
         Op::Bind { source, .. } => Some(source.to_string()),
         Op::OverlayRoot { tree, .. } | Op::MirrorRoot { tree, .. } => Some(tree.to_string()),
+        Op::FolderRoot { folder, .. } => Some(folder.to_string()),
         Op::Directory { at, .. }
         | Op::File { at, .. }
         | Op::Symlink { at, .. }
+        | Op::Secret { at, .. }
+        | Op::Follow { at, .. }
         | Op::MountPoint { at, .. }
         | Op::ReadOnly { at }
         | Op::Tmpfs { at, .. }
@@ -324,12 +356,20 @@ fn hint(op: &Op, error: &io::Error) -> Option<String> {
     let denied = error.kind() == io::ErrorKind::PermissionDenied;
     match (op, Errno::from_io_error(error)) {
         (Op::IdMap { .. } | Op::MakeSlave, _) if denied => Some(host::namespace_hint()),
-        (Op::OverlayRoot { .. } | Op::MirrorRoot { .. } | Op::Bind { .. }, Some(Errno::LOOP)) => {
-            Some("a part of this path is a symlink; give the path it leads to".to_owned())
-        }
+        (
+            Op::OverlayRoot { .. } | Op::MirrorRoot { .. } | Op::FolderRoot { .. } | Op::Bind { .. },
+            Some(Errno::LOOP),
+        ) => Some("a part of this path is a symlink; give the path it leads to".to_owned()),
         (Op::OverlayRoot { .. } | Op::MirrorRoot { .. }, Some(Errno::NOENT)) => {
             Some("the tree is not in the store; `hatchway build` makes it".to_owned())
         }
+        (Op::Interface { .. }, Some(Errno::OPNOTSUPP)) => Some(
+            "this kernel has no kind of interface that leads nowhere: `modprobe dummy`, or one with bridges"
+                .to_owned(),
+        ),
+        (Op::Relay { .. }, Some(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL)) => Some(
+            "each address may be named once, and IPv6 must be switched on for an IPv6 address".to_owned(),
+        ),
         (Op::Proc, _) if denied => Some(
             "in a container whose /proc is masked the kernel refuses a second one; \
              start it with `--security-opt systempaths=unconfined`"

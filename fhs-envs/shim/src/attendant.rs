@@ -16,10 +16,11 @@ use crate::channel::{Channel, Received};
 use crate::error::{Error, Step};
 use crate::reaper::outcome;
 use crate::record;
+use crate::services::Services;
 use crate::terminal::{self, Relay};
-use crate::{apply, complain, init, privileges};
+use crate::{apply, companions, complain, control_group, init, privileges};
 use hatchway_sys::process::{Fork, fork_into};
-use hatchway_wire::attend::{Order, Report};
+use hatchway_wire::attend::{Handed, Order, Report};
 use hatchway_wire::{
     Bootstrap, ExitReason, ExitRecord, Namespaces, Op, Outcome, Stamp, StdioMode, Usage, VERSION,
 };
@@ -29,8 +30,13 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
+use rustix::process::PidfdFlags;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// How long a killed process may take to be gone.
+const KILL_MAX: Duration = Duration::from_secs(10);
 
 /// Sent by the kernel, for a key at the terminal, rather than by a process.
 const FROM_KERNEL: i32 = 0x80;
@@ -81,13 +87,15 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
         }
         Fork::Parent(pid) => {
             drop(inner);
-            let seen = Seen { started, ..Seen::default() };
+            let seen = Seen { started, notes: bootstrap.notes.clone(), ..Seen::default() };
             Attendant {
                 bootstrap,
                 mode,
                 channel: outer,
                 init: pid,
                 relay: None,
+                services: Services::default(),
+                give_up: None,
                 asked: None,
                 stop: false,
                 seen,
@@ -112,12 +120,23 @@ fn flags(namespaces: Namespaces) -> CloneFlags {
     .fold(CloneFlags::empty(), |all, (_, flag)| all | flag)
 }
 
+/// Until then, with one millisecond more, or rounding down would spin.
+fn timeout(end: Option<Instant>) -> PollTimeout {
+    end.map_or(PollTimeout::NONE, |end| {
+        let left = end.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    })
+}
+
 struct Attendant<'a> {
     bootstrap: &'a Bootstrap,
     mode: StdioMode,
     channel: Channel,
     init: Pid,
     relay: Option<Relay>,
+    services: Services,
+    /// When to stop waiting for an inner half that cannot end.
+    give_up: Option<Instant>,
     /// The last signal that asks for the tool's end.
     asked: Option<i32>,
     /// A stop was asked for through this process.
@@ -143,6 +162,7 @@ impl Attendant<'_> {
             .step("watch signals")?;
         while self.turn(&signals)? {}
         let inner = self.collect()?;
+        self.services.end();
         if let Some(mut relay) = self.relay.take() {
             relay.drain();
         }
@@ -161,7 +181,9 @@ impl Attendant<'_> {
         let wanted = interest.iter().filter(|(_, (_, flags))| !flags.is_empty());
         let order: Vec<usize> = wanted.clone().map(|(index, _)| *index).collect();
         fds.extend(wanted.map(|(_, (fd, flags))| PollFd::new(*fd, *flags)));
-        match poll(&mut fds, PollTimeout::NONE) {
+        let relayed = fds.len();
+        fds.extend(self.services.watches().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        match poll(&mut fds, timeout(self.give_up)) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(errno).step("wait"),
         }
@@ -169,10 +191,15 @@ impl Attendant<'_> {
         for (slot, fd) in order.iter().zip(&fds[2..]) {
             moved[*slot] = ready(fd);
         }
+        let changed: Vec<bool> = fds[relayed..].iter().map(ready).collect();
         drop(fds);
         drop(interest);
         if let Some(relay) = &mut self.relay {
             relay.ready(moved[0], moved[1], moved[2]);
+        }
+        self.seen.notes.extend(self.services.changed(&changed));
+        if self.give_up.is_some_and(|end| Instant::now() >= end) {
+            return Ok(false);
         }
         while let Some(info) = signals.read_signal().step("read a signal")? {
             self.signal(&info);
@@ -216,6 +243,7 @@ impl Attendant<'_> {
             Signal::SIGTERM | Signal::SIGHUP => {
                 self.asked = Some(number);
                 self.order(Order::End { signal: number });
+                self.expect_end(self.bootstrap.grace_ms.saturating_mul(2));
             }
             _ => self.order(Order::Signal { signal: number }),
         }
@@ -234,7 +262,18 @@ impl Attendant<'_> {
                     self.relay = Some(Relay::new(master).step("relay the terminal")?);
                 }
             }
+            Report::Handed(handed) => {
+                if let Some(fd) = fd {
+                    let awaited = matches!(handed, Handed::MountNamespace { .. });
+                    let notes = self.services.take(handed, fd).step("serve the sandbox")?;
+                    self.seen.notes.extend(notes);
+                    if awaited {
+                        self.order(Order::GoOn);
+                    }
+                }
+            }
             Report::Started { pid } => {
+                self.services.start(&self.bootstrap.process).step("start what serves the sandbox")?;
                 self.seen.tool = Some(pid);
                 if self.relay.is_none() {
                     release_streams().step("release the standard streams")?;
@@ -244,6 +283,7 @@ impl Attendant<'_> {
             Report::Ended { outcome, forced } => {
                 self.seen.ended = Some(record::now());
                 self.seen.reason = Some(self.reason(outcome, forced));
+                self.expect_end(self.bootstrap.grace_ms);
             }
             Report::Empty { usage } => self.seen.usage = usage,
             Report::ExecFailed { errno, found, message, hint } => {
@@ -293,19 +333,52 @@ impl Attendant<'_> {
         complain(message, None, hint);
     }
 
-    /// Waits for the inner half, whose end of the channel is closed.
-    fn collect(&self) -> Result<Option<Outcome>, Error> {
+    /// A process in an uninterruptible call, or in a frozen control group, does not even hear KILL; PID 1 and the
+    /// kernel wait for it for ever. We do not: from now on there is an end to it.
+    fn expect_end(&mut self, grace_ms: u64) {
+        let end = Instant::now() + Duration::from_millis(grace_ms) + KILL_MAX;
+        self.give_up = Some(self.give_up.map_or(end, |earlier| earlier.min(end)));
+    }
+
+    /// Waits for the inner half, whose end of the channel is closed, or which has not ended in time.
+    fn collect(&mut self) -> Result<Option<Outcome>, Error> {
+        let pid = rustix::process::Pid::from_raw(self.init.as_raw());
+        if self.give_up.is_none() {
+            // It failed before there was a tool, or was killed from outside.
+            self.expect_end(0);
+        }
+        if let Some(pid) = pid
+            && self.give_up.is_some_and(|end| Instant::now() >= end)
+        {
+            // It is our child and not waited for yet, so the number is its own. What it leaves is killed with it.
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+            self.seen.notes.extend(self.bootstrap.ops.iter().filter_map(control_group::kill));
+            self.give_up = Some(Instant::now() + KILL_MAX);
+        }
+        let watch =
+            pid.map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).step("watch the sandbox"));
+        let watch = watch.transpose()?;
         loop {
-            let pid = rustix::process::Pid::from_raw(self.init.as_raw());
-            match rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()) {
+            if let Some(watch) = &watch {
+                poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], timeout(self.give_up)).ok();
+            }
+            match rustix::process::waitpid(pid, rustix::process::WaitOptions::NOHANG) {
                 Ok(Some((_, status))) => return Ok(outcome(status)),
-                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) if self.give_up.is_some_and(|end| Instant::now() < end) => {}
+                Ok(None) => {
+                    let left = "processes of the unit cannot be killed (in an uninterruptible call, or frozen) and remain";
+                    self.seen.notes.push(left.to_owned());
+                    return Ok(None);
+                }
+                Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(errno).step("wait for the sandbox"),
             }
         }
     }
 
-    fn finish(self, inner: Option<Outcome>) -> i32 {
+    fn finish(mut self, inner: Option<Outcome>) -> i32 {
+        self.seen.notes.extend(companions::end(&self.bootstrap.companions));
+        self.seen.notes.extend(self.bootstrap.ops.iter().filter_map(control_group::leave));
         let outcome = inner.unwrap_or(Outcome::Exit { code: 0 });
         let lost = self.seen.reason.is_none();
         let reason = self.seen.reason.unwrap_or(ExitReason::Lost { outcome });

@@ -36,7 +36,7 @@ fn start(bootstrap: &Bootstrap, mode: StdioMode, channel: &Channel) -> Result<Op
     rustix::process::umask(Mode::empty());
     hatchway_sys::descriptors::close_on_exec_from(3, &[])
         .map_err(|source| Failure::new("close inherited descriptors", source))?;
-    let mut sandbox = Sandbox::new();
+    let mut sandbox = Sandbox::new(channel);
     // Only a dumpable process owns its /proc entries, through which the ids are mapped; there is no tool yet.
     let mapped =
         bootstrap.ops.iter().position(|op| matches!(op, Op::IdMap { .. })).map_or(0, |index| index + 1);

@@ -78,6 +78,13 @@ impl Inside {
         file.write_all(content)
     }
 
+    /// Writes a new file that only `owner` may read.
+    pub(crate) fn write_for(&self, at: &InsidePath, owner: Owner, content: &[u8]) -> io::Result<()> {
+        self.write(at, 0o400, content)?;
+        let file = self.open(at, OFlags::RDONLY | OFlags::NOFOLLOW)?;
+        Ok(rustix::fs::fchown(&file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?)
+    }
+
     /// Makes a symlink in the place of whatever file or symlink is there.
     pub(crate) fn link(&self, at: &InsidePath, to: &str) -> io::Result<()> {
         let (parent, name) = self.clear(at)?;

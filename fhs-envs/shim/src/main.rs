@@ -11,15 +11,22 @@
 mod apply;
 mod attendant;
 mod channel;
+mod companions;
+mod control_group;
 mod error;
+mod follow;
 mod host;
 mod init;
 mod inside;
+mod link;
 mod privileges;
 mod reaper;
 mod record;
+mod relay;
 mod root;
 mod sealed;
+mod services;
+mod slots;
 mod spawn;
 mod terminal;
 

@@ -18,7 +18,7 @@ pub(crate) fn drop_all(process: &Process) -> Result<(), Failure> {
     for limit in &process.limits {
         set_limit(limit).map_err(|source| Failure {
             hint: Some("only root may raise a limit, and not in every container".to_owned()),
-            ..Failure::new(format!("limit {:?} to {:?}", limit.resource, limit.soft), source)
+            ..Failure::new(format!("limit {} to {}", limit.resource, shown(limit.soft)), source)
         })?;
     }
     let keep = kept(&process.capabilities)?;
@@ -38,6 +38,10 @@ pub(crate) fn drop_all(process: &Process) -> Result<(), Failure> {
     }
     // Changing the user has set it back.
     hide().map_err(|source| Failure::new("hide the shim from the tool", source))
+}
+
+fn shown(limit: Option<u64>) -> String {
+    limit.map_or_else(|| "nothing".to_owned(), |limit| limit.to_string())
 }
 
 fn kept(names: &[String]) -> Result<CapabilitySet, Failure> {
@@ -90,7 +94,9 @@ fn set_limit(limit: &ResourceLimit) -> io::Result<()> {
         Limited::LockedMemory => Resource::Memlock,
         Limited::RealtimePriority => Resource::Rtprio,
         Limited::AddressSpace => Resource::As,
+        Limited::Data => Resource::Data,
         Limited::Stack => Resource::Stack,
+        Limited::Tasks => Resource::Nproc,
     };
     Ok(rustix::process::setrlimit(resource, Rlimit { current: limit.soft, maximum: limit.hard })?)
 }

@@ -69,6 +69,15 @@ fn overlay_mount(lower: &OwnedFd, size: u64, user_xattr: bool) -> io::Result<Own
     made
 }
 
+/// A folder of the host itself.
+pub(crate) fn folder(folder: &HostPath, read_only: bool) -> io::Result<Made> {
+    let host = rustix::fs::open("/", folder_flags(), Mode::empty())?;
+    let place = open_host(&host, folder, OFlags::PATH | OFlags::DIRECTORY)?;
+    let root = clone_tree(&place, false)?;
+    set_attributes(&root, Attributes { read_only, no_suid: true, no_dev: true, no_exec: false }, false)?;
+    pivot(root, host, None)
+}
+
 /// A tmpfs filled with what the tree has: binds of whole folders, except on the way to the open ones.
 pub(crate) fn mirror(tree: &HostPath, size: u64, open: &[InsidePath]) -> io::Result<Made> {
     let host = rustix::fs::open("/", folder_flags(), Mode::empty())?;

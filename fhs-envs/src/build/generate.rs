@@ -1,8 +1,8 @@
 //! Files that maintainer scripts would have made, made by the builder, the same everywhere.
 
-use super::ldcache;
 use super::merge::Merge;
 use super::scripts::{self, Alternative};
+use super::{accounts, certificates, ldcache, volatile};
 use crate::error::Error;
 use crate::store::Workspace;
 use crate::store::manifest::Node;
@@ -14,10 +14,6 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files
 
 /// As netbase's script writes it.
 const NETWORKS: &str = "default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n";
-
-/// Where the certificates are that Debian ships, and where programs look for them in one file.
-const CERTIFICATES: &str = "usr/share/ca-certificates/";
-const CERTIFICATE_BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// Adds everything that is made at build time. `alternatives` are those of all scripts.
 pub(crate) fn generate(
@@ -33,13 +29,21 @@ pub(crate) fn generate(
         link(merge, "usr/bin/sh", "dash")?;
     }
     base_files(merge).map_err(own)?;
+    common(merge, workspace)?;
     let exists = |path: &str| merge.node(path).is_some();
     for chosen in scripts::chosen(alternatives, &exists) {
         link(merge, &format!("etc/alternatives/{}", chosen.name), &chosen.path)?;
         link(merge, &chosen.link, &format!("/etc/alternatives/{}", chosen.name))?;
     }
-    certificates(merge, workspace)?;
+    certificates::add(merge, workspace)?;
+    accounts::add(merge, workspace)?;
+    volatile::add(merge, workspace)?;
     lib64(merge, workspace)?;
+    loader_cache(merge, workspace)
+}
+
+/// Writes `ld.so.cache` for the libraries that are there now.
+pub(crate) fn loader_cache(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(), Error> {
     let cache = ldcache::make(merge, workspace)?;
     write(merge, workspace, "etc/ld.so.cache", &cache)
 }
@@ -81,23 +85,34 @@ fn lib64(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Joins the certificates in the order of their paths, as `update-ca-certificates` does.
-fn certificates(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(), Error> {
-    let mut bundle = Vec::new();
-    for (path, node) in merge.tree.nodes.range(CERTIFICATES.to_owned()..) {
-        if !path.starts_with(CERTIFICATES) {
-            break;
-        }
-        if let Node::File { sha256, executable, .. } = node
-            && path.ends_with(".crt")
-        {
-            bundle.extend(workspace.read(*sha256, *executable)?);
-            if bundle.last() != Some(&b'\n') {
-                bundle.push(b'\n');
-            }
+/// What the scripts of packages that many tools need make at a first installation.
+fn common(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(), Error> {
+    let there = |merge: &Merge, path: &str| merge.node(path).is_some();
+    if there(merge, "usr/share/fontconfig/conf.avail/10-hinting-slight.conf") {
+        let missing = !there(merge, "etc/fonts/conf.d/10-hinting-slight.conf");
+        if missing {
+            let target = "/usr/share/fontconfig/conf.avail/10-hinting-slight.conf";
+            link(merge, "etc/fonts/conf.d/10-hinting-slight.conf", target)?;
         }
     }
-    if bundle.is_empty() { Ok(()) } else { write(merge, workspace, CERTIFICATE_BUNDLE, &bundle) }
+    if there(merge, "usr/share/python3/debian_defaults") && !there(merge, "etc/python3/debian_config") {
+        write(merge, workspace, "etc/python3/debian_config", b"[DEFAULT]\nbyte-compile = standard\n")?;
+    }
+    if there(merge, "etc/libpaper.d") && !there(merge, "etc/papersize") {
+        write(merge, workspace, "etc/papersize", b"a4\n")?;
+    }
+    if there(merge, "usr/lib/jvm") && !there(merge, "etc/.java/.systemPrefs") {
+        for name in [".system.lock", ".systemRootModFile"] {
+            write(merge, workspace, &format!("etc/.java/.systemPrefs/{name}"), b"")?;
+        }
+    }
+    if there(merge, "usr/bin/dbus-uuidgen") {
+        // The machine's own id is bound at launch.
+        merge
+            .put_if_missing("var/lib/dbus/machine-id", Node::Link { target: "/etc/machine-id".into() })
+            .map_err(own)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn write(
@@ -115,6 +130,6 @@ fn link(merge: &mut Merge, path: &str, target: &str) -> Result<(), Error> {
     merge.put(path, Node::Link { target: target.to_owned() }).map_err(own)
 }
 
-fn own(reason: String) -> Error {
+pub(crate) fn own(reason: String) -> Error {
     Error::BadLayout { package: "the builder".into(), reason }
 }

@@ -222,6 +222,8 @@ fn winner(first: &Layer<'_>, second: &Layer<'_>) -> Winner {
         return if second.vendor { Winner::Second } else { Winner::First };
     }
     let replaces = |layer: &Layer<'_>, other: &str| {
+        // `Replaces` means every architecture of a package.
+        let other = other.split(':').next().unwrap_or(other);
         relation::parse(layer.replaces, "amd64").unwrap_or_default().iter().flatten().any(|r| r.name == other)
     };
     if replaces(second, first.name) {

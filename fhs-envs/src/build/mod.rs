@@ -3,15 +3,24 @@
 //! Download what the store lacks, unpack what was never unpacked, merge, generate, link, commit. A lock that was built
 //! before is answered from the store without reading an archive or writing a byte.
 
+mod accounts;
+mod capture;
+mod certificates;
+mod configure;
 mod generate;
 mod ldcache;
+pub mod locales;
 mod merge;
 mod rpm;
+pub mod sandboxed;
 pub mod scripts;
+mod triggers;
 mod unpack;
+mod volatile;
 mod wheel;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 pub use unpack::{How, Layout};
@@ -23,8 +32,9 @@ use crate::fetch::{Client, Wanted, parallel};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::store::manifest::{Manifest, Node};
-use crate::store::{Mode, Store, Workspace};
+use crate::store::{LinkedTree, Mode, Store, Workspace};
 use merge::Layer;
+use sandboxed::Room;
 use scripts::{Alternative, Class};
 
 /// A change of this number makes every tree anew: it stands for what the builder generates.
@@ -39,10 +49,26 @@ pub struct Request<'a> {
     pub layouts: Vec<Layout>,
     /// Links to add, path → target.
     pub links: &'a BTreeMap<String, String>,
+    /// Locales to compile, as `/usr/share/i18n/SUPPORTED` names them.
+    pub locales: &'a [String],
+    /// Who does the work of maintainer scripts.
+    pub configure: Configure,
+    /// `hatchway-shim`, which makes the sandboxes of build steps; an error where one is needed and this is `None`.
+    pub shim: Option<&'a Path>,
     /// URLs for a package of the lock, best first.
     pub urls: &'a dyn Fn(&crate::lock::LockedPackage) -> Vec<String>,
     /// URLs for a wheel of the lock.
     pub wheel_urls: &'a dyn Fn(&crate::lock::LockedWheel) -> Result<Vec<String>, Error>,
+}
+
+/// Who does the work of maintainer scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Configure {
+    /// The builder: it knows each script, or refuses the package.
+    #[default]
+    Builtin,
+    /// The scripts, in a build sandbox, twice.
+    Scripts,
 }
 
 /// A finished tree.
@@ -52,7 +78,8 @@ pub struct Built {
     pub tree: Sha256,
     /// Whether it was there already.
     pub cached: bool,
-    /// What is worth telling: what was dropped, what a vendor's file replaced, scripts that nobody has read.
+    /// What is worth telling: what was dropped, what a vendor's file replaced, a vendor's scripts that
+    /// nobody has read.
     pub notes: Vec<String>,
 }
 
@@ -60,9 +87,29 @@ impl Request<'_> {
     /// Names the tree before it is built: the inputs, the layouts, the links and the builder's version.
     #[must_use]
     pub fn key(&self) -> Sha256 {
-        let text = format!("{BUILDER}\n{}\n{:?}\n{:?}\n", self.lock.inputs(), self.layouts, self.links);
+        let text = format!(
+            "{BUILDER}\n{}\n{:?}\n{:?}\n{:?}\n{:?}\n",
+            self.lock.inputs(),
+            self.layouts,
+            self.links,
+            self.locales,
+            self.configure
+        );
         Sha256::of(text.as_bytes())
     }
+}
+
+/// The packages that it takes to carry out what a recipe asks for beyond its packages.
+#[must_use]
+pub fn needed_packages(locales: &[String], scripts: bool) -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    if locales::need_sources(locales) {
+        packages.push(locales::PACKAGE);
+    }
+    if scripts {
+        packages.extend(configure::PACKAGES);
+    }
+    packages
 }
 
 /// Builds the tree of a lock, or finds it.
@@ -109,7 +156,10 @@ fn download(
     let mut wanted: Vec<Wanted> =
         request.lock.packages.iter().map(|package| wanted(package, request.urls)).collect();
     wanted.extend(wheels_wanted(store, request)?);
-    store.fetch(client, &wanted, progress)
+    store.fetch(client, &wanted, progress).map_err(|error| match error {
+        Error::DownloadStatus { what, status: 404 | 410 } => Error::Gone { what },
+        other => other,
+    })
 }
 
 /// The wheels that the store lacks. Where they are, the index says; it is not asked when none is missing.
@@ -180,8 +230,11 @@ fn assemble(
 ) -> Result<(Sha256, Vec<String>), Error> {
     let artifacts = request.lock.artifacts.iter().map(|a| (a.file.as_str(), "", "", true));
     let wheels = request.lock.wheels.iter().map(|w| (w.file.as_str(), "", "", true));
-    let packages = request.lock.packages.iter();
-    let packages = packages.map(|p| (p.name.as_str(), p.version.as_str(), p.replaces.as_str(), false));
+    let native = request.lock.native();
+    let labels: Vec<String> = request.lock.packages.iter().map(|p| p.label(native)).collect();
+    let packages = request.lock.packages.iter().zip(&labels);
+    let packages =
+        packages.map(|(p, label)| (label.as_str(), p.version.as_str(), p.replaces.as_str(), false));
     let layers: Vec<Layer<'_>> = artifacts
         .chain(wheels)
         .chain(packages)
@@ -197,16 +250,75 @@ fn assemble(
     let mut merge = merge::merge(&layers)?;
     let mut notes = std::mem::take(&mut merge.notes);
     let mut alternatives = Vec::new();
+    let mut unknown = Vec::new();
     for layer in &layers {
-        read_control(workspace, layer, &mut alternatives, &mut notes)?;
+        read_control(workspace, layer, &mut alternatives, &mut unknown, &mut notes)?;
         rpm::read_scriptlets(workspace, layer, &mut alternatives, &mut notes)?;
     }
+    judge(unknown, request.configure, &mut notes)?;
     for (path, target) in request.links {
         let bad = |reason| Error::BadLayout { package: format!("the recipe's link `{path}`"), reason };
         merge.put(path.trim_start_matches('/'), Node::Link { target: target.clone() }).map_err(bad)?;
     }
     generate::generate(&mut merge, workspace, alternatives)?;
-    Ok((workspace.add_tree(key, &merge.tree)?, notes))
+    if request.configure == Configure::Scripts {
+        notes.extend(configure::run(&room(workspace, request)?, workspace, &layers, &mut merge)?);
+        generate::loader_cache(&mut merge, workspace)?;
+    }
+    let linked = run_triggers(workspace, request, &mut merge, &mut notes)?;
+    Ok((workspace.add_tree(key, &merge.tree, linked)?, notes))
+}
+
+fn room<'a>(workspace: &Workspace<'_>, request: &Request<'a>) -> Result<Room<'a>, Error> {
+    let missing = || Error::BuildSandbox {
+        step: "the steps of a build".into(),
+        reason: "`hatchway-shim` was not found beside `hatchway`".into(),
+        hint: None,
+    };
+    Room::new(request.shim.ok_or_else(missing)?, workspace)
+}
+
+/// Links the tree so far and lets its own tools add what they make of it.
+fn run_triggers(
+    workspace: &Workspace<'_>,
+    request: &Request<'_>,
+    merge: &mut merge::Merge,
+    notes: &mut Vec<String>,
+) -> Result<Option<LinkedTree>, Error> {
+    let wanted = triggers::wanted(merge, workspace, request.locales)?;
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let room = room(workspace, request)?;
+    let linked = workspace.link_tree(&merge.tree)?;
+    notes.extend(triggers::run(&room, workspace, linked.folder(), &wanted, merge)?);
+    Ok(Some(linked))
+}
+
+/// Scripts that nobody has read: a vendor's are told, the archive's are an error.
+fn judge(unknown: Vec<Unread>, configure: Configure, notes: &mut Vec<String>) -> Result<(), Error> {
+    let (vendors, packages): (Vec<Unread>, Vec<Unread>) =
+        unknown.into_iter().partition(|script| script.vendor);
+    notes.extend(vendors.into_iter().map(|script| {
+        format!(
+            "`{}`: the vendor's {} was read but not run (normal form {})",
+            script.package, script.name, script.hash
+        )
+    }));
+    if packages.is_empty() || configure == Configure::Scripts {
+        return Ok(());
+    }
+    let scripts = packages.into_iter();
+    let scripts = scripts.map(|script| format!("{} of `{}` ({})", script.name, script.package, script.hash));
+    Err(Error::UnreadScripts { scripts: scripts.collect() })
+}
+
+/// A maintainer script that nobody has read.
+struct Unread {
+    package: String,
+    name: &'static str,
+    hash: String,
+    vendor: bool,
 }
 
 /// Reads a layer's maintainer scripts and the list of what was dropped from it.
@@ -214,6 +326,7 @@ fn read_control(
     workspace: &Workspace<'_>,
     layer: &Layer<'_>,
     alternatives: &mut Vec<Alternative>,
+    unknown: &mut Vec<Unread>,
     notes: &mut Vec<String>,
 ) -> Result<(), Error> {
     let text = |name: &str| -> Result<Option<String>, Error> {
@@ -231,8 +344,7 @@ fn read_control(
         let Some(script) = text(name)? else { continue };
         alternatives.extend(scripts::alternatives(&script));
         if let Class::Unknown { hash } = scripts::classify(name, &script, layer.version) {
-            let whose = if layer.vendor { "the vendor's" } else { "the package's" };
-            notes.push(format!("`{}`: {whose} {name} was read but not run (normal form {hash})", layer.name));
+            unknown.push(Unread { package: layer.name.to_owned(), name, hash, vendor: layer.vendor });
         }
     }
     Ok(())

@@ -145,6 +145,9 @@ impl Unpacking<'_> {
         } else if entry.xattrs {
             self.dropped.push_str(&format!("extended attributes of {path}\n"));
         }
+        if entry.path.is_recoded() {
+            self.dropped.push_str(&format!("the encoding of the name of {path}\n"));
+        }
         match &entry.kind {
             EntryKind::Directory => self.manifest.insert(&path, Node::Directory),
             EntryKind::Symlink { target } => {

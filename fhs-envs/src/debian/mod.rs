@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows what a recipe or a tree is.
 
+pub mod archive;
+mod cache;
 pub mod contents;
 pub mod deb822;
 pub mod index;

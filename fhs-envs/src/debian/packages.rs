@@ -5,6 +5,31 @@ use serde::{Deserialize, Serialize};
 use super::deb822;
 use crate::digest::Sha256;
 
+/// `Multi-Arch`: what a package is to packages of another architecture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MultiArch {
+    /// Nothing, and it is installed for one architecture at a time.
+    #[default]
+    No,
+    /// Nothing, but it can be installed for several architectures, in the same version.
+    Same,
+    /// As good as one of their own: a program, or data.
+    Foreign,
+    /// As good as one of their own where they ask for `:any`.
+    Allowed,
+}
+
+impl MultiArch {
+    fn of(value: &str) -> Self {
+        match value {
+            "same" => Self::Same,
+            "foreign" => Self::Foreign,
+            "allowed" => Self::Allowed,
+            _ => Self::No,
+        }
+    }
+}
+
 /// One binary package of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
@@ -14,6 +39,8 @@ pub struct Package {
     pub version: String,
     /// `amd64`, `all` …
     pub architecture: String,
+    /// `Multi-Arch`.
+    pub multi_arch: MultiArch,
     /// `Depends`, as written.
     pub depends: String,
     /// `Pre-Depends`, as written.
@@ -52,6 +79,7 @@ fn package(paragraph: &deb822::Paragraph<'_>, source: usize) -> Option<Package> 
         name: paragraph.get("Package")?.to_owned(),
         version: paragraph.get("Version")?.to_owned(),
         architecture: text("Architecture"),
+        multi_arch: MultiArch::of(paragraph.text("Multi-Arch")),
         depends: text("Depends"),
         pre_depends: text("Pre-Depends"),
         provides: text("Provides"),

@@ -47,11 +47,25 @@ impl fmt::Display for Operator {
     }
 }
 
+/// Of which architecture a package must be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Qualifier {
+    /// That of the package that asks, or any where the other is `Multi-Arch: foreign`.
+    #[default]
+    Own,
+    /// `:any`: every architecture, where the other is `Multi-Arch: allowed`.
+    Any,
+    /// `:i386`
+    Of(String),
+}
+
 /// One package with an optional version constraint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Relation {
-    /// The package's name, without an architecture qualifier.
+    /// The package's name.
     pub name: String,
+    /// What stands behind a colon after the name.
+    pub qualifier: Qualifier,
     /// The constraint on its version.
     pub constraint: Option<(Operator, String)>,
 }
@@ -60,7 +74,7 @@ impl Relation {
     /// Any version of a package.
     #[must_use]
     pub fn any(name: &str) -> Self {
-        Self { name: name.to_owned(), constraint: None }
+        Self { name: name.to_owned(), qualifier: Qualifier::Own, constraint: None }
     }
 
     /// Whether a version of that name satisfies the constraint.
@@ -72,9 +86,15 @@ impl Relation {
 
 impl fmt::Display for Relation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match &self.qualifier {
+            Qualifier::Own => {}
+            Qualifier::Any => f.write_str(":any")?,
+            Qualifier::Of(architecture) => write!(f, ":{architecture}")?,
+        }
         match &self.constraint {
-            None => f.write_str(&self.name),
-            Some((operator, version)) => write!(f, "{} ({operator} {version})", self.name),
+            None => Ok(()),
+            Some((operator, version)) => write!(f, " ({operator} {version})"),
         }
     }
 }
@@ -111,11 +131,16 @@ fn parse_one(text: &str, architecture: &str) -> Result<Option<Relation>, BadRela
     let bad = || BadRelation(text.to_owned());
     let end = text.find([' ', '(', '[', '<', '\t', '\n']).unwrap_or(text.len());
     let (name, mut rest) = text.split_at(end);
-    let name = name.split(':').next().unwrap_or_default();
+    let (name, qualifier) = name.split_once(':').unwrap_or((name, "own"));
     let valid = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-    if name.is_empty() || !name.chars().all(valid) {
+    if [name, qualifier].iter().any(|word| word.is_empty() || !word.chars().all(valid)) {
         return Err(bad());
     }
+    let qualifier = match qualifier {
+        "own" => Qualifier::Own,
+        "any" => Qualifier::Any,
+        other => Qualifier::Of(other.to_owned()),
+    };
     let mut constraint = None;
     rest = rest.trim_start();
     if let Some(inner) = rest.strip_prefix('(') {
@@ -131,7 +156,7 @@ fn parse_one(text: &str, architecture: &str) -> Result<Option<Relation>, BadRela
             return Ok(None);
         }
     }
-    Ok(Some(Relation { name: name.to_owned(), constraint }))
+    Ok(Some(Relation { name: name.to_owned(), qualifier, constraint }))
 }
 
 fn parse_constraint(text: &str) -> Option<(Operator, String)> {
@@ -161,12 +186,14 @@ mod tests {
             .iter()
             .map(|g| g.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | "))
             .collect();
-        assert_eq!(shown, ["libc6 (>= 2.34)", "libssl3 (>= 3.0~) | libssl1.1", "y", "z"]);
+        assert_eq!(shown, ["libc6 (>= 2.34)", "libssl3:amd64 (>= 3.0~) | libssl1.1", "y", "z:any"]);
     }
 
     #[test]
     fn broken_fields_are_refused() {
-        for field in ["(>= 1)", "a (~ 1)", "a (>= )", "a (>= 1", "a_b", "${misc:Depends}"] {
+        for field in
+            ["(>= 1)", "a:", ":i386", "a:b:c", "a (~ 1)", "a (>= )", "a (>= 1", "a_b", "${misc:Depends}"]
+        {
             assert!(parse(field, "amd64").is_err(), "{field}");
         }
     }

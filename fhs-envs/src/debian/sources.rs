@@ -9,6 +9,8 @@ use super::deb822;
 
 /// The environment variable that names a mirror.
 pub const MIRROR_VARIABLE: &str = "HATCHWAY_DEBIAN_MIRROR";
+/// The environment variable that names a mirror of the security archive.
+pub const SECURITY_MIRROR_VARIABLE: &str = "HATCHWAY_DEBIAN_SECURITY_MIRROR";
 
 /// Where the keys of Debian's archive are on Debian and its children, newest name first.
 const KEYRINGS: [&str; 2] =
@@ -32,12 +34,35 @@ const DEBIAN_SUITES: [&str; 13] = [
     "buster",
 ];
 
-/// A mirror of Debian's archive.
+/// What lies on a mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holds {
+    /// Debian's main archive: every suite but those of the security archive.
+    Main,
+    /// Debian's security archive: `bookworm-security`, `buster/updates`.
+    Security,
+    /// Somebody else's archive: whatever is asked of it.
+    All,
+}
+
+impl Holds {
+    fn suite(self, suite: &str) -> bool {
+        match self {
+            Self::Main => !is_security(suite),
+            Self::Security => is_security(suite),
+            Self::All => true,
+        }
+    }
+}
+
+/// A mirror of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
     /// URL of the folder that holds `dists` and `pool`, without a slash at the end.
     pub url: String,
-    /// The suites it is used for; empty for all.
+    /// What lies there.
+    pub holds: Holds,
+    /// The suites it is used for, each with its updates; empty for all.
     pub suites: Vec<String>,
     /// Whether an expired index is refused.
     pub check_valid_until: bool,
@@ -48,22 +73,46 @@ pub struct Mirror {
 impl Mirror {
     /// A mirror for every suite.
     #[must_use]
-    pub fn new(url: &str, origin: &str) -> Self {
+    pub fn new(url: &str, holds: Holds, origin: &str) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        Self { url, suites: Vec::new(), check_valid_until: true, origin: origin.to_owned() }
+        Self { url, holds, suites: Vec::new(), check_valid_until: true, origin: origin.to_owned() }
     }
 
     /// Whether it is to be asked for a suite.
     #[must_use]
     pub fn serves(&self, suite: &str) -> bool {
-        self.suites.is_empty() || self.suites.iter().any(|s| s == suite)
+        let named = |s: &String| s == suite || s == release_of(suite);
+        self.holds.suite(suite) && (self.suites.is_empty() || self.suites.iter().any(named))
     }
+}
+
+/// The endings by which suites belong to a release.
+const ENDINGS: [&str; 5] = ["-updates", "-security", "/updates", "-backports", "-proposed-updates"];
+
+fn release_of(suite: &str) -> &str {
+    ENDINGS.iter().find_map(|ending| suite.strip_suffix(ending)).unwrap_or(suite)
+}
+
+fn is_security(suite: &str) -> bool {
+    suite.ends_with("-security") || suite.ends_with("/updates")
+}
+
+/// The suites that belong to a base beside the one it is named by: what was changed since the last point release.
+#[must_use]
+pub fn companions(suite: &str) -> Vec<String> {
+    let rolling = matches!(suite, "sid" | "unstable" | "experimental");
+    if rolling || suite.contains(['-', '/']) {
+        return Vec::new();
+    }
+    // Until buster the security archive named its suites otherwise.
+    let security = if suite == "buster" { "/updates" } else { "-security" };
+    vec![format!("{suite}-updates"), format!("{suite}{security}")]
 }
 
 /// The Debian mirrors that the apt configuration below `root` names, in order, without duplicates.
 #[must_use]
 pub fn from_apt(root: &Path) -> Vec<Mirror> {
-    let mut urls = Vec::new();
+    let mut found = Vec::new();
     let folder = root.join("etc/apt/sources.list.d");
     let mut files = vec![root.join("etc/apt/sources.list")];
     let mut listed: Vec<PathBuf> =
@@ -74,21 +123,24 @@ pub fn from_apt(root: &Path) -> Vec<Mirror> {
         // A file that cannot be read is one that apt of this user would not use either.
         let Ok(text) = std::fs::read_to_string(&file) else { continue };
         match file.extension().and_then(|e| e.to_str()) {
-            Some("list") => one_line_style(&text, &mut urls),
-            Some("sources") => deb822_style(&text, &mut urls),
+            Some("list") => one_line_style(&text, &mut found),
+            Some("sources") => deb822_style(&text, &mut found),
             _ => {}
         }
     }
     let mut seen = BTreeSet::new();
-    urls.iter().map(|url| Mirror::new(url, "apt")).filter(|mirror| seen.insert(mirror.url.clone())).collect()
+    let mirrors = found.iter().map(|(url, holds)| Mirror::new(url, *holds, "apt"));
+    mirrors.filter(|mirror| seen.insert((mirror.url.clone(), mirror.holds))).collect()
 }
 
-fn is_main_archive(url: &str, suite: &str) -> bool {
+/// Which of Debian's archives a source is, judged by the suite's name.
+fn debian_archive(url: &str, suite: &str) -> Option<Holds> {
     let fetchable = url.starts_with("http://") || url.starts_with("https://");
-    fetchable && DEBIAN_SUITES.contains(&suite.split("-updates").next().unwrap_or(suite))
+    let known = fetchable && DEBIAN_SUITES.contains(&release_of(suite));
+    known.then_some(if is_security(suite) { Holds::Security } else { Holds::Main })
 }
 
-fn one_line_style(text: &str, urls: &mut Vec<String>) {
+fn one_line_style(text: &str, found: &mut Vec<(String, Holds)>) {
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim();
         let Some(rest) = line.strip_prefix("deb ").or_else(|| line.strip_prefix("deb\t")) else { continue };
@@ -98,27 +150,28 @@ fn one_line_style(text: &str, urls: &mut Vec<String>) {
         };
         let mut words = rest.split_whitespace();
         if let (Some(url), Some(suite)) = (words.next(), words.next())
-            && is_main_archive(url, suite)
+            && let Some(holds) = debian_archive(url, suite)
             && words.any(|component| component == "main")
         {
-            urls.push(url.to_owned());
+            found.push((url.to_owned(), holds));
         }
     }
 }
 
-fn deb822_style(text: &str, urls: &mut Vec<String>) {
+fn deb822_style(text: &str, found: &mut Vec<(String, Holds)>) {
     for paragraph in deb822::paragraphs(text) {
-        let binary = paragraph.text("Types").split_whitespace().any(|t| t == "deb");
-        if !binary || paragraph.text("Enabled").eq_ignore_ascii_case("no") {
+        let words = |field: &str| paragraph.text(field).split_whitespace();
+        if !words("Types").any(|t| t == "deb") || paragraph.text("Enabled").eq_ignore_ascii_case("no") {
             continue;
         }
         // Other archives use Debian's code names, but they call their components otherwise.
-        if !paragraph.text("Components").split_whitespace().any(|component| component == "main") {
+        if !words("Components").any(|component| component == "main") {
             continue;
         }
-        let main =
-            |url: &str| paragraph.text("Suites").split_whitespace().any(|suite| is_main_archive(url, suite));
-        urls.extend(paragraph.text("URIs").split_whitespace().filter(|url| main(url)).map(str::to_owned));
+        for url in words("URIs") {
+            let archives = words("Suites").filter_map(|suite| debian_archive(url, suite));
+            found.extend(archives.map(|holds| (url.to_owned(), holds)));
+        }
     }
 }
 
@@ -155,8 +208,35 @@ mod tests {
         )
         .unwrap();
         std::fs::write(folder.join("x.list.bak"), "deb http://bak.example/debian sid main").unwrap();
-        let urls: Vec<_> = from_apt(root.path()).into_iter().map(|m| m.url).collect();
-        assert_eq!(urls, ["http://one.example/debian", "https://two.example/debian"]);
+        let found: Vec<_> = from_apt(root.path()).into_iter().map(|m| (m.url, m.holds)).collect();
+        let expected = [
+            ("http://one.example/debian", Holds::Main),
+            ("http://sec.example/debian-security", Holds::Security),
+            ("https://two.example/debian", Holds::Main),
+        ];
+        assert_eq!(found, expected.map(|(url, holds)| (url.to_owned(), holds)));
+    }
+
+    #[test]
+    fn a_mirror_serves_what_lies_on_it_and_the_updates_of_its_suites() {
+        let main =
+            Mirror { suites: vec!["bookworm".into()], ..Mirror::new("http://a/", Holds::Main, "test") };
+        let security = Mirror { holds: Holds::Security, ..main.clone() };
+        let all = Mirror { holds: Holds::All, suites: Vec::new(), ..main.clone() };
+        for (suite, expected) in [
+            ("bookworm", [true, false, true]),
+            ("bookworm-updates", [true, false, true]),
+            ("bookworm-security", [false, true, true]),
+            ("trixie", [false, false, true]),
+            ("trixie-security", [false, false, true]),
+            ("stable", [false, false, true]),
+        ] {
+            assert_eq!([&main, &security, &all].map(|mirror| mirror.serves(suite)), expected, "{suite}");
+        }
+        assert_eq!(companions("bookworm"), ["bookworm-updates", "bookworm-security"]);
+        assert_eq!(companions("buster")[1], "buster/updates");
+        assert_eq!(companions("sid"), [""; 0]);
+        assert_eq!(companions("bookworm-backports"), [""; 0]);
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub struct Request<'a> {
     pub requirements: &'a [String],
     /// Wheels among the artifacts.
     pub local: &'a [Local],
+    /// Those of the lock before that are taken before newer ones.
+    pub kept: &'a [LockedWheel],
 }
 
 /// The wheels, which then are in the store; or why there are none.
@@ -319,21 +321,27 @@ impl Solving<'_> {
         let target = self.request.target;
         let mut best: BTreeMap<Version, Release> = BTreeMap::new();
         let (mut sources, mut others) = (0, None);
-        for file in files {
+        let kept = self.request.kept.iter().find(|wheel| wheel.name == project);
+        let is_kept = |file: &File| kept.is_some_and(|kept| file.sha256 == Some(kept.sha256));
+        let stored = kept.and_then(|kept| self.stored(kept, &files));
+        for file in files.into_iter().chain(stored) {
             let Some(name) = WheelName::parse(&file.name).filter(|name| normal_name(&name.name) == project)
             else {
                 sources += usize::from([".tar.gz", ".zip"].iter().any(|ending| file.name.ends_with(ending)));
                 continue;
             };
             let allowed = file.requires_python.as_ref().is_none_or(|wish| allows(wish, target));
-            let fits = allowed && file.sha256.is_some() && self.is_wanted(project, &file, &name);
+            let fits =
+                allowed && file.sha256.is_some() && (is_kept(&file) || self.is_wanted(project, &file, &name));
             let Some(rank) = target.rank(&name).filter(|_| fits) else {
                 others = Some(file.name);
                 continue;
             };
             let Ok(version) = Version::from_str(&name.version) else { continue };
             let release = Release { version: version.clone(), file, rank };
-            let better = best.get(&version).is_none_or(|known| release.rank < known.rank);
+            let better = best.get(&version).is_none_or(|known| {
+                !is_kept(&known.file) && (is_kept(&release.file) || release.rank < known.rank)
+            });
             if better {
                 best.insert(version, release);
             }
@@ -352,7 +360,23 @@ impl Solving<'_> {
         // Versions before a release count only where there is nothing else, or somebody names one (PEP 440).
         let named = self.roots.iter().any(|root| root.name.as_ref() == project && names_prerelease(root));
         let final_ones = best.keys().any(|version| !version.any_prerelease());
-        best.into_values().filter(|one| named || !final_ones || !one.version.any_prerelease()).collect()
+        let counts =
+            |one: &Release| named || !final_ones || is_kept(&one.file) || !one.version.any_prerelease();
+        best.into_values().filter(counts).collect()
+    }
+
+    /// A wheel of the lock before that the index has no more, if the store has it.
+    fn stored(&self, kept: &LockedWheel, files: &[File]) -> Option<File> {
+        if files.iter().any(|file| file.name == kept.file && file.sha256 == Some(kept.sha256)) {
+            return None;
+        }
+        let there = self.request.store.artifact(kept.sha256).exists();
+        self.progress.note(&if there {
+            format!("only the store still has `{}`: the index has it no more", kept.file)
+        } else {
+            format!("the index has `{}` no more, and the store has it not either", kept.file)
+        });
+        there.then(|| File { size: Some(kept.size), ..stored_file(&kept.file, kept.sha256) })
     }
 
     /// A withdrawn file only where the recipe names its very version (PEP 592).
@@ -449,16 +473,21 @@ fn local_release(local: &Local) -> Result<Release, Error> {
     let bad = |reason: &str| Error::BadLayout { package: local.file.clone(), reason: reason.to_owned() };
     let name = WheelName::parse(&local.file).ok_or_else(|| bad("it is not named as a wheel is"))?;
     let version = Version::from_str(&name.version).map_err(|_| bad("its version cannot be read"))?;
-    let file = File {
-        name: local.file.clone(),
+    let file = stored_file(&local.file, local.sha256);
+    Ok(Release { version, file, rank: (0, 0, 0, std::cmp::Reverse((0, String::new()))) })
+}
+
+/// A file that is in the store already.
+fn stored_file(name: &str, sha256: Sha256) -> File {
+    File {
+        name: name.to_owned(),
         url: String::new(),
-        sha256: Some(local.sha256),
+        sha256: Some(sha256),
         size: None,
         requires_python: None,
         yanked: false,
         metadata_sha256: None,
-    };
-    Ok(Release { version, file, rank: (0, 0, 0, std::cmp::Reverse((0, String::new()))) })
+    }
 }
 
 /// The `METADATA` of a wheel.
@@ -563,7 +592,12 @@ impl DependencyProvider for Solving<'_> {
                 self.pool.intern_solvable(name, candidate)
             })
             .collect();
-        (!candidates.is_empty()).then(|| Candidates { candidates, ..Candidates::default() })
+        let is_kept = |release: &Release| {
+            let mut kept = self.request.kept.iter().filter(|wheel| wheel.name == project);
+            kept.any(|wheel| release.file.sha256 == Some(wheel.sha256))
+        };
+        let favored = releases.iter().position(is_kept).map(|place| candidates[place]);
+        (!candidates.is_empty()).then(|| Candidates { candidates, favored, ..Candidates::default() })
     }
 
     async fn sort_candidates(&self, _: &SolverCache<Self>, solvables: &mut [SolvableId]) {

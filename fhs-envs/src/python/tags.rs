@@ -49,6 +49,12 @@ impl WheelName {
         Some(Self { name: name.into(), version: version.into(), build, pythons, abis, platforms })
     }
 
+    /// Whether it may hold modules in machine code: such have an ABI, which its tags then name (PEP 425).
+    #[must_use]
+    pub fn has_abi(&self) -> bool {
+        self.abis.iter().any(|abi| abi != "none")
+    }
+
     /// The minor version of the Python that it is made for, where its name says one.
     fn made_for(&self) -> Option<u32> {
         self.pythons.iter().filter_map(|tag| minor(tag, "cp3")).max()

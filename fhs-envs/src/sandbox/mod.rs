@@ -2,17 +2,21 @@
 //!
 //! A [`Spec`] says what is wanted, [`plan()`] turns it into a list of operations without touching anything,
 //! [`exec_shim`] hands the list to the shim, which becomes the running unit. [`probe`] says what this host allows.
+pub mod build_plan;
 pub mod launch;
 pub mod plan;
 pub mod probe;
 pub mod seccomp;
 pub mod spec;
 
+pub use build_plan::{BuildSpec, build_plan};
+pub use hatchway_wire::bootstrap::Resource;
 pub use launch::{exec_shim, spawn_shim};
 pub use plan::{Explained, plan};
 pub use probe::{HostFacts, Problem, Report};
 pub use spec::{
-    BoundFile, Device, HostPath, InsidePath, Mode, Network, Share, Spec, StateDir, User, host_path,
+    BoundFile, BoundSocket, Companion, Device, DeviceId, HostPath, InsidePath, Interface, Mode, Network,
+    ResourceLimit, Secret, Share, Slot, Spec, StateDir, User, host_path,
 };
 
 /// What can go wrong between a wish and a running shim.

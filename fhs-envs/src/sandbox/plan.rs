@@ -11,7 +11,7 @@ const READ_ONLY: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64
 /// Folders below which tools keep things they do not need to keep: the tool's own from the start.
 const SCRATCH: [&str; 4] = ["/var/log", "/var/cache", "/var/lib", "/var/opt"];
 /// What of `/proc` says too much about the host.
-const PROC_MASKED: [&str; 9] = [
+pub(super) const PROC_MASKED: [&str; 9] = [
     "/proc/acpi",
     "/proc/kcore",
     "/proc/keys",
@@ -23,9 +23,10 @@ const PROC_MASKED: [&str; 9] = [
     "/proc/timer_stats",
 ];
 /// What of `/proc` changes the host when written.
-const PROC_READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(super) const PROC_READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 /// What of `/sys` programs ask about processors and memory.
-const SYS_MINIMAL: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
+pub(super) const SYS_MINIMAL: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
 /// Host places that give away the host to whoever can talk to them.
 const REFUSED: [(&str, &str); 14] = [
     ("/run/hatchway", "it holds Hatchway's own sockets"),
@@ -50,13 +51,17 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
     let mut ops = Vec::with_capacity(64);
     namespaces(spec, host, &mut ops);
     root(spec, host, &mut ops);
-    static_files(spec, host, &mut ops)?;
+    static_files(spec, &mut ops)?;
     read_only(spec, &mut ops)?;
     memory(spec, &mut ops)?;
     devices(spec, &mut ops)?;
     kernel_views(spec, &mut ops)?;
-    binds(spec, host, &mut ops)?;
+    binds(spec, &mut ops)?;
     ops.push(Op::LeaveHost);
+    // Only now is `/` of the unit's mount namespace the sandbox's: before, the host's is stacked over it.
+    if !spec.slots.is_empty() {
+        ops.push(Op::Slots { slots: spec.slots.clone() });
+    }
     Ok(Bootstrap {
         version: VERSION,
         unit: spec.unit.clone(),
@@ -67,6 +72,8 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         exit_file: spec.exit_file.clone(),
         keep_fds: Vec::new(),
         grace_ms: spec.grace_ms,
+        companions: spec.companions.clone(),
+        notes: spec.notes.clone(),
     })
 }
 
@@ -76,6 +83,9 @@ pub struct Explained<'a>(pub &'a Bootstrap);
 
 impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for companion in &self.0.companions {
+            writeln!(f, "start {} on the host: `{}`", companion.role, companion.command)?;
+        }
         for op in &self.0.ops {
             writeln!(f, "{op}")?;
         }
@@ -85,7 +95,14 @@ impl fmt::Display for Explained<'_> {
             [] => writeln!(f, "drop every capability")?,
             kept => writeln!(f, "drop every capability but {}", kept.join(" "))?,
         }
+        for limit in process.limits.iter().filter(|limit| limit.resource != Resource::Core) {
+            let value = limit.soft.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+            writeln!(f, "limit {} to {value}", limit.resource)?;
+        }
         writeln!(f, "filter system calls ({} instructions)", process.seccomp.len())?;
+        for note in &self.0.notes {
+            writeln!(f, "note: {note}")?;
+        }
         writeln!(f, "execute `{}` in `{}`", process.program, process.cwd)
     }
 }
@@ -149,6 +166,7 @@ fn check_strings(spec: &Spec) -> Result<(), Error> {
 fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
     let shown = (spec.state.iter().map(|state| (&state.host, &state.at)))
         .chain(spec.files.iter().map(|file| (&file.host, &file.at)))
+        .chain(spec.sockets.iter().map(|socket| (&socket.host, &socket.at)))
         .chain(spec.shares.iter().map(|share| (&share.host, &share.at)));
     for (source, at) in shown {
         refuse(source, host)?;
@@ -161,6 +179,7 @@ fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
             return Err(invalid("path", "/", "the tree is there"));
         }
     }
+    machine::check(spec)?;
     let (dev, inside_dev) = (HostPath::new("/dev")?, InsidePath::new("/dev")?);
     for device in &spec.devices {
         if !device.host.is_within(&dev) || device.host == dev {
@@ -217,7 +236,8 @@ fn namespaces(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
         ipc: true,
         uts: true,
         net,
-        cgroup: true,
+        // The view begins at the group the process is in, so it is made after the unit's own is entered.
+        cgroup: spec.control_group.is_none(),
     }));
     if user {
         ops.push(Op::IdMap {
@@ -227,10 +247,11 @@ fn namespaces(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
             outside_gid: host.gid,
         });
     }
-    ops.push(Op::HostName { name: hostname(spec) });
-    if spec.network == Network::Loopback {
-        ops.push(Op::Loopback);
+    if let Some(path) = &spec.control_group {
+        ops.push(Op::ControlGroup { path: path.clone() });
     }
+    ops.push(Op::HostName { name: hostname(spec) });
+    machine::network(spec, ops);
     ops.push(Op::MakeSlave);
 }
 
@@ -242,6 +263,7 @@ fn open_folders(spec: &Spec) -> Vec<InsidePath> {
         .chain(spec.files.iter().map(|file| &file.at))
         .chain(spec.shares.iter().map(|share| &share.at));
     open.extend(targets.filter_map(InsidePath::parent));
+    open.extend(spec.driver.iter().filter_map(|file| file.at.parent()));
     open.extend(spec.identity.home.parent());
     open.into_iter().collect()
 }
@@ -255,7 +277,7 @@ fn root(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
     });
 }
 
-fn static_files(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), Error> {
+fn static_files(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     let user = &spec.identity;
     let (name, uid, gid, home) = (&user.name, user.uid, user.gid, &user.home);
     let mut passwd = String::new();
@@ -271,10 +293,12 @@ fn static_files(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), 
     if gid != 5 {
         group.push_str("tty:x:5:\n");
     }
-    if uid != 65534 {
+    passwd.push_str(&free_lines(&passwd, &spec.tree_users, 7));
+    group.push_str(&free_lines(&group, &spec.tree_groups, 4));
+    if uid != 65534 && !passwd.contains("\nnobody:") {
         passwd.push_str("nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
     }
-    if gid != 65534 {
+    if gid != 65534 && !group.contains("\nnogroup:") {
         group.push_str("nogroup:x:65534:\n");
     }
     let host_name = hostname(spec);
@@ -289,10 +313,32 @@ fn static_files(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), 
     file("/etc/hosts", hosts)?;
     file("/etc/hostname", format!("{host_name}\n"))?;
     file("/etc/machine-id", format!("{}\n", spec.machine_id.to_ascii_lowercase()))?;
-    if spec.network != Network::Host || host.resolv_conf.is_none() {
+    if spec.network != Network::Host {
         file("/etc/resolv.conf", "# no network\n".to_owned())?;
     }
     Ok(())
+}
+
+/// Lines of a tree's passwd or group file whose name and number nobody has in `own`. The file is a package's, perhaps a
+/// vendor's: nothing in it becomes a second root, or the tool's user under another name.
+fn free_lines(own: &str, tree: &str, fields: usize) -> String {
+    let key = |line: &str| {
+        let mut parts = line.split(':');
+        Some((parts.next()?.to_owned(), parts.nth(1)?.to_owned()))
+    };
+    let mut taken: Vec<(String, String)> = own.lines().filter_map(key).collect();
+    let mut lines = String::new();
+    for line in tree.lines().filter(|line| line.split(':').count() == fields) {
+        let Some((name, number)) = key(line) else { continue };
+        let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+        let free = !taken.iter().any(|(other, id)| *other == name || *id == number);
+        if plain && free && number.parse::<u32>().is_ok_and(|id| id != 0) {
+            lines.push_str(line);
+            lines.push('\n');
+            taken.push((name, number));
+        }
+    }
+    lines
 }
 
 /// Programs and libraries read-only, after the mount points below them are made.
@@ -355,7 +401,8 @@ fn kernel_views(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
         ops.push(Op::ReadOnly { at: InsidePath::new(path)? });
     }
     // A tool with a device reads about it in /sys, everywhere in it; others only count processors.
-    let shown: &[&str] = if spec.devices.is_empty() { &SYS_MINIMAL } else { &["/sys"] };
+    let no_device = spec.devices.is_empty() && spec.slots.is_empty();
+    let shown: &[&str] = if no_device { &SYS_MINIMAL } else { &["/sys"] };
     for path in shown {
         ops.push(Op::Bind {
             source: HostPath::new(path)?,
@@ -368,7 +415,7 @@ fn kernel_views(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     Ok(())
 }
 
-fn binds(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), Error> {
+fn binds(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     let mut bind = |source: &HostPath, at: &InsidePath, kind, read_only| {
         ops.push(Op::Bind { source: source.clone(), at: at.clone(), kind, read_only, optional: false });
     };
@@ -383,12 +430,10 @@ fn binds(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) -> Result<(), Error> 
     for file in &spec.files {
         bind(&file.host, &file.at, SourceKind::File, true);
     }
-    if spec.network == Network::Host
-        && let Some(source) = &host.resolv_conf
-    {
-        bind(source, &InsidePath::new("/etc/resolv.conf")?, SourceKind::File, true);
+    for socket in &spec.sockets {
+        bind(&socket.host, &socket.at, SourceKind::Socket, false);
     }
-    Ok(())
+    machine::late(spec, owner(spec), ops)
 }
 
 fn environment(spec: &Spec, host: &HostFacts) -> Vec<(String, String)> {
@@ -442,5 +487,6 @@ fn process(spec: &Spec, host: &HostFacts) -> Process {
     }
 }
 
+mod machine;
 #[cfg(test)]
 mod tests;

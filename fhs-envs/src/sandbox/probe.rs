@@ -14,8 +14,6 @@ pub struct HostFacts {
     pub gid: u32,
     /// Whether the kernel offers the overlay file system to this caller. The shim falls back if it is wrong.
     pub overlay: bool,
-    /// The host's resolver configuration, resolved; `None` if there is none.
-    pub resolv_conf: Option<HostPath>,
     /// `TERM` of the caller.
     pub term: Option<String>,
     /// Hatchway's own folders, which no tool may see: store, generations, run-time folder.
@@ -34,7 +32,6 @@ impl HostFacts {
             overlay: file_systems.lines().any(|line| line.ends_with("\toverlay"))
                 || std::path::Path::new("/sys/module/overlay").exists()
                 || std::path::Path::new("/lib/modules").exists(),
-            resolv_conf: super::host_path("/etc/resolv.conf").ok(),
             term: std::env::var("TERM").ok().filter(|term| !term.is_empty()),
             own,
         }

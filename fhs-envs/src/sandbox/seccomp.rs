@@ -40,8 +40,22 @@ enum Verdict {
 /// The filter every tool gets.
 #[must_use]
 pub fn filter() -> Vec<Instruction> {
-    let wide = tree(&ranges(&verdicts(|name| x86_64::Sysno::from_str(name).ok().map(|call| call as usize))));
-    let narrow = tree(&ranges(&verdicts(|name| x86::Sysno::from_str(name).ok().map(|call| call as usize))));
+    program(&[])
+}
+
+/// The filter of build sandboxes: also, a change of a file's owner succeeds and does nothing. Only one user exists in
+/// there, and a tree's files have no owner but root.
+#[must_use]
+pub fn build_filter() -> Vec<Instruction> {
+    program(&["chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lchown32"])
+}
+
+/// The table's program; the calls in `pretended` succeed without being made.
+fn program(pretended: &[&str]) -> Vec<Instruction> {
+    let wide = |name: &str| x86_64::Sysno::from_str(name).ok().map(|call| call as usize);
+    let narrow = |name: &str| x86::Sysno::from_str(name).ok().map(|call| call as usize);
+    let wide = tree(&ranges(&verdicts(wide, pretended)));
+    let narrow = tree(&ranges(&verdicts(narrow, pretended)));
     let mut program = vec![load(ARCHITECTURE)];
     let mut wide_half = vec![load(NUMBER)];
     branch(&mut wide_half, IF_AT_LEAST, X32, &error(ENOSYS), &wide);
@@ -54,7 +68,7 @@ pub fn filter() -> Vec<Instruction> {
 }
 
 /// One verdict per number, `ENOSYS` where the table is silent.
-fn verdicts(number: impl Fn(&str) -> Option<usize>) -> Vec<Verdict> {
+fn verdicts(number: impl Fn(&str) -> Option<usize>, pretended: &[&str]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let mut set = |name: &str, verdict| {
         if let Some(number) = number(name) {
@@ -72,6 +86,9 @@ fn verdicts(number: impl Fn(&str) -> Option<usize>) -> Vec<Verdict> {
     }
     for (name, check) in table::CHECKED {
         set(name, Verdict::Check(*check));
+    }
+    for name in pretended {
+        set(name, Verdict::Error(0));
     }
     verdicts
 }

@@ -3,7 +3,7 @@ use super::Error;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use hatchway_wire::{HostPath, InsidePath, ResourceLimit, StdioMode};
+pub use hatchway_wire::{Companion, DeviceId, HostPath, InsidePath, ResourceLimit, Slot, StdioMode};
 
 /// Resolves a path somebody typed into one without symlinks, which is the only kind the shim binds.
 pub fn host_path(path: impl AsRef<Path>) -> Result<HostPath, Error> {
@@ -38,6 +38,20 @@ pub struct Spec {
     pub shares: Vec<Share>,
     /// Device nodes.
     pub devices: Vec<Device>,
+    /// Devices under fixed names that may come and go.
+    pub slots: Vec<Slot>,
+    /// Sockets of the host: a display, sound.
+    pub sockets: Vec<BoundSocket>,
+    /// Files that only the tool may read: cookies.
+    pub secrets: Vec<Secret>,
+    /// Files of the host's graphics driver; where one is missing, nothing is shown.
+    pub driver: Vec<BoundFile>,
+    /// Programs of the host that serve this run only; already started.
+    pub companions: Vec<Companion>,
+    /// An interface with a name and a hardware address that a licence is bound to.
+    pub interface: Option<Interface>,
+    /// The control group the unit runs in; exists.
+    pub control_group: Option<HostPath>,
     /// What network the tool sees.
     pub network: Network,
     /// Host name inside; needs no network of its own. The unit's name if none is given.
@@ -46,6 +60,10 @@ pub struct Spec {
     pub machine_id: String,
     /// The user the tool believes to be.
     pub identity: User,
+    /// The users that the tree has, as lines of passwd(5): shown beside that user where name and number are free.
+    pub tree_users: String,
+    /// The groups that the tree has, as lines of group(5).
+    pub tree_groups: String,
     /// As root for units, or as an ordinary user.
     pub mode: Mode,
     /// Capabilities the tool keeps, by name; only in [`Mode::Root`].
@@ -58,6 +76,8 @@ pub struct Spec {
     pub scratch_size: u64,
     /// Resource limits; core dumps are off unless they are set here.
     pub limits: Vec<ResourceLimit>,
+    /// What is known to be otherwise than asked for.
+    pub notes: Vec<String>,
     /// How the standard streams are made.
     pub stdio: StdioMode,
     /// Where `exit.json` goes.
@@ -82,16 +102,26 @@ impl Spec {
             files: Vec::new(),
             shares: Vec::new(),
             devices: Vec::new(),
+            slots: Vec::new(),
+            sockets: Vec::new(),
+            secrets: Vec::new(),
+            driver: Vec::new(),
+            companions: Vec::new(),
+            interface: None,
+            control_group: None,
             network: Network::Loopback,
             hostname: None,
             machine_id: "0".repeat(32),
             identity,
+            tree_users: String::new(),
+            tree_groups: String::new(),
             mode,
             capabilities: Vec::new(),
             tmp_size: 1 << 30,
             shm_size: 64 << 20,
             scratch_size: 1 << 30,
             limits: Vec::new(),
+            notes: Vec::new(),
             stdio: StdioMode::Auto,
             exit_file: None,
             grace_ms: 5000,
@@ -137,8 +167,35 @@ pub struct Device {
     pub at: InsidePath,
 }
 
+/// A socket of the host.
+#[derive(Debug, Clone)]
+pub struct BoundSocket {
+    /// The socket on the host.
+    pub host: HostPath,
+    /// Where the tool expects it.
+    pub at: InsidePath,
+}
+
+/// A file that is made for the tool alone.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// Where.
+    pub at: InsidePath,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+/// An interface that leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+}
+
 /// What network the tool sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
     /// No interface is up.
     None,
@@ -146,6 +203,8 @@ pub enum Network {
     Loopback,
     /// The host's interfaces.
     Host,
+    /// Its own loopback, and these TCP addresses of the host's network by way of the shim.
+    Allow(Vec<std::net::SocketAddr>),
 }
 
 /// The user the tool believes to be.

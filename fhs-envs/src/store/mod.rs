@@ -260,7 +260,7 @@ fn missing_is_fine(error: io::Error) -> io::Result<()> {
 }
 
 /// Removes a folder of the store's with all that is in it.
-fn remove_tree(path: &Path) -> Result<(), Error> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
     #[allow(clippy::disallowed_methods, reason = "this is the one place that the ban points to")]
     fs::remove_dir_all(path).or_else(missing_is_fine).map_err(Error::io("remove", path))
 }
@@ -333,6 +333,32 @@ impl Workspace<'_> {
         if here.exists() { here } else { self.store.object(sha256, executable) }
     }
 
+    /// A folder of this name to work in, removed with the workspace; an existing one is used again.
+    pub(crate) fn scratch(&self, name: &str) -> Result<PathBuf, Error> {
+        let folder = self.folder.join("scratch").join(name);
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        Ok(folder)
+    }
+
+    /// Copies a tree: nothing in it is shared with the store, and its owner may write everything.
+    pub(crate) fn copy_tree(&self, folder: &Path, manifest: &Manifest) -> Result<(), Error> {
+        Self::add_directory(folder)?;
+        for (path, node) in &manifest.nodes {
+            let target = folder.join(path);
+            let Node::File { sha256, executable, .. } = node else {
+                self.add_node(&target, node)?;
+                continue;
+            };
+            fs::copy(self.locate(*sha256, *executable), &target).map_err(Error::io("copy", &target))?;
+            let file = File::open(&target).map_err(Error::io("open", &target))?;
+            let mode = fs::Permissions::from_mode(if *executable { 0o755 } else { 0o644 });
+            file.set_permissions(mode)
+                .and_then(|()| file.set_modified(SystemTime::UNIX_EPOCH + FIXED_MTIME))
+                .map_err(Error::io("write", &target))?;
+        }
+        Ok(())
+    }
+
     /// Reads an object's content.
     pub(crate) fn read(&self, sha256: Sha256, executable: bool) -> Result<Vec<u8>, Error> {
         let path = self.locate(sha256, executable);
@@ -344,8 +370,45 @@ impl Workspace<'_> {
         self.write("packages", key, &with_digest(&manifest.to_text()))
     }
 
-    /// Links a tree together and writes its manifest and its build key.
-    pub(crate) fn add_tree(&self, key: Sha256, manifest: &Manifest) -> Result<Sha256, Error> {
+    /// Links a tree together that is not finished, for build steps to run over.
+    pub(crate) fn link_tree(&self, manifest: &Manifest) -> Result<LinkedTree, Error> {
+        let bad = |reason| Error::BadLayout { package: "the merged tree".into(), reason };
+        manifest.check().map_err(bad)?;
+        let folder = self.scratch("linked")?.join("root");
+        Self::add_directory(&folder)?;
+        for (path, node) in &manifest.nodes {
+            self.add_node(&folder.join(path), node)?;
+        }
+        Ok(LinkedTree { folder, manifest: manifest.clone() })
+    }
+
+    /// Brings a linked tree to the state of a manifest.
+    fn update(&self, linked: &LinkedTree, manifest: &Manifest) -> Result<(), Error> {
+        let is_folder = |node: Option<&Node>| matches!(node, Some(Node::Directory));
+        let changed =
+            linked.manifest.nodes.iter().filter(|(path, node)| manifest.nodes.get(*path) != Some(node));
+        // What is deeper first: a folder is empty when its turn comes.
+        for (path, node) in changed.rev() {
+            let there = linked.folder.join(path);
+            let removed =
+                if is_folder(Some(node)) { fs::remove_dir(&there) } else { fs::remove_file(&there) };
+            removed.map_err(Error::io("remove", &there))?;
+        }
+        for (path, node) in &manifest.nodes {
+            if linked.manifest.nodes.get(path) != Some(node) {
+                self.add_node(&linked.folder.join(path), node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Links a tree together, or finishes one that is `linked`, and writes its manifest and its build key.
+    pub(crate) fn add_tree(
+        &self,
+        key: Sha256,
+        manifest: &Manifest,
+        linked: Option<LinkedTree>,
+    ) -> Result<Sha256, Error> {
         let bad = |reason| Error::BadLayout { package: "the merged tree".into(), reason };
         manifest.check().map_err(bad)?;
         let digest = manifest.digest();
@@ -357,6 +420,11 @@ impl Workspace<'_> {
         let tree = self.folder.join("trees").join(digest.hex());
         let trees = self.folder.join("trees");
         fs::create_dir_all(&trees).map_err(Error::io("create", &trees))?;
+        if let Some(linked) = linked {
+            self.update(&linked, manifest)?;
+            fs::rename(&linked.folder, &tree).map_err(Error::io("rename", &linked.folder))?;
+            return Ok(digest);
+        }
         Self::add_directory(&tree)?;
         for (path, node) in &manifest.nodes {
             self.add_node(&tree.join(path), node)?;
@@ -440,6 +508,20 @@ impl Drop for Workspace<'_> {
         // What cannot be removed now is removed by the next builder.
         drop(remove_tree(&self.folder));
         drop(fs::remove_file(&self.lock_path));
+    }
+}
+
+/// A tree on its way: what is in the folder, and what it was linked from.
+#[derive(Debug)]
+pub(crate) struct LinkedTree {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl LinkedTree {
+    /// Its root folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 }
 

@@ -6,6 +6,7 @@
 #![allow(unsafe_code, reason = "this crate is where it is allowed")]
 
 pub mod descriptors;
+pub mod devices;
 pub mod lock;
 pub mod mount;
 pub mod network;

@@ -107,3 +107,21 @@ pub fn drop_bounding_set(keep: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Ends this process now. For a forked copy that must not run what its parent has planned for its end.
+pub fn end_at_once(code: u8) -> ! {
+    // SAFETY: `_exit` takes a number, runs nothing of this process and does not return.
+    unsafe { libc::_exit(libc::c_int::from(code)) }
+}
+
+/// Has the kernel end a command's process when the thread that starts it ends; across `execve` that is the process
+/// itself. Second line for programs that somebody else ends in order.
+pub fn end_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let end_with_parent = || {
+        // SAFETY: sets one number of the calling process; takes no pointer.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0) }).map(drop)
+    };
+    // SAFETY: between fork and execve the closure makes one system call and allocates nothing; its error is a number.
+    unsafe { command.pre_exec(end_with_parent) };
+}

@@ -33,7 +33,7 @@ use std::path::Path;
 
 use self::stream::Walk;
 
-use crate::Error;
+use crate::{Error, PackageFacts, ScriptFacts};
 
 pub use detect::{Compression, Format, Recognised, detect, detect_in};
 pub use limits::Limits;
@@ -76,6 +76,31 @@ pub struct Entry {
     /// Its file capabilities in the text form of `getcap`: `cap_net_raw=ep`. `None` if it has none, and where they
     /// cannot be read.
     pub capabilities: Option<String>,
+}
+
+impl Entry {
+    /// A file of an archive that keeps neither modes nor owners.
+    fn plain(path: MemberPath, size: u64) -> Self {
+        Self {
+            path,
+            kind: EntryKind::File { size },
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            xattrs: false,
+            xattr_names: Vec::new(),
+            capabilities: None,
+        }
+    }
+}
+
+/// What a package keeps outside of its files.
+#[derive(Debug, Default)]
+pub(crate) struct Description {
+    pub(crate) package: Option<PackageFacts>,
+    pub(crate) scripts: Vec<ScriptFacts>,
+    /// Absolute paths.
+    pub(crate) conffiles: Vec<String>,
 }
 
 /// What a member is.

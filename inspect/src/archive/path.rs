@@ -1,5 +1,6 @@
 //! Names of members.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
@@ -10,42 +11,66 @@ use super::Limits;
 /// UTF-8, components separated by single slashes, none of them empty, `.` or `..`, no NUL, no leading or trailing
 /// slash. The root of the archive itself is the empty path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemberPath(String);
+pub struct MemberPath {
+    text: String,
+    recoded: bool,
+}
+
+/// What Windows-1252 has at 0x80 to 0x9f (WHATWG Encoding, index windows-1252); the five it leaves out are shown as unknown.
+const WINDOWS_1252: [char; 32] = [
+    '€', '\u{fffd}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{fffd}', 'Ž', '\u{fffd}',
+    '\u{fffd}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{fffd}', 'ž', 'Ÿ',
+];
+
+/// Text as an archive has it. What is not UTF-8 was most often packed on a system with a Western code page.
+pub(crate) fn decoded(raw: &[u8]) -> Cow<'_, str> {
+    let letter = |byte: &u8| match byte {
+        0x80..=0x9f => WINDOWS_1252[usize::from(byte - 0x80)],
+        other => char::from(*other),
+    };
+    std::str::from_utf8(raw).map_or_else(|_| raw.iter().map(letter).collect(), Cow::Borrowed)
+}
 
 impl MemberPath {
     /// The member's path as text, without a leading slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Whether the archive spells it in other bytes: its name is not UTF-8 and was read as Windows-1252.
+    #[must_use]
+    pub fn is_recoded(&self) -> bool {
+        self.recoded
     }
 
     /// The member's path for use below a directory.
     #[must_use]
     pub fn as_path(&self) -> &Path {
-        Path::new(&self.0)
+        Path::new(&self.text)
     }
 
     /// The path as it is seen from inside: with a leading slash.
     #[must_use]
     pub fn absolute(&self) -> String {
-        format!("/{}", self.0)
+        format!("/{}", self.text)
     }
 
     /// Whether this is the root of the archive (`./` in a tar).
     #[must_use]
     pub fn is_root(&self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 
     /// The last component; empty for the root.
     #[must_use]
     pub fn file_name(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or_default()
+        self.text.rsplit('/').next().unwrap_or_default()
     }
 
     /// The components in order; none for the root.
     pub fn components(&self) -> impl Iterator<Item = &str> {
-        self.0.split('/').filter(|component| !component.is_empty())
+        self.text.split('/').filter(|component| !component.is_empty())
     }
 
     /// Reads a name as an archive spells it.
@@ -59,9 +84,8 @@ impl MemberPath {
                 limits.path_bytes
             ));
         }
-        let Ok(text) = std::str::from_utf8(raw) else {
-            return Err("has a name that is not UTF-8".to_owned());
-        };
+        let text = decoded(raw);
+        let recoded = matches!(text, Cow::Owned(_));
         if text.is_empty() {
             return Err("has an empty name".to_owned());
         }
@@ -99,13 +123,13 @@ impl MemberPath {
                 limits.path_bytes
             ));
         }
-        Ok(Self(clean))
+        Ok(Self { text: clean, recoded })
     }
 }
 
 impl fmt::Display for MemberPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -140,11 +164,16 @@ mod tests {
         assert_eq!(parse(b"./"), Ok(String::new()));
         assert_eq!(parse("Zähler".as_bytes()), Ok("Zähler".to_owned()));
         assert_eq!(parse(b"..."), Ok("...".to_owned()));
+        // As a Western system of the last century wrote them.
+        assert_eq!(parse(b"Z\xe4hler\x80"), Ok("Zähler€".to_owned()));
+        let recoded = |raw| MemberPath::parse(raw, &Limits::default()).unwrap().is_recoded();
+        assert!(recoded(b"Z\xe4hler") && !recoded("Zähler".as_bytes()));
     }
 
     #[test]
     fn dangerous_names_are_refused() {
-        for name in [&b"/etc/passwd"[..], b"../x", b"a/../../x", b"a/..", b"", b"a\0b", b"\xff", b"//x"] {
+        for name in [&b"/etc/passwd"[..], b"../x", b"a/../../x", b"a/..", b"", b"a\0b", b"\xff/../..", b"//x"]
+        {
             assert!(parse(name).is_err(), "{}", printable(name));
         }
         assert!(parse(&vec![b'a'; 5000]).is_err());

@@ -93,8 +93,7 @@ impl<'w> Walk<'w> {
         if raw.contains(&0) {
             return Err(refuse("is a symbolic link with a NUL in its target"));
         }
-        String::from_utf8(raw.to_vec())
-            .map_err(|_| refuse("is a symbolic link with a target that is not UTF-8"))
+        Ok(super::path::decoded(raw).into_owned())
     }
 }
 

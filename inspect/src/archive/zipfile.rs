@@ -86,7 +86,13 @@ fn check_end(path: &Path, entry: &Entry, member: &mut Member<'_, '_, '_>) -> Res
 }
 
 fn entry(walk: &Walk<'_>, member: &mut Member<'_, '_, '_>) -> Result<Entry, Error> {
-    let raw = member.name_raw().to_vec();
+    let mut raw = member.name_raw().to_vec();
+    if std::str::from_utf8(&raw).is_err()
+        && let Ok(name) = member.name()
+    {
+        // Without the mark for UTF-8 a name is in code page 437 (APPNOTE 6.3.10, appendix D).
+        raw = name.as_bytes().to_vec();
+    }
     let path = MemberPath::parse(&raw, walk.limits)
         .map_err(|what| Error::hostile(walk.archive, printable(&raw), what))?;
     let mode = member.unix_mode();

@@ -12,7 +12,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use self::kept::{Buffer, Hashed};
-use crate::archive::{self, Entry, EntryKind, Format, Limits, Part, Source};
+use crate::archive::{self, Description, Entry, EntryKind, Format, Limits, Part, Source};
 use crate::elf::{self, Constant};
 use crate::resolve::{self, Listing, Node, Refusal};
 use crate::scripts::{self, hex};
@@ -96,14 +96,19 @@ fn gather(
     let name = source.name().to_owned();
     let limits = collector.limits.clone();
     collector.metadata(source, format)?;
-    match place.path {
+    let walked = match place.path {
         // A file on disk has permissions of its own.
         Some(path) => archive::walk_files(path, &limits, &mut |part, entry, file, content| {
             collector.entry(&name, part, entry, file, content)
-        })?,
+        }),
         None => archive::walk_in(source, format, &limits, &mut |part, entry, content| {
             collector.entry(&name, part, entry, None, content)
-        })?,
+        }),
+    };
+    match walked {
+        // What describes it was read: that is worth more than an error.
+        Err(Error::Unsupported { what, .. }) if collector.package.is_some() => collector.omit("files", what),
+        other => other?,
     }
     if format == Format::Deb && collector.package.is_none() {
         return Err(Error::corrupt(&name, "its control archive has no `control` file"));
@@ -188,13 +193,14 @@ impl Collector {
 
     /// What a package keeps outside of its files.
     fn metadata(&mut self, source: &mut Source<'_>, format: Format) -> Result<(), Error> {
-        let (package, scripts) = match format {
-            Format::Rpm => archive::rpm::metadata(source)?,
-            Format::Msi => archive::msi::metadata(source)?,
+        let Description { package, scripts, conffiles } = match format {
+            Format::Rpm => archive::rpm::describe(source)?,
+            Format::Msi => archive::msi::describe(source)?,
             _ => return Ok(()),
         };
         self.package = package;
         self.scripts.extend(scripts);
+        self.system.conffiles = conffiles;
         Ok(())
     }
 
@@ -307,6 +313,9 @@ impl Collector {
         }
         if entry.xattrs {
             note(DroppedWhat::Xattrs, attributes(entry));
+        }
+        if entry.path.is_recoded() {
+            note(DroppedWhat::NameEncoding, String::new());
         }
         match entry.kind {
             EntryKind::Device { block: true, major, minor } => {

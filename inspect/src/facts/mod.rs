@@ -236,6 +236,8 @@ pub enum DroppedWhat {
     Fifo,
     /// A socket.
     Socket,
+    /// The bytes of a name that is not UTF-8. It is read as Windows-1252 and written as UTF-8.
+    NameEncoding,
 }
 
 /// An archive inside the artifact: a member, or what is appended to a program or a script.

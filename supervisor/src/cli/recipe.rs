@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use hatchway_envs::lock::why;
+
 use crate::dirs::Dirs;
 use crate::error::Error;
-use crate::recipe;
 use crate::report::Printer;
+use crate::{recipe, steps};
 
 /// Verbs about recipes.
 #[derive(Debug, clap::Subcommand)]
@@ -16,12 +18,59 @@ pub(super) enum Command {
         /// Names or paths
         recipes: Vec<String>,
     },
+    /// Say why a package is in a recipe's lock
+    Why {
+        /// The recipe's name or path
+        recipe: String,
+        /// The package: `libc6`, or `libc6:i386` for one of a foreign architecture
+        package: String,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
-    let Command::Check { recipes } = command;
+    match command {
+        Command::Check { recipes } => check(recipes),
+        Command::Why { recipe, package, json } => why(recipe, package, *json),
+    }
+}
+
+/// The chain from what is there for itself down to the package. Exit code 1 where it is not in the lock.
+fn why(recipe: &str, package: &str, json: bool) -> Result<ExitCode, Error> {
     let printer = Printer::default();
-    let names = if recipes.is_empty() { all_here()? } else { recipes.clone() };
+    let located = recipe::find(recipe, &Dirs::discover().recipes())?;
+    let lock = steps::read_lock(&located)?;
+    let Some(why) = why::why(&lock, package) else {
+        printer.warn(format!("`{package}` is not in the lock of `{}`", located.recipe.package.name));
+        return Ok(ExitCode::from(1));
+    };
+    if json {
+        printer.data(super::json(&why)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reason = match why.reason.as_str() {
+        "base" => "belongs to every Debian base".to_owned(),
+        "recipe" => "is in the recipe's `packages`".to_owned(),
+        other => format!("is there for {other}"),
+    };
+    printer.data(format!("{package} {} of {}", why.version, why.source));
+    for (depth, name) in why.chain.iter().enumerate() {
+        match depth {
+            0 => printer.data(format!("{name} {reason}")),
+            _ => printer.data(format!("{}└─ depends on {name}", "   ".repeat(depth - 1))),
+        }
+    }
+    if why.needed_by.len() > 1 || (why.needed_by.len() == 1 && why.chain.len() == 1) {
+        printer.data(format!("{package} is needed by {}", why.needed_by.join(", ")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(recipes: &[String]) -> Result<ExitCode, Error> {
+    let printer = Printer::default();
+    let names = if recipes.is_empty() { all_here()? } else { recipes.to_vec() };
     let mut wrong = false;
     for name in &names {
         match recipe::find(name, &Dirs::discover().recipes()) {

@@ -183,8 +183,9 @@ fn from_file(context: &Context, target: &str, common: &Common) -> Result<Located
         common.suite.is_empty() || common.suite.iter().any(|wanted| wanted == suite)
     });
     if !current || common.network.refresh {
-        let lock = steps::lock(context, &located, &common.suite)?;
-        printer.say(summary(&lock));
+        let wish = steps::LockWish { suites: common.suite.clone(), ..steps::LockWish::default() };
+        let locked = steps::lock(context, &located, &wish)?;
+        printer.say(summary(&locked.lock));
     }
     Ok(located)
 }

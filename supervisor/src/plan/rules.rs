@@ -263,6 +263,7 @@ pub(super) fn refused(evidence: &Evidence<'_>) -> Vec<String> {
         all.push(match dropped.what {
             DroppedWhat::Setuid | DroppedWhat::Setgid => format!("run `{path}` with the rights of its owner"),
             DroppedWhat::Xattrs => format!("keep the extended attributes of `{path}` ({})", dropped.detail),
+            DroppedWhat::NameEncoding => format!("name `{path}` in bytes that are not UTF-8"),
             _ => format!("make the special file `{path}`"),
         });
     }

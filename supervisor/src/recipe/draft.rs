@@ -27,6 +27,8 @@ pub struct Draft<'a> {
     pub facts: &'a Facts,
     /// The program that runs by default, if there is no doubt.
     pub program: Option<&'a str>,
+    /// Whether the artifact is a wheel that is installed into a Python.
+    pub python: bool,
     /// Whether the artifact brings a path.
     pub brings: &'a dyn Fn(&str) -> bool,
 }
@@ -47,16 +49,16 @@ pub fn draft(draft: &Draft<'_>) -> String {
     text
 }
 
-/// Where an archive without a layout of its own is unpacked.
+/// Where an archive without a layout of its own is unpacked. `python`: it is installed into one.
 #[must_use]
-pub fn unpack_folder(name: &Name, facts: &Facts) -> Option<String> {
+pub fn unpack_folder(name: &Name, facts: &Facts, python: bool) -> Option<String> {
     let kind = facts.package.as_ref().map(|package| package.kind);
-    let own_layout = matches!(kind, Some(PackageKind::Deb | PackageKind::Rpm)) || is_wheel(facts);
+    let own_layout = matches!(kind, Some(PackageKind::Deb | PackageKind::Rpm)) || python;
     (!own_layout).then(|| format!("/opt/{name}"))
 }
 
-fn is_wheel(facts: &Facts) -> bool {
-    facts.artifact.format == "wheel"
+fn folder(draft: &Draft<'_>) -> Option<String> {
+    unpack_folder(draft.name, draft.facts, draft.python)
 }
 
 fn is_app_image(facts: &Facts) -> bool {
@@ -94,9 +96,10 @@ fn artifact(draft: &Draft<'_>, text: &mut String) {
     };
     let sha256 = quoted(&draft.facts.artifact.sha256);
     text.push_str(&format!("\n[[artifact]]\n{key} = {}\nsha256 = {sha256}\n", quoted(value)));
-    if let Some(folder) = unpack_folder(draft.name, draft.facts) {
+    if let Some(folder) = folder(draft) {
         let why = match draft.facts.artifact.format.as_str() {
             "appimage" => "its file system, which it would mount at each start",
+            "wheel" => "its programs need no Python: no entry points, no modules in machine code",
             "makeself" => "what it carries; the script itself is not run",
             _ => "it has no layout of its own",
         };
@@ -111,12 +114,16 @@ fn environment(draft: &Draft<'_>, text: &mut String) {
     let declared = facts.package.as_ref().and_then(|p| p.depends.as_ref());
     let foreign = facts.package.as_ref().map(rpm::foreign_names).unwrap_or_default();
     let links = links(draft);
-    let python = python(facts);
-    if outside.is_empty() && declared.is_none() && foreign.is_empty() && links.is_empty() && python.is_empty()
-    {
+    let python = python(draft);
+    let i386 = of_i386(facts);
+    let evidence = !outside.is_empty() || declared.is_some() || !foreign.is_empty();
+    if !evidence && links.is_empty() && python.is_empty() && i386.is_none() {
         return;
     }
     text.push_str("\n[environment]\n");
+    if let Some(evidence) = i386 {
+        text.push_str(&format!("architectures = [\"amd64\", \"i386\"]  # {}\n", comment(&evidence)));
+    }
     text.push_str(&python);
     if let Some(depends) = declared {
         text.push_str(&format!("# the package declares: {}\n", comment(depends)));
@@ -146,18 +153,19 @@ fn environment(draft: &Draft<'_>, text: &mut String) {
 
 /// The links that the tree should have, path and target.
 fn links(draft: &Draft<'_>) -> Vec<(String, String)> {
-    let at = unpack_folder(draft.name, draft.facts).unwrap_or_default();
+    let at = folder(draft).unwrap_or_default();
     if is_app_image(draft.facts) {
         return vec![(format!("{at}.AppImage"), format!("{}/AppRun", draft.name))];
     }
     // A wheel's libraries lie where Python looks, and no loader.
-    let links = draft.facts.soname_links.iter().filter(|_| !is_wheel(draft.facts));
+    let links = draft.facts.soname_links.iter().filter(|_| !draft.python);
     links.map(|link| (format!("{at}{}", link.path), link.target.clone())).collect()
 }
 
 /// The Python that a wheel is for.
-fn python(facts: &Facts) -> String {
-    if !is_wheel(facts) {
+fn python(draft: &Draft<'_>) -> String {
+    let facts = draft.facts;
+    if !draft.python {
         return String::new();
     }
     let package = facts.package.as_ref();
@@ -172,6 +180,16 @@ fn python(facts: &Facts) -> String {
     text + &format!("python = {{ version = {} }}  # for {evidence}\n", quoted(&version))
 }
 
+/// Why libraries for i386 are needed beside those for amd64, if they are.
+fn of_i386(facts: &Facts) -> Option<String> {
+    if facts.package.as_ref().and_then(|p| p.architecture.as_deref()) == Some("i386") {
+        return Some("the package is for i386".into());
+    }
+    // What is linked with nothing needs no libraries.
+    let need = facts.needs.iter().find(|need| need.found.is_none() && need.machine == "i386")?;
+    Some(format!("{} is a program or library for i386", need.wanted_by.first().map_or("", String::as_str)))
+}
+
 fn run(draft: &Draft<'_>, text: &mut String) {
     let states = state(draft);
     if draft.program.is_none() && states.is_empty() && !is_app_image(draft.facts) {
@@ -183,7 +201,7 @@ fn run(draft: &Draft<'_>, text: &mut String) {
     }
     if is_app_image(draft.facts) {
         // What the runtime of an AppImage sets (AppImage documentation, "Environment variables").
-        let at = unpack_folder(draft.name, draft.facts).unwrap_or_default();
+        let at = folder(draft).unwrap_or_default();
         let (folder, image) = (quoted(&at), quoted(&format!("{at}.AppImage")));
         text.push_str(&format!("env = {{ APPDIR = {folder}, APPIMAGE = {image} }}\n"));
     }

@@ -115,15 +115,24 @@ impl Recipe {
             self.artifacts.iter().map(|a| (a.sha256.hex(), &a.unpack, a.strip, &a.archive, &a.url)).collect();
         let environment = &self.environment;
         let mut text = format!(
-            "{artifacts:?} {:?} {:?} {:?} {:?} {:?}",
+            "{artifacts:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            self.sources
+                .iter()
+                .map(|s| (s.name.get_ref(), &s.urls, &s.suite, &s.components, &s.key))
+                .collect::<Vec<_>>(),
+            environment.components,
             environment.base,
             environment.architectures,
             environment.packages,
             environment.exclude,
             environment.pin
         );
+        // Added only where set: older locks stay good.
         if let Some(python) = &environment.python {
             text += &format!(" python {:?} {:?}", python.version, python.requirements);
+        }
+        if !environment.locales.is_empty() || environment.configure != Configure::Builtin {
+            text.push_str(&format!(" {:?} {:?}", environment.locales, environment.configure));
         }
         Sha256::of(text.as_bytes())
     }
@@ -151,6 +160,10 @@ impl Recipe {
             }
         }
         let names = |kind: &'static str, names: Vec<&toml::Spanned<Name>>| unique(kind, &names);
+        names("sources", self.sources.iter().map(|s| &s.name).collect())?;
+        for source in &self.sources {
+            source.check()?;
+        }
         names("channels", self.channels.iter().map(|c| &c.name).collect())?;
         names("device slots", self.devices.iter().map(|d| &d.name).collect())?;
         names("file slots", self.files.iter().map(|f| &f.name).collect())
@@ -161,27 +174,48 @@ impl Recipe {
     pub fn unsupported(&self) -> Vec<String> {
         let environment = &self.environment;
         let run = &self.run;
-        let checks: [(bool, &str); 18] = [
+        let checks = [
             (!self.channels.is_empty(), "[[channel]]"),
-            (!self.devices.is_empty(), "[[device]]"),
-            (self.identity.is_some(), "[identity]"),
             (self.service.is_some(), "[service]"),
-            (!self.sources.is_empty(), "[[source]]"),
             (self.artifacts.iter().any(|a| a.install.is_some()), "install"),
             (!environment.patch.is_empty(), "patch"),
-            (!environment.locales.is_empty(), "locales"),
-            (environment.configure == Configure::Scripts, "configure = \"scripts\""),
-            (environment.architectures != ["amd64"], "architectures beside amd64"),
+            (
+                environment.architectures.first() != Some(&Architecture::Amd64),
+                "architectures without amd64 first",
+            ),
             (matches!(environment.base, Some(Base::Oci(_) | Base::None)), "a base other than debian"),
             (matches!(run.rung, Rung::Container | Rung::Vm | Rung::Native), "a rung other than fhs"),
             (run.runner == Runner::Wine, "runner = \"wine\""),
-            (matches!(run.network, Network::Allow { .. }), "network = { allow = … }"),
-            (run.display != Display::None || run.audio || run.gpu, "display, audio and gpu"),
-            (!run.capabilities.is_empty() || run.realtime.is_some(), "capabilities and realtime"),
-            (run.limits.is_some() || run.memlock.is_some(), "limits and memlock"),
+            (run.gpu, "gpu"),
             (run.vm.is_some() || !run.modules.is_empty(), "vm"),
         ];
         checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned()).collect()
+    }
+}
+
+impl Source {
+    /// A source is told apart from a folder with an index by the slash at the end of its suite, as in apt.
+    fn check(&self) -> Result<(), Diagnostic> {
+        let folder = self.suite.ends_with('/');
+        let clean =
+            |part: &str| part != ".." && !part.contains(|c: char| c.is_whitespace() || c.is_control());
+        let message = match () {
+            () if self.urls.is_empty() => "a source has at least one of `urls`",
+            () if folder && !self.components.is_empty() => "a suite that ends in a slash has no `components`",
+            () if !folder && self.components.is_empty() => {
+                "a source has `components`, unless its `suite` is a folder and ends in a slash"
+            }
+            () if !self
+                .suite
+                .split('/')
+                .chain(self.components.iter().flat_map(|c| c.split('/')))
+                .all(clean) =>
+            {
+                "`suite` and `components` are names without blanks and `..`"
+            }
+            () => return Ok(()),
+        };
+        Err(Diagnostic::new(message, self.name.span()))
     }
 }
 

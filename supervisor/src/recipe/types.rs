@@ -214,10 +214,11 @@ pub struct Install {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Source {
     /// Id, as the lock names it.
-    pub name: Name,
-    /// Its URLs.
+    #[schemars(with = "String")]
+    pub name: Spanned<Name>,
+    /// Its URLs, mirrors of one another.
     pub urls: Vec<String>,
-    /// Suite.
+    /// Suite; with a slash at its end a folder that holds the index itself.
     pub suite: String,
     /// Components.
     #[serde(default)]
@@ -240,7 +241,9 @@ pub struct Environment {
     /// `debian:<suite>`, `oci:<path>` or `none`; chosen by evidence where it is missing.
     pub base: Option<Base>,
     /// `amd64`, and `i386` beside it.
-    pub architectures: Vec<String>,
+    pub architectures: Vec<Architecture>,
+    /// Components of Debian's archive: `main`, and what is asked for beside it (`contrib`, `non-free` …).
+    pub components: Vec<String>,
     /// Packages beyond what inspection resolved.
     pub packages: Vec<PackageWish>,
     /// Packages left out wherever they are asked for.
@@ -263,7 +266,8 @@ impl Default for Environment {
     fn default() -> Self {
         Self {
             base: None,
-            architectures: vec!["amd64".to_owned()],
+            architectures: vec![Architecture::Amd64],
+            components: vec!["main".to_owned()],
             packages: Vec::new(),
             exclude: Vec::new(),
             pin: BTreeMap::new(),
@@ -272,6 +276,37 @@ impl Default for Environment {
             patch: BTreeMap::new(),
             locales: Vec::new(),
             configure: Configure::Builtin,
+        }
+    }
+}
+
+/// What processors an environment has libraries for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Architecture {
+    /// x86-64.
+    Amd64,
+    /// The 32-bit programs of the same processors.
+    I386,
+}
+
+impl Architecture {
+    /// Debian's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::I386 => "i386",
+        }
+    }
+
+    /// The one of a machine as inspection names it.
+    #[must_use]
+    pub fn of_machine(machine: &str) -> Option<Self> {
+        match machine {
+            "x86-64" => Some(Self::Amd64),
+            "i386" => Some(Self::I386),
+            _ => None,
         }
     }
 }
@@ -597,8 +632,11 @@ pub struct DeviceSlot {
     /// The slot's name.
     #[schemars(with = "String")]
     pub name: Spanned<Name>,
-    /// `serial`, `usb`, `comedi`, `hidraw`, `video` …
+    /// `serial`, `usb`, `comedi`, `hidraw`, `video`, or the kernel's own name of a class
     pub class: String,
+    /// Where the tool expects it: `/dev/ttyUSB0`; `/dev/` and the slot's name where it is missing.
+    #[serde(default)]
+    pub at: Option<Inside>,
 }
 
 /// What the tool wants to see of the machine.
@@ -621,6 +659,17 @@ pub enum IdentityItem {
     MachineId,
     /// Host name.
     Hostname,
+}
+
+impl fmt::Display for IdentityItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mac => "mac",
+            Self::Interface => "interface",
+            Self::MachineId => "machine-id",
+            Self::Hostname => "hostname",
+        })
+    }
 }
 
 /// One stream of I/O.

@@ -3,6 +3,8 @@
 //! They travel as JSON over one `SOCK_SEQPACKET` pair. The end of the stream is a message too: an inner half
 //! that reads it ends everything, an outer half that reads it collects the inner one.
 use crate::exit::{Outcome, Usage};
+use crate::op::Slot;
+use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 
 /// From the inner half.
@@ -29,6 +31,8 @@ pub enum Report {
     },
     /// The terminal's other end comes with this message as a descriptor.
     Terminal,
+    /// Something the outer half serves from now on comes with this message as a descriptor.
+    Handed(Handed),
     /// The tool runs.
     Started {
         /// Its process id inside.
@@ -64,6 +68,29 @@ pub enum Report {
     },
 }
 
+/// What a descriptor that the inner half hands out is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Handed {
+    /// A writable view of the folder in which a copy of this file of the host is kept.
+    Follow {
+        /// The file on the host.
+        source: HostPath,
+    },
+    /// A listening socket in the unit's network; what connects is passed on to this address.
+    Listener {
+        /// Address and port on the host's network.
+        to: std::net::SocketAddr,
+    },
+    /// The unit's user namespace.
+    UserNamespace,
+    /// The unit's mount namespace, in which these devices are shown.
+    MountNamespace {
+        /// Which.
+        slots: Vec<Slot>,
+    },
+}
+
 /// From the outer half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -80,4 +107,6 @@ pub enum Order {
     },
     /// Let a stopped tool go on.
     Continue,
+    /// What was handed out is served; making the sandbox can go on.
+    GoOn,
 }

@@ -26,6 +26,25 @@ pub struct Bootstrap {
     pub keep_fds: Vec<i32>,
     /// Milliseconds between a polite and an impolite end.
     pub grace_ms: u64,
+    /// Programs of the host that serve this run only. They were started by the process that becomes the shim, so
+    /// that they are its children; it ends them with the tool.
+    #[serde(default)]
+    pub companions: Vec<Companion>,
+    /// What is known before the start to be otherwise than asked for; goes into the exit record.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// A program of the host that serves one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Companion {
+    /// Its process id; 0 in a plan that is only explained.
+    pub pid: i32,
+    /// What it is for: "the display server".
+    pub role: String,
+    /// Its command line, for people.
+    pub command: String,
 }
 
 /// How the tool's standard streams are made.
@@ -102,6 +121,25 @@ pub enum Resource {
     RealtimePriority,
     /// Bytes of address space.
     AddressSpace,
+    /// Bytes of memory of its own: heap, and private mappings that can be written.
+    Data,
     /// Bytes of stack.
     Stack,
+    /// Processes and threads of the user, in its user namespace.
+    Tasks,
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Core => "core dumps (bytes)",
+            Self::OpenFiles => "open files",
+            Self::LockedMemory => "locked memory (bytes)",
+            Self::RealtimePriority => "real-time priority",
+            Self::AddressSpace => "address space of each process (bytes)",
+            Self::Data => "memory of each process (bytes)",
+            Self::Stack => "stack (bytes)",
+            Self::Tasks => "processes and threads of the user",
+        })
+    }
 }

@@ -13,9 +13,9 @@ pub mod exit;
 pub mod op;
 pub mod path;
 
-pub use bootstrap::{Bootstrap, Instruction, Process, ResourceLimit, StdioMode};
+pub use bootstrap::{Bootstrap, Companion, Instruction, Process, ResourceLimit, StdioMode};
 pub use exit::{ExitReason, ExitRecord, Outcome, Stamp, Usage};
-pub use op::{Namespaces, Op, Owner, SourceKind};
+pub use op::{DeviceId, Namespaces, Op, Owner, Slot, SourceKind};
 pub use path::{HostPath, InsidePath, PathError};
 
 /// The version of [`Bootstrap`] and [`ExitRecord`]; the shim refuses any other.

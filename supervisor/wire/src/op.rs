@@ -34,7 +34,7 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// What the source of a bind, or a mount point, must be. A socket is none of these: none is ever bound by accident.
+/// What the source of a bind, or a mount point, must be, so that no socket is ever bound by accident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
@@ -44,6 +44,63 @@ pub enum SourceKind {
     File,
     /// A character or block device node.
     Device,
+    /// A socket, asked for as one.
+    Socket,
+}
+
+/// A device of the host under a fixed name inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slot {
+    /// Which one.
+    pub device: DeviceId,
+    /// The kernel's name of its class: `tty`, `usb`, `hidraw`, `comedi`, `video4linux` …
+    pub subsystem: String,
+    /// Where the tool expects it, below `/dev`. Nodes of the class `usb` keep the path they have on the host, since
+    /// that is where libraries look for them.
+    pub at: InsidePath,
+}
+
+/// How a device is recognised after it was away. Never by a kernel's running number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DeviceId {
+    /// The name of a link in a `by-id` folder below `/dev`: the maker's serial number is in it.
+    ById(String),
+    /// The name of a link in a `by-path` folder below `/dev`: where it is plugged in.
+    ByPath(String),
+    /// A USB device by its numbers.
+    Usb {
+        /// Vendor.
+        vendor: u16,
+        /// Product.
+        product: u16,
+        /// The maker's serial number; any where there is none.
+        serial: Option<String>,
+    },
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ById(name) => write!(f, "by-id:{name}"),
+            Self::ByPath(name) => write!(f, "by-path:{name}"),
+            Self::Usb { vendor, product, serial: None } => write!(f, "usb:{vendor:04x}:{product:04x}"),
+            Self::Usb { vendor, product, serial: Some(serial) } => {
+                write!(f, "usb:{vendor:04x}:{product:04x}:{serial}")
+            }
+        }
+    }
+}
+
+/// A hardware address as people write it.
+struct Mac([u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text: Vec<String> = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        f.write_str(&text.join(":"))
+    }
 }
 
 /// One step towards the sandbox. `Display` gives it as the end of a sentence: "cannot …".
@@ -87,6 +144,13 @@ pub enum Op {
         /// The folders in which something is made, mounted or written.
         open: Vec<InsidePath>,
     },
+    /// A folder of the host as root, as it is: for build sandboxes, whose writes are kept, or which write nothing.
+    FolderRoot {
+        /// Root folder of the tree.
+        folder: HostPath,
+        /// Refuse writes.
+        read_only: bool,
+    },
     /// Make a folder and the folders above it; an existing one gets the mode and the owner.
     Directory {
         /// Where.
@@ -104,6 +168,46 @@ pub enum Op {
         mode: u32,
         /// What is in it.
         content: String,
+    },
+    /// Write a file that only the tool may read: a cookie. Its content is not part of what is printed.
+    Secret {
+        /// Where.
+        at: InsidePath,
+        /// Who may read it.
+        owner: Owner,
+        /// What is in it.
+        content: Vec<u8>,
+    },
+    /// Show what a file of the host says at any time, whatever replaces it there: the shim copies it on each change.
+    Follow {
+        /// The file on the host, as programs there name it; it may be a symlink, and may be missing.
+        source: HostPath,
+        /// The folder inside that holds the copy; the tool cannot write it.
+        folder: InsidePath,
+        /// Where the tool expects it: a symlink to the copy.
+        at: InsidePath,
+    },
+    /// An interface in the new network namespace that leads nowhere and bears this name and address.
+    Interface {
+        /// Its name.
+        name: String,
+        /// Its hardware address.
+        mac: [u8; 6],
+    },
+    /// Answer for these addresses in the new network namespace, and pass what is sent there on to the host's network.
+    Relay {
+        /// Address and TCP port.
+        to: Vec<std::net::SocketAddr>,
+    },
+    /// Move the unit into a control group that is there.
+    ControlGroup {
+        /// Its folder.
+        path: HostPath,
+    },
+    /// Show devices under fixed names, and show them again when they come back.
+    Slots {
+        /// Which.
+        slots: Vec<Slot>,
     },
     /// Make a symlink, replacing a file or symlink the tree has there.
     Symlink {
@@ -186,10 +290,31 @@ impl fmt::Display for Op {
                 write!(f, "overlay `{tree}` with {size} bytes of memory at `/`")
             }
             Self::MirrorRoot { tree, .. } => write!(f, "mirror `{tree}` at `/`"),
+            Self::FolderRoot { folder, read_only } => {
+                write!(f, "use `{folder}` as `/`{}", if *read_only { " (read-only)" } else { "" })
+            }
             Self::Directory { at, mode, owner } => {
                 write!(f, "make folder `{at}` (mode {mode:04o}, owner {}:{})", owner.uid, owner.gid)
             }
             Self::File { at, mode, .. } => write!(f, "write file `{at}` (mode {mode:04o})"),
+            Self::Secret { at, .. } => write!(f, "write file `{at}` for the tool's eyes only"),
+            Self::Follow { source, at, .. } => write!(f, "keep `{at}` as `{source}` is on the host"),
+            Self::Interface { name, mac } => {
+                write!(f, "make the interface `{name}` with the address {}", Mac(*mac))
+            }
+            Self::Relay { to } => {
+                f.write_str("relay TCP to")?;
+                to.iter().try_for_each(|address| write!(f, " {address}"))
+            }
+            Self::ControlGroup { path } => write!(f, "enter the control group `{path}`"),
+            Self::Slots { slots } => {
+                f.write_str("show")?;
+                for (number, slot) in slots.iter().enumerate() {
+                    let comma = if number == 0 { "" } else { "," };
+                    write!(f, "{comma} {} at `{}`", slot.device, slot.at)?;
+                }
+                f.write_str(" whenever they are there")
+            }
             Self::Symlink { at, to } => write!(f, "link `{at}` to `{to}`"),
             Self::MountPoint { at, .. } => write!(f, "make mount point `{at}`"),
             Self::ReadOnly { at } => write!(f, "make `{at}` read-only"),

@@ -115,8 +115,10 @@ fn a_file_that_the_mirror_dropped_is_told() {
 exit 2
 --- stderr
   downloading ([n] MiB)
-error: cannot download `pool/bookworm/sed_1.0-1_amd64.deb` of debian:bookworm/main: the server answered 404
-hint: check the mirror (HATCHWAY_DEBIAN_MIRROR or hatchway.toml) and the network; the same command resumes
+error: no mirror has `pool/bookworm/sed_1.0-1_amd64.deb` of debian:bookworm/main any more, and it is not in the store
+hint: move to what the mirrors have: `hatchway lock RECIPE --upgrade`
+hint: or name a mirror that keeps old versions: a second [[mirror]] in hatchway.toml
+hint: or copy the file from a store that still has it: store/artifacts/ has it by its sha256
 "#
     );
 }

@@ -218,7 +218,6 @@ fn a_key_ring_that_is_none_is_told() {
         r#"
 exit 2
 --- stderr
-  reading the indices of bookworm
 error: key ring `[bench]/ring.pgp` cannot be used: IO error: unknown packet header version 1101110
 hint: update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml
 "#
@@ -256,5 +255,6 @@ fn a_damaged_index_cache_is_made_anew() {
         std::fs::write(&path, bytes).unwrap();
     }
     drop(lock(&bench).ok());
-    assert_eq!(server.requests().len(), 3, "InRelease, Packages, Contents");
+    let asked: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(asked.iter().filter(|path| path.starts_with("dists/bookworm/")).count(), 3, "{asked:?}");
 }

@@ -4,17 +4,21 @@
 mod broken_archives;
 mod broken_recipes;
 mod downloads;
+mod escapes;
 mod foreign_packages;
 mod hostile_tools;
 mod index_trust;
 mod inspecting;
+mod machine;
 mod odd_places;
 mod oracles;
 mod python_packages;
 mod recipes_in_use;
 mod robustness;
 mod running;
+mod sources;
 mod suite_choice;
+mod triggers;
 mod whole_path;
 
 use hatchway_tests::bench::Outcome;

@@ -166,14 +166,24 @@ hint: it brings 2 services that want an init system, `/lib/systemd/system/one.se
 }
 
 #[test]
-fn a_program_for_another_machine_is_refused() {
+fn a_program_for_an_architecture_that_the_recipe_does_not_name_is_refused() {
     let (bench, _server) = Bench::new().with_mirror(&Mirror::new(three_suites(), Key::new(1)));
     let package = Package::new("acme", "1.0").program("usr/bin/acme", compile::program_for_i386());
     bench.put("acme.deb", package.deb());
     drop(bench.hatchway(&["new", "acme.deb"]).ok());
+    let recipe = bench.read("recipes/acme/recipe.toml");
+    assert!(
+        recipe.contains("architectures = [\"amd64\", \"i386\"]  # /usr/bin/acme is a program"),
+        "{recipe}"
+    );
+    let line = recipe.lines().find(|line| line.starts_with("architectures")).unwrap();
+    bench.put("recipes/acme/recipe.toml", recipe.replace(line, ""));
     let outcome = bench.hatchway(&["lock", "acme"]);
     assert_eq!(outcome.code, Some(2), "{outcome}");
-    assert!(outcome.stderr.contains("`/usr/bin/acme`") && outcome.stderr.contains("i386"), "{outcome}");
+    assert!(
+        outcome.stderr.contains("`usr/bin/acme` is for i386") && outcome.stderr.contains("i386"),
+        "{outcome}"
+    );
     assert!(
         !outcome.stderr.contains("the recipe `/usr/bin/acme`"),
         "a program is called a recipe\n{outcome}"

@@ -235,6 +235,15 @@ fn two_builds_of_one_tree_at_once_both_succeed() {
 }
 
 #[test]
+fn data_that_cannot_be_written_is_an_error() {
+    let bench = Bench::new();
+    bench.put("acme.deb", acme().deb());
+    let outcome = bench.script("$HATCHWAY inspect --json ./acme.deb > /dev/full");
+    assert_eq!(outcome.code, Some(2), "{outcome}");
+    assert!(outcome.stderr.contains("error: cannot write to standard output"), "{outcome}");
+}
+
+#[test]
 fn a_full_disk_is_told_and_leaves_no_half_tree() {
     let zeros = vec![0; 1 << 20];
     let package = (0..8).fold(Package::new("acme", "1.0"), |package, number| {

@@ -103,7 +103,7 @@ warning: the file slot `license` (/etc/acme/license.dat) is not bound; bind it w
         r#"
 exit 125
 --- stderr
-error: `--bind licence=acme.deb`: there is no file slot `licence`; it has license
+error: `--bind licence=acme.deb`: there is no slot `licence`; it has license
 "#
     );
     snapshot!(
@@ -120,7 +120,7 @@ error: cannot resolve `none.dat`
         r#"
 exit 125
 --- stderr
-error: `--bind license`: it has the form SLOT=FILE
+error: `--bind license`: it has the form SLOT=VALUE
 "#
     );
 }

@@ -49,10 +49,12 @@ exit 0
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
+  reading the indices of bookworm-updates
   downloading ([n] MiB)
   reading the indices of trixie
   `main/binary-amd64/Packages.gz` of debian:trixie/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:trixie/main ([n] MiB)
+  reading the indices of trixie-updates
   downloading ([n] MiB)
   bookworm refused: `GLIBC_2.38` is not in bookworm's libc6 2.36 (needed by usr/bin/acme)
 locked: debian:trixie (Wed, 01 Jan 2025 00:00:00 UTC), 16 packages, [n] MB, rung fhs
@@ -75,12 +77,15 @@ exit 0
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
+  reading the indices of bookworm-updates
   reading the indices of trixie
   `main/binary-amd64/Packages.gz` of debian:trixie/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:trixie/main ([n] MiB)
+  reading the indices of trixie-updates
   reading the indices of bullseye
   `main/binary-amd64/Packages.gz` of debian:bullseye/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bullseye/main ([n] MiB)
+  reading the indices of bullseye-updates
   downloading ([n] MiB)
   bookworm refused: `libssl.so.1.1` (needed by usr/bin/acme) is in no package of bookworm
   trixie refused: `libssl.so.1.1` (needed by usr/bin/acme) is in no package of trixie
@@ -101,14 +106,17 @@ exit 2
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
+  reading the indices of bookworm-updates
   downloading ([n] MiB)
   reading the indices of trixie
   `main/binary-amd64/Packages.gz` of debian:trixie/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:trixie/main ([n] MiB)
+  reading the indices of trixie-updates
   downloading ([n] MiB)
   reading the indices of bullseye
   `main/binary-amd64/Packages.gz` of debian:bullseye/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bullseye/main ([n] MiB)
+  reading the indices of bullseye-updates
   downloading ([n] MiB)
 error: no suite fits:
 bookworm: `GLIBC_2.99` is not in bookworm's libc6 2.36 (needed by usr/bin/acme)
@@ -130,9 +138,11 @@ exit 2
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
+  reading the indices of bookworm-updates
   reading the indices of bullseye
   `main/binary-amd64/Packages.gz` of debian:bullseye/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bullseye/main ([n] MiB)
+  reading the indices of bullseye-updates
 error: no suite fits:
 bookworm: `libnowhere.so.0` (needed by usr/bin/acme) is in no package of bookworm
 bookworm: `libssl.so.4` (needed by usr/bin/acme) is in no package of bookworm
@@ -156,6 +166,7 @@ exit 2
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
+  reading the indices of bookworm-updates
 error: no suite fits:
 bookworm: `libssl3 (>= 9)` (Depends of acme) is not in bookworm, which has libssl3 1.0-1
 bookworm: `no-such-thing | nor-this` (Depends of acme) is not in bookworm
@@ -180,16 +191,19 @@ exit 2
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
+  reading the indices of bookworm-updates
 error: no suite fits:
 bookworm: the packages cannot be installed together:
 The following packages are incompatible
-├─ left (any) can be installed with any of the following options:
-│  └─ left 1 would require
-│     └─ middle (= 1), which can be installed with any of the following options:
+├─ left could be one of:
+│  └─ left 1 depends on
+│     └─ middle (= 1), of which there is:
 │        └─ middle 1
-└─ right (any) cannot be installed because there are no viable options:
-   └─ right 1 would constrain
-      └─ middle (conflict), which conflicts with any installable versions previously reported
+└─ right cannot be installed:
+   └─ right 1 conflicts with
+      └─ middle, which conflicts with any installable versions previously reported
+`left` is asked for by acme
+`right` is asked for by acme
 hint: try other suites with `--suite NAME`, leave a bogus dependency out with `exclude = ["…"]`, or ship the missing library as a second [[artifact]]
 "#
     );
@@ -207,6 +221,7 @@ exit 0
   reading the indices of trixie
   `main/binary-amd64/Packages.gz` of debian:trixie/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:trixie/main ([n] MiB)
+  reading the indices of trixie-updates
   downloading ([n] MiB)
   sid refused: no mirror has it
 locked: debian:trixie (Wed, 01 Jan 2025 00:00:00 UTC), 16 packages, [n] MB, rung fhs
@@ -222,9 +237,12 @@ fn the_flag_and_the_configuration_choose_the_suites() {
     let (bench, outcome) = locked(suites(), &package, &["--suite", "trixie"]);
     drop(outcome.ok());
     assert!(bench.read("recipes/acme/recipe.lock").contains("base = \"debian:trixie\""));
-    bench.configure("suites = [\"bullseye\", \"bookworm\"]\n");
+    bench.configure("suites = [\"bullseye\", \"bookworm\", \"trixie\"]\n");
     let (bench, server) = bench.with_mirror(&Mirror::new(suites(), Key::new(1)));
+    // A lock that fits stays where it is until somebody asks for more.
     drop(bench.hatchway(&["lock", "acme"]).ok());
+    assert!(bench.read("recipes/acme/recipe.lock").contains("base = \"debian:trixie\""));
+    drop(bench.hatchway(&["lock", "acme", "--upgrade"]).ok());
     assert!(bench.read("recipes/acme/recipe.lock").contains("base = \"debian:bullseye\""));
     drop(server);
 }

@@ -89,6 +89,7 @@ exit 0
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
+  reading the indices of bookworm-updates
   downloading ([n] MiB)
 locked: debian:bookworm (Wed, 01 Jan 2025 00:00:00 UTC), 16 packages, [n] MB, rung fhs
 wrote recipes/acme/recipe.lock
@@ -152,6 +153,7 @@ wrote [bench]/data/recipes/acme/recipe.toml
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
+  reading the indices of bookworm-updates
   downloading ([n] MiB)
 locked: debian:bookworm (Wed, 01 Jan 2025 00:00:00 UTC), 16 packages, [n] MB, rung fhs
   downloading ([n] MiB)

@@ -6,5 +6,6 @@
 mod containment;
 mod ending;
 mod files;
+mod machine;
 mod support;
 mod terminal;

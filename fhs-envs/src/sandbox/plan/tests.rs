@@ -15,7 +15,6 @@ fn facts(uid: u32) -> HostFacts {
         uid,
         gid: uid,
         overlay: true,
-        resolv_conf: Some(host("/run/resolver/resolv.conf")),
         term: Some("xterm".to_owned()),
         own: vec![host("/home/anna/.local/share/hatchway/store")],
     }

@@ -11,7 +11,7 @@ use self::header::Cabinet;
 pub(super) use self::header::Member;
 use super::guard::Guard;
 use super::stream::{Walk, deliver};
-use super::{Entry, EntryKind, MemberPath, Part, Source, Visit, printable};
+use super::{Entry, MemberPath, Part, Source, Visit, printable};
 use crate::Error;
 
 pub(super) fn walk<E: From<Error>>(
@@ -70,14 +70,5 @@ fn entry(walk: &Walk<'_>, member: &Member) -> Result<Entry, Error> {
         return Err(refuse("has the name of a drive before its own"));
     }
     let path = MemberPath::parse(name.as_bytes(), walk.limits).map_err(|what| refuse(&what))?;
-    Ok(Entry {
-        path,
-        kind: EntryKind::File { size: u64::from(member.size) },
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        xattrs: false,
-        xattr_names: Vec::new(),
-        capabilities: None,
-    })
+    Ok(Entry::plain(path, u64::from(member.size)))
 }

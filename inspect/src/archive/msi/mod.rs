@@ -15,8 +15,8 @@ use self::directories::Directories;
 use super::cab;
 use super::guard::Guard;
 use super::stream::{Walk, deliver};
-use super::{Entry, EntryKind, Limits, MemberPath, Part, Source, Visit, printable};
-use crate::{Error, PackageFacts, ScriptFacts};
+use super::{Description, Entry, Limits, MemberPath, Part, Source, Visit, printable};
+use crate::Error;
 
 /// Memory of a name beside its text.
 const NAME_OVERHEAD: u64 = 96;
@@ -56,10 +56,10 @@ pub(super) fn walk<E: From<Error>>(
     Err(Error::unsupported(walk.archive, what).into())
 }
 
-/// What the package says about itself, and its scripts.
-pub(crate) fn metadata(source: &mut Source<'_>) -> Result<(Option<PackageFacts>, Vec<ScriptFacts>), Error> {
+pub(crate) fn describe(source: &mut Source<'_>) -> Result<Description, Error> {
     let database = Database::read(source)?;
-    Ok((facts::package(&database, source)?, facts::actions(&database, source)?))
+    let (package, scripts) = (facts::package(&database, source)?, facts::actions(&database, source)?);
+    Ok(Description { package, scripts, conffiles: Vec::new() })
 }
 
 /// Where each file of the cabinets belongs, by the key that is its name there.
@@ -102,14 +102,5 @@ fn entry(walk: &Walk<'_>, member: &cab::Member, names: &HashMap<String, String>)
     let name = names.get(&member.name).unwrap_or(&member.name);
     let path = MemberPath::parse(name.as_bytes(), walk.limits)
         .map_err(|what| Error::hostile(walk.archive, printable(name.as_bytes()), what))?;
-    Ok(Entry {
-        path,
-        kind: EntryKind::File { size: u64::from(member.size) },
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        xattrs: false,
-        xattr_names: Vec::new(),
-        capabilities: None,
-    })
+    Ok(Entry::plain(path, u64::from(member.size)))
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::super::capabilities;
 use super::super::cpio::{Fields, FileList};
+use super::super::printable;
 use super::header::Header;
 
 /// Tags of the file list (rpmtag.h).
@@ -20,8 +21,13 @@ const DIRECTORIES: u32 = 1118;
 const LONG_SIZES: u32 = 5008;
 const CAPABILITIES: u32 = 5010;
 
+/// `RPMFILE_CONFIG`: an update keeps what a person has changed in it.
+const CONFIG: u64 = 1;
 /// `RPMFILE_GHOST`: the package owns the file but does not bring it.
 const GHOST: u64 = 1 << 6;
+
+/// Configuration files listed.
+const CONFIGURATION: usize = 4096;
 
 /// Bytes of a path; one directory's name may be that of every file.
 const PATH: usize = 8192;
@@ -90,6 +96,14 @@ impl Files {
                 self.capabilities.insert(path, capabilities::normalised(&text));
             }
         }
+    }
+
+    /// The paths of its configuration files.
+    pub(super) fn configuration(&self, header: &Header) -> Vec<String> {
+        let flags = header.numbers(FLAGS).into_iter().enumerate();
+        let marked = flags.filter(|(_, flags)| flags & CONFIG != 0).take(CONFIGURATION);
+        let paths = marked.filter_map(|(index, _)| self.path(index));
+        paths.map(|path| printable(&path)).filter(|path| path.starts_with('/')).collect()
     }
 
     fn path(&self, index: usize) -> Option<Vec<u8>> {

@@ -11,8 +11,8 @@ mod scriptlets;
 use self::files::Files;
 use self::header::Header;
 use super::stream::Walk;
-use super::{Compression, Source, Visit, cpio, decompress, detect, printable};
-use crate::{Error, PackageFacts, ScriptFacts};
+use super::{Compression, Description, Source, Visit, cpio, decompress, detect, printable};
+use crate::Error;
 
 /// Bytes of the lead, which says nothing that the headers do not.
 const LEAD: u64 = 96;
@@ -38,13 +38,13 @@ pub(super) fn walk<E: From<Error>>(
     cpio::walk(walk, &mut stream, Some(&files), visit)
 }
 
-/// What the package says about itself, and its scripts.
-pub(crate) fn metadata(source: &mut Source<'_>) -> Result<(Option<PackageFacts>, Vec<ScriptFacts>), Error> {
+pub(crate) fn describe(source: &mut Source<'_>) -> Result<Description, Error> {
     let header = main_header(source)?;
     let Some(package) = facts::read(&header) else {
         return Err(Error::corrupt(source.name(), "its header names no package"));
     };
-    Ok((Some(package), scriptlets::read(&header)))
+    let conffiles = Files::read(&header).configuration(&header);
+    Ok(Description { package: Some(package), scripts: scriptlets::read(&header), conffiles })
 }
 
 fn main_header(source: &mut Source<'_>) -> Result<Header, Error> {

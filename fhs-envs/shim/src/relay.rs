@@ -1,0 +1,278 @@
+//! An allow-list of addresses without a packet filter: the unit's own loopback interface answers for each address, the
+//! shim listens there, and passes what connects on to the same address of the host's network. Nothing else has a
+//! route. It needs no privilege on the host, no veth pair, no forwarding and no netfilter, so it is the same for root
+//! and for an ordinary user.
+//!
+//! What differs from a real route: the kernel accepts a connection before the other side has; if that refuses, the tool
+//! sees a reset instead of a refusal. The other side sees the host's address.
+use crate::channel::Channel;
+use crate::link;
+use hatchway_sys::process::{Fork, fork};
+use hatchway_wire::Process;
+use hatchway_wire::attend::{Handed, Report};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// Connections at a time; more wait in the kernel's queue. Each holds two buffers.
+const CONNECTIONS_MAX: usize = 128;
+/// Bytes on their way in one direction.
+const BUFFER: usize = 64 * 1024;
+
+/// The inner half's side: addresses, and a listener for each, handed to the attendant.
+pub(crate) fn listen(to: &[SocketAddr], channel: &Channel) -> io::Result<()> {
+    for address in to.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback()).collect::<BTreeSet<_>>() {
+        link::add_loopback_address(address)?;
+    }
+    for to in to {
+        let listener = TcpListener::bind(to)?;
+        channel.send(&Report::Handed(Handed::Listener { to: *to }), Some(listener.as_fd()))?;
+    }
+    Ok(())
+}
+
+/// Starts the process that relays. It runs on the host with the tool's ids and nothing else, and ends with the shim.
+pub(crate) fn start(listeners: Vec<(SocketAddr, TcpListener)>, process: &Process) -> io::Result<Pid> {
+    match fork()? {
+        Fork::Parent(pid) => Ok(pid),
+        Fork::Child => {
+            // Nobody waits for the reason: the tool sees that nothing answers.
+            let done = become_relay(process).and_then(|()| run(&listeners));
+            hatchway_sys::process::end_at_once(u8::from(done.is_err()))
+        }
+    }
+}
+
+fn become_relay(process: &Process) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    rustix::thread::set_name(c"hatchway-relay")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    if rustix::process::geteuid().is_root() {
+        let (uid, gid) = (nix::unistd::Uid::from_raw(process.uid), nix::unistd::Gid::from_raw(process.gid));
+        nix::unistd::setgroups(&[])?;
+        nix::unistd::setresgid(gid, gid, gid)?;
+        nix::unistd::setresuid(uid, uid, uid)?;
+        // A change of user takes the wish back.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    }
+    rustix::thread::set_no_new_privs(true)?;
+    Ok(crate::privileges::hide()?)
+}
+
+fn run(listeners: &[(SocketAddr, TcpListener)]) -> io::Result<()> {
+    listeners.iter().try_for_each(|(_, listener)| listener.set_nonblocking(true))?;
+    let mut open: Vec<Connection> = Vec::new();
+    loop {
+        let accepting = open.len() < CONNECTIONS_MAX;
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        let waiting = if accepting { PollFlags::POLLIN } else { PollFlags::empty() };
+        fds.extend(listeners.iter().map(|(_, listener)| PollFd::new(listener.as_fd(), waiting)));
+        for connection in &open {
+            fds.extend(connection.interest());
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        drop(fds);
+        let (heads, ends) = ready.split_at(listeners.len());
+        let mut ends = ends.chunks_exact(2);
+        open.retain_mut(|connection| match ends.next() {
+            Some(ends) if ends.contains(&true) => connection.turn().unwrap_or(false),
+            _ => true,
+        });
+        for ((to, listener), _) in listeners.iter().zip(heads).filter(|(_, ready)| **ready && accepting) {
+            // The tool may be gone already, and the other side may refuse: that is between the two.
+            if let Ok((tool, _)) = listener.accept()
+                && let Ok(connection) = Connection::new(tool, *to)
+            {
+                open.push(connection);
+            }
+        }
+    }
+}
+
+/// The tool's end and the other side's, with what is on its way between them.
+#[derive(Debug)]
+struct Connection {
+    tool: TcpStream,
+    other: TcpStream,
+    connected: bool,
+    out: Lane,
+    back: Lane,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Lane {
+    waiting: Vec<u8>,
+    read_end: bool,
+    write_end: bool,
+}
+
+impl Lane {
+    fn wants_read(&self) -> bool {
+        !self.read_end && self.waiting.is_empty()
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Moves what can be moved without waiting.
+    fn turn(&mut self, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+        if self.wants_read() {
+            let mut bytes = vec![0; BUFFER];
+            match from.read(&mut bytes) {
+                Ok(0) => self.read_end = true,
+                Ok(read) => {
+                    bytes.truncate(read);
+                    self.waiting = bytes;
+                }
+                Err(error) if later(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        while !self.waiting.is_empty() {
+            match to.write(&self.waiting) {
+                Ok(written) => drop(self.waiting.drain(..written)),
+                Err(error) if later(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        if self.read_end && !self.write_end {
+            self.write_end = true;
+            to.shutdown(Shutdown::Write)?;
+        }
+        Ok(())
+    }
+}
+
+fn later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+impl Connection {
+    fn new(tool: TcpStream, to: SocketAddr) -> io::Result<Self> {
+        // Commands to instruments are short and wait for an answer.
+        tool.set_nodelay(true)?;
+        tool.set_nonblocking(true)?;
+        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+        let other = match rustix::net::connect(&socket, &to) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => TcpStream::from(socket),
+            Err(errno) => {
+                reset(&tool);
+                return Err(errno.into());
+            }
+        };
+        Ok(Self { tool, other, connected: false, out: Lane::default(), back: Lane::default() })
+    }
+
+    /// What each end is waited for.
+    fn interest(&self) -> [PollFd<'_>; 2] {
+        let wish = |read: bool, write: bool| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::POLLIN, read);
+            flags.set(PollFlags::POLLOUT, write);
+            flags
+        };
+        let (tool, other) = if self.connected {
+            (
+                wish(self.out.wants_read(), self.back.wants_write()),
+                wish(self.back.wants_read(), self.out.wants_write()),
+            )
+        } else {
+            (PollFlags::empty(), PollFlags::POLLOUT)
+        };
+        [PollFd::new(self.tool.as_fd(), tool), PollFd::new(self.other.as_fd(), other)]
+    }
+
+    /// False when both directions are at their end.
+    fn turn(&mut self) -> io::Result<bool> {
+        let done = self.pass_on();
+        if done.is_err() {
+            reset(&self.tool);
+            reset(&self.other);
+        }
+        done
+    }
+
+    fn pass_on(&mut self) -> io::Result<bool> {
+        if !self.connected {
+            if let Some(error) = self.other.take_error()? {
+                return Err(error);
+            }
+            // Woken by the tool's end alone: the other side has not answered yet.
+            if self.other.peer_addr().is_err() {
+                return Ok(true);
+            }
+            self.connected = true;
+        }
+        self.out.turn(&self.tool, &self.other)?;
+        self.back.turn(&self.other, &self.tool)?;
+        Ok(!(self.out.write_end && self.back.write_end))
+    }
+}
+
+/// What is not passed on must not look as if it was: the end of this connection is an error to whoever has the other
+/// end.
+fn reset(stream: &TcpStream) {
+    rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A relay on a thread, from one port of this machine to another.
+    fn relay(to: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        std::thread::spawn(move || run(&[(to, listener)]).unwrap());
+        at
+    }
+
+    #[test]
+    fn what_is_sent_arrives_and_the_end_of_each_direction_is_its_own() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = relay(server.local_addr().unwrap());
+        let much: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let expected = much.clone();
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let mut got = Vec::new();
+            stream.read_to_end(&mut got).unwrap();
+            assert_eq!(got, expected);
+            stream.write_all(&got).unwrap();
+        });
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.write_all(&much).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).unwrap();
+        answering.join().unwrap();
+        assert_eq!(back, much);
+    }
+
+    #[test]
+    fn a_refusal_is_an_error_and_no_end() {
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = relay(gone.local_addr().unwrap());
+        drop(gone);
+        let mut stream = TcpStream::connect(at).unwrap();
+        assert!(stream.read(&mut [0]).is_err());
+    }
+}

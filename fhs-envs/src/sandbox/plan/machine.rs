@@ -1,0 +1,98 @@
+//! What of the machine a recipe asks for: network, display, sound, devices, driver. Nothing is planned for what it does
+//! not ask for.
+use super::{Error, invalid};
+use crate::sandbox::spec::{Network, Spec};
+use hatchway_wire::{HostPath, InsidePath, Op, Owner, SourceKind};
+
+/// The name of the host's resolver configuration, which may be a symlink and may be replaced at any time.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where the copy is that the shim keeps as the host's is.
+const RESOLV_FOLDER: &str = "/run/hatchway/resolv";
+/// Capabilities that a recipe may ask for. Every other one is as good as root, or has no use in a sandbox.
+const CAPABILITIES: [&str; 6] = [
+    "CAP_IPC_LOCK",
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SYS_NICE",
+    "CAP_WAKE_ALARM",
+];
+/// As long as the kernel lets an interface's name be.
+const INTERFACE_NAME_MAX: usize = 15;
+
+pub(super) fn check(spec: &Spec) -> Result<(), Error> {
+    for name in &spec.capabilities {
+        if !CAPABILITIES.contains(&name.as_str()) {
+            let why = "a tool may have CAP_IPC_LOCK, CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW, CAP_SYS_NICE \
+                       or CAP_WAKE_ALARM";
+            return Err(invalid("capability", name, why));
+        }
+        if spec.network == Network::Host && ["CAP_NET_ADMIN", "CAP_NET_RAW"].contains(&name.as_str()) {
+            let why = "with `network = \"host\"` it would reach the host's own interfaces";
+            return Err(invalid("capability", name, why));
+        }
+    }
+    if let Some(interface) = &spec.interface {
+        let name = &interface.name;
+        let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+        let dots = name.bytes().all(|c| c == b'.');
+        if name.len() > INTERFACE_NAME_MAX || name == "lo" || dots || !name.bytes().all(plain) {
+            return Err(invalid("interface", name, "a name has 1 to 15 letters, digits, `-`, `_` and `.`"));
+        }
+        if interface.mac[0] & 1 == 1 || interface.mac == [0; 6] {
+            return Err(invalid("mac", format!("{:02x?}", interface.mac), "no single interface has it"));
+        }
+        if spec.network == Network::Host {
+            let why = "an interface of its own needs a network of its own: `network` must not be \"host\"";
+            return Err(invalid("interface", name, why));
+        }
+    }
+    let dev = InsidePath::new("/dev")?;
+    for slot in &spec.slots {
+        let own = ["/dev/pts", "/dev/shm"].iter().filter_map(|path| InsidePath::new(path).ok());
+        let base =
+            ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout", "stderr"];
+        let is_base =
+            slot.at.parent() == Some(dev.clone()) && slot.at.name().is_some_and(|n| base.contains(&n));
+        if !slot.at.is_within(&dev)
+            || slot.at == dev
+            || is_base
+            || own.into_iter().any(|o| slot.at.is_within(&o))
+        {
+            return Err(invalid("device path", slot.at.as_str(), "it is not a free name below `/dev`"));
+        }
+    }
+    Ok(())
+}
+
+/// The interfaces of the new network namespace.
+pub(super) fn network(spec: &Spec, ops: &mut Vec<Op>) {
+    if matches!(spec.network, Network::Loopback | Network::Allow(_)) {
+        ops.push(Op::Loopback);
+    }
+    if let Some(interface) = &spec.interface {
+        ops.push(Op::Interface { name: interface.name.clone(), mac: interface.mac });
+    }
+    if let Network::Allow(to) = &spec.network {
+        ops.push(Op::Relay { to: to.clone() });
+    }
+}
+
+/// What comes last, when everything it lies in is there.
+pub(super) fn late(spec: &Spec, owner: Owner, ops: &mut Vec<Op>) -> Result<(), Error> {
+    for secret in &spec.secrets {
+        ops.push(Op::Secret { at: secret.at.clone(), owner, content: secret.content.clone() });
+    }
+    for file in &spec.driver {
+        let (source, at) = (file.host.clone(), file.at.clone());
+        ops.push(Op::Bind { source, at, kind: SourceKind::File, read_only: true, optional: true });
+    }
+    if spec.network == Network::Host {
+        ops.push(Op::Follow {
+            source: HostPath::new(RESOLV_CONF)?,
+            folder: InsidePath::new(RESOLV_FOLDER)?,
+            at: InsidePath::new(RESOLV_CONF)?,
+        });
+    }
+    Ok(())
+}

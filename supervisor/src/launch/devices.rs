@@ -1,0 +1,162 @@
+//! Device slots: which device of this machine the tool sees, by what stays the same when it is plugged in again.
+
+use std::path::Path;
+
+use hatchway_envs::sandbox::{DeviceId, InsidePath, Mode, Slot, Spec};
+use hatchway_sys::devices::{self, Node};
+
+use super::bindings::Bindings;
+use super::inside;
+use crate::context::Context;
+use crate::error::Error;
+use crate::recipe::Recipe;
+
+pub(super) fn add(
+    context: &Context,
+    recipe: &Recipe,
+    bindings: &Bindings<'_>,
+    spec: &mut Spec,
+) -> Result<(), Error> {
+    for slot in &recipe.devices {
+        let name = slot.name.get_ref().as_str();
+        let Some(value) = bindings.get(name) else {
+            context.printer.warn(format!(
+                "the device slot `{name}` is not bound; bind it with `--bind {name}=by-id:…`, `by-path:…` or \
+                 `usb:VENDOR:PRODUCT:SERIAL`"
+            ));
+            continue;
+        };
+        let device = parse(value).map_err(|why| Error::Usage(format!("`--bind {name}={value}`: {why}")))?;
+        let at: InsidePath = match &slot.at {
+            Some(at) => inside(at.as_str())?,
+            None => inside(&format!("/dev/{name}"))?,
+        };
+        let subsystem = subsystem(&slot.class).to_owned();
+        match find(&device, &subsystem) {
+            Ok(Some(node)) => admit(context, name, &node, spec),
+            Ok(None) => context
+                .printer
+                .warn(format!("`{device}` is not there; the tool sees it at `{at}` as soon as it is")),
+            Err(source) => {
+                return Err(Error::Host {
+                    message: format!("the device slot `{name}` cannot be bound to `{device}`: {source}"),
+                    hints: vec!["`ls -l /dev/*/by-id /dev/*/by-path` shows what is there".into()],
+                });
+            }
+        }
+        spec.slots.push(Slot { device, subsystem, at });
+    }
+    Ok(())
+}
+
+/// The kernel's name for a class.
+fn subsystem(class: &str) -> &str {
+    match class {
+        "serial" => "tty",
+        "video" => "video4linux",
+        other => other,
+    }
+}
+
+fn find(device: &DeviceId, subsystem: &str) -> std::io::Result<Option<Node>> {
+    match device {
+        DeviceId::ById(name) => devices::by_link("by-id", name, subsystem),
+        DeviceId::ByPath(name) => devices::by_link("by-path", name, subsystem),
+        DeviceId::Usb { vendor, product, serial } => {
+            devices::by_usb(*vendor, *product, serial.as_deref(), subsystem)
+        }
+    }
+}
+
+/// A granted device can be opened: as root the tool gets the group of the node, which otherwise it would not have.
+fn admit(context: &Context, name: &str, node: &Node, spec: &mut Spec) {
+    let by_group = node.mode & 0o060 == 0o060 && node.gid != 0;
+    if node.mode & 0o006 == 0o006 {
+        return;
+    }
+    match &mut spec.mode {
+        Mode::Root { groups } if by_group => {
+            if !groups.contains(&node.gid) {
+                groups.push(node.gid);
+            }
+        }
+        Mode::Root { .. } => context.printer.warn(format!(
+            "`{}` of the slot `{name}` may be used by root only (mode {:04o}); a udev rule with GROUP and MODE changes that",
+            node.path.display(),
+            node.mode
+        )),
+        Mode::User => {
+            let can = rustix::fs::access(&node.path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK);
+            if can.is_err() {
+                context.printer.warn(format!(
+                    "you may not use `{}` of the slot `{name}`: join its group ({}), then log in again",
+                    node.path.display(),
+                    group(node.gid)
+                ));
+            }
+        }
+    }
+}
+
+fn group(gid: u32) -> String {
+    let found = nix::unistd::Group::from_gid(gid.into()).ok().flatten();
+    found.map_or_else(|| gid.to_string(), |group| group.name)
+}
+
+fn parse(text: &str) -> Result<DeviceId, String> {
+    let name = |name: &str| {
+        let plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
+        if plain { Ok(name.to_owned()) } else { Err("that is not the name of a link".to_owned()) }
+    };
+    match text.split_once(':') {
+        Some(("by-id", rest)) => Ok(DeviceId::ById(name(rest)?)),
+        Some(("by-path", rest)) => Ok(DeviceId::ByPath(name(rest)?)),
+        Some(("usb", rest)) => usb(rest).ok_or_else(|| "it has the form usb:VENDOR:PRODUCT:SERIAL".to_owned()),
+        _ if Path::new(text).starts_with("/dev") => Err(
+            "the kernel gives names like `/dev/ttyUSB0` out anew at each plugging in; use by-id:, by-path: or usb:"
+                .to_owned(),
+        ),
+        _ => Err("it has the form by-id:NAME, by-path:NAME or usb:VENDOR:PRODUCT:SERIAL".to_owned()),
+    }
+}
+
+fn usb(text: &str) -> Option<DeviceId> {
+    let mut parts = text.splitn(3, ':');
+    let mut number = || {
+        let part = parts.next()?;
+        let hex = part.len() == 4 && part.bytes().all(|c| c.is_ascii_hexdigit());
+        hex.then(|| u16::from_str_radix(part, 16).ok()).flatten()
+    };
+    let (vendor, product) = (number()?, number()?);
+    Some(DeviceId::Usb { vendor, product, serial: parts.next().map(str::to_owned) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_go_by_what_stays_the_same() {
+        assert_eq!(
+            parse("by-id:usb-FTDI_A1-if00-port0").unwrap().to_string(),
+            "by-id:usb-FTDI_A1-if00-port0"
+        );
+        assert_eq!(
+            parse("by-path:pci-0000:00:14.0-usb-0:2:1.0").unwrap().to_string(),
+            "by-path:pci-0000:00:14.0-usb-0:2:1.0"
+        );
+        assert_eq!(parse("usb:0403:6001:A1").unwrap().to_string(), "usb:0403:6001:A1");
+        assert_eq!(parse("usb:0403:6001").unwrap().to_string(), "usb:0403:6001");
+        for bad in [
+            "/dev/ttyUSB0",
+            "ttyUSB0",
+            "by-id:",
+            "by-id:../../sda",
+            "usb:403:6001",
+            "usb:0403",
+            "usb:+403:6001",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! What a tool may use at most, and what it may have beyond an ordinary program: real-time priority, locked memory,
+//! capabilities. Nothing of it is promised where this host does not keep it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hatchway_envs::sandbox::{HostPath, Resource, ResourceLimit, Spec};
+use rustix::process::{Resource as HostResource, getrlimit};
+
+use crate::context::Context;
+use crate::dirs::is_root;
+use crate::error::Error;
+use crate::recipe::{Limits, Run};
+
+/// Bits of `CapEff`, from linux/capability.h.
+const CAP_SYS_NICE: u32 = 23;
+const CAP_SYS_RESOURCE: u32 = 24;
+/// Below the root of the control groups, for root's units.
+const PARENT: &str = "hatchway";
+
+pub(super) fn add(context: &Context, run: &Run, explain: bool, spec: &mut Spec) -> Result<(), Error> {
+    spec.capabilities.clone_from(&run.capabilities);
+    if let Some(priority) = run.realtime {
+        realtime(priority, spec)?;
+    }
+    if let Some(size) = run.memlock {
+        memlock(size.bytes(), spec)?;
+    }
+    match &run.limits {
+        Some(limits) => limit(context, limits, explain, spec),
+        None => Ok(()),
+    }
+}
+
+fn push(spec: &mut Spec, resource: Resource, value: u64) {
+    spec.limits.push(ResourceLimit { resource, soft: Some(value), hard: Some(value) });
+}
+
+/// Whether this process may raise a limit to this value for what it starts.
+fn may_raise(resource: HostResource, to: u64) -> bool {
+    has(CAP_SYS_RESOURCE) || getrlimit(resource).maximum.is_none_or(|hard| hard >= to)
+}
+
+/// Whether a capability is effective, in the initial user namespace if we are root.
+fn has(capability: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    bits >> capability & 1 == 1
+}
+
+fn realtime(priority: u8, spec: &mut Spec) -> Result<(), Error> {
+    if !(1..=99).contains(&priority) {
+        return Err(Error::Usage(format!("`realtime = {priority}`: a priority is 1 to 99")));
+    }
+    if let Some(group) = without_realtime() {
+        return Err(Error::Host {
+            message: format!(
+                "this host gives no real-time processor time to the control group `{}`",
+                group.display()
+            ),
+            hints: vec![format!("`echo 950000 > {}`", group.join("cpu.rt_runtime_us").display())],
+        });
+    }
+    if may_raise(HostResource::Rtprio, priority.into()) {
+        push(spec, Resource::RealtimePriority, priority.into());
+        return Ok(());
+    }
+    if is_root() && has(CAP_SYS_NICE) {
+        // A container's root may lack the right to raise a limit; this capability needs no limit. It reaches the
+        // tool's own processes only: it sees no others.
+        if !spec.capabilities.iter().any(|name| name == "CAP_SYS_NICE") {
+            spec.capabilities.push("CAP_SYS_NICE".to_owned());
+        }
+        return Ok(());
+    }
+    Err(Error::Host {
+        message: format!("the recipe asks for real-time priority {priority}, and this user may not give it"),
+        hints: vec![
+            "run it as root, who gives it to the tool's user".into(),
+            format!(
+                "or add `@USER - rtprio {priority}` to /etc/security/limits.d/hatchway.conf and log in again"
+            ),
+        ],
+    })
+}
+
+/// This process's group of the first version's `cpu` controller, if it has no real-time budget: then even root's
+/// `sched_setscheduler` fails with "operation not permitted".
+fn without_realtime() -> Option<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let controllers = fields.next()?;
+        let path = fields.next()?;
+        controllers.split(',').any(|name| name == "cpu").then_some(path)
+    })?;
+    let group = Path::new("/sys/fs/cgroup/cpu").join(path.trim_start_matches('/'));
+    let budget = fs::read_to_string(group.join("cpu.rt_runtime_us")).ok()?;
+    (budget.trim() == "0").then_some(group)
+}
+
+fn memlock(bytes: u64, spec: &mut Spec) -> Result<(), Error> {
+    if may_raise(HostResource::Memlock, bytes) {
+        push(spec, Resource::LockedMemory, bytes);
+        return Ok(());
+    }
+    let hard = getrlimit(HostResource::Memlock).maximum.unwrap_or(u64::MAX);
+    Err(Error::Host {
+        message: format!("the recipe asks for {bytes} bytes of locked memory, and this host allows {hard}"),
+        hints: vec![format!(
+            "add `@USER - memlock {}` to /etc/security/limits.d/hatchway.conf",
+            bytes.div_ceil(1024)
+        )],
+    })
+}
+
+/// By a control group, which counts the whole unit, where there is one to be had; else by limits of each process.
+fn limit(context: &Context, limits: &Limits, explain: bool, spec: &mut Spec) -> Result<(), Error> {
+    let mut files = Vec::new();
+    files.extend(limits.memory.map(|size| ("memory", "memory.max", size.bytes())));
+    files.extend(limits.tasks.map(|tasks| ("pids", "pids.max", tasks.saturating_add(1))));
+    let needed: Vec<&str> = files.iter().map(|(controller, ..)| *controller).collect();
+    let why = match parent(&needed) {
+        Ok(parent) => {
+            let name = format!("{}-{}", spec.unit, spec.incarnation);
+            let group = parent.join(name);
+            if explain {
+                spec.control_group =
+                    Some(HostPath::try_from(group.as_path()).map_err(hatchway_envs::sandbox::Error::from)?);
+                return Ok(());
+            }
+            match make(&parent, &group, &files) {
+                Ok(()) => {
+                    let path =
+                        HostPath::try_from(group.as_path()).map_err(hatchway_envs::sandbox::Error::from)?;
+                    spec.control_group = Some(path);
+                    return Ok(());
+                }
+                Err(error) => format!("`{}`: {error}", group.display()),
+            }
+        }
+        Err(why) => why,
+    };
+    let note = format!(
+        "limits hold for each process or user, not for the unit: no control group of version 2 ({why})"
+    );
+    context.printer.say(&note);
+    spec.notes.push(note);
+    if let Some(size) = limits.memory {
+        push(spec, Resource::Data, size.bytes());
+    }
+    if let Some(tasks) = limits.tasks {
+        push(spec, Resource::Tasks, tasks.saturating_add(1));
+    }
+    Ok(())
+}
+
+/// The group below which the unit's can be made with these controllers: for root one of Hatchway's own at the top; for a
+/// user the one our own lies in, where it is delegated.
+fn parent(needed: &[&str]) -> Result<PathBuf, String> {
+    let roots = [Path::new("/sys/fs/cgroup"), Path::new("/sys/fs/cgroup/unified")];
+    let root =
+        roots.iter().find(|root| root.join("cgroup.controllers").is_file()).ok_or("it is not mounted")?;
+    let above = if is_root() {
+        root.to_path_buf()
+    } else {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("this process is in none")?;
+        let own = root.join(own);
+        own.parent()
+            .filter(|above| above.starts_with(root))
+            .ok_or("it is not delegated to this user")?
+            .to_owned()
+    };
+    let read = |name: &str| fs::read_to_string(above.join(name)).unwrap_or_default();
+    let controllers = read("cgroup.controllers");
+    let enabled = read("cgroup.subtree_control");
+    for controller in needed {
+        let is_in = |list: &str| list.split_whitespace().any(|name| name == *controller);
+        if !is_in(&controllers) {
+            return Err(format!("the controller `{controller}` is not in it"));
+        }
+        if !is_root() && !is_in(&enabled) {
+            return Err(format!("the controller `{controller}` is not delegated to this user"));
+        }
+    }
+    Ok(if is_root() { above.join(PARENT) } else { above })
+}
+
+fn make(parent: &Path, group: &Path, files: &[(&str, &str, u64)]) -> std::io::Result<()> {
+    if is_root() {
+        fs::create_dir_all(parent)?;
+        for (controller, ..) in files {
+            for above in parent.parent().into_iter().chain([parent]) {
+                fs::write(above.join("cgroup.subtree_control"), format!("+{controller}"))?;
+            }
+        }
+    }
+    fs::create_dir(group)?;
+    let written =
+        files.iter().try_for_each(|(_, file, value)| fs::write(group.join(file), value.to_string()));
+    if written.is_err() {
+        // It is empty and ours; the first error is what counts.
+        drop(fs::remove_dir(group));
+    }
+    written
+}

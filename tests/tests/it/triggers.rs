@@ -1,0 +1,146 @@
+//! What maintainer scripts and triggers would have made: made at build time, by the tree's own tools in a sandbox or by the
+//! builder, the same for everybody.
+
+use std::fs;
+use std::process::Command;
+
+use hatchway_tests::bench::Bench;
+use hatchway_tests::keys::Key;
+use hatchway_tests::mirror::{Libc, Mirror, Suite};
+use hatchway_tests::package::Package;
+
+use super::{acme, hinted};
+
+/// Says what it is given and what it sees, as a tool that lists modules would.
+const TOOL: &str = "#!/usr/bin/bash\necho \"uid $UID\"\nfor file; do echo \"module $file\"; done\n\
+                    (echo x > /usr/written) 2>/dev/null && echo 'the tree can be written'\n\
+                    while read -r name rest; do case $name in *:) echo \"interface $name\";; esac; done < /proc/net/dev\n\
+                    echo \"date $SOURCE_DATE_EPOCH\"\n";
+const PIXBUF: &str = "usr/lib/x86_64-linux-gnu/gdk-pixbuf-2.0";
+
+fn library(tool: &str) -> Package {
+    Package::new("libgdk-pixbuf-2.0-0", "1.0-1")
+        .program(&format!("{PIXBUF}/gdk-pixbuf-query-loaders"), tool)
+        .file(&format!("{PIXBUF}/2.10.0/loaders/b.so"), "b")
+        .file(&format!("{PIXBUF}/2.10.0/loaders/a.so"), "a")
+        .file(&format!("{PIXBUF}/2.10.0/loaders/readme"), "no module")
+}
+
+fn mirror_with(package: Package) -> Mirror {
+    Mirror::new(vec![Suite::new("bookworm", Libc::Hosts).with(package)], Key::new(1))
+}
+
+fn vendor(depends: &str) -> Vec<u8> {
+    acme().field("Depends", depends).deb()
+}
+
+/// Builds the tool and gives its tree's digest and what was said.
+fn build(bench: &Bench, deb: &[u8]) -> (String, String) {
+    bench.put("acme.deb", deb);
+    let _ = bench.hatchway(&["new", "acme.deb"]).ok();
+    let _ = bench.hatchway(&["lock", "acme"]).ok();
+    let outcome = bench.hatchway(&["build", "acme"]).ok();
+    let trees = bench.store().names("trees");
+    assert_eq!(trees.len(), 1, "{outcome}");
+    (trees[0].clone(), outcome.stderr)
+}
+
+#[test]
+fn the_tree_s_own_tool_runs_in_a_sandbox_and_the_result_is_the_same_for_everybody() {
+    let mirror = mirror_with(library(TOOL));
+    let (bench, server) = Bench::new().with_mirror(&mirror);
+    let (tree, _) = build(&bench, &vendor("libgdk-pixbuf-2.0-0"));
+    let made =
+        fs::read_to_string(bench.store().tree(&tree).join(PIXBUF).join("2.10.0/loaders.cache")).unwrap();
+    assert_eq!(
+        made,
+        format!(
+            "uid 0\nmodule /{PIXBUF}/2.10.0/loaders/a.so\nmodule /{PIXBUF}/2.10.0/loaders/b.so\ninterface lo:\ndate 1\n"
+        )
+    );
+    let other = Bench::ordinary().with_server(&mirror, &server);
+    assert_eq!(build(&other, &vendor("libgdk-pixbuf-2.0-0")).0, tree);
+}
+
+#[test]
+fn a_tool_that_fails_is_told_and_the_tree_is_built() {
+    let mirror = mirror_with(library("#!/usr/bin/bash\necho 'no such module' >&2\nexit 3\n"));
+    let (bench, _server) = Bench::new().with_mirror(&mirror);
+    let (tree, said) = build(&bench, &vendor("libgdk-pixbuf-2.0-0"));
+    assert!(said.contains("exit code 3") && said.contains("no such module"), "{said}");
+    assert!(!bench.store().tree(&tree).join(PIXBUF).join("2.10.0/loaders.cache").exists());
+}
+
+#[test]
+fn a_script_of_the_archive_that_nobody_has_read_is_an_error_with_a_way_out() {
+    let mirror =
+        mirror_with(Package::new("libodd", "1.0-1").script("postinst", "#!/bin/sh\nodd-setup --all\n"));
+    let (bench, _server) = Bench::new().with_mirror(&mirror);
+    bench.put("acme.deb", vendor("libodd"));
+    let _ = bench.hatchway(&["new", "acme.deb"]).ok();
+    let _ = bench.hatchway(&["lock", "acme"]).ok();
+    let refused = bench.hatchway(&["build", "acme"]);
+    hinted(&refused, "postinst of `libodd`");
+    assert!(refused.stderr.contains("configure = \"scripts\""), "{refused}");
+    assert!(bench.store().names("trees").is_empty());
+}
+
+#[test]
+fn certificates_are_found_by_the_names_that_openssl_gives_them() {
+    let shipped = std::path::Path::new("/usr/share/ca-certificates/mozilla");
+    let mut package = Package::new("ca-certificates", "1.0-1");
+    let mut names: Vec<String> = fs::read_dir(shipped)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names.len() > 50, "install the package `ca-certificates`");
+    for name in &names {
+        let bytes = fs::read(shipped.join(name)).unwrap();
+        package = package.file(&format!("usr/share/ca-certificates/mozilla/{name}"), bytes);
+    }
+    let mirror = mirror_with(package);
+    let (bench, _server) = Bench::new().with_mirror(&mirror);
+    let (tree, _) = build(&bench, &acme().deb());
+    let folder = bench.store().tree(&tree).join("etc/ssl/certs");
+    for name in &names {
+        let openssl = Command::new("openssl")
+            .args(["x509", "-noout", "-hash", "-in"])
+            .arg(shipped.join(name))
+            .output()
+            .expect("install the package `openssl`");
+        let hash = String::from_utf8(openssl.stdout).unwrap();
+        let link = name.replace(".crt", ".pem");
+        let found = (0..9).any(|number| {
+            let target = fs::read_link(folder.join(format!("{}.{number}", hash.trim())));
+            target.is_ok_and(|target| target.to_string_lossy() == link)
+        });
+        assert!(found, "{name} is not at {}", hash.trim());
+        assert_eq!(
+            fs::read_link(folder.join(&link)).unwrap().to_string_lossy(),
+            format!("/usr/share/ca-certificates/mozilla/{name}")
+        );
+    }
+}
+
+#[test]
+fn users_of_packages_are_in_the_tree() {
+    let package = Package::new("libacme-users", "1.0-1")
+        .file(
+            "usr/lib/sysusers.d/acme.conf",
+            "u acme-daemon 321 \"Acme\" /var/lib/acme-daemon\nm acme-daemon video\n",
+        )
+        .file("usr/lib/tmpfiles.d/acme.conf", "d /var/lib/acme-daemon 0750 acme-daemon acme-daemon -\n");
+    let mirror = mirror_with(package);
+    let (bench, _server) = Bench::new().with_mirror(&mirror);
+    let (tree, _) = build(&bench, &vendor("libacme-users"));
+    let tree = bench.store().tree(&tree);
+    let passwd = fs::read_to_string(tree.join("etc/passwd")).unwrap();
+    assert!(
+        passwd.contains("acme-daemon:x:321:321:Acme:/var/lib/acme-daemon:/usr/sbin/nologin\n"),
+        "{passwd}"
+    );
+    let group = fs::read_to_string(tree.join("etc/group")).unwrap();
+    assert!(group.contains(":acme-daemon\n"), "{group}");
+    assert!(tree.join("var/lib/acme-daemon").is_dir());
+}
