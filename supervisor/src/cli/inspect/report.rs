@@ -5,7 +5,8 @@ use std::path::Path;
 
 use hatchway_inspect::elf::version_family;
 use hatchway_inspect::{
-    Contained, ElfFacts, Facts, Need, PeFacts, Program, ProgramKind, SystemFacts, TechnologyKind, UdevRules,
+    Appended, Contained, EffectKind, ElfFacts, Facts, Need, PeFacts, Program, ProgramKind, ScriptEffect,
+    SystemFacts, TechnologyKind, UdevRules,
 };
 
 use super::layout::{Page, counted, size};
@@ -88,7 +89,21 @@ fn body(facts: &Facts, page: &mut Page) {
     page.rows("For the system", system(&facts.system));
     dropped(facts, page);
     constants(facts, page);
+    page.rows("Behind the end of its programs", appended(facts));
     page.rows("Archives inside", facts.contains.iter().map(contained).collect());
+}
+
+/// What is appended and is not listed as an archive.
+fn appended(facts: &Facts) -> Vec<Vec<String>> {
+    let elf = facts.elf.iter().map(|elf| (&elf.path, &elf.appended));
+    let pe = facts.pe.iter().map(|pe| (&pe.path, &pe.appended));
+    let listed = |path: &String| facts.contains.iter().any(|contained| contained.path == *path);
+    let row = |(path, appended): (&String, &Option<Appended>)| {
+        let appended = appended.as_ref().filter(|one| one.what != "module-signature" && !listed(path))?;
+        let at = format!("at {:#x}", appended.offset);
+        Some(vec![path.clone(), at, size(appended.size), appended.what.clone()])
+    };
+    elf.chain(pe).filter_map(row).collect()
 }
 
 fn programs(facts: &Facts, page: &mut Page) {
@@ -262,11 +277,10 @@ fn scripts(facts: &Facts, page: &mut Page) {
     let rows = facts.scripts.iter().map(|script| {
         let calls =
             if script.calls.is_empty() { "nothing of note".to_owned() } else { script.calls.join(", ") };
-        let writes = if script.writes.is_empty() {
-            String::new()
-        } else {
-            format!("; writes {}", script.writes.join(", "))
+        let files = |verb: &str, files: &[String]| {
+            if files.is_empty() { String::new() } else { format!("; {verb} {}", files.join(", ")) }
         };
+        let writes = files("writes", &script.writes) + &files("removes", &script.removes);
         let lines = counted(script.lines as u64, "line");
         vec![script.name.clone(), lines, format!("calls {calls}{writes}")]
     });
@@ -296,6 +310,7 @@ fn system(system: &SystemFacts) -> Vec<Vec<String>> {
         ("faster copies", &system.hwcaps),
         ("configuration", &system.conffiles),
     ];
+    rows.extend(system.effects.iter().map(effect));
     for (kind, list) in groups {
         rows.extend(list.iter().map(|path| vec![kind.to_owned(), path.clone()]));
     }
@@ -306,6 +321,19 @@ fn system(system: &SystemFacts) -> Vec<Vec<String>> {
             .map(|conf| vec!["loader folders".into(), conf.path.clone(), conf.directories.join(", ")]),
     );
     rows
+}
+
+/// What a script does at installation.
+fn effect(effect: &ScriptEffect) -> Vec<String> {
+    let kind = match effect.kind {
+        EffectKind::Setuid => "sets the user id",
+        EffectKind::Setgid => "sets the group id",
+        EffectKind::Capabilities => "gives rights",
+        EffectKind::LoadsModule | EffectKind::RequestsModule => "loads a module",
+        EffectKind::BuildsModule => "builds a module",
+    };
+    let detail = if effect.detail.is_empty() { String::new() } else { format!("{}, ", effect.detail) };
+    vec![kind.to_owned(), effect.what.clone(), format!("{detail}by {}", effect.script)]
 }
 
 /// A file of udev rules by what matters to a sandbox: which devices, and who may open them.
