@@ -308,11 +308,15 @@ pub(super) fn installer(evidence: &Evidence<'_>) -> Option<String> {
 pub(super) fn refused(evidence: &Evidence<'_>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for (path, dropped) in evidence.dropped() {
-        all.push(match dropped.what {
+        let one = match dropped.what {
             DroppedWhat::Setuid | DroppedWhat::Setgid => format!("run `{path}` with the rights of its owner"),
             DroppedWhat::Xattrs => format!("keep the extended attributes of `{path}` ({})", dropped.detail),
             _ => format!("make the special file `{path}`"),
-        });
+        };
+        // One mode may have both bits.
+        if all.last() != Some(&one) {
+            all.push(one);
+        }
     }
     for (path, script) in evidence.each(|facts| &facts.scripts, |script| &script.name) {
         if !runs_at_installation(&script.name) {
