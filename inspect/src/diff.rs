@@ -201,6 +201,7 @@ mod tests {
             calls: calls.iter().map(|&call| call.to_owned()).collect(),
             actions: Vec::new(),
             writes: Vec::new(),
+            removes: Vec::new(),
             text: text.into(),
         }
     }

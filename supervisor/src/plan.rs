@@ -351,6 +351,124 @@ mod tests {
         assert_eq!(plan.refused.len(), 2);
     }
 
+    fn effect(
+        kind: hatchway_inspect::EffectKind,
+        what: &str,
+        detail: &str,
+    ) -> hatchway_inspect::ScriptEffect {
+        let (script, what, detail) = ("postinst".to_owned(), what.to_owned(), detail.to_owned());
+        hatchway_inspect::ScriptEffect { kind, script, what, detail }
+    }
+
+    #[test]
+    fn what_scripts_do_counts_like_what_a_package_brings() {
+        use hatchway_inspect::EffectKind;
+        for (kind, rung, rule) in [
+            (EffectKind::Setuid, Rung::Container, "setuid-helper"),
+            (EffectKind::Setgid, Rung::Fhs, "default"),
+            (EffectKind::LoadsModule, Rung::Vm, "kernel-module"),
+            (EffectKind::BuildsModule, Rung::Vm, "dkms"),
+            (EffectKind::RequestsModule, Rung::Fhs, "default"),
+        ] {
+            let mut facts = facts();
+            facts.system.effects.push(effect(kind, "/opt/acme", ""));
+            let plan = plan(&facts, None, &host());
+            assert_eq!((plan.rung, plan.reasons[0].rule), (rung, rule), "{kind:?}");
+            let sure = plan.coverage.sureness == Sureness::High;
+            assert_eq!(sure, kind != EffectKind::RequestsModule, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn capabilities_are_wanted_of_the_recipe() {
+        let mut facts = facts();
+        let capability =
+            effect(hatchway_inspect::EffectKind::Capabilities, "/opt/acme/scope", "cap_net_raw+ep");
+        facts.system.effects.push(capability);
+        facts.dropped.push(hatchway_inspect::Dropped {
+            path: "/opt/acme/io".into(),
+            what: DroppedWhat::Xattrs,
+            detail: "security.capability (cap_sys_rawio,cap_net_admin=ep)".into(),
+        });
+        let wants = plan(&facts, None, &host()).wants;
+        let told: Vec<(&str, &str)> =
+            wants.iter().map(|want| (want.key.as_str(), want.because.as_str())).collect();
+        let both = "[run] capabilities = [\"cap_net_admin\", \"cap_sys_rawio\"]";
+        assert_eq!(told, [(both, "io"), ("[run] capabilities = [\"cap_net_raw\"]", "scope")]);
+    }
+
+    #[test]
+    fn daemons_of_both_init_systems_are_counted_once_each() {
+        let mut facts = facts();
+        facts.system.init_scripts = vec!["/etc/init.d/a".into()];
+        let unit = hatchway_inspect::SystemdUnit {
+            path: "/lib/systemd/system/a.service".into(),
+            ..Default::default()
+        };
+        facts.system.systemd_units.push(unit);
+        assert_eq!(plan(&facts, None, &host()).rung, Rung::Fhs);
+        facts.system.init_scripts.push("/etc/init.d/b".into());
+        let plan = plan(&facts, None, &host());
+        assert_eq!((plan.rung, plan.reasons[0].rule), (Rung::Container, "several-daemons"));
+        assert!(plan.reasons[0].text.contains("2 services"), "{:?}", plan.reasons);
+    }
+
+    fn contained(path: &str, format: &str, inner: Facts) -> hatchway_inspect::Contained {
+        hatchway_inspect::Contained {
+            path: path.into(),
+            offset: 0,
+            size: 1,
+            format: format.into(),
+            files: 1,
+            facts: Some(Box::new(inner)),
+            unopened: None,
+        }
+    }
+
+    fn script_program(path: &str) -> hatchway_inspect::Program {
+        let kind = ProgramKind::Script { interpreter: "/bin/sh".into() };
+        hatchway_inspect::Program { path: path.into(), kind, on_path: false }
+    }
+
+    #[test]
+    fn a_script_beside_packages_does_not_hide_them() {
+        let mut inner = facts();
+        inner.system.dkms.push("/usr/src/acme-1/dkms.conf".into());
+        let mut outer = facts();
+        outer.artifact.format = "zip".into();
+        outer.programs.push(script_program("/install.sh"));
+        outer.contains.push(contained("/acme.deb", "deb", inner.clone()));
+        let of_zip = plan(&outer, None, &host());
+        assert_eq!((of_zip.rung, of_zip.reasons[0].rule), (Rung::Vm, "dkms"));
+        // A package with programs of its own: another package decides, an archive of data does not.
+        outer.package = Some(hatchway_inspect::PackageFacts::new(
+            hatchway_inspect::PackageKind::Deb,
+            "x".into(),
+            "1".into(),
+        ));
+        assert_eq!(plan(&outer, None, &host()).rung, Rung::Vm);
+        let mut data = facts();
+        data.artifact.format = "zip".into();
+        data.pe.push(hatchway_inspect::PeFacts { driver: true, ..windows_program("/acme.sys") });
+        outer.contains = vec![contained("/firmware.zip", "zip", data)];
+        assert_eq!(plan(&outer, None, &host()).rung, Rung::Fhs);
+        let mut deep = facts();
+        deep.contains.push(contained("/acme.deb", "deb", inner));
+        outer.contains = vec![contained("/firmware.zip", "zip", deep)];
+        assert_eq!(plan(&outer, None, &host()).rung, Rung::Vm);
+    }
+
+    #[test]
+    fn data_of_no_known_form_is_not_read() {
+        let mut facts = facts();
+        let appended = hatchway_inspect::Appended { offset: 4096, size: 500_000, what: "data".into() };
+        let program = windows_program("/acme.exe");
+        facts.pe.push(hatchway_inspect::PeFacts { appended: Some(appended), ..program });
+        let coverage = plan(&facts, None, &host()).coverage;
+        assert_eq!(coverage.sureness, Sureness::Low);
+        assert!(coverage.suspected[0].text.contains("500000 bytes behind its end"), "{coverage:?}");
+    }
+
     #[test]
     fn a_sandbox_that_is_not_to_be_had_is_an_obstacle() {
         let host = Host { no_sandbox: Some("no user namespaces; see doctor".into()), ..host() };

@@ -2,6 +2,7 @@
 
 mod binaries;
 mod contained;
+mod installers;
 mod kept;
 
 use std::collections::BTreeMap;
@@ -37,15 +38,20 @@ const JAR_MANIFEST: &str = "META-INF/MANIFEST.MF";
 const ON_PATH: [&str; 7] =
     ["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/usr/games"];
 
-/// Inspects the file or directory at `path`.
-pub(crate) fn inspect(path: &Path, limits: &Limits) -> Result<(Facts, Listing), Error> {
-    let format = archive::detect(path)?;
-    if format != Format::Directory {
-        let mut source = Source::open(path)?;
+/// Inspects the file or directory at `path`; a file is taken to be called `name`.
+pub(crate) fn inspect(path: &Path, name: &Path, limits: &Limits) -> Result<(Facts, Listing), Error> {
+    if !std::fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir() {
+        let mut source = Source::open(path)?.named(name);
+        if source.len() > limits.artifact_bytes {
+            let what = format!("size of the artifact ({} bytes)", source.len());
+            return Err(Error::limit(path, what, limits.artifact_bytes));
+        }
+        let format = archive::detect_in(&mut source)?;
         return inspect_in(&mut source, format, limits, Place { path: Some(path), depth: 0 });
     }
+    let format = Format::Directory;
     let mut collector = Collector::new(format, limits.clone(), 0);
-    archive::walk_files(path, limits, &mut |part, entry, file, content| {
+    archive::walk_files(path, path, limits, &mut |part, entry, file, content| {
         collector.entry(path, part, entry, file, content)
     })?;
     let sha256 = hex(&std::mem::take(&mut collector.digest).finalize());
@@ -79,7 +85,10 @@ pub(crate) fn inspect_in(
     limits: &Limits,
     place: Place<'_>,
 ) -> Result<(Facts, Listing), Error> {
-    let mut collector = Collector::new(format, limits.clone(), place.depth);
+    // What is unpacked of archives inside counts as well: they may lie in each other many times over.
+    let mut limits = limits.clone();
+    limits.total_bytes = limits.total_for(source.len());
+    let mut collector = Collector::new(format, limits, place.depth);
     gather(&mut collector, source, format, place)?;
     let (sha256, size) = (collector.sha256_of(source)?, source.len());
     let file = file_name(source.name());
@@ -98,7 +107,7 @@ fn gather(
     collector.metadata(source, format)?;
     let walked = match place.path {
         // A file on disk has permissions of its own.
-        Some(path) => archive::walk_files(path, &limits, &mut |part, entry, file, content| {
+        Some(path) => archive::walk_files(path, &name, &limits, &mut |part, entry, file, content| {
             collector.entry(&name, part, entry, file, content)
         }),
         None => archive::walk_in(source, format, &limits, &mut |part, entry, content| {
@@ -114,7 +123,9 @@ fn gather(
         return Err(Error::corrupt(&name, "its control archive has no `control` file"));
     }
     if format.is_lone() {
-        collector.payloads(&format!("/{}", file_name(&name)), source)?;
+        let path = format!("/{}", file_name(&name));
+        collector.payloads(&path, source)?;
+        collector.lone_script(&path, source, format)?;
     }
     Ok(())
 }
@@ -125,10 +136,15 @@ fn file_name(path: &Path) -> String {
 
 /// Facts in the making.
 struct Collector {
+    /// What is left of the bounds.
     limits: Limits,
+    /// The bounds of the whole artifact, archives inside included.
+    whole: Limits,
     format: Format,
     /// Archives around this one.
     depth: usize,
+    /// The script in it that is run when it was unpacked.
+    startup: Option<String>,
     /// Of all entries of a directory.
     digest: Sha256,
     /// Of the only entry of what is no archive.
@@ -162,9 +178,11 @@ struct Collector {
 impl Collector {
     fn new(format: Format, limits: Limits, depth: usize) -> Self {
         Self {
+            whole: limits.clone(),
             limits,
             format,
             depth,
+            startup: None,
             digest: Sha256::new(),
             lone_sha256: None,
             buffer: Buffer::default(),
@@ -400,7 +418,7 @@ impl Collector {
         if head.starts_with(b"\x7fELF") {
             return match member.file {
                 // The contents of a module's sections are not among what is read of a program.
-                Some(file) if !binaries::is_module_name(member.path) => self.elf_on_disk(member, file),
+                Some(file) if !binaries::may_be_module(member.path, head) => self.elf_on_disk(member, file),
                 _ => self.elf_file(member, buffer, content),
             };
         }

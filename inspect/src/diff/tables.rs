@@ -207,6 +207,10 @@ impl One<'_, '_> {
         for conf in &system.ld_so_conf {
             self.add(Area::System, &conf.path, conf.directories.join(" "));
         }
+        for effect in &system.effects {
+            let said = format!("{:?} {} by {}", effect.kind, effect.detail, effect.script).to_lowercase();
+            self.add(Area::Rights, &effect.what, said);
+        }
         for path in &system.privileges {
             self.add(Area::Rights, path, "gives rights");
         }

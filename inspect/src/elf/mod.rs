@@ -99,7 +99,8 @@ pub struct ElfFacts {
     pub executable_stack: bool,
     /// Notable flags of the dynamic section: `nodeflib`, `nodelete`, `now`, `origin`, `static-tls`, `symbolic`. Sorted.
     pub flags: Vec<String>,
-    /// The file was too large to be read whole: constants beyond its first part were not looked at.
+    /// It was not read whole: it is too large, and constants beyond its first part were not looked at, or it ends before
+    /// what the loader would map of it.
     pub partial: bool,
 }
 
@@ -174,6 +175,8 @@ pub fn read_file(path: &Path) -> Result<ElfFacts, Error> {
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) facts: ElfFacts,
+    /// The file ends before what is loaded of it.
+    pub(crate) ends_early: bool,
     /// Absolute paths among its constants.
     pub(crate) paths: Vec<Constant>,
     /// URLs, hosts and ports among its constants.

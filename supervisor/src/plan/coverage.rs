@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hatchway_inspect::{Facts, TechnologyKind};
+use hatchway_inspect::{Appended, EffectKind, Facts, TechnologyKind};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -67,6 +67,8 @@ pub enum SuspicionKind {
     Declared,
     /// A constant looks like a library that is loaded by name.
     Named,
+    /// A script asks for a kernel module that the host may have.
+    Module,
 }
 
 pub(super) fn coverage(facts: &Facts, evidence: &Evidence<'_>) -> Coverage {
@@ -81,6 +83,7 @@ pub(super) fn coverage(facts: &Facts, evidence: &Evidence<'_>) -> Coverage {
             outside += facts.needs.iter().filter(|need| need.found.is_none()).count();
             unreached(facts, &at, &mut suspected);
             loaded_by_name(facts, &at, &mut suspected);
+            requested_modules(facts, &at, &mut suspected);
         }
     }
     suspected.sort_by_key(|one| one.kind);
@@ -96,7 +99,12 @@ fn sureness(suspected: &[Suspicion]) -> (Sureness, String) {
     if unread > 0 {
         return (Sureness::Low, format!("{} not read", parts(unread, "part was", "parts were")));
     }
-    let doubts = suspected.len();
+    let modules = count(SuspicionKind::Module);
+    let doubts = suspected.len() - modules;
+    if doubts == 0 && modules > 0 {
+        let text = parts(modules, "kernel module is asked", "kernel modules are asked");
+        return (Sureness::Medium, format!("{text} for, which the host has or has not"));
+    }
     if doubts > 0 {
         let text = parts(doubts, "library may be loaded in ways", "libraries may be loaded in ways");
         return (Sureness::Medium, format!("{text} that only a run proves"));
@@ -114,9 +122,32 @@ fn unread(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
             add(format!("{at}{} ({}) was not opened: {reason}", contained.path, contained.format));
         }
     }
+    let elf = facts.elf.iter().map(|elf| (&elf.path, &elf.appended));
+    let pe = facts.pe.iter().map(|pe| (&pe.path, &pe.appended));
+    for (path, appended) in elf.chain(pe) {
+        let opened = facts.contains.iter().any(|contained| contained.path == *path);
+        if let Some(Appended { offset, size, what }) = appended
+            && what == "data"
+            && !opened
+        {
+            add(format!("{at}{path} has {size} bytes behind its end, at {offset:#x}, of no known form"));
+        }
+    }
     for packer in facts.technologies.iter().filter(|one| one.kind == TechnologyKind::Packer) {
         let file = packer.evidence.first().map_or("", |sign| sign.file.as_str());
         add(format!("{at}{file} is packed by {}: what it is linked with does not show", packer.name));
+    }
+}
+
+/// A module that the artifact brings is a reason for a rung, not a suspicion.
+fn requested_modules(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
+    let underlined = |name: &str| name.replace('-', "_");
+    for effect in facts.system.effects.iter().filter(|effect| effect.kind == EffectKind::RequestsModule) {
+        let name = underlined(&effect.what);
+        if facts.kernel_modules.iter().all(|module| underlined(&module.name) != name) {
+            let text = format!("{at}{} loads the kernel module `{}` of the host", effect.script, effect.what);
+            suspected.push(Suspicion { kind: SuspicionKind::Module, text });
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use hatchway_inspect::elf::version_family;
 use hatchway_inspect::{
-    Contained, ElfFacts, Facts, Need, PeFacts, Program, ProgramKind, SystemFacts, TechnologyKind, UdevRules,
+    Appended, Contained, EffectKind, ElfFacts, Facts, Need, PeFacts, Program, ProgramKind, ScriptEffect,
+    ScriptFacts, SystemFacts, TechnologyKind, UdevRules,
 };
 
 use super::layout::{Page, counted, size};
@@ -88,7 +89,24 @@ fn body(facts: &Facts, page: &mut Page) {
     page.rows("For the system", system(&facts.system));
     dropped(facts, page);
     constants(facts, page);
-    page.rows("Archives inside", facts.contains.iter().map(contained).collect());
+    page.rows("Behind the end of its programs", appended(facts));
+    // What was not opened must not be behind the end of a long list, and what matters comes before what does not.
+    let mut archives: Vec<&Contained> = facts.contains.iter().collect();
+    archives.sort_by_key(|one| (one.unopened.is_none(), one.facts.is_none()));
+    page.rows("Archives inside", archives.into_iter().map(contained).collect());
+}
+
+/// What is appended and is not listed as an archive.
+fn appended(facts: &Facts) -> Vec<Vec<String>> {
+    let elf = facts.elf.iter().map(|elf| (&elf.path, &elf.appended));
+    let pe = facts.pe.iter().map(|pe| (&pe.path, &pe.appended));
+    let listed = |path: &String| facts.contains.iter().any(|contained| contained.path == *path);
+    let row = |(path, appended): (&String, &Option<Appended>)| {
+        let appended = appended.as_ref().filter(|one| one.what != "module-signature" && !listed(path))?;
+        let at = format!("at {:#x}", appended.offset);
+        Some(vec![path.clone(), at, size(appended.size), appended.what.clone()])
+    };
+    elf.chain(pe).filter_map(row).collect()
 }
 
 fn programs(facts: &Facts, page: &mut Page) {
@@ -159,7 +177,9 @@ fn libraries(facts: &Facts, page: &mut Page) {
         .collect();
     page.rows("Libraries it brings for itself", rows);
     if let Some(package) = &facts.package {
-        let mut declared: Vec<String> = package.depends.iter().cloned().collect();
+        let before =
+            package.pre_depends.iter().map(|relations| format!("before it is unpacked: {relations}"));
+        let mut declared: Vec<String> = before.chain(package.depends.iter().cloned()).collect();
         declared.extend(package.requires_dist.iter().cloned());
         declared.extend((!package.requires.is_empty()).then(|| package.requires.join(", ")));
         page.section("Packages it declares", &declared);
@@ -262,15 +282,45 @@ fn scripts(facts: &Facts, page: &mut Page) {
     let rows = facts.scripts.iter().map(|script| {
         let calls =
             if script.calls.is_empty() { "nothing of note".to_owned() } else { script.calls.join(", ") };
-        let writes = if script.writes.is_empty() {
-            String::new()
-        } else {
-            format!("; writes {}", script.writes.join(", "))
+        let files = |verb: &str, files: &[String]| {
+            if files.is_empty() { String::new() } else { format!("; {verb} {}", files.join(", ")) }
         };
+        let writes = files("writes", &script.writes) + &files("removes", &script.removes);
+        if let Some(row) = windows_action(script) {
+            return row;
+        }
         let lines = counted(script.lines as u64, "line");
         vec![script.name.clone(), lines, format!("calls {calls}{writes}")]
     });
     page.rows("Scripts of the package (read, never run)", rows.collect());
+}
+
+/// A service or custom action of a Windows installer: columns of a table, not a script (`ServiceInstall`, `CustomAction`).
+fn windows_action(script: &ScriptFacts) -> Option<Vec<String>> {
+    let service = script.name.starts_with("service ");
+    if !(service || script.name.starts_with("custom-action ")) || !script.calls.is_empty() {
+        return None;
+    }
+    let column = |name: &str| {
+        let mut lines = script.text.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
+    };
+    let start = match column("StartType") {
+        "2" => "starts by itself",
+        "3" => "starts on demand",
+        "4" => "does not start",
+        _ => "",
+    };
+    let words = if service {
+        let user = column("StartName");
+        let user = if user.is_empty() { String::new() } else { format!("as {user}") };
+        vec![start.to_owned(), column("DisplayName").to_owned(), user, column("Arguments").to_owned()]
+    } else {
+        let command = format!("{} {}", column("Source"), column("Target"));
+        vec![format!("type {}", column("Type")), command.trim().to_owned()]
+    };
+    let said: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    Some(vec![script.name.clone(), said.join(", ")])
 }
 
 fn system(system: &SystemFacts) -> Vec<Vec<String>> {
@@ -296,6 +346,7 @@ fn system(system: &SystemFacts) -> Vec<Vec<String>> {
         ("faster copies", &system.hwcaps),
         ("configuration", &system.conffiles),
     ];
+    rows.extend(system.effects.iter().map(effect));
     for (kind, list) in groups {
         rows.extend(list.iter().map(|path| vec![kind.to_owned(), path.clone()]));
     }
@@ -306,6 +357,19 @@ fn system(system: &SystemFacts) -> Vec<Vec<String>> {
             .map(|conf| vec!["loader folders".into(), conf.path.clone(), conf.directories.join(", ")]),
     );
     rows
+}
+
+/// What a script does at installation.
+fn effect(effect: &ScriptEffect) -> Vec<String> {
+    let kind = match effect.kind {
+        EffectKind::Setuid => "sets the user id",
+        EffectKind::Setgid => "sets the group id",
+        EffectKind::Capabilities => "gives rights",
+        EffectKind::LoadsModule | EffectKind::RequestsModule => "loads a module",
+        EffectKind::BuildsModule => "builds a module",
+    };
+    let detail = if effect.detail.is_empty() { String::new() } else { format!("{}, ", effect.detail) };
+    vec![kind.to_owned(), effect.what.clone(), format!("{detail}by {}", effect.script)]
 }
 
 /// A file of udev rules by what matters to a sandbox: which devices, and who may open them.
@@ -332,6 +396,13 @@ fn udev(rules: &UdevRules) -> Vec<String> {
         .collect();
     access.sort();
     access.dedup();
+    // A rule for devices without USB ids is about their names in the kernel.
+    let nameless = rules.rules.iter().filter(|rule| rule.vendor_id.is_none());
+    let kernel = nameless.filter_map(|rule| rule.kernel.clone());
+    let links = rules.rules.iter().flat_map(|rule| &rule.symlinks).map(|name| format!("link {name}"));
+    let runs = rules.rules.iter().flat_map(|rule| &rule.runs).map(|command| format!("runs {command}"));
+    ids.extend(kernel.collect::<BTreeSet<_>>());
+    access.extend(links.chain(runs).collect::<BTreeSet<_>>());
     let shown = ids.len().min(4);
     let more = if ids.len() > shown { format!(" and {} more", ids.len() - shown) } else { String::new() };
     let devices = format!("{}{more}", ids[..shown].join(" "));
@@ -339,18 +410,33 @@ fn udev(rules: &UdevRules) -> Vec<String> {
 }
 
 fn dropped(facts: &Facts, page: &mut Page) {
-    let rows = facts.dropped.iter().map(|dropped| {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for dropped in &facts.dropped {
         let what = serde_json::to_value(dropped.what).ok().and_then(|v| v.as_str().map(str::to_owned));
-        vec![dropped.path.clone(), what.unwrap_or_default().replace('-', " "), dropped.detail.clone()]
-    });
-    page.rows("Dropped when it is unpacked", rows.collect());
+        let what = what.unwrap_or_default().replace('-', " ");
+        match rows.last_mut().map(Vec::as_mut_slice) {
+            // One mode may say both.
+            Some([path, before, detail]) if *path == dropped.path && *detail == dropped.detail => {
+                before.push_str(&format!(", {what}"));
+            }
+            _ => rows.push(vec![dropped.path.clone(), what, dropped.detail.clone()]),
+        }
+    }
+    page.rows("Dropped when it is unpacked", rows);
 }
 
 fn constants(facts: &Facts, page: &mut Page) {
     let place = |file: &str, offset: u64| format!("in {} at {offset:#x}", base(file));
     let mut seen = BTreeSet::new();
     let paths = facts.hard_coded_paths.iter().filter(|constant| seen.insert(constant.path.clone()));
-    let paths = paths.map(|one| vec![one.path.clone(), place(&one.file, one.offset)]).collect();
+    // Devices and what it expects to find come before files that every system has.
+    let rank = |path: &str| {
+        let order = ["/dev/", "/opt/", "/etc/", "/var/", "/sys/", "/proc/"];
+        order.iter().position(|folder| path.starts_with(folder)).unwrap_or(order.len())
+    };
+    let mut paths: Vec<_> = paths.collect();
+    paths.sort_by_key(|constant| rank(&constant.path));
+    let paths = paths.into_iter().map(|one| vec![one.path.clone(), place(&one.file, one.offset)]).collect();
     page.rows("Paths in its programs", paths);
     let mut seen = BTreeSet::new();
     let endpoints = facts.endpoints.iter().filter(|constant| seen.insert(constant.text.clone()));
