@@ -27,6 +27,8 @@ mod words;
 
 use std::path::Path;
 
+pub use pe::windows::{WindowsNeed, windows_candidates, windows_needs};
+
 pub use elf::{Candidate, DlopenNote, ElfFacts, ElfKind};
 pub use error::Error;
 pub use facts::{

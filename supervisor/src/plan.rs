@@ -319,6 +319,52 @@ mod tests {
     }
 
     #[test]
+    fn libraries_for_windows_alone_want_wine_and_what_a_firmware_starts_does_not() {
+        let library = || hatchway_inspect::PeFacts { library: true, ..windows_program("/acme.dll") };
+        let of = |pe: hatchway_inspect::PeFacts| {
+            let mut facts = facts();
+            facts.artifact.format = "zip".into();
+            facts.pe.push(pe);
+            facts
+        };
+        assert_eq!(plan(&of(library()), None, &host()).runner, Runner::Wine);
+        // Code of .NET alone may serve others, and a script beside it says that it is for Linux too.
+        let managed = hatchway_inspect::PeFacts { dotnet: true, ..library() };
+        assert_eq!(plan(&of(managed), None, &host()).runner, Runner::None);
+        let mut with_script = of(library());
+        with_script.programs.push(hatchway_inspect::Program {
+            path: "/install.sh".into(),
+            kind: ProgramKind::Script { interpreter: "/bin/sh".into() },
+            on_path: false,
+        });
+        assert_eq!(plan(&with_script, None, &host()).runner, Runner::None);
+        let efi =
+            hatchway_inspect::PeFacts { subsystem: "efi-application".into(), ..windows_program("/vmlinuz") };
+        assert_eq!(plan(&of(efi), None, &host()).runner, Runner::None);
+    }
+
+    #[test]
+    fn windows_libraries_that_nobody_brings_are_told() {
+        let mut facts = facts();
+        facts.artifact.format = "zip".into();
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        facts.pe.push(hatchway_inspect::PeFacts {
+            imports: names(&["acmevendor.dll", "beside.dll", "kernel32.dll", "vcruntime140.dll"]),
+            delay_imports: names(&["later.dll"]),
+            load_candidates: vec![hatchway_inspect::Candidate { name: "vendorplug.dll".into(), offset: 1 }],
+            ..windows_program("/acme.exe")
+        });
+        facts.pe.push(hatchway_inspect::PeFacts { library: true, ..windows_program("/bin/Beside.DLL") });
+        let coverage = plan(&facts, None, &host()).coverage;
+        assert_eq!((coverage.sureness, coverage.outside), (Sureness::Medium, 2));
+        let kinds: Vec<SuspicionKind> = coverage.suspected.iter().map(|one| one.kind).collect();
+        assert_eq!(kinds, [SuspicionKind::Absent, SuspicionKind::Absent, SuspicionKind::Named]);
+        for (index, words) in ["`acmevendor.dll`", "`later.dll`", "`vendorplug.dll`"].iter().enumerate() {
+            assert!(coverage.suspected[index].text.contains(words), "{:?}", coverage.suspected);
+        }
+    }
+
+    #[test]
     fn launchers_for_windows_beside_a_linux_package_are_data() {
         let mut facts = facts();
         facts.pe.push(windows_program("/usr/lib/python3/dist-packages/setuptools/gui.exe"));

@@ -44,6 +44,7 @@ pub(crate) use detect::{compression_of, is_tar};
 pub(crate) use lone::unpacked_head;
 pub(crate) use path::printable;
 pub(crate) use squashfs::image_size as squashfs_size;
+pub(crate) use zipfile::JAR_MANIFEST;
 
 /// Which member of a `.deb` an entry comes from. Every other format has data only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -196,7 +197,7 @@ pub fn walk_in<E: From<Error>>(
         Format::Rpm => rpm::walk(state, source, visit),
         Format::Tar(compression) => tarball::walk_file(state, source, compression, visit),
         Format::Cpio(compression) => cpio::walk_file(state, source, compression, visit),
-        Format::Zip | Format::Wheel => zipfile::walk(state, source, visit),
+        Format::Zip | Format::Wheel | Format::Jar => zipfile::walk(state, source, visit),
         Format::Msi => msi::walk(state, source, visit),
         Format::Cabinet => cab::walk(state, source, visit),
         Format::Iso => iso::walk(state, source, visit),

@@ -13,7 +13,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use self::kept::{Buffer, Hashed};
-use crate::archive::{self, Description, Entry, EntryKind, Format, Limits, Part, Source};
+use crate::archive::{self, Description, Entry, EntryKind, Format, JAR_MANIFEST, Limits, Part, Source};
 use crate::elf::{self, Constant};
 use crate::resolve::{self, Listing, Node, Refusal};
 use crate::scripts::{self, hex};
@@ -31,9 +31,6 @@ const HEAD: u64 = 4096;
 const PATHS: usize = 4096;
 /// Omissions listed; a package of damaged programs would otherwise be described at length.
 const OMISSIONS: usize = 1024;
-
-/// Where a Java archive describes itself.
-const JAR_MANIFEST: &str = "META-INF/MANIFEST.MF";
 
 const ON_PATH: [&str; 7] =
     ["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/usr/games"];
@@ -439,7 +436,13 @@ impl Collector {
     fn ignores_modes(&self) -> bool {
         let without_modes = matches!(
             self.format,
-            Format::Zip | Format::Wheel | Format::Msi | Format::Cabinet | Format::Iso | Format::Compressed(_)
+            Format::Zip
+                | Format::Wheel
+                | Format::Jar
+                | Format::Msi
+                | Format::Cabinet
+                | Format::Iso
+                | Format::Compressed(_)
         );
         without_modes || self.format.is_lone()
     }
@@ -447,7 +450,7 @@ impl Collector {
     fn is_read_whole(&self, path: &archive::MemberPath) -> bool {
         system::role(path.as_str()).is_some_and(Role::is_read)
             || self.wheel_member(path).is_some()
-            || (self.format == Format::Zip && path.as_str() == JAR_MANIFEST)
+            || (self.format == Format::Jar && path.as_str() == JAR_MANIFEST)
     }
 
     /// `METADATA` or `WHEEL` in the one `.dist-info` directory of a wheel.
@@ -477,7 +480,18 @@ impl Collector {
         match self.wheel_member(&entry.path) {
             Some("METADATA") => self.package = Some(package::wheel(path, &text)?),
             Some(_) => self.tags = package::wheel_tags(path, &text)?,
-            None if path == JAR_MANIFEST => self.package = package::jar(&text),
+            None if path == JAR_MANIFEST => {
+                self.package = package::jar(&text);
+                let main = self.package.as_ref().and_then(|package| package.main_class.as_ref());
+                let what = main.map_or_else(
+                    || "is the manifest of a Java archive".to_owned(),
+                    |main| format!("starts the class {main}"),
+                );
+                let evidence = vec![crate::Evidence { file: format!("/{path}"), what, offset: None }];
+                let name = "Java".to_owned();
+                let kind = crate::TechnologyKind::Runtime;
+                self.recognised.push(crate::Technology { kind, name, evidence });
+            }
             None => self.role_file(entry, &bytes),
         }
         Ok(())

@@ -295,9 +295,11 @@ fn flags(dynamic: &Dynamic<'_>) -> Vec<String> {
     let flags = dynamic.value(DT_FLAGS).unwrap_or(0);
     let flags_1 = dynamic.value(DT_FLAGS_1).unwrap_or(0);
     let named = [
+        ("initfirst", flags_1 & 0x20 != 0),
         ("interpose", flags_1 & 0x400 != 0),
         ("nodeflib", flags_1 & 0x800 != 0),
         ("nodelete", flags_1 & 0x8 != 0),
+        ("noopen", flags_1 & 0x40 != 0),
         ("now", flags & 0x8 != 0 || flags_1 & 0x1 != 0 || dynamic.has(DT_BIND_NOW)),
         ("origin", flags & 0x1 != 0 || flags_1 & 0x80 != 0),
         ("static-tls", flags & 0x10 != 0),

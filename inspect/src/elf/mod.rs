@@ -97,7 +97,8 @@ pub struct ElfFacts {
     pub static_linked: bool,
     /// Asks for an executable stack (or does not say that it needs none, which older loaders take for a yes).
     pub executable_stack: bool,
-    /// Notable flags of the dynamic section: `nodeflib`, `nodelete`, `now`, `origin`, `static-tls`, `symbolic`. Sorted.
+    /// Notable flags of the dynamic section: `initfirst`, `interpose`, `nodeflib`, `nodelete`, `noopen`, `now`, `origin`,
+    /// `static-tls`, `symbolic`, `textrel`. Sorted.
     pub flags: Vec<String>,
     /// It was not read whole: it is too large, and constants beyond its first part were not looked at, or it ends before
     /// what the loader would map of it.

@@ -26,7 +26,7 @@ pub(super) fn enter(facts: &mut SystemFacts, script: &str, commands: &[Vec<Strin
             "dpkg-statoverride" => found.extend(override_of(arguments)),
             "setcap" => found.extend(setcap(arguments)),
             "insmod" => {
-                found.extend(first(arguments).map(|file| (EffectKind::LoadsModule, file, String::new())))
+                found.extend(first(arguments).map(|file| (EffectKind::LoadsModule, file, String::new())));
             }
             "modprobe" => found.extend(modprobe(arguments)),
             "dkms" => found.extend(dkms(arguments)),

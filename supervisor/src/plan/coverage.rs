@@ -63,6 +63,8 @@ pub enum SuspicionKind {
     Unread,
     /// A library is there, but not where the loader looks.
     Unreached,
+    /// A Windows library is neither inside nor part of Windows.
+    Absent,
     /// A library is loaded by name at run time, as the program itself says.
     Declared,
     /// A constant looks like a library that is loaded by name.
@@ -82,6 +84,7 @@ pub(super) fn coverage(facts: &Facts, evidence: &Evidence<'_>) -> Coverage {
             inside += facts.needs.iter().filter(|need| need.found.is_some()).count();
             outside += facts.needs.iter().filter(|need| need.found.is_none()).count();
             unreached(facts, &at, &mut suspected);
+            outside += absent(facts, &at, &mut suspected);
             loaded_by_name(facts, &at, &mut suspected);
             requested_modules(facts, &at, &mut suspected);
         }
@@ -98,6 +101,11 @@ fn sureness(suspected: &[Suspicion]) -> (Sureness, String) {
     let unread = count(SuspicionKind::Unread);
     if unread > 0 {
         return (Sureness::Low, format!("{} not read", parts(unread, "part was", "parts were")));
+    }
+    let absent = count(SuspicionKind::Absent);
+    if absent > 0 {
+        let text = parts(absent, "Windows library is", "Windows libraries are");
+        return (Sureness::Medium, format!("{text} neither inside nor part of Windows"));
     }
     let modules = count(SuspicionKind::Module);
     let doubts = suspected.len() - modules;
@@ -164,6 +172,23 @@ fn unreached(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
     }
 }
 
+/// Windows libraries that somebody else has to bring; how many there are.
+fn absent(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) -> usize {
+    let needs = hatchway_inspect::windows_needs(facts);
+    for need in &needs {
+        let when = if need.delayed { " when it is first called" } else { "" };
+        let more = need.wanted_by.len().saturating_sub(1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let by = need.wanted_by.first().map_or("", String::as_str);
+        let text = format!(
+            "`{}` is wanted by {at}{by}{more}{when}, and is neither inside nor part of Windows",
+            need.name
+        );
+        suspected.push(Suspicion { kind: SuspicionKind::Absent, text });
+    }
+    needs.len()
+}
+
 fn loaded_by_name(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
     let base = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let brought: BTreeSet<String> = facts.elf.iter().map(|elf| base(&elf.path)).collect();
@@ -181,5 +206,10 @@ fn loaded_by_name(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
             let text = format!("{at}{file} names `{name}`{}, perhaps to load it", brought_too(name));
             suspected.push(Suspicion { kind: SuspicionKind::Named, text });
         }
+    }
+    for (path, name, brought) in hatchway_inspect::windows_candidates(facts) {
+        let too = if brought { ", which the artifact brings" } else { "" };
+        let text = format!("{at}{} names `{name}`{too}, perhaps to load it", base(&path));
+        suspected.push(Suspicion { kind: SuspicionKind::Named, text });
     }
 }

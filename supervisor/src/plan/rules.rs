@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use hatchway_inspect::{
-    Dropped, DroppedWhat, EffectKind, ElfFacts, ElfKind, Facts, PackageKind, ScriptEffect, Technology,
+    Dropped, DroppedWhat, EffectKind, ElfFacts, ElfKind, Facts, PackageKind, PeFacts, ProgramKind,
+    ScriptEffect, Technology,
 };
 
 use super::Host;
@@ -30,7 +31,7 @@ pub(super) const RULES: [Rule; 7] = [
         name: "windows-program",
         rung: Rung::Fhs,
         runner: Runner::Wine,
-        condition: "its Windows programs",
+        condition: "its Windows files",
         find: windows_program,
     },
     Rule {
@@ -148,7 +149,23 @@ fn default(_: &Evidence<'_>) -> Option<String> {
 
 fn windows_program(evidence: &Evidence<'_>) -> Option<String> {
     let pe = evidence.each(|facts| &facts.pe, |pe| &pe.path);
-    let (path, program) = pe.into_iter().find(|(_, pe)| !pe.library && !pe.driver)?;
+    // What a firmware starts, a kernel among it, is no program of Windows.
+    let is_windows = |pe: &PeFacts| !pe.driver && !pe.subsystem.starts_with("efi-");
+    let program = pe.iter().find(|(_, pe)| !pe.library && is_windows(pe));
+    // Libraries alone serve a Windows program; managed ones may serve others.
+    let library = || {
+        let is_shell = |kind: &ProgramKind| match kind {
+            ProgramKind::Script { interpreter } => {
+                interpreter.split(' ').next().is_some_and(|shell| shell.ends_with("sh"))
+            }
+            ProgramKind::Elf => true,
+            ProgramKind::Pe => false,
+        };
+        let programs = evidence.each(|facts| &facts.programs, |program| &program.path);
+        let others = programs.iter().any(|(_, program)| is_shell(&program.kind));
+        pe.iter().find(|(_, pe)| pe.library && !pe.dotnet && is_windows(pe)).filter(|_| !others)
+    };
+    let (path, program) = program.or_else(library)?;
     let linux_package = |facts: &Facts| {
         facts.package.as_ref().is_some_and(|package| match package.kind {
             PackageKind::Deb | PackageKind::Rpm => true,
@@ -162,7 +179,8 @@ fn windows_program(evidence: &Evidence<'_>) -> Option<String> {
         Some(runtime) => format!(" for .NET {runtime}"),
         None => String::new(),
     };
-    let text = format!("`{path}` is a Windows program{runtime}, and there is no Linux program beside it");
+    let what = if program.library { "library" } else { "program" };
+    let text = format!("`{path}` is a Windows {what}{runtime}, and there is no Linux program beside it");
     (!linux && !elf).then_some(text)
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use hatchway_inspect::elf::version_family;
 use hatchway_inspect::{
-    Appended, Contained, EffectKind, ElfFacts, Facts, Need, PeFacts, Program, ProgramKind, ScriptEffect,
-    ScriptFacts, SystemFacts, TechnologyKind, UdevRules,
+    Appended, Contained, EffectKind, ElfFacts, ElfKind, Facts, Need, PeFacts, Program, ProgramKind,
+    ScriptEffect, ScriptFacts, SystemFacts, TechnologyKind, UdevRules,
 };
 
 use super::layout::{Page, counted, size};
@@ -61,6 +61,12 @@ fn identity(facts: &Facts, page: &mut Page) {
     if let Some(package) = &facts.package {
         let architecture = package.architecture.as_ref().map(|a| format!(" ({a})")).unwrap_or_default();
         page.wrapped(&format!("{} {}{architecture}", package.name, package.version), 2);
+        let mut wheel: Vec<String> = Vec::new();
+        wheel.extend((!package.tags.is_empty()).then(|| format!("for {}", package.tags.join(" "))));
+        wheel.extend(package.requires_python.as_ref().map(|python| format!("Python {python}")));
+        if !wheel.is_empty() {
+            page.wrapped(&wheel.join("; "), 2);
+        }
         let by = package.vendor.as_ref().or(package.maintainer.as_ref());
         for (label, value) in
             [("", package.description.as_ref()), ("by ", by), ("licence ", package.license.as_ref())]
@@ -111,9 +117,11 @@ fn appended(facts: &Facts) -> Vec<Vec<String>> {
 
 fn programs(facts: &Facts, page: &mut Page) {
     let elf = |path: &str| facts.elf.iter().find(|elf| elf.path == path);
+    let is_efi = |path: &str| facts.pe.iter().any(|pe| pe.path == path && pe.subsystem.starts_with("efi-"));
     let row = |program: &Program| {
         let kind = match &program.kind {
             ProgramKind::Elf => elf(&program.path).map_or_else(|| "ELF".to_owned(), elf_kind),
+            ProgramKind::Pe if is_efi(&program.path) => "EFI program, started by the firmware".to_owned(),
             ProgramKind::Pe => "Windows program".to_owned(),
             ProgramKind::Script { interpreter } => interpreter.clone(),
         };
@@ -127,14 +135,50 @@ fn programs(facts: &Facts, page: &mut Page) {
 
 fn elf_kind(elf: &ElfFacts) -> String {
     let mut words = vec![elf.machine.clone()];
-    words.extend(elf.static_linked.then(|| "static".to_owned()));
+    words.extend(
+        elf.static_linked
+            .then(|| if elf.kind == ElfKind::Pie { "static PIE".to_owned() } else { "static".to_owned() }),
+    );
     words.extend(elf.libc.clone().filter(|libc| libc != "glibc"));
     words.extend(
         elf.made_with.iter().find(|made| made.starts_with("Go ") || made.starts_with("Rust")).cloned(),
     );
     words.extend(elf.isa_level.as_ref().map(|level| format!("needs {level}")));
     words.extend(elf.packer.as_ref().map(|packer| format!("packed by {packer}")));
+    words.extend(linking(elf));
     words.join(", ")
+}
+
+/// What every glibc since 2.26 writes into the programs it is linked into: it says nothing about one of them.
+const USUAL_KERNEL: &str = "3.2.0";
+
+/// What is unusual in how a file is linked and loaded.
+fn linking(elf: &ElfFacts) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    words.extend(elf.executable_stack.then(|| "executable stack".to_owned()));
+    // That it is bound when it starts, and that its `$ORIGIN` is replaced, is so of most files.
+    let flags: Vec<&str> =
+        elf.flags.iter().map(String::as_str).filter(|flag| !["now", "origin"].contains(flag)).collect();
+    words.extend((!flags.is_empty()).then(|| format!("flags {}", flags.join(" "))));
+    words.extend(elf.tls_bytes.map(|bytes| format!("TLS {bytes} bytes")));
+    let kernel = elf.minimum_kernel.as_ref().filter(|kernel| kernel.as_str() != USUAL_KERNEL);
+    words.extend(kernel.map(|kernel| format!("from Linux {kernel}")));
+    words
+}
+
+/// Libraries with a demand of their own on the loader or the kernel. That one has thread-local storage is none.
+fn demands(facts: &Facts) -> Vec<Vec<String>> {
+    let libraries = facts.elf.iter().filter(|elf| elf.kind == ElfKind::Shared);
+    let unusual = |elf: &&ElfFacts| {
+        let words = linking(elf).len() - usize::from(elf.tls_bytes.is_some());
+        words > 0 || elf.isa_level.is_some()
+    };
+    let row = |elf: &ElfFacts| {
+        let mut words = linking(elf);
+        words.extend(elf.isa_level.as_ref().map(|level| format!("needs {level}")));
+        vec![elf.path.clone(), words.join(", ")]
+    };
+    libraries.filter(unusual).map(row).collect()
 }
 
 fn libraries(facts: &Facts, page: &mut Page) {
@@ -176,6 +220,7 @@ fn libraries(facts: &Facts, page: &mut Page) {
         })
         .collect();
     page.rows("Libraries it brings for itself", rows);
+    page.rows("Of its libraries, these demand more than most", demands(facts));
     if let Some(package) = &facts.package {
         let before =
             package.pre_depends.iter().map(|relations| format!("before it is unpacked: {relations}"));
@@ -199,19 +244,32 @@ fn windows(facts: &Facts, page: &mut Page) {
         rows.push(vec![format!("{number} {kind} {libraries}"), machines(&libraries_of(&facts.pe))]);
     }
     page.rows("Windows files", rows);
+    let needs = hatchway_inspect::windows_needs(facts).into_iter().map(|need| {
+        let more = need.wanted_by.len().saturating_sub(1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let when = if need.delayed { ", at the first call" } else { "" };
+        vec![need.name, format!("by {}{more}{when}", need.wanted_by.first().map_or("", |path| base(path)))]
+    });
+    page.rows("Windows libraries it needs from outside", needs.collect());
     page.section("Windows runtime it needs", &windows_runtime(&facts.pe));
     let drivers = facts.system.windows_drivers.iter().map(|inf| {
         let words = [&inf.class, &inf.provider, &inf.version];
         let words: Vec<&str> = words.iter().filter_map(|word| word.as_deref()).collect();
-        vec![inf.path.clone(), format!("{}; {}", words.join(", "), inf.hardware_ids.join(" "))]
+        let mut parts = vec![words.join(", ")];
+        parts.extend((!inf.services.is_empty()).then(|| format!("service {}", inf.services.join(" "))));
+        parts.extend((!inf.hardware_ids.is_empty()).then(|| inf.hardware_ids.join(" ")));
+        vec![inf.path.clone(), parts.join("; ")]
     });
     page.rows("Windows drivers", drivers.collect());
 }
 
 fn windows_row(pe: &PeFacts) -> Vec<String> {
-    let kind = match (pe.driver, pe.service) {
-        (true, _) => "driver",
-        (_, true) => "service",
+    let kind = match (pe.driver, pe.service, pe.subsystem.as_str()) {
+        (true, ..) => "driver",
+        (_, true, _) => "service",
+        (_, _, "gui") => "program with windows",
+        (_, _, "console") => "console program",
+        (_, _, subsystem) if subsystem.starts_with("efi-") => "EFI program",
         _ => "program",
     };
     let mut words = vec![format!("{} {kind}", pe.machine)];
@@ -219,6 +277,9 @@ fn windows_row(pe: &PeFacts) -> Vec<String> {
         Some(framework) => framework.clone(),
         None => format!(".NET {}", pe.dotnet_runtime.as_deref().unwrap_or_default()),
     }));
+    let delayed = pe.delay_imports.iter().filter(|name| !name.starts_with("api-ms-"));
+    let delayed: Vec<&str> = delayed.map(String::as_str).collect();
+    words.extend((!delayed.is_empty()).then(|| format!("loads {} at the first call", delayed.join(" "))));
     words.extend(pe.installer.as_ref().map(|by| format!("installer by {by}")));
     words.extend(pe.packer.as_ref().map(|packer| format!("packed by {packer}")));
     words.extend(pe.execution_level.clone().filter(|level| level != "asInvoker"));
@@ -333,7 +394,7 @@ fn system(system: &SystemFacts) -> Vec<Vec<String>> {
         rows.push(vec!["systemd unit".into(), unit.path.clone(), words.join(", ")]);
     }
     rows.extend(system.udev_rules.iter().map(udev));
-    let groups: [(&str, &Vec<String>); 11] = [
+    let groups: [(&str, &Vec<String>); 10] = [
         ("init script", &system.init_scripts),
         ("DKMS", &system.dkms),
         ("modules", &system.module_configuration),
@@ -343,13 +404,21 @@ fn system(system: &SystemFacts) -> Vec<Vec<String>> {
         ("account", &system.accounts),
         ("alternative", &system.alternatives),
         ("diversion", &system.diversions),
-        ("faster copies", &system.hwcaps),
         ("configuration", &system.conffiles),
     ];
     rows.extend(system.effects.iter().map(effect));
     for (kind, list) in groups {
         rows.extend(list.iter().map(|path| vec![kind.to_owned(), path.clone()]));
     }
+    // Folders that only the loaders of old glibc look into are no choice between copies.
+    rows.extend(system.hwcaps.iter().map(|path| {
+        let (kind, when) = if path.contains("glibc-hwcaps/") {
+            ("faster copies", "")
+        } else {
+            ("folder", "searched by glibc before 2.37")
+        };
+        vec![kind.into(), path.clone(), when.into()]
+    }));
     rows.extend(
         system
             .ld_so_conf
