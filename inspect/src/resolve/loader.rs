@@ -30,9 +30,7 @@ pub(super) fn path(program: &Object) -> Option<&str> {
 pub(super) fn glibc(loader: &File) -> Option<u32> {
     let mut bytes = Vec::new();
     loader.take(LOADER_BYTES).read_to_end(&mut bytes).ok()?;
-    if memmem::find(&bytes, CACHE).is_none() {
-        return None;
-    }
+    memmem::find(&bytes, CACHE)?;
     let Some(at) = memmem::find(&bytes, RELEASE) else { return Some(SILENT) };
     let digits = bytes.get(at + RELEASE.len()..)?.iter().take_while(|byte| byte.is_ascii_digit());
     digits.take(4).fold(None, |number, digit| Some(number.unwrap_or(0) * 10 + u32::from(digit - b'0')))
