@@ -1,8 +1,10 @@
 //! What changed between two versions of a vendor's software, in the terms of the facts.
 //!
 //! Every area of the facts is a table of subjects and what is said of each; a change is a subject that came, went, or of
-//! which something else is said. Where the package's version stands in a path it counts as the same on both sides.
+//! which something else is said. Where the package's version stands in a path, or the number in which the names of both
+//! artifacts differ, it counts as the same on both sides.
 
+mod names;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -10,6 +12,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::names::Names;
 use crate::elf::compare_versions;
 use crate::{ArtifactFacts, Facts};
 
@@ -81,6 +84,8 @@ pub enum Area {
     Declared,
     /// Programs a person could start.
     Programs,
+    /// Search paths, flags and stacks of the programs and libraries that both have.
+    Linking,
     /// Maintainer scripts and scriptlets.
     Scripts,
     /// Units, rules, accounts, cron and the like.
@@ -110,7 +115,8 @@ pub enum Area {
 /// Compares two artifacts.
 #[must_use]
 pub fn diff(old: &Facts, new: &Facts) -> Diff {
-    let (before, after) = (tables::of(old), tables::of(new));
+    let [old_names, new_names] = Names::of(old, new);
+    let (before, after) = (tables::of(old, &old_names), tables::of(new, &new_names));
     let mut changes = Vec::new();
     for area in tables::AREAS {
         let empty = BTreeMap::new();
@@ -118,7 +124,7 @@ pub fn diff(old: &Facts, new: &Facts) -> Diff {
         changes.extend(compare(area, before, after));
     }
     for change in changes.iter_mut().filter(|change| change.area == Area::Scripts) {
-        change.lines = script_lines(old, new, &change.subject);
+        change.lines = script_lines((old, &old_names), (new, &new_names), &change.subject);
     }
     Diff { schema: DIFF_SCHEMA, old: old.artifact.clone(), new: new.artifact.clone(), changes }
 }
@@ -132,6 +138,8 @@ fn compare(area: Area, before: &Table, after: &Table) -> Vec<Change> {
     let change = |subject: &String| {
         let (old, new) = (before.get(subject).cloned(), after.get(subject).cloned());
         let kind = match (&old, &new) {
+            // What is new or gone is said elsewhere.
+            (None, _) | (_, None) if area == Area::Linking => return None,
             (None, _) => ChangeKind::Added,
             (_, None) => ChangeKind::Removed,
             (Some(old), Some(new)) if old == new => return None,
@@ -151,9 +159,9 @@ fn change_of(area: Area, old: &str, new: &str) -> ChangeKind {
 }
 
 /// Lines that only one side of a script has, in the order of a line-by-line comparison.
-fn script_lines(old: &Facts, new: &Facts, subject: &str) -> Vec<String> {
-    let text = |facts: &Facts| {
-        let scripts = tables::scripts(facts);
+fn script_lines(old: (&Facts, &Names), new: (&Facts, &Names), subject: &str) -> Vec<String> {
+    let text = |(facts, names): (&Facts, &Names)| {
+        let scripts = tables::scripts(facts, names);
         scripts.into_iter().find(|(name, _)| name == subject).map(|(_, script)| script.text.clone())
     };
     let (old, new) = (text(old).unwrap_or_default(), text(new).unwrap_or_default());
@@ -201,6 +209,7 @@ mod tests {
             calls: calls.iter().map(|&call| call.to_owned()).collect(),
             actions: Vec::new(),
             writes: Vec::new(),
+            removes: Vec::new(),
             text: text.into(),
         }
     }
@@ -241,6 +250,35 @@ mod tests {
         let changes = diff(&old, &new).changes;
         assert_eq!((changes.len(), changes[0].kind), (1, ChangeKind::Added));
         assert_eq!(changes[0].subject, "libc.so.6 GLIBC_ABI_DT_RELR");
+    }
+
+    #[test]
+    fn what_is_appended_is_compared_by_what_it_is_for() {
+        let (mut old, mut new) = (facts("1"), facts("1"));
+        for (facts, name, version) in
+            [(&mut old, "x-1.0.run", "GLIBC_2.9"), (&mut new, "x-2.0.run", "GLIBC_2.34")]
+        {
+            facts.package = None;
+            facts.artifact.file = name.to_owned();
+            facts.programs[0].path = format!("/{name}");
+            let mut inner = facts.clone();
+            inner.programs.clear();
+            inner.needs = vec![need("libc.so.6", version)];
+            facts.contains = vec![crate::Contained {
+                path: format!("/{name}"),
+                offset: 17,
+                size: 1,
+                format: "tar.gz".into(),
+                files: 1,
+                facts: Some(Box::new(inner)),
+                unopened: None,
+            }];
+        }
+        let changes = diff(&old, &new).changes;
+        let told: Vec<(Area, ChangeKind, &str)> =
+            changes.iter().map(|c| (c.area, c.kind, c.subject.as_str())).collect();
+        let subject = "/x-{version}.run!libc.so.6 GLIBC";
+        assert_eq!(told, [(Area::SymbolVersions, ChangeKind::Raised, subject)]);
     }
 
     #[test]

@@ -31,11 +31,12 @@ pub use appended::{carries_archive, walk_carried};
 pub use elf::{Candidate, DlopenNote, ElfFacts, ElfKind};
 pub use error::Error;
 pub use facts::{
-    Appended, ArtifactFacts, Contained, Dropped, DroppedWhat, Endpoint, Evidence, Facts, FileCounts, Found,
-    HardCodedPath, KernelModuleFacts, LdSoConf, Need, Omission, PackageFacts, PackageKind, PeFacts, Program,
-    ProgramKind, SCHEMA, ScriptAction, ScriptFacts, SonameLink, SystemFacts, SystemdUnit, Technology,
-    TechnologyKind, UdevRule, UdevRules, WindowsDriver,
+    Appended, ArtifactFacts, Contained, Dropped, DroppedWhat, EffectKind, Endpoint, Evidence, Facts,
+    FileCounts, Found, HardCodedPath, KernelModuleFacts, LdSoConf, Need, Omission, PackageFacts, PackageKind,
+    PeFacts, Program, ProgramKind, SCHEMA, ScriptAction, ScriptEffect, ScriptFacts, SonameLink, SystemFacts,
+    SystemdUnit, Technology, TechnologyKind, UdevRule, UdevRules, WindowsDriver,
 };
+pub use pe::windows::{WindowsNeed, windows_candidates, windows_needs};
 
 /// Inspects the file or directory at `path` within the default [`Limits`](archive::Limits).
 ///
@@ -60,7 +61,16 @@ pub fn inspect_within(path: &Path, limits: &archive::Limits) -> Result<Facts, Er
 /// # Errors
 /// As [`inspect`].
 pub fn inspect_listed(path: &Path, limits: &archive::Limits) -> Result<(Facts, resolve::Listing), Error> {
-    collect::inspect(path, limits).map_err(|error| error.in_archive(path))
+    collect::inspect(path, path, limits).map_err(|error| error.in_archive(path))
+}
+
+/// Inspects the file at `path` as if it were called `name`: a copy under a name of our own says the same as the original.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_as(path: &Path, name: &Path, limits: &archive::Limits) -> Result<Facts, Error> {
+    let inspected = collect::inspect(path, name, limits);
+    inspected.map(|(facts, _)| facts).map_err(|error| error.in_archive(path))
 }
 
 /// The scriptlets and triggers of an RPM package, which are no members of its archive.

@@ -136,20 +136,22 @@ fn enter(wishes: &mut Wishes, closure: &Closure, links: &BTreeSet<&str>) {
         let wanter = &closure.objects[edge.wanted_by];
         let key = (edge.name.clone(), wanter.object.class, wanter.object.machine.clone());
         let Some(wish) = wishes.get_mut(&key) else { continue };
-        wish.missing.extend(edge.problems.iter().filter_map(missing_version).map(str::to_owned));
+        for problem in &edge.problems {
+            match problem {
+                Problem::MissingVersion { version, weak: false, .. } => {
+                    wish.missing.insert(version.clone());
+                }
+                // It has none of them.
+                Problem::NoVersions { asserts: true, .. } => wish.missing.extend(wish.versions.clone()),
+                _ => {}
+            }
+        }
         let Some(outcome) = wish.wanters.get_mut(&wanter.file) else { continue };
         if outcome.is_none() {
             let by_link = links.contains(found.path.as_str());
             let rule = if by_link { LINK_RULE.to_owned() } else { found.rule.to_string() };
             *outcome = Some(Found { path: found.path.clone(), rule });
         }
-    }
-}
-
-fn missing_version(problem: &Problem) -> Option<&str> {
-    match problem {
-        Problem::MissingVersion { version, weak: false, .. } => Some(version),
-        _ => None,
     }
 }
 

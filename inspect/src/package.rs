@@ -55,7 +55,7 @@ pub(crate) fn wheel_tags(member: &str, text: &str) -> Result<Vec<String>, Error>
     Ok(tags)
 }
 
-/// Reads a Java archive's `MANIFEST.MF`; most archives do not name themselves.
+/// Reads a Java archive's `MANIFEST.MF`; most archives do not name themselves, and are called like the class they start.
 pub(crate) fn jar(text: &str) -> Option<PackageFacts> {
     // A line that begins with a blank continues the one before it, in the middle of a word.
     let text = text.replace("\r\n", "\n").replace("\n ", "");
@@ -63,12 +63,15 @@ pub(crate) fn jar(text: &str) -> Option<PackageFacts> {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.trim();
         (!line.is_empty()).then(|| line.chars().take(1000).collect::<String>())
     };
-    let name = value("Implementation-Title").or_else(|| value("Bundle-SymbolicName"))?;
+    let main_class = value("Main-Class");
+    let name = value("Implementation-Title").or_else(|| value("Bundle-SymbolicName"));
+    let name = name.or_else(|| main_class.clone())?;
     let version = value("Implementation-Version").or_else(|| value("Bundle-Version")).unwrap_or_default();
     Some(PackageFacts {
         vendor: value("Implementation-Vendor").or_else(|| value("Bundle-Vendor")),
         license: value("Bundle-License"),
         description: value("Bundle-Name"),
+        main_class,
         ..PackageFacts::new(PackageKind::Jar, name, version)
     })
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use common::{CONTROL, Tar, names, walk};
@@ -22,6 +22,35 @@ type Member<'m> = (&'m str, &'m [u8]);
 
 const NAMES: [&str; 5] = ["", "usr", "usr/hello", "usr/link", "usr/again"];
 
+/// What a tool makes of bytes.
+fn tool(command: &[&str], plain: &[u8]) -> Vec<u8> {
+    let mut input = tempfile::tempfile().unwrap();
+    input.write_all(plain).unwrap();
+    input.rewind().unwrap();
+    let run = std::process::Command::new(command[0]).args(&command[1..]).stdin(input).output();
+    let run =
+        run.unwrap_or_else(|e| panic!("{}: {e} (Debian: apt-get install lz4 lzip xz-utils)", command[0]));
+    assert!(run.status.success(), "{command:?}: {}", String::from_utf8_lossy(&run.stderr));
+    run.stdout
+}
+
+#[test]
+fn a_java_archive_is_told_from_a_zip() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file("META-INF/MANIFEST.MF", options).unwrap();
+    zip.write_all(b"Manifest-Version: 1.0\r\nMain-Class: com.acme.Sc\r\n ope\r\n").unwrap();
+    zip.start_file("com/acme/Scope.class", options).unwrap();
+    zip.write_all(b"\xca\xfe\xba\xbe").unwrap();
+    let path = common::write(scratch.path(), "scope", &zip.finish().unwrap().into_inner());
+    let facts = hatchway_inspect::inspect(&path).unwrap();
+    assert_eq!(facts.artifact.format, "jar");
+    assert_eq!(facts.package.unwrap().main_class.as_deref(), Some("com.acme.Scope"));
+    let java = facts.technologies.iter().find(|one| one.name == "Java").unwrap();
+    assert!(java.evidence.iter().any(|sign| sign.what == "starts the class com.acme.Scope"), "{java:?}");
+}
+
 #[test]
 fn tar_in_every_compression() {
     let scratch = tempfile::tempdir().unwrap();
@@ -32,6 +61,9 @@ fn tar_in_every_compression() {
         (common::xz(&plain), Compression::Xz, "tar.xz"),
         (common::zstd(&plain), Compression::Zstd, "tar.zst"),
         (common::bzip2(&plain), Compression::Bzip2, "tar.bz2"),
+        (tool(&["lz4", "-c"], &plain), Compression::Lz4, "tar.lz4"),
+        (tool(&["lzip", "-c"], &plain), Compression::Lzip, "tar.lz"),
+        (tool(&["xz", "--format=lzma", "-c"], &plain), Compression::Lzma, "tar.lzma"),
     ];
     for (bytes, compression, name) in cases {
         // The name says nothing: detection is by content.

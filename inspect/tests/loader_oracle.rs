@@ -325,7 +325,9 @@ fn symbol_versions() {
         let mut arguments = vec!["-Wl,-soname,libx.so".to_owned()];
         arguments.extend(map.map(|map| format!("-Wl,--version-script={}", bench.text(map))));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        bench.library("l/libx.so", &source(""), &arguments);
+        // That it calls something of the C library gives it a table of versions.
+        let source = source("int getpid(void); int three(void) { return getpid(); }\n");
+        bench.library("l/libx.so", &source, &arguments);
     };
     build(Some("both.map"));
     let link = format!("-L{}", bench.text("l"));
@@ -340,12 +342,66 @@ fn symbol_versions() {
             if library == "libx.so" && version == "X_2"),
         "{problems:?}"
     );
-    // A library without any versions is accepted with a warning.
+    // A library that offers no versions is accepted with a warning.
     build(None);
     let closure = bench.agree(&loader::of_this_processor());
     assert_eq!(closure.failures().count(), 0);
     let edge = closure.edges.iter().find(|edge| edge.name == "libx.so").unwrap();
     assert!(matches!(edge.problems[..], [Problem::NoVersions { .. }]), "{edge:?}");
+}
+
+#[test]
+fn a_provider_without_a_table_of_versions() {
+    let bench = Bench::new();
+    std::fs::write(bench.at("x.map"), "X_1 { global: one; };\n").unwrap();
+    let source = "int one(void) { return 1; }";
+    let script = format!("-Wl,--version-script={}", bench.text("x.map"));
+    bench.library("l/libx.so", source, &["-Wl,-soname,libx.so", &script]);
+    let link = format!("-L{}", bench.text("l"));
+    let main = "int one(void); int main(void) { return one() - 1; }";
+    let program = bench.program(main, &[&link, "-lx", &format!("{NEW}$ORIGIN/../l")]);
+    // Linked with nothing that has versions, it has no table of them; linked with the C library it has one.
+    for (also, runs) in [("", false), ("int getpid(void); int two(void) { return getpid(); }", true)] {
+        bench.library("l/libx.so", &format!("{source}\n{also}"), &["-Wl,-soname,libx.so"]);
+        let run = Command::new(&program).output().unwrap();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert!(said.contains("no version information available"), "{said}");
+        assert_eq!(run.status.success(), runs, "{said}");
+        assert_eq!(said.contains("check_match: Assertion"), !runs, "{said}");
+        let closure = bench.agree(&loader::of_this_processor());
+        let problems: Vec<&Problem> = closure.failures().map(|(problem, _)| problem).collect();
+        assert_eq!(problems.is_empty(), runs, "{problems:?}");
+        // The same from the facts alone.
+        let facts = hatchway_inspect::inspect(bench.scratch.path()).unwrap();
+        let need = facts.needs.iter().find(|need| need.soname == "libx.so").unwrap();
+        let missing: &[&str] = if runs { &[] } else { &["X_1"] };
+        assert_eq!(need.missing_versions, missing);
+    }
+}
+
+#[test]
+fn folders_of_the_platform() {
+    let bench = Bench::new();
+    bench.chain(&[&format!("{OLD}$ORIGIN/../lib:$ORIGIN/../b")], &[]);
+    let library = bench.at("lib/x86_64/liba.so");
+    std::fs::create_dir_all(library.parent().unwrap()).unwrap();
+    std::fs::rename(bench.at("a/liba.so"), library).unwrap();
+    // This machine's loader judges; that it is older than 2.37 or not, its root says by itself.
+    let search = Search { legacy: false, ..loader::of_this_processor() };
+    let here = bench.agree(&search);
+    assert_eq!(found(&here, "liba.so").is_some(), loader::of_this_processor().legacy);
+    // The same under a loader that says that it is of another version.
+    let loader = std::fs::read(loader::LOADER).unwrap();
+    let mark = b" release version 2.";
+    let at = loader.windows(mark.len()).position(|window| window == mark).unwrap() + mark.len();
+    for (version, searched) in [("36", true), ("37", false), ("41", false)] {
+        let mut changed = loader.clone();
+        changed[at..at + 2].copy_from_slice(version.as_bytes());
+        common::write(bench.scratch.path(), "lib64/ld-linux-x86-64.so.2", &changed);
+        let root = DirectoryRoot::open(bench.scratch.path()).unwrap();
+        let closure = resolve::closure(&root, "/bin/program").unwrap();
+        assert_eq!(found(&closure, "liba.so").is_some(), searched, "2.{version}");
+    }
 }
 
 #[test]

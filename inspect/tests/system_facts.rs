@@ -262,7 +262,7 @@ install
     let facts = script(text);
     let expected = ["chmod", "chown", "getent", "groupadd", "ldconfig", "ln", "mkdir", "sed", "udevadm"];
     assert_eq!(facts.calls, expected);
-    assert_eq!(facts.writes, ["/etc/acme/acme.conf", "/etc/acme/key", "/var/log/acme.log"]);
+    assert_eq!(facts.writes, ["/etc/acme/acme.conf", "/etc/acme/key", "/opt/acme/run", "/var/log/acme.log"]);
     let action = |name: &str| facts.actions.iter().find(|action| action.command == name).unwrap();
     assert_eq!((action("udevadm").line, action("udevadm").text.as_str()), (18, "udevadm control --reload"));
     assert_eq!((action("chown").line, action("sed").line, action("groupadd").line), (21, 10, 13));

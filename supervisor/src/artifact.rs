@@ -7,6 +7,7 @@ use hatchway_envs::debian::archive::Scope;
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::fetch::Wanted;
 use hatchway_inspect::Facts;
+use hatchway_inspect::archive::Limits;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -65,10 +66,20 @@ pub fn acquire(context: &Context, name: &str) -> Result<Acquired, Error> {
         return fetch(context, &name.parse()?, name, None);
     }
     let path = Path::new(name);
-    if std::fs::metadata(path).map_err(Error::io("read", path))?.is_dir() {
+    let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    if metadata.is_dir() {
         let message =
             format!("`{name}` is a folder: pack it, for example with `tar`, to make it an artifact");
         return Err(Error::Usage(message));
+    }
+    // A device never ends, and a pipe waits.
+    if !metadata.is_file() {
+        return Err(Error::Usage(format!("`{name}` is neither a file nor a folder")));
+    }
+    let most = Limits::default().artifact_bytes;
+    if metadata.len() > most {
+        let size = metadata.len();
+        return Err(Error::Usage(format!("`{name}` has {size} bytes: an artifact may have {most}")));
     }
     let real = path.canonicalize().map_err(Error::io("read", path))?;
     let file = real.file_name().map_or_else(|| name.to_owned(), |n| n.to_string_lossy().into_owned());
@@ -149,20 +160,26 @@ fn gather_one(
     Ok((file, sha256, size))
 }
 
-/// The facts of an artifact, cached by its digest. `path` is where it can be read.
+/// The facts of an artifact, cached by its digest and its name, by which a wheel, the paths of a lone program and some kinds
+/// of files are known. `path` is where it can be read.
 ///
 /// # Errors
 /// When it cannot be inspected.
 pub fn facts(context: &Context, file: &str, sha256: Sha256, path: &Path) -> Result<Facts, Error> {
     let folder = context.dirs.cache.join("facts");
-    let cached = folder.join(format!("{sha256}.{}.json", hatchway_inspect::SCHEMA));
+    let name = Sha256::of(file.as_bytes()).hex();
+    let cached = folder.join(format!(
+        "{sha256}.{}.{}.json",
+        name.get(..16).unwrap_or_default(),
+        hatchway_inspect::SCHEMA
+    ));
     if let Ok(text) = std::fs::read(&cached)
-        && let Ok(mut facts) = serde_json::from_slice::<Facts>(&text)
+        && let Ok(facts) = serde_json::from_slice::<Facts>(&text)
+        && facts.artifact.file == file
     {
-        file.clone_into(&mut facts.artifact.file);
         return Ok(facts);
     }
-    let mut facts = hatchway_inspect::inspect(path)?;
+    let mut facts = hatchway_inspect::inspect_as(path, Path::new(file), &Limits::default())?;
     // Facts of one file must not be kept under the digest of another.
     if facts.artifact.sha256 != sha256.hex() {
         return Err(Error::Usage(format!("`{file}` changed while it was read: is it still being copied?")));

@@ -319,6 +319,52 @@ mod tests {
     }
 
     #[test]
+    fn libraries_for_windows_alone_want_wine_and_what_a_firmware_starts_does_not() {
+        let library = || hatchway_inspect::PeFacts { library: true, ..windows_program("/acme.dll") };
+        let of = |pe: hatchway_inspect::PeFacts| {
+            let mut facts = facts();
+            facts.artifact.format = "zip".into();
+            facts.pe.push(pe);
+            facts
+        };
+        assert_eq!(plan(&of(library()), None, &host()).runner, Runner::Wine);
+        // Code of .NET alone may serve others, and a script beside it says that it is for Linux too.
+        let managed = hatchway_inspect::PeFacts { dotnet: true, ..library() };
+        assert_eq!(plan(&of(managed), None, &host()).runner, Runner::None);
+        let mut with_script = of(library());
+        with_script.programs.push(hatchway_inspect::Program {
+            path: "/install.sh".into(),
+            kind: ProgramKind::Script { interpreter: "/bin/sh".into() },
+            on_path: false,
+        });
+        assert_eq!(plan(&with_script, None, &host()).runner, Runner::None);
+        let efi =
+            hatchway_inspect::PeFacts { subsystem: "efi-application".into(), ..windows_program("/vmlinuz") };
+        assert_eq!(plan(&of(efi), None, &host()).runner, Runner::None);
+    }
+
+    #[test]
+    fn windows_libraries_that_nobody_brings_are_told() {
+        let mut facts = facts();
+        facts.artifact.format = "zip".into();
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        facts.pe.push(hatchway_inspect::PeFacts {
+            imports: names(&["acmevendor.dll", "beside.dll", "kernel32.dll", "vcruntime140.dll"]),
+            delay_imports: names(&["later.dll"]),
+            load_candidates: vec![hatchway_inspect::Candidate { name: "vendorplug.dll".into(), offset: 1 }],
+            ..windows_program("/acme.exe")
+        });
+        facts.pe.push(hatchway_inspect::PeFacts { library: true, ..windows_program("/bin/Beside.DLL") });
+        let coverage = plan(&facts, None, &host()).coverage;
+        assert_eq!((coverage.sureness, coverage.outside), (Sureness::Medium, 2));
+        let kinds: Vec<SuspicionKind> = coverage.suspected.iter().map(|one| one.kind).collect();
+        assert_eq!(kinds, [SuspicionKind::Absent, SuspicionKind::Absent, SuspicionKind::Named]);
+        for (index, words) in ["`acmevendor.dll`", "`later.dll`", "`vendorplug.dll`"].iter().enumerate() {
+            assert!(coverage.suspected[index].text.contains(words), "{:?}", coverage.suspected);
+        }
+    }
+
+    #[test]
     fn launchers_for_windows_beside_a_linux_package_are_data() {
         let mut facts = facts();
         facts.pe.push(windows_program("/usr/lib/python3/dist-packages/setuptools/gui.exe"));
@@ -349,6 +395,124 @@ mod tests {
         let plan = plan(&facts, None, &host());
         assert_eq!((plan.rung, plan.reasons[0].rule), (Rung::Container, "setuid-helper"));
         assert_eq!(plan.refused.len(), 2);
+    }
+
+    fn effect(
+        kind: hatchway_inspect::EffectKind,
+        what: &str,
+        detail: &str,
+    ) -> hatchway_inspect::ScriptEffect {
+        let (script, what, detail) = ("postinst".to_owned(), what.to_owned(), detail.to_owned());
+        hatchway_inspect::ScriptEffect { kind, script, what, detail }
+    }
+
+    #[test]
+    fn what_scripts_do_counts_like_what_a_package_brings() {
+        use hatchway_inspect::EffectKind;
+        for (kind, rung, rule) in [
+            (EffectKind::Setuid, Rung::Container, "setuid-helper"),
+            (EffectKind::Setgid, Rung::Fhs, "default"),
+            (EffectKind::LoadsModule, Rung::Vm, "kernel-module"),
+            (EffectKind::BuildsModule, Rung::Vm, "dkms"),
+            (EffectKind::RequestsModule, Rung::Fhs, "default"),
+        ] {
+            let mut facts = facts();
+            facts.system.effects.push(effect(kind, "/opt/acme", ""));
+            let plan = plan(&facts, None, &host());
+            assert_eq!((plan.rung, plan.reasons[0].rule), (rung, rule), "{kind:?}");
+            let sure = plan.coverage.sureness == Sureness::High;
+            assert_eq!(sure, kind != EffectKind::RequestsModule, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn capabilities_are_wanted_of_the_recipe() {
+        let mut facts = facts();
+        let capability =
+            effect(hatchway_inspect::EffectKind::Capabilities, "/opt/acme/scope", "cap_net_raw+ep");
+        facts.system.effects.push(capability);
+        facts.dropped.push(hatchway_inspect::Dropped {
+            path: "/opt/acme/io".into(),
+            what: DroppedWhat::Xattrs,
+            detail: "security.capability (cap_sys_rawio,cap_net_admin=ep)".into(),
+        });
+        let wants = plan(&facts, None, &host()).wants;
+        let told: Vec<(&str, &str)> =
+            wants.iter().map(|want| (want.key.as_str(), want.because.as_str())).collect();
+        let both = "[run] capabilities = [\"cap_net_admin\", \"cap_sys_rawio\"]";
+        assert_eq!(told, [(both, "io"), ("[run] capabilities = [\"cap_net_raw\"]", "scope")]);
+    }
+
+    #[test]
+    fn daemons_of_both_init_systems_are_counted_once_each() {
+        let mut facts = facts();
+        facts.system.init_scripts = vec!["/etc/init.d/a".into()];
+        let unit = hatchway_inspect::SystemdUnit {
+            path: "/lib/systemd/system/a.service".into(),
+            ..Default::default()
+        };
+        facts.system.systemd_units.push(unit);
+        assert_eq!(plan(&facts, None, &host()).rung, Rung::Fhs);
+        facts.system.init_scripts.push("/etc/init.d/b".into());
+        let plan = plan(&facts, None, &host());
+        assert_eq!((plan.rung, plan.reasons[0].rule), (Rung::Container, "several-daemons"));
+        assert!(plan.reasons[0].text.contains("2 services"), "{:?}", plan.reasons);
+    }
+
+    fn contained(path: &str, format: &str, inner: Facts) -> hatchway_inspect::Contained {
+        hatchway_inspect::Contained {
+            path: path.into(),
+            offset: 0,
+            size: 1,
+            format: format.into(),
+            files: 1,
+            facts: Some(Box::new(inner)),
+            unopened: None,
+        }
+    }
+
+    fn script_program(path: &str) -> hatchway_inspect::Program {
+        let kind = ProgramKind::Script { interpreter: "/bin/sh".into() };
+        hatchway_inspect::Program { path: path.into(), kind, on_path: false }
+    }
+
+    #[test]
+    fn a_script_beside_packages_does_not_hide_them() {
+        let mut inner = facts();
+        inner.system.dkms.push("/usr/src/acme-1/dkms.conf".into());
+        let mut outer = facts();
+        outer.artifact.format = "zip".into();
+        outer.programs.push(script_program("/install.sh"));
+        outer.contains.push(contained("/acme.deb", "deb", inner.clone()));
+        let of_zip = plan(&outer, None, &host());
+        assert_eq!((of_zip.rung, of_zip.reasons[0].rule), (Rung::Vm, "dkms"));
+        // A package with programs of its own: another package decides, an archive of data does not.
+        outer.package = Some(hatchway_inspect::PackageFacts::new(
+            hatchway_inspect::PackageKind::Deb,
+            "x".into(),
+            "1".into(),
+        ));
+        assert_eq!(plan(&outer, None, &host()).rung, Rung::Vm);
+        let mut data = facts();
+        data.artifact.format = "zip".into();
+        data.pe.push(hatchway_inspect::PeFacts { driver: true, ..windows_program("/acme.sys") });
+        outer.contains = vec![contained("/firmware.zip", "zip", data)];
+        assert_eq!(plan(&outer, None, &host()).rung, Rung::Fhs);
+        let mut deep = facts();
+        deep.contains.push(contained("/acme.deb", "deb", inner));
+        outer.contains = vec![contained("/firmware.zip", "zip", deep)];
+        assert_eq!(plan(&outer, None, &host()).rung, Rung::Vm);
+    }
+
+    #[test]
+    fn data_of_no_known_form_is_not_read() {
+        let mut facts = facts();
+        let appended = hatchway_inspect::Appended { offset: 4096, size: 500_000, what: "data".into() };
+        let program = windows_program("/acme.exe");
+        facts.pe.push(hatchway_inspect::PeFacts { appended: Some(appended), ..program });
+        let coverage = plan(&facts, None, &host()).coverage;
+        assert_eq!(coverage.sureness, Sureness::Low);
+        assert!(coverage.suspected[0].text.contains("500000 bytes behind its end"), "{coverage:?}");
     }
 
     #[test]

@@ -74,6 +74,8 @@ const NEEDS: &[Need] = &[
         is_there: || imports("jsonschema"),
     },
     Need { package: "xz-utils", what_for: "packs archives for the tests", is_there: || starts("xz") },
+    Need { package: "lz4", what_for: "packs archives for the tests", is_there: || starts("lz4") },
+    Need { package: "lzip", what_for: "packs archives for the tests", is_there: || starts("lzip") },
     Need { package: "zstd", what_for: "packs archives for the tests", is_there: || starts("zstd") },
     Need { package: "bzip2", what_for: "packs archives for the tests", is_there: || on_path("bzip2") },
     Need {

@@ -38,12 +38,12 @@ pub(crate) fn listen(to: &[SocketAddr], channel: &Channel) -> io::Result<()> {
 }
 
 /// Starts the process that relays. It runs on the host with the tool's ids and nothing else, and ends with the shim.
-pub(crate) fn start(listeners: Vec<(SocketAddr, TcpListener)>, process: &Process) -> io::Result<Pid> {
+pub(crate) fn start(listeners: &[(SocketAddr, TcpListener)], process: &Process) -> io::Result<Pid> {
     match fork()? {
         Fork::Parent(pid) => Ok(pid),
         Fork::Child => {
             // Nobody waits for the reason: the tool sees that nothing answers.
-            let done = become_relay(process).and_then(|()| run(&listeners));
+            let done = become_relay(process).and_then(|()| run(listeners));
             hatchway_sys::process::end_at_once(u8::from(done.is_err()))
         }
     }
@@ -65,7 +65,7 @@ fn become_relay(process: &Process) -> io::Result<()> {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     }
     rustix::thread::set_no_new_privs(true)?;
-    Ok(crate::privileges::hide()?)
+    crate::privileges::hide()
 }
 
 fn run(listeners: &[(SocketAddr, TcpListener)]) -> io::Result<()> {

@@ -38,7 +38,7 @@ impl Services {
     /// The tool runs: from now on somebody may connect.
     pub(crate) fn start(&mut self, process: &Process) -> io::Result<()> {
         if !self.listeners.is_empty() {
-            self.relay = Some(relay::start(std::mem::take(&mut self.listeners), process)?);
+            self.relay = Some(relay::start(&std::mem::take(&mut self.listeners), process)?);
         }
         Ok(())
     }

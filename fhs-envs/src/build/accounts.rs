@@ -231,7 +231,7 @@ mod tests {
         );
         assert_eq!(
             group,
-            "root:x:0:\ndaemon:x:1:\nvideo:x:44:acme\nacme:x:300:\nacme-extra:x:996:\nsame:x:997:\nmessagebus:x:998:\nrender:x:999:\n"
+            "root:x:0:\ndaemon:x:1:\nvideo:x:44:acme\nacme:x:300:\nacme-extra:x:996:acme\nsame:x:997:\nmessagebus:x:998:\nrender:x:999:\n"
         );
     }
 }

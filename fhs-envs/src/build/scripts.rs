@@ -647,7 +647,7 @@ mod tests {
     #[test]
     fn alternatives_in_loops_over_known_words_are_read() {
         let text = "base=/usr/lib/jvm/j17\npriority=1711\njre_tools='java keytool'\nfor i in $jre_tools; do\n\
-                    slave1=\"--slave \\\n x \\\n y\"\nupdate-alternatives \\\n --install \\\n /usr/bin/$i $i \\\n\
+                    slave1=\"--slave \\\n $man/x \\\n y\"\nupdate-alternatives \\\n --install \\\n /usr/bin/$i $i \\\n\
                     ${base}/bin/$i \\\n $priority $slave1 $slave2\ndone\nupdate-alternatives --install /usr/bin/$j j /x 1\n\
                     for t in tigervncserver; do\nn=`echo $t | sed -e 's/tiger//'`;\n\
                     update-alternatives --install /usr/bin/$n $n /usr/bin/$t 80\ndone\n";

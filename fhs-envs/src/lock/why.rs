@@ -72,7 +72,6 @@ fn dependents(lock: &Lock) -> BTreeMap<&str, Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::lock::tests::lock;
 
     #[test]

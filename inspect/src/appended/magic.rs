@@ -24,6 +24,8 @@ pub(super) fn claim(head: &[u8]) -> Option<Format> {
         Compression::Gzip => head.get(2) == Some(&8) && head.get(3).is_some_and(|flags| flags & 0xe0 == 0),
         // A block begins with the digits of pi.
         Compression::Bzip2 => head.get(4..10) == Some(b"1AY&SY"),
+        // It has no magic: among the bytes of a program too much looks like it.
+        Compression::Lzma => false,
         _ => true,
     });
     Some(match head.first()? {
@@ -42,7 +44,6 @@ pub(super) fn claim(head: &[u8]) -> Option<Format> {
         b'I' if begins(INNO_DATA) => Format::Recognised(Recognised::InnoSetup),
         b'I' if begins(INSTALL_SHIELD) => Format::Recognised(Recognised::InstallShield),
         b'S' if begins(OPENSSL) => Format::Recognised(Recognised::Encrypted),
-        0x04 if begins(b"\x04\x22\x4d\x18") => Format::Recognised(Recognised::Lz4),
         0x89 if begins(b"\x89LZO\0\r\n\x1a\n") => Format::Recognised(Recognised::Lzop),
         0x1f if begins(b"\x1f\x9d") => Format::Recognised(Recognised::Compress),
         _ if head.get(4..20) == Some(NSIS) => Format::Recognised(Recognised::Nsis),
@@ -70,6 +71,8 @@ pub(crate) fn name_of(head: &[u8]) -> &'static str {
         Format::Compressed(Compression::Xz) => "xz",
         Format::Compressed(Compression::Zstd) => "zst",
         Format::Compressed(Compression::Bzip2) => "bz2",
+        Format::Compressed(Compression::Lz4) => "lz4",
+        Format::Compressed(Compression::Lzip) => "lz",
         Format::Recognised(what) => what.name(),
         _ => "data",
     })

@@ -70,6 +70,15 @@ fn header(text: &[u8]) -> Option<Header> {
     (!sizes.is_empty()).then_some(Header { sizes, lines, encrypted })
 }
 
+/// The value of `script`, which the header runs in the folder it unpacks: `./setup.sh`. Its arguments are in another variable.
+pub(super) fn startup(text: &[u8]) -> Option<String> {
+    header(text)?;
+    let line = text.split(|&byte| byte == b'\n').take(LINES).find_map(|line| value(line, b"script="))?;
+    let path = std::str::from_utf8(line).ok()?.split(' ').next()?;
+    let path = path.strip_prefix("./").unwrap_or(path);
+    (!path.is_empty() && !path.starts_with('/')).then(|| format!("/{path}"))
+}
+
 /// The value of a variable, without the quotes around it.
 fn value<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
     let value = line.strip_prefix(name)?;
@@ -98,6 +107,9 @@ mod tests {
         let new = b"#!/bin/sh\nfilesizes=\"7\"\ndecrypt_cmd=\"openssl x\"\nskip=\"715\"\noffset=`head -n \"$skip\" \"$1\"`\n";
         assert_eq!(header(new), Some(Header { sizes: vec![7], lines: Some(715), encrypted: true }));
         assert_eq!(header(b"#!/bin/sh\nskip=3\n"), None);
+        let script = b"#!/bin/sh\nfilesizes=\"7\"\nscript=\"./bin/setup.sh\"\nskip=\"715\"\n";
+        assert_eq!(startup(script).as_deref(), Some("/bin/setup.sh"));
+        assert_eq!(startup(b"#!/bin/sh\nscript=\"./setup.sh\"\n"), None);
         assert_eq!(after_lines(b"a\nb\nc", 2), Some(4));
         assert_eq!(after_lines(b"a\nb\nc", 3), None);
         assert_eq!(after_lines(b"a\n", 0), None);

@@ -15,6 +15,9 @@ use crate::archive::{self, Format, Source};
 pub(crate) use magic::name_of;
 pub use walk::{carries_archive, walk_carried};
 
+/// Bytes of a script in which the variables of its head are looked for.
+const HEADER: usize = 64 << 10;
+
 /// An archive that begins somewhere inside a file that is no archive itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Payload {
@@ -32,6 +35,15 @@ pub(crate) struct Payload {
 /// When the file cannot be read.
 pub(crate) fn of_script(source: &mut Source<'_>) -> Result<Vec<Payload>, Error> {
     script::payloads(source)
+}
+
+/// The script that a self-extracting archive runs when it has unpacked itself, as a path in what it unpacks.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(crate) fn startup_script(source: &mut Source<'_>) -> Result<Option<String>, Error> {
+    let head = source.read_at(0, HEADER)?;
+    Ok(if head.starts_with(b"#!") { makeself::startup(&head) } else { None })
 }
 
 /// Finds the archives appended to an ELF or PE program, from `offset` on, in the order of their offsets.

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, MtStreamBuilder, Stream};
+use lz4_flex::frame::FrameDecoder;
 
 use super::{Compression, Limits};
 
@@ -36,8 +37,70 @@ pub(crate) fn reader<'a, R: Read + 'a>(
         Compression::Zstd => {
             Box::new(BufReader::with_capacity(buffer, zstd::stream::read::Decoder::with_buffer(source)?))
         }
+        Compression::Lz4 => Box::new(BufReader::with_capacity(buffer, Lz4::new(source))),
+        Compression::Lzma => Box::new(BufReader::with_capacity(
+            buffer,
+            XzDecoder::new_stream(source, Stream::new_lzma_decoder(limits.decoder_memory)?),
+        )),
+        Compression::Lzip => Box::new(BufReader::with_capacity(
+            buffer,
+            XzDecoder::new_stream(source, Stream::new_lzip_decoder(limits.decoder_memory, CONCATENATED)?),
+        )),
         Compression::Xz => Box::new(BufReader::with_capacity(buffer, Xz::new(source, limits, is_short)?)),
     })
+}
+
+/// Reads LZ4 frames one after the other, which are one file (LZ4 Frame Format 1.6.4, "Frame Concatenation").
+struct Lz4<R: Read>(FrameDecoder<Tail<R>>);
+
+impl<R: BufRead> Lz4<R> {
+    fn new(source: R) -> Self {
+        Self(FrameDecoder::new(Tail { source, last: [u8::MAX; TAIL] }))
+    }
+}
+
+impl<R: BufRead> Read for Lz4<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let got = self.0.read(buffer)?;
+            if got > 0 || buffer.is_empty() {
+                return Ok(got);
+            }
+            // At the end of each frame there is nothing for once; the next read takes at least a header, or fails.
+            let tail = self.0.get_mut();
+            if tail.source.fill_buf()?.is_empty() {
+                return if tail.is_end() { Ok(0) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+}
+
+/// Bytes of the mark at the end of a frame and the checksum that may follow it.
+const TAIL: usize = 8;
+
+/// A stream and its last bytes: the decoder takes a stream that was cut between two blocks for a whole one.
+struct Tail<R> {
+    source: R,
+    last: [u8; TAIL],
+}
+
+impl<R> Tail<R> {
+    /// Whether the last bytes are the mark, four zeros, alone or with a checksum behind it.
+    fn is_end(&self) -> bool {
+        self.last.ends_with(&[0; 4]) || self.last.starts_with(&[0; 4])
+    }
+}
+
+impl<R: Read> Read for Tail<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.source.read(buffer)?;
+        let new = buffer.get(..got).unwrap_or_default();
+        let kept = new.len().min(TAIL);
+        self.last.rotate_left(kept);
+        let to = self.last.iter_mut().skip(TAIL - kept);
+        to.zip(new.iter().skip(new.len() - kept)).for_each(|(to, from)| *to = *from);
+        Ok(got)
+    }
 }
 
 /// Reads xz streams one after the other.
@@ -121,6 +184,19 @@ mod tests {
                 encoder.finish().unwrap()
             }
             Compression::Zstd => zstd::stream::encode_all(plain, 1).unwrap(),
+            Compression::Lz4 => {
+                let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Lzma => {
+                let options = liblzma::stream::LzmaOptions::new_preset(1).unwrap();
+                let stream = Stream::new_lzma_encoder(&options).unwrap();
+                let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Lzip => unreachable!("it is made by lzip itself, in tests/archives.rs"),
             Compression::Bzip2 => {
                 let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
                 encoder.write_all(plain).unwrap();
@@ -129,7 +205,8 @@ mod tests {
         }
     }
 
-    const ALL: [Compression; 4] = [Compression::Gzip, Compression::Xz, Compression::Zstd, Compression::Bzip2];
+    const ALL: [Compression; 5] =
+        [Compression::Gzip, Compression::Xz, Compression::Zstd, Compression::Bzip2, Compression::Lz4];
 
     fn unpacked(compression: Compression, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
@@ -149,7 +226,7 @@ mod tests {
 
     #[test]
     fn short_and_long_streams_are_unpacked() {
-        for compression in ALL.into_iter().chain([Compression::None]) {
+        for compression in ALL.into_iter().chain([Compression::None, Compression::Lzma]) {
             for length in [0, 1, SHORT_BUFFER, BUFFER - 1, BUFFER, 3 * BUFFER] {
                 let plain = noise(length);
                 let found = unpacked(compression, &packed(compression, &plain)).unwrap();

@@ -20,6 +20,12 @@ pub enum Compression {
     Zstd,
     /// bzip2.
     Bzip2,
+    /// LZ4 frames.
+    Lz4,
+    /// LZMA as `lzma` wrote it before xz.
+    Lzma,
+    /// lzip.
+    Lzip,
 }
 
 /// The formats [`detect`] knows.
@@ -33,6 +39,8 @@ pub enum Format {
     Zip,
     /// A Python wheel: a zip with a `.dist-info/WHEEL`, or named `.whl`.
     Wheel,
+    /// A Java archive: a zip with a `META-INF/MANIFEST.MF`, or named `.jar`.
+    Jar,
     /// A directory.
     Directory,
     /// A lone ELF file.
@@ -85,8 +93,6 @@ pub enum Recognised {
     Base64,
     /// An archive as uuencoded text.
     Uuencode,
-    /// A file compressed with LZ4.
-    Lz4,
     /// A file compressed with LZO.
     Lzop,
     /// A file compressed with `compress`.
@@ -104,7 +110,6 @@ impl Recognised {
             Self::Encrypted => "encrypted",
             Self::Base64 => "base64",
             Self::Uuencode => "uuencode",
-            Self::Lz4 => "lz4",
             Self::Lzop => "lzo",
             Self::Compress => "Z",
         }
@@ -129,8 +134,12 @@ impl fmt::Display for Format {
             Self::Tar(Compression::Xz) => "tar.xz",
             Self::Tar(Compression::Zstd) => "tar.zst",
             Self::Tar(Compression::Bzip2) => "tar.bz2",
+            Self::Tar(Compression::Lz4) => "tar.lz4",
+            Self::Tar(Compression::Lzma) => "tar.lzma",
+            Self::Tar(Compression::Lzip) => "tar.lz",
             Self::Zip => "zip",
             Self::Wheel => "wheel",
+            Self::Jar => "jar",
             Self::Directory => "directory",
             Self::Elf => "elf",
             Self::AppImage => "appimage",
@@ -144,6 +153,9 @@ impl fmt::Display for Format {
             Self::Cpio(Compression::Xz) => "cpio.xz",
             Self::Cpio(Compression::Zstd) => "cpio.zst",
             Self::Cpio(Compression::Bzip2) => "cpio.bz2",
+            Self::Cpio(Compression::Lz4) => "cpio.lz4",
+            Self::Cpio(Compression::Lzma) => "cpio.lzma",
+            Self::Cpio(Compression::Lzip) => "cpio.lz",
             Self::SevenZip => "7z",
             Self::Cabinet => "cab",
             Self::Iso => "iso",
@@ -153,6 +165,9 @@ impl fmt::Display for Format {
             Self::Compressed(Compression::Xz) => "xz",
             Self::Compressed(Compression::Zstd) => "zst",
             Self::Compressed(Compression::Bzip2) => "bz2",
+            Self::Compressed(Compression::Lz4) => "lz4",
+            Self::Compressed(Compression::Lzma) => "lzma",
+            Self::Compressed(Compression::Lzip) => "lz",
             Self::Recognised(what) => what.name(),
             Self::Compressed(Compression::None) | Self::Unknown => "unknown",
         })
@@ -206,6 +221,8 @@ fn plain(head: &[u8]) -> Format {
         [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => Format::SevenZip,
         [b'M', b'S', b'C', b'F', ..] => Format::Cabinet,
         [b'h', b's', b'q', b's', ..] => Format::Squashfs,
+        [0x1f, 0x9d, ..] => Format::Recognised(Recognised::Compress),
+        [0x89, b'L', b'Z', b'O', 0, b'\r', b'\n', ..] => Format::Recognised(Recognised::Lzop),
         _ if cpio::is_cpio(head) => Format::Cpio(Compression::None),
         _ if is_tar(head) => Format::Tar(Compression::None),
         _ => Format::Unknown,
@@ -240,8 +257,28 @@ pub(crate) fn compression_of(head: &[u8]) -> Option<Compression> {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Compression::Xz),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Compression::Zstd),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Some(Compression::Bzip2),
+        [0x04, 0x22, 0x4d, 0x18, ..] => Some(Compression::Lz4),
+        [b'L', b'Z', b'I', b'P', 0 | 1, ..] => Some(Compression::Lzip),
+        _ if is_lzma(head) => Some(Compression::Lzma),
         _ => None,
     }
+}
+
+/// The format has no magic: the properties `lzma` always writes, a window that is a power of two, and a length that is
+/// unknown or below 256 GiB, which is how `xz` tells it.
+fn is_lzma(head: &[u8]) -> bool {
+    let (Some(0x5d), Some(window), Some(length)) = (
+        head.first(),
+        head.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes),
+        head.get(5..13).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes),
+    ) else {
+        return false;
+    };
+    // The first byte behind the header, which the range coder begins with, is always zero.
+    window.is_power_of_two()
+        && window >= 1 << 12
+        && (length == u64::MAX || length < 1 << 38)
+        && head.get(13).is_none_or(|&byte| byte == 0)
 }
 
 fn compressed(source: &mut Source<'_>, compression: Compression) -> Result<Format, Error> {

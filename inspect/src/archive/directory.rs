@@ -41,15 +41,16 @@ pub(super) fn walk<E: From<Error>>(
     Ok(())
 }
 
-/// A file that is no archive: one entry, named like the file.
+/// A file that is no archive: one entry, called `name` without its folder.
 pub(super) fn walk_lone<E: From<Error>>(
     path: &Path,
+    name: &Path,
     limits: &Limits,
     visit: &mut VisitFile<'_, E>,
 ) -> Result<(), E> {
     let metadata = fs::metadata(path).map_err(|e| Error::io(path, e))?;
     let mut walk = Walk::new(path, Some(metadata.len()), limits);
-    let name = path.file_name().ok_or_else(|| Error::unsupported(path, "it has no name"))?;
+    let name = name.file_name().ok_or_else(|| Error::unsupported(path, "it has no name"))?;
     let mut entry = entry(&walk, path, Path::new(name), &metadata)?;
     // Whoever downloaded the file owns it; the vendor said nothing about owners.
     (entry.uid, entry.gid) = (0, 0);

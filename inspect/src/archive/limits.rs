@@ -7,6 +7,9 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
+    /// Bytes of the artifact itself, which is read from its beginning to its end to be hashed; the largest installers
+    /// that vendors offer have some 100 GiB.
+    pub artifact_bytes: u64,
     /// Entries in one archive. Each costs memory here and an inode in the store; a full Debian desktop has 300 000 files.
     pub entries: u64,
     /// Unpacked bytes in all, padding and headers included: what a decompression bomb is stopped by.
@@ -45,7 +48,7 @@ pub struct Limits {
 
 impl Limits {
     /// The unpacked bytes that an archive of this size may have.
-    pub(super) fn total_for(&self, archive_bytes: u64) -> u64 {
+    pub(crate) fn total_for(&self, archive_bytes: u64) -> u64 {
         let proportioned = archive_bytes.saturating_mul(self.proportion);
         self.total_bytes.min(proportioned.max(self.unproportioned_bytes))
     }
@@ -54,6 +57,7 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            artifact_bytes: 256 << 30,
             entries: 1_000_000,
             total_bytes: 256 << 30,
             proportion: 200,

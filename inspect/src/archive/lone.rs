@@ -37,7 +37,7 @@ pub(super) fn walk_compressed<E: From<Error>>(
     let size = unpacked_size(walk, source, compression)?;
     let name = source.name().to_owned();
     let name = name.file_name().unwrap_or_default().as_encoded_bytes();
-    let endings: [&[u8]; 4] = [b".gz", b".xz", b".zst", b".bz2"];
+    let endings: [&[u8]; 7] = [b".gz", b".xz", b".zst", b".bz2", b".lz4", b".lzma", b".lz"];
     let stem = endings.iter().find_map(|ending| name.strip_suffix(*ending)).unwrap_or(name);
     let entry = entry(walk, stem, size)?;
     walk.admit(&mut Guard::default(), &entry)?;

@@ -44,6 +44,7 @@ pub(crate) use detect::{compression_of, is_tar};
 pub(crate) use lone::unpacked_head;
 pub(crate) use path::printable;
 pub(crate) use squashfs::image_size as squashfs_size;
+pub(crate) use zipfile::JAR_MANIFEST;
 
 /// Which member of a `.deb` an entry comes from. Every other format has data only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,23 +158,24 @@ pub(crate) type VisitFile<'v, E> =
 /// [`Error`] for an artifact that cannot be read, is truncated, corrupt, hostile or above `limits`; and whatever
 /// `visit` returns, which ends the walk.
 pub fn walk<E: From<Error>>(path: &Path, limits: &Limits, visit: &mut Visit<'_, E>) -> Result<(), E> {
-    walk_files(path, limits, &mut |part, entry, _, content| visit(part, entry, content))
+    walk_files(path, path, limits, &mut |part, entry, _, content| visit(part, entry, content))
 }
 
-/// As [`walk`], with the files on disk.
+/// As [`walk`], with the files on disk; a file is taken to be called `name`.
 pub(crate) fn walk_files<E: From<Error>>(
     path: &Path,
+    name: &Path,
     limits: &Limits,
     visit: &mut VisitFile<'_, E>,
 ) -> Result<(), E> {
-    let format = detect(path)?;
-    if format == Format::Directory {
+    if std::fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir() {
         return directory::walk(path, limits, visit);
     }
+    let source = &mut Source::open(path)?.named(name);
+    let format = detect_in(source)?;
     if format.is_lone() {
-        return directory::walk_lone(path, limits, visit);
+        return directory::walk_lone(path, name, limits, visit);
     }
-    let source = &mut Source::open(path)?;
     walk_in(source, format, limits, &mut |part, entry, content| visit(part, entry, None, content))
 }
 
@@ -195,7 +197,7 @@ pub fn walk_in<E: From<Error>>(
         Format::Rpm => rpm::walk(state, source, visit),
         Format::Tar(compression) => tarball::walk_file(state, source, compression, visit),
         Format::Cpio(compression) => cpio::walk_file(state, source, compression, visit),
-        Format::Zip | Format::Wheel => zipfile::walk(state, source, visit),
+        Format::Zip | Format::Wheel | Format::Jar => zipfile::walk(state, source, visit),
         Format::Msi => msi::walk(state, source, visit),
         Format::Cabinet => cab::walk(state, source, visit),
         Format::Iso => iso::walk(state, source, visit),

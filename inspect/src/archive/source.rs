@@ -47,10 +47,16 @@ impl<'s> Source<'s> {
     /// # Errors
     /// When it cannot be opened, or is no regular file.
     pub fn open(path: &Path) -> Result<Source<'static>, Error> {
+        // Opening a pipe waits for somebody who writes to it.
+        let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        let refused = || Error::unsupported(path, "it is neither a regular file nor a directory");
+        if !metadata.is_file() {
+            return Err(refused());
+        }
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
         if !metadata.is_file() {
-            return Err(Error::unsupported(path, "it is neither a regular file nor a directory"));
+            return Err(refused());
         }
         let length = metadata.len();
         Ok(Source {
@@ -61,6 +67,13 @@ impl<'s> Source<'s> {
             position: 0,
             displaced: false,
         })
+    }
+
+    /// The same under another name, by which messages and lone files know it.
+    #[must_use]
+    pub fn named(mut self, name: &Path) -> Self {
+        name.clone_into(&mut self.name);
+        self
     }
 
     /// Bytes in memory.

@@ -12,6 +12,8 @@ use super::stream::{Walk, deliver};
 use super::{Entry, EntryKind, Format, MemberPath, Part, Source, Visit, printable};
 use crate::Error;
 
+/// What every Java archive has ("JAR File Specification").
+pub(crate) const JAR_MANIFEST: &str = "META-INF/MANIFEST.MF";
 /// The record at the end and the longest comment.
 const END_BYTES: u64 = 22 + (64 << 10);
 
@@ -22,12 +24,18 @@ pub(super) fn kind(source: &mut Source<'_>) -> Result<Format, Error> {
     if source.name().extension() == Some(OsStr::new("whl")) {
         return Ok(Format::Wheel);
     }
+    let named_jar = source.name().extension() == Some(OsStr::new("jar"));
     let archive = open(source)?;
-    let wheel = (0..archive.len()).any(|index| {
-        let Some(Ok(name)) = archive.name_for_index(index) else { return false };
-        name.strip_suffix("/WHEEL").is_some_and(|top| top.ends_with(".dist-info") && !top.contains('/'))
-    });
-    Ok(if wheel { Format::Wheel } else { Format::Zip })
+    let any = |test: &dyn Fn(&str) -> bool| {
+        (0..archive.len())
+            .any(|index| archive.name_for_index(index).is_some_and(|name| name.is_ok_and(|name| test(&name))))
+    };
+    let in_info = |top: &str| top.ends_with(".dist-info") && !top.contains('/');
+    if any(&|name| name.strip_suffix("/WHEEL").is_some_and(in_info)) {
+        return Ok(Format::Wheel);
+    }
+    let jar = named_jar || any(&|name| name == JAR_MANIFEST);
+    Ok(if jar { Format::Jar } else { Format::Zip })
 }
 
 fn open<'a, 's>(source: &'a mut Source<'s>) -> Result<Archive<'a, 's>, Error> {

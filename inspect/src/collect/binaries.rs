@@ -27,7 +27,7 @@ impl Collector {
         let Member { archive, path, size, .. } = *member;
         let kept = Kept::read(buffer, content, size, self.limits.object_bytes)
             .map_err(|e| Error::decoding(archive, path, e))?;
-        if is_module_name(path) {
+        if is_module_name(path) || (is_object(kept.head) && kernel::is_module(kept.head)) {
             self.kernel_module(path, kept.head);
         }
         let source = &mut Source::bytes(Path::new(path), kept.head);
@@ -64,9 +64,14 @@ impl Collector {
         source: &mut Source<'_>,
     ) -> Result<(), Error> {
         let Member { path, entry, size, .. } = *member;
-        let Reading { facts, paths, endpoints, marks } = reading;
+        let Reading { facts, ends_early, paths, endpoints, marks } = reading;
         if facts.partial {
-            self.omit(path, format!("constants beyond its first part were not read: it has {size} bytes"));
+            let reason = if ends_early {
+                format!("it is cut: it has {size} bytes, and what is loaded of it lies beyond")
+            } else {
+                format!("constants beyond its first part were not read: it has {size} bytes")
+            };
+            self.omit(path, reason);
         }
         let is_program = matches!(facts.kind, ElfKind::Executable | ElfKind::Pie);
         if is_program && (entry.mode & 0o111 != 0 || self.ignores_modes()) {
@@ -192,7 +197,11 @@ impl Collector {
         if startable {
             self.programs.insert(path.to_owned(), ProgramKind::Script { interpreter });
         }
-        if self.format.is_lone() || size <= buffer.content().len() as u64 {
+        if self.format.is_lone() {
+            return Ok(());
+        }
+        self.installer_script(member, buffer, content)?;
+        if size <= buffer.content().len() as u64 {
             return Ok(());
         }
         if size > self.limits.nested_bytes {
@@ -204,8 +213,19 @@ impl Collector {
     }
 }
 
+/// Whether an ELF file may be a kernel module, by its name or because it is one of those that a linker reads.
+pub(super) fn may_be_module(path: &str, head: &[u8]) -> bool {
+    is_module_name(path) || is_object(head)
+}
+
+/// An object file (`ET_REL`), which kernel modules are.
+fn is_object(head: &[u8]) -> bool {
+    let kind = if head.get(5) == Some(&2) { [0, 1] } else { [1, 0] };
+    head.get(16..18) == Some(&kind)
+}
+
 /// Whether a file is called like a kernel module.
-pub(super) fn is_module_name(path: &str) -> bool {
+fn is_module_name(path: &str) -> bool {
     path.ends_with(".ko")
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::kept::Buffer;
 use super::{Collector, Member, Place, gather};
-use crate::archive::{self, Format, Source};
+use crate::archive::{self, Format, Limits, Source};
 use crate::{ArtifactFacts, Contained, Error, Evidence, Technology, TechnologyKind, appended};
 
 /// Archives listed of one artifact.
@@ -64,9 +64,10 @@ impl Collector {
         if let Some(python) = archive::pyinstaller::python_version(source)? {
             self.note_python(path, python);
         }
+        let startup = appended::startup_script(source)?;
         for payload in payloads {
             let mut window = source.window(payload.offset, payload.size);
-            self.open(path, payload.offset, &mut window, payload.format)?;
+            self.open_with(path, payload.offset, &mut window, payload.format, startup.as_deref())?;
         }
         Ok(())
     }
@@ -95,13 +96,25 @@ impl Collector {
         }
     }
 
-    /// Takes the facts of an archive inside. What is wrong with it is noted and does not end the inspection.
     fn open(
         &mut self,
         path: &str,
         offset: u64,
         source: &mut Source<'_>,
         format: Format,
+    ) -> Result<(), Error> {
+        self.open_with(path, offset, source, format, None)
+    }
+
+    /// Takes the facts of an archive inside. What is wrong with it is noted and does not end the inspection. `startup` is
+    /// the script in it that is run when it was unpacked.
+    fn open_with(
+        &mut self,
+        path: &str,
+        offset: u64,
+        source: &mut Source<'_>,
+        format: Format,
+        startup: Option<&str>,
     ) -> Result<(), Error> {
         let size = source.len();
         if self.depth >= self.limits.containers_deep {
@@ -113,7 +126,15 @@ impl Collector {
         limits.entries = limits.entries.saturating_sub(self.entries());
         limits.total_bytes = limits.total_bytes.saturating_sub(self.files.bytes + self.inside.1);
         limits.facts_bytes = limits.facts_bytes.saturating_sub(self.weight);
+        let spent = limits.entries == 0 || limits.total_bytes == 0 || limits.facts_bytes == 0;
+        if spent {
+            self.unopened(path, size, format, &self.spent(&limits));
+            return Ok(());
+        }
+        let left = limits.clone();
         let mut inner = Collector::new(format, limits, self.depth + 1);
+        inner.whole = self.whole.clone();
+        inner.startup = startup.map(str::to_owned);
         let gathered = gather(&mut inner, source, format, Place { path: None, depth: self.depth + 1 });
         self.inside.0 += inner.entries();
         self.inside.1 += inner.files.bytes + inner.inside.1;
@@ -125,7 +146,7 @@ impl Collector {
             format: format.to_string(),
             files: inner.files.files,
             facts: None,
-            unopened: gathered.err().map(|error| error.to_string()),
+            unopened: gathered.err().map(|error| self.told(&error, &left)),
         };
         if contained.unopened.is_none() {
             let sha256 = inner.sha256_of(source)?;
@@ -137,6 +158,36 @@ impl Collector {
         }
         self.contain(contained);
         Ok(())
+    }
+
+    /// The bounds that archives have in common with those around them and beside them, by their names.
+    fn common(limits: &Limits) -> [(&'static str, u64); 3] {
+        [
+            ("number of entries", limits.entries),
+            ("unpacked bytes in all", limits.total_bytes),
+            ("memory for its facts", limits.facts_bytes),
+        ]
+    }
+
+    /// Which bounds of the whole artifact are used up.
+    fn spent(&self, left: &Limits) -> String {
+        let both = Self::common(left).into_iter().zip(Self::common(&self.whole));
+        let spent = both.filter(|((_, left), _)| *left == 0);
+        let spent: Vec<String> =
+            spent.map(|(_, (what, whole))| format!("{what} (the limit is {whole})")).collect();
+        format!("the artifact has reached a limit: {}", spent.join(", "))
+    }
+
+    /// What was wrong with an archive inside. The bound it ran into is told as that of the artifact, of which it had what
+    /// was left.
+    fn told(&self, error: &Error, left: &Limits) -> String {
+        let Error::Limit { what, limit, .. } = error else { return error.to_string() };
+        let both = Self::common(left).into_iter().zip(Self::common(&self.whole));
+        let mut shared = both.filter(|((_, left), (_, whole))| left == limit && left < whole);
+        match shared.next() {
+            Some((_, (_, whole))) => format!("the artifact exceeds a limit: {what} (the limit is {whole})"),
+            None => error.to_string(),
+        }
     }
 
     /// Entries here and in archives inside.

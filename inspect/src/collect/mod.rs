@@ -2,6 +2,7 @@
 
 mod binaries;
 mod contained;
+mod installers;
 mod kept;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use self::kept::{Buffer, Hashed};
-use crate::archive::{self, Description, Entry, EntryKind, Format, Limits, Part, Source};
+use crate::archive::{self, Description, Entry, EntryKind, Format, JAR_MANIFEST, Limits, Part, Source};
 use crate::elf::{self, Constant};
 use crate::resolve::{self, Listing, Node, Refusal};
 use crate::scripts::{self, hex};
@@ -31,21 +32,23 @@ const PATHS: usize = 4096;
 /// Omissions listed; a package of damaged programs would otherwise be described at length.
 const OMISSIONS: usize = 1024;
 
-/// Where a Java archive describes itself.
-const JAR_MANIFEST: &str = "META-INF/MANIFEST.MF";
-
 const ON_PATH: [&str; 7] =
     ["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/usr/games"];
 
-/// Inspects the file or directory at `path`.
-pub(crate) fn inspect(path: &Path, limits: &Limits) -> Result<(Facts, Listing), Error> {
-    let format = archive::detect(path)?;
-    if format != Format::Directory {
-        let mut source = Source::open(path)?;
+/// Inspects the file or directory at `path`; a file is taken to be called `name`.
+pub(crate) fn inspect(path: &Path, name: &Path, limits: &Limits) -> Result<(Facts, Listing), Error> {
+    if !std::fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir() {
+        let mut source = Source::open(path)?.named(name);
+        if source.len() > limits.artifact_bytes {
+            let what = format!("size of the artifact ({} bytes)", source.len());
+            return Err(Error::limit(path, what, limits.artifact_bytes));
+        }
+        let format = archive::detect_in(&mut source)?;
         return inspect_in(&mut source, format, limits, Place { path: Some(path), depth: 0 });
     }
+    let format = Format::Directory;
     let mut collector = Collector::new(format, limits.clone(), 0);
-    archive::walk_files(path, limits, &mut |part, entry, file, content| {
+    archive::walk_files(path, path, limits, &mut |part, entry, file, content| {
         collector.entry(path, part, entry, file, content)
     })?;
     let sha256 = hex(&std::mem::take(&mut collector.digest).finalize());
@@ -79,7 +82,10 @@ pub(crate) fn inspect_in(
     limits: &Limits,
     place: Place<'_>,
 ) -> Result<(Facts, Listing), Error> {
-    let mut collector = Collector::new(format, limits.clone(), place.depth);
+    // What is unpacked of archives inside counts as well: they may lie in each other many times over.
+    let mut limits = limits.clone();
+    limits.total_bytes = limits.total_for(source.len());
+    let mut collector = Collector::new(format, limits, place.depth);
     gather(&mut collector, source, format, place)?;
     let (sha256, size) = (collector.sha256_of(source)?, source.len());
     let file = file_name(source.name());
@@ -98,7 +104,7 @@ fn gather(
     collector.metadata(source, format)?;
     let walked = match place.path {
         // A file on disk has permissions of its own.
-        Some(path) => archive::walk_files(path, &limits, &mut |part, entry, file, content| {
+        Some(path) => archive::walk_files(path, &name, &limits, &mut |part, entry, file, content| {
             collector.entry(&name, part, entry, file, content)
         }),
         None => archive::walk_in(source, format, &limits, &mut |part, entry, content| {
@@ -114,7 +120,9 @@ fn gather(
         return Err(Error::corrupt(&name, "its control archive has no `control` file"));
     }
     if format.is_lone() {
-        collector.payloads(&format!("/{}", file_name(&name)), source)?;
+        let path = format!("/{}", file_name(&name));
+        collector.payloads(&path, source)?;
+        collector.lone_script(&path, source, format)?;
     }
     Ok(())
 }
@@ -125,10 +133,15 @@ fn file_name(path: &Path) -> String {
 
 /// Facts in the making.
 struct Collector {
+    /// What is left of the bounds.
     limits: Limits,
+    /// The bounds of the whole artifact, archives inside included.
+    whole: Limits,
     format: Format,
     /// Archives around this one.
     depth: usize,
+    /// The script in it that is run when it was unpacked.
+    startup: Option<String>,
     /// Of all entries of a directory.
     digest: Sha256,
     /// Of the only entry of what is no archive.
@@ -162,9 +175,11 @@ struct Collector {
 impl Collector {
     fn new(format: Format, limits: Limits, depth: usize) -> Self {
         Self {
+            whole: limits.clone(),
             limits,
             format,
             depth,
+            startup: None,
             digest: Sha256::new(),
             lone_sha256: None,
             buffer: Buffer::default(),
@@ -400,7 +415,7 @@ impl Collector {
         if head.starts_with(b"\x7fELF") {
             return match member.file {
                 // The contents of a module's sections are not among what is read of a program.
-                Some(file) if !binaries::is_module_name(member.path) => self.elf_on_disk(member, file),
+                Some(file) if !binaries::may_be_module(member.path, head) => self.elf_on_disk(member, file),
                 _ => self.elf_file(member, buffer, content),
             };
         }
@@ -421,7 +436,13 @@ impl Collector {
     fn ignores_modes(&self) -> bool {
         let without_modes = matches!(
             self.format,
-            Format::Zip | Format::Wheel | Format::Msi | Format::Cabinet | Format::Iso | Format::Compressed(_)
+            Format::Zip
+                | Format::Wheel
+                | Format::Jar
+                | Format::Msi
+                | Format::Cabinet
+                | Format::Iso
+                | Format::Compressed(_)
         );
         without_modes || self.format.is_lone()
     }
@@ -429,7 +450,7 @@ impl Collector {
     fn is_read_whole(&self, path: &archive::MemberPath) -> bool {
         system::role(path.as_str()).is_some_and(Role::is_read)
             || self.wheel_member(path).is_some()
-            || (self.format == Format::Zip && path.as_str() == JAR_MANIFEST)
+            || (self.format == Format::Jar && path.as_str() == JAR_MANIFEST)
     }
 
     /// `METADATA` or `WHEEL` in the one `.dist-info` directory of a wheel.
@@ -459,7 +480,18 @@ impl Collector {
         match self.wheel_member(&entry.path) {
             Some("METADATA") => self.package = Some(package::wheel(path, &text)?),
             Some(_) => self.tags = package::wheel_tags(path, &text)?,
-            None if path == JAR_MANIFEST => self.package = package::jar(&text),
+            None if path == JAR_MANIFEST => {
+                self.package = package::jar(&text);
+                let main = self.package.as_ref().and_then(|package| package.main_class.as_ref());
+                let what = main.map_or_else(
+                    || "is the manifest of a Java archive".to_owned(),
+                    |main| format!("starts the class {main}"),
+                );
+                let evidence = vec![crate::Evidence { file: format!("/{path}"), what, offset: None }];
+                let name = "Java".to_owned();
+                let kind = crate::TechnologyKind::Runtime;
+                self.recognised.push(crate::Technology { kind, name, evidence });
+            }
             None => self.role_file(entry, &bytes),
         }
         Ok(())

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use super::names::{self, Names};
 use super::{Area, Table};
 use crate::elf::{compare_versions, version_family};
-use crate::{Facts, ProgramKind, ScriptFacts, SystemFacts};
+use crate::pe::windows;
+use crate::{ElfFacts, Facts, ProgramKind, ScriptFacts, SystemFacts};
 
 /// Every area, in order.
-pub(super) const AREAS: [Area; 17] = [
+pub(super) const AREAS: [Area; 18] = [
     Area::Package,
     Area::Libraries,
     Area::SymbolVersions,
     Area::Declared,
     Area::Programs,
+    Area::Linking,
     Area::Scripts,
     Area::System,
     Area::Rights,
@@ -28,20 +31,20 @@ pub(super) const AREAS: [Area; 17] = [
 ];
 
 /// All tables of an artifact and of the archives inside.
-pub(super) fn of(facts: &Facts) -> BTreeMap<Area, Table> {
+pub(super) fn of(facts: &Facts, names: &Names) -> BTreeMap<Area, Table> {
     let mut tables: BTreeMap<Area, Table> = BTreeMap::new();
     for (at, facts) in facts.all() {
-        let mut one = One { at: normal(&at, facts), facts, tables: &mut tables };
+        let mut one = One { at: normal(&at, facts, names), facts, names, tables: &mut tables };
         one.enter();
     }
     tables
 }
 
 /// Scripts with the subjects they have in the table.
-pub(super) fn scripts(facts: &Facts) -> Vec<(String, &ScriptFacts)> {
+pub(super) fn scripts<'f>(facts: &'f Facts, names: &Names) -> Vec<(String, &'f ScriptFacts)> {
     let mut found = Vec::new();
     for (at, facts) in facts.all() {
-        let at = normal(&at, facts);
+        let at = normal(&at, facts, names);
         found.extend(facts.scripts.iter().map(|script| (subject(&at, &script.name), script)));
     }
     found
@@ -52,28 +55,25 @@ fn subject(at: &str, text: &str) -> String {
 }
 
 /// A path with the package's version, which changes with every release, replaced.
-fn normal(path: &str, facts: &Facts) -> String {
-    let Some(package) = &facts.package else { return path.to_owned() };
+fn normal(path: &str, facts: &Facts, names: &Names) -> String {
+    let path = names.normal(path);
+    let Some(package) = &facts.package else { return path };
     let version = package.version.rsplit_once(':').map_or(package.version.as_str(), |(_, version)| version);
     let upstream = version.rsplit_once('-').map_or(version, |(upstream, _)| upstream);
-    // A version of one digit stands in too many names by chance.
-    let mut path = path.to_owned();
-    for version in [version, upstream].into_iter().filter(|version| version.len() >= 3) {
-        path = path.replace(version, "{version}");
-    }
-    path
+    names::without(&names::without(&path, version), upstream)
 }
 
 /// The tables of one artifact in the making.
 struct One<'t, 'f> {
     at: String,
     facts: &'f Facts,
+    names: &'f Names,
     tables: &'t mut BTreeMap<Area, Table>,
 }
 
 impl One<'_, '_> {
     fn add(&mut self, area: Area, text: &str, said: impl Into<String>) {
-        let subject = subject(&self.at, &normal(text, self.facts));
+        let subject = subject(&self.at, &normal(text, self.facts, self.names));
         self.tables.entry(area).or_default().insert(subject, said.into());
     }
 
@@ -172,8 +172,10 @@ impl One<'_, '_> {
     fn system(&mut self, system: &SystemFacts) {
         for unit in &system.systemd_units {
             let user = unit.user.as_deref().unwrap_or("root");
-            let said =
-                format!("runs {} as {user}; listens on {}", unit.exec.join("; "), unit.listens.join(" "));
+            let mut said = format!("runs {} as {user}", unit.exec.join("; "));
+            if !unit.listens.is_empty() {
+                said.push_str(&format!("; listens on {}", unit.listens.join(" ")));
+            }
             self.add(Area::System, &unit.path, said);
         }
         for file in &system.udev_rules {
@@ -206,6 +208,10 @@ impl One<'_, '_> {
         }
         for conf in &system.ld_so_conf {
             self.add(Area::System, &conf.path, conf.directories.join(" "));
+        }
+        for effect in &system.effects {
+            let said = format!("{:?} {} by {}", effect.kind, effect.detail, effect.script).to_lowercase();
+            self.add(Area::Rights, &effect.what, said);
         }
         for path in &system.privileges {
             self.add(Area::Rights, path, "gives rights");
@@ -245,12 +251,28 @@ impl One<'_, '_> {
             let said = format!("{} {dotnet}{}", pe.machine, pe.runtime_libraries.join(" "));
             self.add(Area::Windows, &pe.path, said.trim());
         }
+        self.windows_libraries();
         for elf in &self.facts.elf {
+            self.add(Area::Linking, &elf.path, linking(elf));
             for candidate in &elf.dlopen_candidates {
                 self.add(Area::LoadedByName, &candidate.name, "");
             }
             for name in elf.dlopen_notes.iter().flat_map(|note| &note.sonames) {
                 self.add(Area::LoadedByName, name, "");
+            }
+        }
+    }
+
+    /// What Windows programs are linked with, and what they may load by name.
+    fn windows_libraries(&mut self) {
+        let brought = windows::brought(self.facts);
+        for pe in &self.facts.pe {
+            for name in pe.imports.iter().chain(&pe.delay_imports) {
+                let area = if brought.contains(name) { Area::Bundled } else { Area::Libraries };
+                self.add(area, name, if windows::is_own(name) { "of Windows itself" } else { "for Windows" });
+            }
+            for candidate in &pe.load_candidates {
+                self.add(Area::LoadedByName, &candidate.name, "");
             }
         }
     }
@@ -263,4 +285,19 @@ impl One<'_, '_> {
             self.add(Area::Endpoints, &endpoint.text, "");
         }
     }
+}
+
+/// What decides how the loader treats a file, beside the libraries and versions it wants.
+fn linking(elf: &ElfFacts) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for (name, path) in [("RPATH", &elf.rpath), ("RUNPATH", &elf.runpath)] {
+        words.extend((!path.is_empty()).then(|| format!("{name} {}", path.join(":"))));
+    }
+    words.extend(elf.static_linked.then(|| "static".to_owned()));
+    words.extend(elf.executable_stack.then(|| "executable stack".to_owned()));
+    words.extend((!elf.flags.is_empty()).then(|| format!("flags {}", elf.flags.join(" "))));
+    words.extend(elf.tls_bytes.map(|bytes| format!("{bytes} bytes of TLS")));
+    words.extend(elf.isa_level.clone());
+    words.extend(elf.minimum_kernel.as_ref().map(|kernel| format!("from Linux {kernel}")));
+    if words.is_empty() { "nothing of note".to_owned() } else { words.join(", ") }
 }

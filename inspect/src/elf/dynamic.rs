@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use goblin::container::{Container, Ctx};
 use goblin::elf::program_header::{PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_TLS};
-use goblin::elf::section_header::SHT_NOBITS;
+use goblin::elf::section_header::{SHF_EXECINSTR, SHT_NOBITS};
 use goblin::elf::{Elf, Header, ProgramHeader, SectionHeader, header};
 
 use super::image::{Image, Words};
@@ -220,8 +220,25 @@ pub(super) fn read(path: &str, image: &Image<'_>) -> Result<Reading, String> {
     };
     facts.libc = origin::libc(&facts, said.android, &found.signs);
     // A file that is read on demand has been asked for everything now.
-    facts.partial = image.is_partial();
-    Ok(Reading { facts, paths: found.paths, endpoints: found.endpoints, marks: found.marks })
+    let ends_early = ends_early(&layout);
+    facts.partial = image.is_partial() || ends_early;
+    if facts.static_linked {
+        facts.dlopen_candidates.retain(|candidate| !origin::is_of_static_glibc(&candidate.name));
+    }
+    Ok(Reading { facts, ends_early, paths: found.paths, endpoints: found.endpoints, marks: found.marks })
+}
+
+/// Whether a segment that is loaded lies beyond the end of the file. One that holds only debug information keeps the
+/// headers of what was taken out of it, and says so of its code (`SHT_NOBITS`).
+fn ends_early(layout: &Layout<'_, '_>) -> bool {
+    let stripped = |section: &SectionHeader| {
+        section.sh_type == SHT_NOBITS && section.sh_flags & u64::from(SHF_EXECINSTR) != 0
+    };
+    let beyond = |segment: &ProgramHeader| {
+        let end = segment.p_offset.saturating_add(segment.p_filesz);
+        segment.p_type == PT_LOAD && segment.p_filesz > 0 && end > layout.image.length()
+    };
+    layout.segments.iter().any(beyond) && !layout.sections.iter().any(stripped)
 }
 
 fn needed(dynamic: &Dynamic<'_>) -> Result<Vec<String>, String> {
@@ -278,9 +295,11 @@ fn flags(dynamic: &Dynamic<'_>) -> Vec<String> {
     let flags = dynamic.value(DT_FLAGS).unwrap_or(0);
     let flags_1 = dynamic.value(DT_FLAGS_1).unwrap_or(0);
     let named = [
+        ("initfirst", flags_1 & 0x20 != 0),
         ("interpose", flags_1 & 0x400 != 0),
         ("nodeflib", flags_1 & 0x800 != 0),
         ("nodelete", flags_1 & 0x8 != 0),
+        ("noopen", flags_1 & 0x40 != 0),
         ("now", flags & 0x8 != 0 || flags_1 & 0x1 != 0 || dynamic.has(DT_BIND_NOW)),
         ("origin", flags & 0x1 != 0 || flags_1 & 0x80 != 0),
         ("static-tls", flags & 0x10 != 0),

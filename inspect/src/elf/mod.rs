@@ -97,9 +97,11 @@ pub struct ElfFacts {
     pub static_linked: bool,
     /// Asks for an executable stack (or does not say that it needs none, which older loaders take for a yes).
     pub executable_stack: bool,
-    /// Notable flags of the dynamic section: `nodeflib`, `nodelete`, `now`, `origin`, `static-tls`, `symbolic`. Sorted.
+    /// Notable flags of the dynamic section: `initfirst`, `interpose`, `nodeflib`, `nodelete`, `noopen`, `now`, `origin`,
+    /// `static-tls`, `symbolic`, `textrel`. Sorted.
     pub flags: Vec<String>,
-    /// The file was too large to be read whole: constants beyond its first part were not looked at.
+    /// It was not read whole: it is too large, and constants beyond its first part were not looked at, or it ends before
+    /// what the loader would map of it.
     pub partial: bool,
 }
 
@@ -174,6 +176,8 @@ pub fn read_file(path: &Path) -> Result<ElfFacts, Error> {
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) facts: ElfFacts,
+    /// The file ends before what is loaded of it.
+    pub(crate) ends_early: bool,
     /// Absolute paths among its constants.
     pub(crate) paths: Vec<Constant>,
     /// URLs, hosts and ports among its constants.

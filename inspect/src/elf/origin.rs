@@ -230,3 +230,7 @@ pub(super) fn packer(layout: &Layout<'_, '_>, signs: &BTreeSet<Sign>) -> Option<
     }
     signs.contains(&Sign::Shc).then(|| "shc".to_owned())
 }
+/// Libraries that glibc's own code names in every program it is linked into: its `dlopen` has a loader of its own.
+pub(super) fn is_of_static_glibc(name: &str) -> bool {
+    name == "libc.so.6" || name.starts_with("ld-linux") || name.starts_with("ld64.so.")
+}

@@ -168,7 +168,8 @@ pub struct HardCodedPath {
     pub offset: u64,
 }
 
-/// A URL, or a host or address with a port, among the constants of a program.
+/// A URL, a host or address with a port, a licence server (`27000@licserver`) or the VISA resource string of an
+/// instrument, among the constants of a program.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {

@@ -17,7 +17,8 @@ pub use binary::{
 };
 pub use package::{PackageFacts, PackageKind};
 pub use system::{
-    LdSoConf, ScriptAction, ScriptFacts, SystemFacts, SystemdUnit, UdevRule, UdevRules, WindowsDriver,
+    EffectKind, LdSoConf, ScriptAction, ScriptEffect, ScriptFacts, SystemFacts, SystemdUnit, UdevRule,
+    UdevRules, WindowsDriver,
 };
 
 /// The version of [`Facts`] this crate writes.
@@ -82,7 +83,7 @@ impl Facts {
         all
     }
 
-    /// Whether there is anything in them that matters for running software.
+    /// Whether there is anything in them that matters for running software, or that was not read and might.
     #[must_use]
     pub fn is_of_note(&self) -> bool {
         let lists = [
@@ -93,7 +94,8 @@ impl Facts {
             self.scripts.is_empty(),
             self.dropped.is_empty(),
             self.technologies.is_empty(),
-            self.contains.iter().all(|contained| contained.facts.is_none()),
+            self.contains.iter().all(|contained| contained.facts.is_none() && contained.unopened.is_none()),
+            self.omitted.is_empty(),
         ];
         lists.contains(&false) || self.system != SystemFacts::default()
     }

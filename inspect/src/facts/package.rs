@@ -64,6 +64,8 @@ pub struct PackageFacts {
     pub requires_dist: Vec<String>,
     /// A wheel's `Requires-Python`.
     pub requires_python: Option<String>,
+    /// `Main-Class` of a Java archive: what `java -jar` starts.
+    pub main_class: Option<String>,
     /// A wheel's compatibility tags, as its `WHEEL` file lists them, sorted.
     pub tags: Vec<String>,
 }
@@ -93,6 +95,7 @@ impl PackageFacts {
             requires: Vec::new(),
             requires_dist: Vec::new(),
             requires_python: None,
+            main_class: None,
             tags: Vec::new(),
         }
     }

@@ -3,16 +3,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A maintainer script, a scriptlet, or a package's `triggers`.
+/// A maintainer script, a scriptlet, a package's `triggers`, or a script by which the artifact is installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScriptFacts {
     /// Of a Debian package `preinst`, `postinst`, `prerm`, `postrm`, `config` or `triggers`; of an RPM package `pre`, `post`,
-    /// `preun`, `postun`, `pretrans`, `posttrans`, `verify` or a trigger (`triggerin bash`).
+    /// `preun`, `postun`, `pretrans`, `posttrans`, `verify` or a trigger (`triggerin bash`). Of an installer the path of its
+    /// script: `/install.sh`.
     pub name: String,
     /// The line after `#!`, or what the package names; `None` for `triggers` and for programs.
     pub interpreter: Option<String>,
-    /// SHA-256 of the whole script.
+    /// SHA-256 of the whole script; of one that something is appended to, up to there.
     pub sha256: String,
     /// Lines.
     pub lines: usize,
@@ -20,8 +21,10 @@ pub struct ScriptFacts {
     pub calls: Vec<String>,
     /// The same commands with their arguments, in the order of the script, at most 200.
     pub actions: Vec<ScriptAction>,
-    /// Files it writes by redirection, sorted: `/etc/acme.conf`.
+    /// Files and folders it makes or changes, by redirection or as the destination of a command, sorted: `/etc/acme.conf`.
     pub writes: Vec<String>,
+    /// Files and folders it removes, sorted.
+    pub removes: Vec<String>,
     /// The script, cut after 64 KiB; empty if it is a program.
     pub text: String,
 }
@@ -72,6 +75,40 @@ pub struct SystemFacts {
     pub diversions: Vec<String>,
     /// Windows driver descriptions (`.inf`).
     pub windows_drivers: Vec<WindowsDriver>,
+    /// Rights that scripts give to files, and kernel modules that they load or build, at installation.
+    pub effects: Vec<ScriptEffect>,
+}
+
+/// What a script that runs at installation does beyond the artifact's own files.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptEffect {
+    /// What kind of effect.
+    pub kind: EffectKind,
+    /// The script, as in [`ScriptFacts::name`].
+    pub script: String,
+    /// The file, or the kernel module, as the script names it.
+    pub what: String,
+    /// The mode or the capabilities it is given: `4755`, `u+s`, `cap_net_raw+ep`.
+    pub detail: String,
+}
+
+/// Kinds of [`ScriptEffect`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EffectKind {
+    /// A file is made to run as its owner (`chmod u+s`).
+    Setuid,
+    /// A file is made to run with its group, or a folder to pass its group on.
+    Setgid,
+    /// A file is given capabilities (`setcap`).
+    Capabilities,
+    /// A kernel module is loaded from a file (`insmod`).
+    LoadsModule,
+    /// A kernel module is loaded by its name, from wherever the kernel's modules are (`modprobe`).
+    RequestsModule,
+    /// A kernel module is built on the machine (`dkms`).
+    BuildsModule,
 }
 
 /// A systemd unit or drop-in.

@@ -41,6 +41,12 @@ pub(crate) fn read(path: &str, bytes: &[u8]) -> Result<KernelModuleFacts, String
     Ok(facts)
 }
 
+/// Whether an object file is a kernel module, whatever it is called: `modpost` links the `struct module` of each into a
+/// section of its own (Linux, `scripts/mod/modpost.c`).
+pub(crate) fn is_module(bytes: &[u8]) -> bool {
+    matches!(elf::section_of_object(bytes, ".gnu.linkonce.this_module"), Ok((_, Some(_))))
+}
+
 /// The keys are those of `include/linux/module.h`, `moduleparam.h` and of `modpost`.
 fn enter(facts: &mut KernelModuleFacts, parameters: &mut Parameters, key: &str, value: &str) {
     let once = |place: &mut Option<String>| {

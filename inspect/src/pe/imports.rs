@@ -68,7 +68,7 @@ pub(super) fn runtime(imports: &Imports) -> Vec<String> {
     all.into_iter().filter(|name| is_runtime(name)).cloned().collect()
 }
 
-fn is_runtime(name: &str) -> bool {
+pub(super) fn is_runtime(name: &str) -> bool {
     let numbered = |prefix: &&str| {
         name.strip_prefix(*prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };

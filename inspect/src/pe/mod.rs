@@ -12,6 +12,7 @@ mod manifest;
 mod overlay;
 mod resources;
 mod version;
+pub(crate) mod windows;
 
 use crate::PeFacts;
 use crate::elf::Candidate;

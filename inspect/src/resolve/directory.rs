@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::conf::{self, Texts};
 use super::path::{Layout, parent};
-use super::{Node, Object, Refusal, Root, canonical, reader};
+use super::{Node, Object, Refusal, Root, canonical, loader, reader};
 
 /// Bytes of a configuration file.
 const TEXT_BYTES: u64 = 1 << 20;
@@ -31,6 +31,8 @@ pub struct DirectoryRoot {
 #[derive(Debug, Default)]
 struct Cache {
     entries: HashMap<String, Option<Entry>>,
+    /// By interpreter.
+    glibc: HashMap<String, Option<u32>>,
     /// By device and inode.
     objects: HashMap<(u64, u64), Result<Arc<Object>, Refusal>>,
 }
@@ -177,6 +179,19 @@ impl Root for DirectoryRoot {
 
     fn layout(&self, program: &Object) -> Layout {
         Layout::detect(self, program)
+    }
+
+    fn glibc(&self, program: &Object) -> Option<u32> {
+        let path = loader::path(program)?;
+        if let Some(known) = self.cache().glibc.get(path) {
+            return *known;
+        }
+        let found = canonical(self, path).and_then(|file| {
+            self.entry(&file).filter(|entry| entry.is_regular)?;
+            loader::glibc(&File::open(format!("{}{file}", self.base)).ok()?)
+        });
+        self.cache().glibc.insert(path.to_owned(), found);
+        found
     }
 
     fn text(&self, path: &str) -> Option<String> {

@@ -88,6 +88,10 @@ impl Root for Layered<'_> {
         self.roots.last().map_or(Layout::Debian, |root| root.layout(program))
     }
 
+    fn glibc(&self, program: &Object) -> Option<u32> {
+        self.roots.iter().find_map(|root| root.glibc(program))
+    }
+
     fn text(&self, path: &str) -> Option<String> {
         self.file(path).and_then(|(_, root, own)| root.text(&own))
     }

@@ -13,7 +13,8 @@
 //!
 //! A file of the wrong word size or machine, or one that cannot be opened, is passed over. Anything else that cannot be
 //! loaded ends the search, as it ends the program: see [`Refusal`]. In the directories of 3 to 7 `glibc-hwcaps`
-//! comes first as far as the [`Search`] says that the processor can use it. A program whose interpreter is musl's
+//! comes first as far as the [`Search`] says that the processor can use it; then, where the root's glibc is older than
+//! 2.37 ([`Root::glibc`]), `tls` and the directories named after the platform. A program whose interpreter is musl's
 //! follows musl's rules, see `musl.rs`.
 
 mod conf;
@@ -21,6 +22,7 @@ mod directory;
 mod layered;
 mod listing;
 mod load;
+mod loader;
 mod musl;
 mod object;
 mod path;
@@ -81,6 +83,12 @@ pub trait Root {
         let _ = program;
         Layout::Debian
     }
+    /// The second number of the glibc whose loader starts a program (36 of 2.36): where the loader is not there or
+    /// not glibc's, `None`; where it does not say its version, as before 2.33, 32.
+    fn glibc(&self, program: &Object) -> Option<u32> {
+        let _ = program;
+        None
+    }
     /// The text of a small file, whose path may lead through links.
     fn text(&self, path: &str) -> Option<String> {
         let _ = path;
@@ -98,7 +106,8 @@ pub struct Search {
     /// The level of the processor: 2, 3 or 4 for `x86-64-v2` and so on. Below 2, or for other machines, no sub-directory
     /// of `glibc-hwcaps` is searched; what is there is named in [`Loaded::faster`].
     pub level: u8,
-    /// Search the sub-directories that glibc looked into before 2.37 as well (`tls`, and the name of the platform).
+    /// Search the sub-directories that glibc looked into before 2.37 (`tls`, and the name of the platform), even where
+    /// [`Root::glibc`] does not say that the root has such a glibc.
     pub legacy: bool,
     /// What `$PLATFORM` stands for; by default the name of the machine.
     pub platform: Option<String>,
@@ -252,12 +261,15 @@ pub enum Problem {
         /// The wish is weak: the loader warns and goes on.
         weak: bool,
     },
-    /// The library that was loaded says nothing about versions: the loader warns and goes on.
+    /// The library that was loaded offers no versions: the loader warns and goes on.
     NoVersions {
         /// The name the library was linked by.
         library: String,
         /// The file.
         provider: String,
+        /// It has not even a table of versions: the loader ends with a failed assertion at the first symbol it takes
+        /// from there (when the program starts, or at the first call).
+        asserts: bool,
     },
     /// Versions are wanted of a library that nothing loads: the loader ends with a failed assertion.
     NotLoaded {
@@ -273,7 +285,7 @@ impl Problem {
         match self {
             Self::NotFound | Self::Refused { .. } | Self::NotLoaded { .. } => true,
             Self::MissingVersion { weak, .. } => !weak,
-            Self::NoVersions { .. } => false,
+            Self::NoVersions { asserts, .. } => *asserts,
         }
     }
 }
@@ -287,7 +299,12 @@ impl fmt::Display for Problem {
                 let weak = if *weak { "weak " } else { "" };
                 write!(f, "{weak}version {version} not found in {provider}")
             }
-            Self::NoVersions { provider, .. } => write!(f, "no version information in {provider}"),
+            Self::NoVersions { provider, asserts: false, .. } => {
+                write!(f, "no version information in {provider}")
+            }
+            Self::NoVersions { provider, .. } => {
+                write!(f, "no version information at all in {provider}, where versions are wanted")
+            }
             Self::NotLoaded { library } => write!(f, "versions are wanted of {library}, which nothing loads"),
         }
     }

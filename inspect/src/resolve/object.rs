@@ -33,6 +33,9 @@ pub struct Object {
     pub versions_needed: Vec<VersionsNeeded>,
     /// Versions offered (`DT_VERDEF`), the base version among them; `None` if the file says nothing about versions.
     pub versions_defined: Option<Vec<String>>,
+    /// Whether it says of each symbol which version it is (`DT_VERSYM`): linkers write that table for files that want
+    /// or offer versions, and only for those.
+    pub version_table: bool,
     /// Why glibc's loader refuses the file though it is an ELF file of the right class and machine.
     pub refused: Option<String>,
 }
@@ -90,6 +93,10 @@ impl From<&ElfFacts> for Object {
                 })
                 .collect(),
             versions_defined: (!facts.versions_defined.is_empty()).then(|| facts.versions_defined.clone()),
+            // Of a file that was not read whole, the doubt is in its favour.
+            version_table: facts.partial
+                || !facts.versions_needed.is_empty()
+                || !facts.versions_defined.is_empty(),
             refused: (!loadable).then(|| ONLY_DYN_AND_EXEC.to_owned()),
         }
     }

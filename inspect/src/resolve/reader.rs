@@ -36,6 +36,7 @@ const DT_SONAME: u64 = 14;
 const DT_RPATH: u64 = 15;
 const DT_RUNPATH: u64 = 29;
 const DT_FLAGS_1: u64 = 0x6fff_fffb;
+const DT_VERSYM: u64 = 0x6fff_fff0;
 const DT_VERDEF: u64 = 0x6fff_fffc;
 const DT_VERNEED: u64 = 0x6fff_fffe;
 const DT_AUXILIARY: u64 = 0x7fff_fffd;
@@ -239,6 +240,7 @@ impl Reader<'_> {
         object.rpath = self.search_path(value(DT_RPATH))?;
         object.runpath = self.search_path(value(DT_RUNPATH))?;
         object.no_default_directories = value(DT_FLAGS_1).unwrap_or(0) & DF_1_NODEFLIB != 0;
+        object.version_table = value(DT_VERSYM).is_some();
         if let Some(address) = value(DT_VERNEED) {
             object.versions_needed = self.versions_needed(address)?;
         }

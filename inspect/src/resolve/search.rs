@@ -48,7 +48,9 @@ impl<'p> Places<'p> {
         let platform = search.platform.clone().unwrap_or_else(|| platform(class, &machine).to_owned());
         let level = if (class, machine.as_str()) == (64, "x86-64") { search.level.min(LEVEL) } else { 0 };
         let faster = (2..=level).rev().map(|level| format!("glibc-hwcaps/x86-64-v{level}")).collect();
-        let legacy = if search.legacy { legacy(&machine, &platform) } else { Vec::new() };
+        // Its NEWS of 2.37: "no longer loads shared objects from the "tls" subdirectories" and those of the platform.
+        let is_older = || root.glibc(program).is_some_and(|version| version < 37);
+        let legacy = if search.legacy || is_older() { legacy(&machine, &platform) } else { Vec::new() };
         Self {
             root,
             search,

@@ -115,7 +115,8 @@ fn versions() {
     run.versions_needed.push(wants("libx.so", "X_3", true));
     let mut x = object(64, &[]);
     x.versions_defined = Some(vec!["libx.so".to_owned(), "X_1".to_owned()]);
-    let objects = [("/bin/run", run), ("/lib/libx.so", x), ("/lib/liby.so", object(64, &[]))];
+    let y = Object { version_table: true, ..object(64, &[]) };
+    let objects = [("/bin/run", run), ("/lib/libx.so", x), ("/lib/liby.so", y)];
     let closure = closure(&listing(&objects, &[]), "/bin/run").unwrap();
     let problems: Vec<String> =
         closure.edges.iter().flat_map(|edge| edge.problems.iter().map(ToString::to_string)).collect();

@@ -42,7 +42,13 @@ pub(super) fn check(closure: &mut Closure, by_name: &HashMap<String, usize>) {
             });
             let library = || needed.library.clone();
             let problems = match defined {
-                None => vec![Problem::NoVersions { library: library(), provider: provider.path.clone() }],
+                // `check_match` of `elf/dl-lookup.c` asserts that what a wish for a version names has a table of
+                // versions; where there is one, a symbol without a version will do.
+                None => vec![Problem::NoVersions {
+                    library: library(),
+                    provider: provider.path.clone(),
+                    asserts: !provider.object.version_table,
+                }],
                 Some(defined) => needed
                     .versions
                     .iter()

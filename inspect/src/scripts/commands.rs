@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::destinations;
 use super::lexer::{self, Lexed, RedirectKind, Simple};
 use super::names::COMMANDS;
 use super::word::{Variables, Word};
@@ -61,6 +62,7 @@ pub(super) struct Found {
     pub(super) calls: BTreeSet<String>,
     pub(super) actions: Vec<ScriptAction>,
     pub(super) writes: BTreeSet<String>,
+    pub(super) removes: BTreeSet<String>,
     /// Every command of note, its arguments as far as their values are known, otherwise as they stand there.
     pub(super) commands: Vec<Vec<String>>,
 }
@@ -161,11 +163,23 @@ impl Reader<'_> {
     }
 
     fn write(&mut self, target: &Word) {
-        let Some(path) = target.value(&self.variables) else { return };
-        let nowhere = NOWHERE.iter().any(|place| path.starts_with(place));
-        if path.starts_with('/') && !nowhere && self.found.writes.len() < WRITES {
+        if let Some(path) = target.value(&self.variables).filter(|path| is_file(path))
+            && self.found.writes.len() < WRITES
+        {
             self.found.writes.insert(path);
         }
+    }
+
+    /// Files that a command makes, changes or removes.
+    fn touch(&mut self, name: &str, arguments: &[Word]) {
+        let values: Vec<Option<String>> = arguments.iter().map(|word| word.value(&self.variables)).collect();
+        let touched = destinations::of(name, &values);
+        let room = |set: &BTreeSet<String>| WRITES.saturating_sub(set.len());
+        let written = touched.written.into_iter().filter(|path| is_file(path)).take(room(&self.found.writes));
+        self.found.writes.extend(written);
+        let removed =
+            touched.removed.into_iter().filter(|path| is_file(path)).take(room(&self.found.removes));
+        self.found.removes.extend(removed);
     }
 
     fn command(&mut self, job: &Job<'_>, simple: &Simple, line: usize, lexed: &Lexed) {
@@ -176,11 +190,6 @@ impl Reader<'_> {
         let arguments = words.get(1..).unwrap_or_default();
         if self.functions.contains(&value) {
             return;
-        }
-        if name == "tee" {
-            let files =
-                arguments.iter().filter(|word| !word.bare().is_some_and(|text| text.starts_with('-')));
-            files.for_each(|file| self.write(file));
         }
         if let Some((word, start)) = self.inner_script(simple, name, arguments) {
             let inside = Lines::new(job.text.as_ref(), job.line).of(start);
@@ -246,6 +255,7 @@ impl Reader<'_> {
 
     /// Enters a command if it is one of note.
     fn enter(&mut self, text: &str, simple: &Simple, line: usize, name: &str, words: &[Word]) {
+        self.touch(name, words.get(1..).unwrap_or_default());
         let Ok(index) = COMMANDS.binary_search(&name) else { return };
         let Some(name) = COMMANDS.get(index) else { return };
         self.found.calls.insert((*name).to_owned());
@@ -297,6 +307,11 @@ impl Reader<'_> {
         }
         None
     }
+}
+
+/// An absolute path that leads to a disk.
+fn is_file(path: &str) -> bool {
+    path.starts_with('/') && !NOWHERE.iter().any(|place| path.starts_with(place))
 }
 
 /// Whitespace made single, cut after [`ACTION_CHARS`].

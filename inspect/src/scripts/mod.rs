@@ -1,6 +1,7 @@
 //! Reading (never running) maintainer scripts.
 
 mod commands;
+mod destinations;
 mod lexer;
 mod names;
 mod other;
@@ -52,6 +53,7 @@ pub(crate) fn read_with(name: &str, interpreter: Option<String>, bytes: &[u8]) -
         calls: found.calls.into_iter().collect(),
         actions: found.actions,
         writes: found.writes.into_iter().collect(),
+        removes: found.removes.into_iter().collect(),
         text: cut(&text, TEXT).to_owned(),
     }
 }
@@ -72,6 +74,8 @@ fn understand(name: &str, interpreter: Option<&str>, text: &str) -> Found {
     match language(name, interpreter) {
         Some(Language::Shell) => commands::shell(text, 1, &mut found),
         Some(Language::Other(language)) => other::read(language, text, &mut found),
+        // `%postun -p /sbin/ldconfig`: what is named as the interpreter is itself the command.
+        None if name != "triggers" => commands::shell(interpreter.unwrap_or_default(), 1, &mut found),
         None => {}
     }
     found
@@ -135,6 +139,15 @@ mod tests {
         assert_eq!(facts.calls, ["getent", "ldconfig", "udevadm", "useradd"]);
         assert_eq!(facts.interpreter.as_deref(), Some("/bin/sh"));
         assert_eq!(facts.lines, 9);
+    }
+
+    #[test]
+    fn an_interpreter_that_is_no_language_is_a_call() {
+        let facts = read_with("postun", Some("/sbin/ldconfig".to_owned()), b"");
+        assert_eq!((facts.calls, facts.lines), (vec!["ldconfig".to_owned()], 0));
+        assert_eq!(facts.actions[0].text, "/sbin/ldconfig");
+        assert!(read_with("postun", Some("/bin/sh".to_owned()), b"").calls.is_empty());
+        assert!(read_with("triggers", None, b"interest ldconfig\n").calls.is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Files by which a package reaches into the system around it, recognised by where they are.
 
+mod effects;
 mod hwcaps;
 mod registered;
 mod udev;
@@ -216,6 +217,8 @@ pub(crate) fn sort(facts: &mut SystemFacts) {
     facts.systemd_units.sort();
     facts.udev_rules.sort();
     facts.windows_drivers.sort();
+    facts.effects.sort();
+    facts.effects.dedup();
     facts.ld_so_conf.sort_by(|a, b| a.path.cmp(&b.path));
 }
 

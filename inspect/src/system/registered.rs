@@ -1,6 +1,7 @@
-//! What maintainer scripts register: alternatives, diversions, accounts.
+//! What scripts register: alternatives, diversions, accounts, and files they put where the system looks for them.
 
-use crate::{ScriptFacts, SystemFacts, scripts};
+use super::{Role, effects};
+use crate::{LdSoConf, ScriptFacts, SystemFacts, SystemdUnit, UdevRules, scripts};
 
 /// Entries of each list that scripts give.
 const ENTRIES: usize = 256;
@@ -8,7 +9,12 @@ const ENTRIES: usize = 256;
 /// Enters what scripts would register.
 pub(crate) fn from_scripts(facts: &mut SystemFacts, scripts: &[ScriptFacts]) {
     for script in scripts {
-        for command in scripts::commands(script) {
+        let commands = scripts::commands(script);
+        if !effects::is_removal(&script.name) {
+            effects::enter(facts, &script.name, &commands);
+            script.writes.iter().for_each(|path| placed(facts, path));
+        }
+        for command in commands {
             let Some((name, arguments)) = command.split_first() else { continue };
             match name.as_str() {
                 "update-alternatives" | "alternatives" => {
@@ -21,6 +27,30 @@ pub(crate) fn from_scripts(facts: &mut SystemFacts, scripts: &[ScriptFacts]) {
                 _ => {}
             }
         }
+    }
+}
+
+/// A file that a script puts into a place of the system's. What is in it is not known; where the package brings the same
+/// file, it is.
+fn placed(facts: &mut SystemFacts, path: &str) {
+    // A link that enables a unit is no unit.
+    if path.contains(".wants/") || path.contains(".requires/") || path.ends_with('/') {
+        return;
+    }
+    let Some(role) = super::role(path.trim_start_matches('/')) else { return };
+    let path = path.to_owned();
+    match role {
+        Role::SystemdUnit if facts.systemd_units.iter().all(|unit| unit.path != path) => {
+            facts.systemd_units.push(SystemdUnit { path, ..SystemdUnit::default() });
+        }
+        Role::UdevRule if facts.udev_rules.iter().all(|rules| rules.path != path) => {
+            facts.udev_rules.push(UdevRules { path, rules: Vec::new() });
+        }
+        Role::LdSoConf if facts.ld_so_conf.iter().all(|conf| conf.path != path) => {
+            facts.ld_so_conf.push(LdSoConf { path, directories: Vec::new() });
+        }
+        Role::SystemdUnit | Role::UdevRule | Role::LdSoConf | Role::Accounts | Role::WindowsDriver => {}
+        named => super::enter(facts, named, &path, None),
     }
 }
 
@@ -64,6 +94,24 @@ fn diversion(arguments: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_script_puts_into_place_counts_as_if_it_were_brought() {
+        let script = "#!/bin/sh\ncp /opt/acme/60-acme.rules /etc/udev/rules.d\n\
+            install -m 644 acme.service /etc/systemd/system/\nln -s ../acme.service /etc/systemd/system/a.target.wants/acme.service\n\
+            echo '* * * * * root x' >/etc/cron.d/acme\nrm -f /etc/cron.d/old\n";
+        let mut facts = SystemFacts::default();
+        from_scripts(&mut facts, &[scripts::read("postinst", script.as_bytes())]);
+        assert_eq!(facts.udev_rules[0].path, "/etc/udev/rules.d/60-acme.rules");
+        let units: Vec<&str> = facts.systemd_units.iter().map(|unit| unit.path.as_str()).collect();
+        assert_eq!(
+            (units, facts.cron),
+            (vec!["/etc/systemd/system/acme.service"], vec!["/etc/cron.d/acme".into()])
+        );
+        let mut removed = SystemFacts::default();
+        from_scripts(&mut removed, &[scripts::read("postrm", script.as_bytes())]);
+        assert_eq!(removed, SystemFacts::default());
+    }
 
     #[test]
     fn scripts_register() {

@@ -73,6 +73,7 @@ pub(crate) const MARKS: &[&str] = &[
     "VLSrequestExt",
     "WIBU-SYSTEMS",
     "X-Formation",
+    "_LICENSE_FILE",
     "__cudaRegisterFatBinary",
     "aksusbd",
     "api.cryptlex.com",

@@ -181,7 +181,15 @@ impl Gathered {
         }
         for endpoint in signs.endpoints {
             let port = port(&endpoint.text);
-            let test = |sign| matches!(sign, Sign::Port(number) if port == Some(number));
+            let is_server = endpoint
+                .text
+                .split_once('@')
+                .is_some_and(|(port, _)| port.bytes().all(|b| b.is_ascii_digit()));
+            let test = |sign| match sign {
+                Sign::Port(number) => port == Some(number),
+                Sign::Server => is_server,
+                _ => false,
+            };
             let what = || evidence(&endpoint.file, format!("names {}", endpoint.text), Some(endpoint.offset));
             self.note(test, "", what);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hatchway_inspect::{Facts, TechnologyKind};
+use hatchway_inspect::{Appended, EffectKind, Facts, TechnologyKind};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -63,10 +63,14 @@ pub enum SuspicionKind {
     Unread,
     /// A library is there, but not where the loader looks.
     Unreached,
+    /// A Windows library is neither inside nor part of Windows.
+    Absent,
     /// A library is loaded by name at run time, as the program itself says.
     Declared,
     /// A constant looks like a library that is loaded by name.
     Named,
+    /// A script asks for a kernel module that the host may have.
+    Module,
 }
 
 pub(super) fn coverage(facts: &Facts, evidence: &Evidence<'_>) -> Coverage {
@@ -80,7 +84,9 @@ pub(super) fn coverage(facts: &Facts, evidence: &Evidence<'_>) -> Coverage {
             inside += facts.needs.iter().filter(|need| need.found.is_some()).count();
             outside += facts.needs.iter().filter(|need| need.found.is_none()).count();
             unreached(facts, &at, &mut suspected);
+            outside += absent(facts, &at, &mut suspected);
             loaded_by_name(facts, &at, &mut suspected);
+            requested_modules(facts, &at, &mut suspected);
         }
     }
     suspected.sort_by_key(|one| one.kind);
@@ -96,7 +102,17 @@ fn sureness(suspected: &[Suspicion]) -> (Sureness, String) {
     if unread > 0 {
         return (Sureness::Low, format!("{} not read", parts(unread, "part was", "parts were")));
     }
-    let doubts = suspected.len();
+    let absent = count(SuspicionKind::Absent);
+    if absent > 0 {
+        let text = parts(absent, "Windows library is", "Windows libraries are");
+        return (Sureness::Medium, format!("{text} neither inside nor part of Windows"));
+    }
+    let modules = count(SuspicionKind::Module);
+    let doubts = suspected.len() - modules;
+    if doubts == 0 && modules > 0 {
+        let text = parts(modules, "kernel module is asked", "kernel modules are asked");
+        return (Sureness::Medium, format!("{text} for, which the host has or has not"));
+    }
     if doubts > 0 {
         let text = parts(doubts, "library may be loaded in ways", "libraries may be loaded in ways");
         return (Sureness::Medium, format!("{text} that only a run proves"));
@@ -114,9 +130,32 @@ fn unread(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
             add(format!("{at}{} ({}) was not opened: {reason}", contained.path, contained.format));
         }
     }
+    let elf = facts.elf.iter().map(|elf| (&elf.path, &elf.appended));
+    let pe = facts.pe.iter().map(|pe| (&pe.path, &pe.appended));
+    for (path, appended) in elf.chain(pe) {
+        let opened = facts.contains.iter().any(|contained| contained.path == *path);
+        if let Some(Appended { offset, size, what }) = appended
+            && what == "data"
+            && !opened
+        {
+            add(format!("{at}{path} has {size} bytes behind its end, at {offset:#x}, of no known form"));
+        }
+    }
     for packer in facts.technologies.iter().filter(|one| one.kind == TechnologyKind::Packer) {
         let file = packer.evidence.first().map_or("", |sign| sign.file.as_str());
         add(format!("{at}{file} is packed by {}: what it is linked with does not show", packer.name));
+    }
+}
+
+/// A module that the artifact brings is a reason for a rung, not a suspicion.
+fn requested_modules(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
+    let underlined = |name: &str| name.replace('-', "_");
+    for effect in facts.system.effects.iter().filter(|effect| effect.kind == EffectKind::RequestsModule) {
+        let name = underlined(&effect.what);
+        if facts.kernel_modules.iter().all(|module| underlined(&module.name) != name) {
+            let text = format!("{at}{} loads the kernel module `{}` of the host", effect.script, effect.what);
+            suspected.push(Suspicion { kind: SuspicionKind::Module, text });
+        }
     }
 }
 
@@ -131,6 +170,23 @@ fn unreached(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
             add(format!("{at}{} does not find `{}` by itself", need.missed_by.join(", "), need.soname));
         }
     }
+}
+
+/// Windows libraries that somebody else has to bring; how many there are.
+fn absent(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) -> usize {
+    let needs = hatchway_inspect::windows_needs(facts);
+    for need in &needs {
+        let when = if need.delayed { " when it is first called" } else { "" };
+        let more = need.wanted_by.len().saturating_sub(1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let by = need.wanted_by.first().map_or("", String::as_str);
+        let text = format!(
+            "`{}` is wanted by {at}{by}{more}{when}, and is neither inside nor part of Windows",
+            need.name
+        );
+        suspected.push(Suspicion { kind: SuspicionKind::Absent, text });
+    }
+    needs.len()
 }
 
 fn loaded_by_name(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
@@ -150,5 +206,10 @@ fn loaded_by_name(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
             let text = format!("{at}{file} names `{name}`{}, perhaps to load it", brought_too(name));
             suspected.push(Suspicion { kind: SuspicionKind::Named, text });
         }
+    }
+    for (path, name, brought) in hatchway_inspect::windows_candidates(facts) {
+        let too = if brought { ", which the artifact brings" } else { "" };
+        let text = format!("{at}{} names `{name}`{too}, perhaps to load it", base(&path));
+        suspected.push(Suspicion { kind: SuspicionKind::Named, text });
     }
 }

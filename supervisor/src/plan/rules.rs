@@ -1,6 +1,11 @@
 //! The rules: what evidence demands which rung.
 
-use hatchway_inspect::{Dropped, DroppedWhat, ElfFacts, ElfKind, Facts, PackageKind, Technology};
+use std::collections::BTreeSet;
+
+use hatchway_inspect::{
+    Dropped, DroppedWhat, EffectKind, ElfFacts, ElfKind, Facts, PackageKind, PeFacts, ProgramKind,
+    ScriptEffect, Technology,
+};
 
 use super::Host;
 use crate::recipe::{Rung, Runner};
@@ -26,7 +31,7 @@ pub(super) const RULES: [Rule; 7] = [
         name: "windows-program",
         rung: Rung::Fhs,
         runner: Runner::Wine,
-        condition: "its Windows programs",
+        condition: "its Windows files",
         find: windows_program,
     },
     Rule {
@@ -68,9 +73,9 @@ pub(super) const RULES: [Rule; 7] = [
 
 /// The facts that decide.
 ///
-/// Of a wrapper (an installer, an archive of packages) these are the facts of everything inside too. Of a package with
-/// programs of its own, archives among its files are data: a driver for Windows in a folder of firmware is no reason
-/// for a VM.
+/// Of a wrapper (an installer, an archive of packages) these are the facts of what is inside too. Of a package with programs
+/// of its own, archives among its files are data: a driver for Windows in a folder of firmware is no reason for a VM. But a
+/// package in it is there to be installed, wherever it lies.
 pub(super) struct Evidence<'f> {
     /// Each with the path that leads there; the artifact itself first.
     pub(super) deciding: Vec<(String, &'f Facts)>,
@@ -78,8 +83,9 @@ pub(super) struct Evidence<'f> {
 
 impl<'f> Evidence<'f> {
     pub(super) fn of(facts: &'f Facts) -> Self {
-        let all = if is_wrapper(facts) { facts.all() } else { vec![(String::new(), facts)] };
-        Self { deciding: all }
+        let mut deciding = vec![(String::new(), facts)];
+        inside(facts, "", is_wrapper(facts), &mut deciding);
+        Self { deciding }
     }
 
     /// Everything of one kind in all deciding facts, with its path from the outside.
@@ -106,15 +112,35 @@ impl<'f> Evidence<'f> {
         self.deciding.iter().flat_map(|(_, facts)| &facts.technologies)
     }
 
+    /// What scripts do at installation.
+    pub(super) fn effects(&self, kind: EffectKind) -> impl Iterator<Item = (String, &'f ScriptEffect)> {
+        let all = self.each(|facts| &facts.system.effects, |effect| &effect.script);
+        all.into_iter().filter(move |(_, effect)| effect.kind == kind)
+    }
+
     fn dropped(&self) -> Vec<(String, &'f Dropped)> {
         self.each(|facts| &facts.dropped, |dropped| &dropped.path)
     }
 }
 
-/// Whether an artifact is there for what is inside it.
+/// The facts inside that decide, in the order of [`Facts::all`]. `unpacked` tells whether those around them are unpacked to
+/// be run or installed.
+fn inside<'f>(facts: &'f Facts, at: &str, unpacked: bool, deciding: &mut Vec<(String, &'f Facts)>) {
+    for contained in &facts.contains {
+        let Some(inner) = &contained.facts else { continue };
+        let separator = if at.is_empty() { "" } else { "!" };
+        let path = format!("{at}{separator}{}", contained.path);
+        let decides = unpacked || matches!(contained.format.as_str(), "deb" | "rpm" | "msi");
+        if decides {
+            deciding.push((path.clone(), inner));
+        }
+        inside(inner, &path, decides && is_wrapper(inner), deciding);
+    }
+}
+
+/// Whether an artifact is there for what is inside it: it does not call itself a package, or it has nothing else.
 fn is_wrapper(facts: &Facts) -> bool {
-    let lone = ["elf", "appimage", "pe", "script", "makeself"].contains(&facts.artifact.format.as_str());
-    lone || (facts.elf.is_empty() && facts.pe.is_empty() && facts.programs.is_empty())
+    facts.package.is_none() || (facts.elf.is_empty() && facts.pe.is_empty() && facts.programs.is_empty())
 }
 
 fn default(_: &Evidence<'_>) -> Option<String> {
@@ -123,7 +149,23 @@ fn default(_: &Evidence<'_>) -> Option<String> {
 
 fn windows_program(evidence: &Evidence<'_>) -> Option<String> {
     let pe = evidence.each(|facts| &facts.pe, |pe| &pe.path);
-    let (path, program) = pe.into_iter().find(|(_, pe)| !pe.library && !pe.driver)?;
+    // What a firmware starts, a kernel among it, is no program of Windows.
+    let is_windows = |pe: &PeFacts| !pe.driver && !pe.subsystem.starts_with("efi-");
+    let program = pe.iter().find(|(_, pe)| !pe.library && is_windows(pe));
+    // Libraries alone serve a Windows program; managed ones may serve others.
+    let library = || {
+        let is_shell = |kind: &ProgramKind| match kind {
+            ProgramKind::Script { interpreter } => {
+                interpreter.split(' ').next().is_some_and(|shell| shell.ends_with("sh"))
+            }
+            ProgramKind::Elf => true,
+            ProgramKind::Pe => false,
+        };
+        let programs = evidence.each(|facts| &facts.programs, |program| &program.path);
+        let others = programs.iter().any(|(_, program)| is_shell(&program.kind));
+        pe.iter().find(|(_, pe)| pe.library && !pe.dotnet && is_windows(pe)).filter(|_| !others)
+    };
+    let (path, program) = program.or_else(library)?;
     let linux_package = |facts: &Facts| {
         facts.package.as_ref().is_some_and(|package| match package.kind {
             PackageKind::Deb | PackageKind::Rpm => true,
@@ -137,41 +179,65 @@ fn windows_program(evidence: &Evidence<'_>) -> Option<String> {
         Some(runtime) => format!(" for .NET {runtime}"),
         None => String::new(),
     };
-    let text = format!("`{path}` is a Windows program{runtime}, and there is no Linux program beside it");
+    let what = if program.library { "library" } else { "program" };
+    let text = format!("`{path}` is a Windows {what}{runtime}, and there is no Linux program beside it");
     (!linux && !elf).then_some(text)
 }
 
 fn several_daemons(evidence: &Evidence<'_>) -> Option<String> {
     let units = evidence.each(|facts| &facts.system.systemd_units, |unit| &unit.path);
     // A drop-in or a link is no service of its own, and a service for user sessions is started by no system.
-    let services: Vec<&String> = units
+    let services = units
         .iter()
         .filter(|(path, unit)| path.ends_with(".service") && unit.link.is_none() && !path.contains("/user/"))
-        .map(|(path, _)| path)
-        .collect();
-    let first = services.first()?;
-    let text =
-        format!("it brings {} services that want an init system, `{first}` among them", services.len());
-    (services.len() > 1).then_some(text)
+        .map(|(path, _)| path);
+    let scripts = evidence.each(|facts| &facts.system.init_scripts, |path| path);
+    // `/etc/init.d/acme` is the same service as `acme.service`, for machines without systemd.
+    let mut names = BTreeSet::new();
+    let mut distinct = services.chain(scripts.iter().map(|(path, _)| path)).filter(|path| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        names.insert(name.strip_suffix(".service").unwrap_or(name).to_owned())
+    });
+    let first = distinct.next()?;
+    let count = distinct.count() + 1;
+    let text = format!("it brings {count} services that want an init system, `{first}` among them");
+    (count > 1).then_some(text)
 }
 
 fn setuid_helper(evidence: &Evidence<'_>) -> Option<String> {
     let programs = evidence.each(|facts| &facts.programs, |program| &program.path);
-    let (path, _) = evidence.dropped().into_iter().find(|(path, dropped)| {
-        matches!(dropped.what, DroppedWhat::Setuid | DroppedWhat::Setgid)
-            && programs.iter().any(|(program, _)| program == path)
-    })?;
-    Some(format!("`{path}` wants to change its user id, which the fhs rung never allows"))
+    let is_program = |path: &str| programs.iter().any(|(program, _)| program == path);
+    let brought = evidence.dropped().into_iter().find(|(path, dropped)| {
+        matches!(dropped.what, DroppedWhat::Setuid | DroppedWhat::Setgid) && is_program(path)
+    });
+    if let Some((path, _)) = brought {
+        return Some(format!("`{path}` wants to change its user id, which the fhs rung never allows"));
+    }
+    // A folder may pass its group on, so only a file that is known to be a program is a helper by its group.
+    let by_group = evidence
+        .effects(EffectKind::Setgid)
+        .filter(|(_, effect)| programs.iter().any(|(_, program)| program.path == effect.what));
+    let (script, effect) = evidence.effects(EffectKind::Setuid).chain(by_group).next()?;
+    let ScriptEffect { what, detail, .. } = effect;
+    Some(format!(
+        "`{script}` lets `{what}` change its user id (mode {detail}), which the fhs rung never allows"
+    ))
 }
 
 fn dkms(evidence: &Evidence<'_>) -> Option<String> {
-    let (path, _) = evidence.each(|facts| &facts.system.dkms, |path| path).into_iter().next()?;
+    let described = evidence.each(|facts| &facts.system.dkms, |path| path).into_iter().map(|(path, _)| path);
+    let called = evidence.effects(EffectKind::BuildsModule).map(|(script, _)| script);
+    let path = described.chain(called).next()?;
     Some(format!("`{path}` builds a kernel module on the machine: it needs a kernel of its own"))
 }
 
 fn kernel_module(evidence: &Evidence<'_>) -> Option<String> {
     let modules = evidence.each(|facts| &facts.kernel_modules, |module| &module.path);
-    let (path, module) = modules.into_iter().next()?;
+    let Some((path, module)) = modules.into_iter().next() else {
+        let (script, effect) = evidence.effects(EffectKind::LoadsModule).next()?;
+        let module = &effect.what;
+        return Some(format!("`{script}` loads the kernel module `{module}`: it needs a kernel of its own"));
+    };
     let made_for = match module.vermagic.as_deref().and_then(|magic| magic.split(' ').next()) {
         Some(kernel) => format!(", built for Linux {kernel}"),
         None => String::new(),
@@ -260,12 +326,16 @@ pub(super) fn installer(evidence: &Evidence<'_>) -> Option<String> {
 pub(super) fn refused(evidence: &Evidence<'_>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for (path, dropped) in evidence.dropped() {
-        all.push(match dropped.what {
+        let one = match dropped.what {
             DroppedWhat::Setuid | DroppedWhat::Setgid => format!("run `{path}` with the rights of its owner"),
             DroppedWhat::Xattrs => format!("keep the extended attributes of `{path}` ({})", dropped.detail),
             DroppedWhat::NameEncoding => format!("name `{path}` in bytes that are not UTF-8"),
             _ => format!("make the special file `{path}`"),
-        });
+        };
+        // One mode may have both bits.
+        if all.last() != Some(&one) {
+            all.push(one);
+        }
     }
     for (path, script) in evidence.each(|facts| &facts.scripts, |script| &script.name) {
         if !runs_at_installation(&script.name) {
@@ -286,4 +356,6 @@ pub(super) fn refused(evidence: &Evidence<'_>) -> Vec<String> {
 fn runs_at_installation(script: &str) -> bool {
     ["preinst", "postinst", "pre", "post", "pretrans", "posttrans"].contains(&script)
         || script.starts_with("custom-action")
+        // An installer's own script is named by its path.
+        || script.starts_with('/')
 }

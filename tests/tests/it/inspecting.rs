@@ -178,6 +178,20 @@ fn what_cannot_be_run_exits_with_1_and_what_cannot_be_read_with_2() {
     assert_eq!(bench.hatchway(&["inspect", "--diff", "cut.deb", "module.deb"]).code, Some(2));
 }
 
+#[test]
+fn facts_do_not_depend_on_what_was_inspected_before() {
+    let bench = Bench::new();
+    let script = b"#!/bin/sh\nexit 0\n".as_slice();
+    for name in ["first", "second", "first"] {
+        bench.put(name, script);
+        let facts = bench.hatchway(&["inspect", "--json", name]).json();
+        assert_eq!(facts["facts"]["programs"][0]["path"], format!("/{name}"), "{facts}");
+    }
+    let device = bench.hatchway(&["inspect", "/dev/zero"]);
+    assert_eq!(device.code, Some(2), "{device}");
+    assert!(device.stderr.contains("neither a file nor a folder"), "{device}");
+}
+
 /// An independent reader of JSON Schema judges what the program prints.
 #[test]
 fn the_json_is_what_its_schema_says() {

@@ -36,15 +36,14 @@ fn lock(bench: &Bench, arguments: &[&str]) -> Outcome {
 /// Version and source of a locked package.
 fn locked(bench: &Bench, name: &str, architecture: &str) -> Option<(String, String)> {
     let lock = bench.read("recipes/acme/recipe.lock");
-    let found = lock.split("[[package]]").skip(1).find_map(|block| {
+    lock.split("[[package]]").skip(1).find_map(|block| {
         let value = |key: &str| {
             let line = block.lines().find_map(|line| line.strip_prefix(&format!("{key} = ")))?;
             Some(line.trim_matches('"').to_owned())
         };
         let this = value("name")? == name && value("architecture")? == architecture;
         if this { Some((value("version")?, value("source")?)) } else { None }
-    });
-    found
+    })
 }
 
 fn version(bench: &Bench, name: &str) -> String {

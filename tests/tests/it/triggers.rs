@@ -37,8 +37,8 @@ fn vendor(depends: &str) -> Vec<u8> {
 /// Builds the tool and gives its tree's digest and what was said.
 fn build(bench: &Bench, deb: &[u8]) -> (String, String) {
     bench.put("acme.deb", deb);
-    let _ = bench.hatchway(&["new", "acme.deb"]).ok();
-    let _ = bench.hatchway(&["lock", "acme"]).ok();
+    drop(bench.hatchway(&["new", "acme.deb"]).ok());
+    drop(bench.hatchway(&["lock", "acme"]).ok());
     let outcome = bench.hatchway(&["build", "acme"]).ok();
     let trees = bench.store().names("trees");
     assert_eq!(trees.len(), 1, "{outcome}");
@@ -77,8 +77,8 @@ fn a_script_of_the_archive_that_nobody_has_read_is_an_error_with_a_way_out() {
         mirror_with(Package::new("libodd", "1.0-1").script("postinst", "#!/bin/sh\nodd-setup --all\n"));
     let (bench, _server) = Bench::new().with_mirror(&mirror);
     bench.put("acme.deb", vendor("libodd"));
-    let _ = bench.hatchway(&["new", "acme.deb"]).ok();
-    let _ = bench.hatchway(&["lock", "acme"]).ok();
+    drop(bench.hatchway(&["new", "acme.deb"]).ok());
+    drop(bench.hatchway(&["lock", "acme"]).ok());
     let refused = bench.hatchway(&["build", "acme"]);
     hinted(&refused, "postinst of `libodd`");
     assert!(refused.stderr.contains("configure = \"scripts\""), "{refused}");

@@ -1,6 +1,6 @@
 //! URLs, hosts and ports among constants.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{STRING_BYTES, boring, run_of};
 
@@ -43,6 +43,14 @@ const SCHEMES: [&str; 34] = [
 ];
 /// Bytes of the longest of them, and one more.
 const SCHEME_BYTES: usize = 11;
+/// Bytes of the longest interface of [`VISA_INTERFACES`] and the number of a board behind it.
+const INTERFACE_BYTES: usize = 12;
+/// Interfaces and the classes behind them that a resource string of VISA names (VPP-4.3, table 4.3.1).
+const VISA_INTERFACES: [&str; 8] = ["ASRL", "FIREWIRE", "GPIB", "GPIB-VXI", "PXI", "TCPIP", "USB", "VXI"];
+const VISA_CLASSES: [&str; 7] =
+    ["::INSTR", "::SOCKET", "::RAW", "::INTFC", "::SERVANT", "::BACKPLANE", "::MEMACC"];
+/// Bytes of an IPv6 address with its zone in brackets.
+const IPV6_BYTES: usize = 64;
 /// Bytes of a host's name (RFC 1035, section 2.3.4).
 const HOST_BYTES: usize = 253;
 /// Endings of file names before a colon and a number, besides those of source files: messages, not hosts.
@@ -75,7 +83,51 @@ pub(super) fn url(bytes: &[u8], at: usize) -> Option<(usize, &str, bool)> {
     let host = text.get(host_at..)?.split(['/', '?', '#']).next()?;
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    (is_reachable(name) && !is_boring(name)).then_some((start, text, is_packed))
+    let has_port = host.len() > name.len();
+    // A place for a host alone says nothing; one with a port, every host of this machine (`*`), or a short name do.
+    let with_port = has_port && (matches!(name, "*" | "%s") || is_short(name));
+    ((is_reachable(name) || with_port) && !is_boring(name)).then_some((start, text, is_packed))
+}
+
+/// A name of the own network: `licserver`.
+fn is_short(name: &str) -> bool {
+    name.len() >= 2
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// The resource string of VISA (VPP-4.3, section 4.3) whose first `::` is at `at`: `TCPIP0::10.0.0.5::inst0::INSTR`.
+pub(super) fn visa(bytes: &[u8], at: usize) -> Option<(usize, &str)> {
+    let from = at.saturating_sub(INTERFACE_BYTES);
+    let run = bytes.get(from..at)?.iter().rev().take_while(|&&b| b.is_ascii_alphanumeric() || b == b'%');
+    let start = at - run.count();
+    let text = run_of(bytes.get(start..)?, |b| {
+        b.is_ascii_alphanumeric() || matches!(b, b':' | b'.' | b'-' | b'_' | b'%' | b'?' | b'*')
+    });
+    let interface =
+        text.split("::").next()?.trim_end_matches(|c: char| c.is_ascii_digit() || "%du".contains(c));
+    let before = start.checked_sub(1).and_then(|before| bytes.get(before)).copied().unwrap_or(0);
+    let known =
+        VISA_INTERFACES.contains(&interface) && VISA_CLASSES.iter().any(|class| text.ends_with(class));
+    (known && text.len() <= STRING_BYTES && begins_word(before)).then_some((start, text))
+}
+
+/// `27000@licserver` around the at sign at `at`: the form in which licence managers name a server.
+pub(super) fn server(bytes: &[u8], at: usize) -> Option<(usize, &str)> {
+    let digits = bytes.get(at.saturating_sub(6)..at)?.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let start = at - digits;
+    let port: u32 = std::str::from_utf8(bytes.get(start..at)?).ok()?.parse().ok()?;
+    let before = start.checked_sub(1).and_then(|before| bytes.get(before)).copied().unwrap_or(0);
+    let host = run_of(bytes.get(at + 1..)?, |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
+    let after = bytes.get(at + 1 + host.len()).copied().unwrap_or(0);
+    let text = std::str::from_utf8(bytes.get(start..at + 1 + host.len())?).ok()?;
+    let is_host = is_short(host) || is_reachable(host);
+    ((1024..=65_535).contains(&port)
+        && is_host
+        && !is_boring(host)
+        && (begins_word(before) || before == b':')
+        && (ends_word(after) || after == b':'))
+        .then_some((start, text))
 }
 
 fn is_scheme(byte: u8) -> bool {
@@ -114,6 +166,9 @@ fn is_boring(host: &str) -> bool {
 /// `host:port` around the colon at `at`: where it begins, and its text.
 pub(super) fn port(bytes: &[u8], at: usize) -> Option<(usize, &str)> {
     let length = port_length(bytes, at)?;
+    if at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&b']') {
+        return bracketed(bytes, at, length);
+    }
     let from = at.saturating_sub(HOST_BYTES + 1);
     let run = bytes
         .get(from..at)?
@@ -128,6 +183,17 @@ pub(super) fn port(bytes: &[u8], at: usize) -> Option<(usize, &str)> {
     let text = std::str::from_utf8(bytes.get(start..at + length)?).ok()?;
     (begins_word(before) && is_name && is_lower(host) && is_reachable(host) && !is_file() && !is_boring(host))
         .then_some((start, text))
+}
+
+/// `[::1]:8080`, whose second colon of two is at `at`.
+fn bracketed(bytes: &[u8], at: usize, length: usize) -> Option<(usize, &str)> {
+    let from = at.saturating_sub(IPV6_BYTES);
+    let open = memchr::memrchr(b'[', bytes.get(from..at)?)? + from;
+    let address = std::str::from_utf8(bytes.get(open + 1..at - 1)?).ok()?;
+    address.split('%').next()?.parse::<Ipv6Addr>().ok()?;
+    let before = open.checked_sub(1).and_then(|before| bytes.get(before)).copied().unwrap_or(0);
+    let text = std::str::from_utf8(bytes.get(open..at + length)?).ok()?;
+    begins_word(before).then_some((open, text))
 }
 
 /// Host names are written in small letters; `Foo.bar:1` is a thing of some language.
@@ -151,7 +217,7 @@ fn port_length(bytes: &[u8], colon: usize) -> Option<usize> {
 /// The address whose first dot is at `at`: where it begins, and its text with the port behind it.
 ///
 /// Versions and object identifiers look the same. With a port it is an address; without one only if it is private,
-/// link-local or multicast (RFC 1918, 3927, 5771), which is where instruments are.
+/// link-local, multicast or this machine itself (RFC 1918, 3927, 5771, 1122), which is where instruments and daemons are.
 pub(super) fn address(bytes: &[u8], at: usize) -> Option<(usize, &str)> {
     let digits = bytes.get(at.saturating_sub(3)..at)?.iter().rev().take_while(|b| b.is_ascii_digit()).count();
     if digits == 0 {
@@ -169,7 +235,10 @@ pub(super) fn address(bytes: &[u8], at: usize) -> Option<(usize, &str)> {
     let end = start + text.len();
     let after = bytes.get(end).copied().unwrap_or(0);
     let port = if after == b':' { port_length(bytes, end) } else { None };
-    let is_instrument = address.is_private() || address.is_link_local() || address.is_multicast();
+    let is_instrument = address.is_private()
+        || address.is_link_local()
+        || address.is_multicast()
+        || address == Ipv4Addr::LOCALHOST;
     let wanted = port.is_some() || (is_instrument && ends_word(after));
     let text = std::str::from_utf8(bytes.get(start..end + port.unwrap_or(0))?).ok()?;
     wanted.then_some((start, text))
@@ -200,7 +269,12 @@ mod tests {
 
     #[test]
     fn urls_of_interest() {
-        let cases: [(&str, Option<(&str, bool)>); 15] = [
+        let cases: [(&str, Option<(&str, bool)>); 20] = [
+            ("\0tcp://*:5555\0", Some(("tcp://*:5555", false))),
+            ("\0opc.tcp://host:4840\0", Some(("opc.tcp://host:4840", false))),
+            ("\0http://%s:%d/api\0", Some(("http://%s:%d/api", false))),
+            ("\0http://host/api\0", None),
+            ("\0tcp://*\0", None),
             ("\0https://licence.acme.test/v1\0", Some(("https://licence.acme.test/v1", false))),
             ("See http://acme.test/help.\0", Some(("http://acme.test/help", false))),
             ("xhttps://acme.test", Some(("https://acme.test", true))),
@@ -225,7 +299,9 @@ mod tests {
 
     #[test]
     fn hosts_and_addresses() {
-        let ports: [(&str, Option<&str>); 9] = [
+        let ports: [(&str, Option<&str>); 11] = [
+            ("\0[::1]:8080\0", Some("[::1]:8080")),
+            ("\0x[1]:8080\0", None),
             ("\0localhost:5025\0", Some("localhost:5025")),
             ("\0licence.acme.test:27000\0", Some("licence.acme.test:27000")),
             ("at main.cpp:12\0", None),
@@ -240,7 +316,8 @@ mod tests {
             let at = text.rfind(':').unwrap();
             assert_eq!(port(text.as_bytes(), at).map(|(_, text)| text), expected, "{text:?}");
         }
-        let addresses: [(&str, Option<&str>); 9] = [
+        let addresses: [(&str, Option<&str>); 10] = [
+            ("\u{0}127.0.0.1\0", Some("127.0.0.1")),
             ("\u{0}192.168.0.10\0", Some("192.168.0.10")),
             ("\u{0}8.8.8.8:53\0", Some("8.8.8.8:53")),
             ("\u{0}127.0.0.1:5025\0", Some("127.0.0.1:5025")),
@@ -254,6 +331,33 @@ mod tests {
         for (text, expected) in addresses {
             let at = text.find('.').unwrap();
             assert_eq!(address(text.as_bytes(), at).map(|(_, text)| text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn instruments_and_licence_servers() {
+        let resources: [(&str, Option<&str>); 5] = [
+            ("\0TCPIP0::192.168.1.5::inst0::INSTR\0", Some("TCPIP0::192.168.1.5::inst0::INSTR")),
+            ("\0GPIB%d::%d::INSTR\0", Some("GPIB%d::%d::INSTR")),
+            ("open USB0::0x0957::0x1755::MY1::INSTR failed", Some("USB0::0x0957::0x1755::MY1::INSTR")),
+            ("\0USB::Device::open\0", None),
+            ("\0xUSB::1::INSTR\0", None),
+        ];
+        for (text, expected) in resources {
+            let at = text.find("::").unwrap();
+            assert_eq!(visa(text.as_bytes(), at).map(|(_, text)| text), expected, "{text:?}");
+        }
+        let servers: [(&str, Option<&str>); 6] = [
+            ("\u{0}27000@licserver\0", Some("27000@licserver")),
+            ("\u{0}27000@a.acme.test:27001@b\0", Some("27000@a.acme.test")),
+            ("\u{0}27000@127.0.0.1\0", Some("27000@127.0.0.1")),
+            ("\0me@acme.test\0", None),
+            ("\u{0}12@acme\0", None),
+            ("\u{0}27000@\0", None),
+        ];
+        for (text, expected) in servers {
+            let at = text.find('@').unwrap();
+            assert_eq!(server(text.as_bytes(), at).map(|(_, text)| text), expected, "{text:?}");
         }
     }
 }

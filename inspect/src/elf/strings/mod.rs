@@ -114,6 +114,7 @@ pub(super) fn scan(layout: &Layout<'_, '_>, is_packed: bool) -> Strings {
         for from in (0..bytes.len()).step_by(WINDOW) {
             let to = bytes.len().min(from + WINDOW);
             scan.window(bytes, base, from, to);
+            scan.servers(bytes, base, from, to);
             words.find(bytes, from, to, &mut |word, at| {
                 if let Some(offset @ None) = offsets.get_mut(word) {
                     *offset = Some(base.saturating_add(at as u64));
@@ -215,10 +216,25 @@ impl Scan {
                 [b'/', ..] => self.slash(bytes, base, at),
                 [b':', b'/', b'/', ..] => self.url(bytes, base, at),
                 [b':', b'1'..=b'9', ..] => self.port(bytes, base, at),
+                [b':', b':', ..] => self.endpoint(base, hosts::visa(bytes, at)),
                 [b'.', b's', b'o', ..] => self.library(bytes, base, at),
                 [b'.', b'0'..=b'9', ..] => self.address(bytes, base, at),
                 _ => {}
             }
+        }
+    }
+
+    /// `port@host` hangs on a fourth character.
+    fn servers(&mut self, bytes: &[u8], base: u64, from: usize, to: usize) {
+        let window = bytes.get(from..to).unwrap_or_default();
+        for within in memchr::memchr_iter(b'@', window) {
+            self.endpoint(base, hosts::server(bytes, from + within));
+        }
+    }
+
+    fn endpoint(&mut self, base: u64, found: Option<(usize, &str)>) {
+        if let Some((start, text)) = found {
+            self.endpoints.enter(text, base.saturating_add(start as u64), ENDPOINTS);
         }
     }
 
@@ -238,15 +254,11 @@ impl Scan {
     }
 
     fn port(&mut self, bytes: &[u8], base: u64, at: usize) {
-        if let Some((start, text)) = hosts::port(bytes, at) {
-            self.endpoints.enter(text, base.saturating_add(start as u64), ENDPOINTS);
-        }
+        self.endpoint(base, hosts::port(bytes, at));
     }
 
     fn address(&mut self, bytes: &[u8], base: u64, at: usize) {
-        if let Some((start, text)) = hosts::address(bytes, at) {
-            self.endpoints.enter(text, base.saturating_add(start as u64), ENDPOINTS);
-        }
+        self.endpoint(base, hosts::address(bytes, at));
     }
 
     fn library(&mut self, bytes: &[u8], base: u64, at: usize) {

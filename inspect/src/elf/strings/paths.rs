@@ -98,7 +98,15 @@ mod tests {
 
     #[test]
     fn paths_of_interest() {
-        let cases: [(&str, Option<(&str, Place)>); 16] = [
+        let cases: [(&str, Option<(&str, Place)>); 24] = [
+            ("\0/proc/cpuinfo\0", Some(("/proc/cpuinfo", Place::Whole))),
+            ("\0/proc/sys/kernel/shmmax\0", Some(("/proc/sys/kernel/shmmax", Place::Whole))),
+            ("\0/etc/default/acme\0", Some(("/etc/default/acme", Place::Whole))),
+            ("\0/etc/ssl/acme.pem\0", Some(("/etc/ssl/acme.pem", Place::Whole))),
+            ("\0/usr/share/doc/acme/manual.pdf\0", Some(("/usr/share/doc/acme/manual.pdf", Place::Whole))),
+            ("\0/home/runner/acme.key\0", Some(("/home/runner/acme.key", Place::Whole))),
+            ("\0/etc/ssl/certs/ca-certificates.crt\0", None),
+            ("\0/proc/sys/kernel/osrelease\0", None),
             ("\0/etc/acme/x.conf\0", Some(("/etc/acme/x.conf", Place::Whole))),
             ("\0/dev/ttyUSB%d\0", Some(("/dev/ttyUSB%d", Place::Whole))),
             ("\0/usr/share/acme\0", Some(("/usr/share/acme", Place::Whole))),

@@ -1,6 +1,6 @@
 //! Licence managers, and properties of the machine by which they bind.
 
-use super::Sign::{File, FileLike, Import, Library, LibraryPrefix, Mark, Path, Port};
+use super::Sign::{File, FileLike, Import, Library, LibraryPrefix, Mark, Path, Port, Server};
 use super::{Rule, S, W, rule};
 use crate::TechnologyKind::{HostIdentity, Licence};
 
@@ -22,6 +22,9 @@ pub(super) const LICENCES: &[Rule] = &[
             (File("lmgr.dll"), W),
             (Import("lmgr"), S),
             (Mark("LM_LICENSE_FILE"), S),
+            // Each vendor has a variable of his own beside it: `ACME_LICENSE_FILE=27000@server`.
+            (Mark("_LICENSE_FILE"), W),
+            (Server, W),
             (Mark("FLEXLM_DIAGNOSTICS"), S),
             (Mark("FLEXLM_TIMEOUT"), S),
             (Mark("lc_checkout"), W),

@@ -45,6 +45,8 @@ pub(super) enum Sign {
     Kernel(&'static str),
     /// A port in an endpoint.
     Port(&'static str),
+    /// An endpoint of the form `port@host`.
+    Server,
 }
 
 /// A technology and its signs.

@@ -123,6 +123,7 @@ fn heading(area: Area) -> &'static str {
         Area::SymbolVersions => "Symbol versions it wants",
         Area::Declared => "Packages it declares",
         Area::Programs => "Programs",
+        Area::Linking => "How its programs and libraries are linked",
         Area::Scripts => "Scripts of the package",
         Area::System => "For the system",
         Area::Rights => "Rights",

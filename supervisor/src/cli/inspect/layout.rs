@@ -36,6 +36,10 @@ impl Page {
                 line = " ".repeat(indent + 4);
                 empty = true;
             }
+            // An address that fits a line of its own is moved to the left.
+            if empty {
+                line.truncate(WIDTH.saturating_sub(columns(word)));
+            }
             if !empty {
                 line.push(' ');
             }
@@ -132,6 +136,9 @@ mod tests {
         page.section("Steer", &["\u{1b}[2Jx".to_owned()]);
         assert!(page.text.lines().all(|line| columns(line) <= WIDTH), "{}", page.text);
         assert!(page.text.contains("… and 6 more") && !page.text.contains('\u{1b}'));
+        page.text.clear();
+        page.wrapped(&format!("see {} there", "x".repeat(79)), 6);
+        assert_eq!(page.text.lines().nth(1).map(columns), Some(80), "{}", page.text);
         let long = "x".repeat(100);
         page.wrapped(&format!("see {long} there"), 2);
         assert!(page.text.lines().any(|line| line.trim() == long), "{}", page.text);

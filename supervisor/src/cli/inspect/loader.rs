@@ -67,6 +67,9 @@ pub(super) fn main(context: &Context, args: &Args) -> Result<ExitCode, Error> {
 }
 
 fn trees_page(closures: &[Closure]) -> String {
+    if closures.is_empty() {
+        return "There is nothing in it that the loader of Linux would load.".to_owned();
+    }
     let shown = closures.iter().take(TREES).map(|closure| render_tree(&resolve::tree(closure)));
     let mut text = shown.collect::<Vec<_>>().join("\n");
     if closures.len() > TREES {

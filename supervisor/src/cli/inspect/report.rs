@@ -5,7 +5,8 @@ use std::path::Path;
 
 use hatchway_inspect::elf::version_family;
 use hatchway_inspect::{
-    Contained, ElfFacts, Facts, Need, PeFacts, Program, ProgramKind, SystemFacts, TechnologyKind, UdevRules,
+    Appended, Contained, EffectKind, ElfFacts, ElfKind, Facts, Need, PeFacts, Program, ProgramKind,
+    ScriptEffect, ScriptFacts, SystemFacts, TechnologyKind, UdevRules,
 };
 
 use super::layout::{Page, counted, size};
@@ -60,6 +61,12 @@ fn identity(facts: &Facts, page: &mut Page) {
     if let Some(package) = &facts.package {
         let architecture = package.architecture.as_ref().map(|a| format!(" ({a})")).unwrap_or_default();
         page.wrapped(&format!("{} {}{architecture}", package.name, package.version), 2);
+        let mut wheel: Vec<String> = Vec::new();
+        wheel.extend((!package.tags.is_empty()).then(|| format!("for {}", package.tags.join(" "))));
+        wheel.extend(package.requires_python.as_ref().map(|python| format!("Python {python}")));
+        if !wheel.is_empty() {
+            page.wrapped(&wheel.join("; "), 2);
+        }
         let by = package.vendor.as_ref().or(package.maintainer.as_ref());
         for (label, value) in
             [("", package.description.as_ref()), ("by ", by), ("licence ", package.license.as_ref())]
@@ -88,14 +95,33 @@ fn body(facts: &Facts, page: &mut Page) {
     page.rows("For the system", system(&facts.system));
     dropped(facts, page);
     constants(facts, page);
-    page.rows("Archives inside", facts.contains.iter().map(contained).collect());
+    page.rows("Behind the end of its programs", appended(facts));
+    // What was not opened must not be behind the end of a long list, and what matters comes before what does not.
+    let mut archives: Vec<&Contained> = facts.contains.iter().collect();
+    archives.sort_by_key(|one| (one.unopened.is_none(), one.facts.is_none()));
+    page.rows("Archives inside", archives.into_iter().map(contained).collect());
+}
+
+/// What is appended and is not listed as an archive.
+fn appended(facts: &Facts) -> Vec<Vec<String>> {
+    let elf = facts.elf.iter().map(|elf| (&elf.path, &elf.appended));
+    let pe = facts.pe.iter().map(|pe| (&pe.path, &pe.appended));
+    let listed = |path: &String| facts.contains.iter().any(|contained| contained.path == *path);
+    let row = |(path, appended): (&String, &Option<Appended>)| {
+        let appended = appended.as_ref().filter(|one| one.what != "module-signature" && !listed(path))?;
+        let at = format!("at {:#x}", appended.offset);
+        Some(vec![path.clone(), at, size(appended.size), appended.what.clone()])
+    };
+    elf.chain(pe).filter_map(row).collect()
 }
 
 fn programs(facts: &Facts, page: &mut Page) {
     let elf = |path: &str| facts.elf.iter().find(|elf| elf.path == path);
+    let is_efi = |path: &str| facts.pe.iter().any(|pe| pe.path == path && pe.subsystem.starts_with("efi-"));
     let row = |program: &Program| {
         let kind = match &program.kind {
             ProgramKind::Elf => elf(&program.path).map_or_else(|| "ELF".to_owned(), elf_kind),
+            ProgramKind::Pe if is_efi(&program.path) => "EFI program, started by the firmware".to_owned(),
             ProgramKind::Pe => "Windows program".to_owned(),
             ProgramKind::Script { interpreter } => interpreter.clone(),
         };
@@ -109,14 +135,50 @@ fn programs(facts: &Facts, page: &mut Page) {
 
 fn elf_kind(elf: &ElfFacts) -> String {
     let mut words = vec![elf.machine.clone()];
-    words.extend(elf.static_linked.then(|| "static".to_owned()));
+    words.extend(
+        elf.static_linked
+            .then(|| if elf.kind == ElfKind::Pie { "static PIE".to_owned() } else { "static".to_owned() }),
+    );
     words.extend(elf.libc.clone().filter(|libc| libc != "glibc"));
     words.extend(
         elf.made_with.iter().find(|made| made.starts_with("Go ") || made.starts_with("Rust")).cloned(),
     );
     words.extend(elf.isa_level.as_ref().map(|level| format!("needs {level}")));
     words.extend(elf.packer.as_ref().map(|packer| format!("packed by {packer}")));
+    words.extend(linking(elf));
     words.join(", ")
+}
+
+/// What every glibc since 2.26 writes into the programs it is linked into: it says nothing about one of them.
+const USUAL_KERNEL: &str = "3.2.0";
+
+/// What is unusual in how a file is linked and loaded.
+fn linking(elf: &ElfFacts) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    words.extend(elf.executable_stack.then(|| "executable stack".to_owned()));
+    // That it is bound when it starts, and that its `$ORIGIN` is replaced, is so of most files.
+    let flags: Vec<&str> =
+        elf.flags.iter().map(String::as_str).filter(|flag| !["now", "origin"].contains(flag)).collect();
+    words.extend((!flags.is_empty()).then(|| format!("flags {}", flags.join(" "))));
+    words.extend(elf.tls_bytes.map(|bytes| format!("TLS {bytes} bytes")));
+    let kernel = elf.minimum_kernel.as_ref().filter(|kernel| kernel.as_str() != USUAL_KERNEL);
+    words.extend(kernel.map(|kernel| format!("from Linux {kernel}")));
+    words
+}
+
+/// Libraries with a demand of their own on the loader or the kernel. That one has thread-local storage is none.
+fn demands(facts: &Facts) -> Vec<Vec<String>> {
+    let libraries = facts.elf.iter().filter(|elf| elf.kind == ElfKind::Shared);
+    let unusual = |elf: &&ElfFacts| {
+        let words = linking(elf).len() - usize::from(elf.tls_bytes.is_some());
+        words > 0 || elf.isa_level.is_some()
+    };
+    let row = |elf: &ElfFacts| {
+        let mut words = linking(elf);
+        words.extend(elf.isa_level.as_ref().map(|level| format!("needs {level}")));
+        vec![elf.path.clone(), words.join(", ")]
+    };
+    libraries.filter(unusual).map(row).collect()
 }
 
 fn libraries(facts: &Facts, page: &mut Page) {
@@ -158,8 +220,11 @@ fn libraries(facts: &Facts, page: &mut Page) {
         })
         .collect();
     page.rows("Libraries it brings for itself", rows);
+    page.rows("Of its libraries, these demand more than most", demands(facts));
     if let Some(package) = &facts.package {
-        let mut declared: Vec<String> = package.depends.iter().cloned().collect();
+        let before =
+            package.pre_depends.iter().map(|relations| format!("before it is unpacked: {relations}"));
+        let mut declared: Vec<String> = before.chain(package.depends.iter().cloned()).collect();
         declared.extend(package.requires_dist.iter().cloned());
         declared.extend((!package.requires.is_empty()).then(|| package.requires.join(", ")));
         page.section("Packages it declares", &declared);
@@ -179,19 +244,32 @@ fn windows(facts: &Facts, page: &mut Page) {
         rows.push(vec![format!("{number} {kind} {libraries}"), machines(&libraries_of(&facts.pe))]);
     }
     page.rows("Windows files", rows);
+    let needs = hatchway_inspect::windows_needs(facts).into_iter().map(|need| {
+        let more = need.wanted_by.len().saturating_sub(1);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let when = if need.delayed { ", at the first call" } else { "" };
+        vec![need.name, format!("by {}{more}{when}", need.wanted_by.first().map_or("", |path| base(path)))]
+    });
+    page.rows("Windows libraries it needs from outside", needs.collect());
     page.section("Windows runtime it needs", &windows_runtime(&facts.pe));
     let drivers = facts.system.windows_drivers.iter().map(|inf| {
         let words = [&inf.class, &inf.provider, &inf.version];
         let words: Vec<&str> = words.iter().filter_map(|word| word.as_deref()).collect();
-        vec![inf.path.clone(), format!("{}; {}", words.join(", "), inf.hardware_ids.join(" "))]
+        let mut parts = vec![words.join(", ")];
+        parts.extend((!inf.services.is_empty()).then(|| format!("service {}", inf.services.join(" "))));
+        parts.extend((!inf.hardware_ids.is_empty()).then(|| inf.hardware_ids.join(" ")));
+        vec![inf.path.clone(), parts.join("; ")]
     });
     page.rows("Windows drivers", drivers.collect());
 }
 
 fn windows_row(pe: &PeFacts) -> Vec<String> {
-    let kind = match (pe.driver, pe.service) {
-        (true, _) => "driver",
-        (_, true) => "service",
+    let kind = match (pe.driver, pe.service, pe.subsystem.as_str()) {
+        (true, ..) => "driver",
+        (_, true, _) => "service",
+        (_, _, "gui") => "program with windows",
+        (_, _, "console") => "console program",
+        (_, _, subsystem) if subsystem.starts_with("efi-") => "EFI program",
         _ => "program",
     };
     let mut words = vec![format!("{} {kind}", pe.machine)];
@@ -199,6 +277,9 @@ fn windows_row(pe: &PeFacts) -> Vec<String> {
         Some(framework) => framework.clone(),
         None => format!(".NET {}", pe.dotnet_runtime.as_deref().unwrap_or_default()),
     }));
+    let delayed = pe.delay_imports.iter().filter(|name| !name.starts_with("api-ms-"));
+    let delayed: Vec<&str> = delayed.map(String::as_str).collect();
+    words.extend((!delayed.is_empty()).then(|| format!("loads {} at the first call", delayed.join(" "))));
     words.extend(pe.installer.as_ref().map(|by| format!("installer by {by}")));
     words.extend(pe.packer.as_ref().map(|packer| format!("packed by {packer}")));
     words.extend(pe.execution_level.clone().filter(|level| level != "asInvoker"));
@@ -262,15 +343,45 @@ fn scripts(facts: &Facts, page: &mut Page) {
     let rows = facts.scripts.iter().map(|script| {
         let calls =
             if script.calls.is_empty() { "nothing of note".to_owned() } else { script.calls.join(", ") };
-        let writes = if script.writes.is_empty() {
-            String::new()
-        } else {
-            format!("; writes {}", script.writes.join(", "))
+        let files = |verb: &str, files: &[String]| {
+            if files.is_empty() { String::new() } else { format!("; {verb} {}", files.join(", ")) }
         };
+        let writes = files("writes", &script.writes) + &files("removes", &script.removes);
+        if let Some(row) = windows_action(script) {
+            return row;
+        }
         let lines = counted(script.lines as u64, "line");
         vec![script.name.clone(), lines, format!("calls {calls}{writes}")]
     });
     page.rows("Scripts of the package (read, never run)", rows.collect());
+}
+
+/// A service or custom action of a Windows installer: columns of a table, not a script (`ServiceInstall`, `CustomAction`).
+fn windows_action(script: &ScriptFacts) -> Option<Vec<String>> {
+    let service = script.name.starts_with("service ");
+    if !(service || script.name.starts_with("custom-action ")) || !script.calls.is_empty() {
+        return None;
+    }
+    let column = |name: &str| {
+        let mut lines = script.text.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
+    };
+    let start = match column("StartType") {
+        "2" => "starts by itself",
+        "3" => "starts on demand",
+        "4" => "does not start",
+        _ => "",
+    };
+    let words = if service {
+        let user = column("StartName");
+        let user = if user.is_empty() { String::new() } else { format!("as {user}") };
+        vec![start.to_owned(), column("DisplayName").to_owned(), user, column("Arguments").to_owned()]
+    } else {
+        let command = format!("{} {}", column("Source"), column("Target"));
+        vec![format!("type {}", column("Type")), command.trim().to_owned()]
+    };
+    let said: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    Some(vec![script.name.clone(), said.join(", ")])
 }
 
 fn system(system: &SystemFacts) -> Vec<Vec<String>> {
@@ -283,7 +394,7 @@ fn system(system: &SystemFacts) -> Vec<Vec<String>> {
         rows.push(vec!["systemd unit".into(), unit.path.clone(), words.join(", ")]);
     }
     rows.extend(system.udev_rules.iter().map(udev));
-    let groups: [(&str, &Vec<String>); 11] = [
+    let groups: [(&str, &Vec<String>); 10] = [
         ("init script", &system.init_scripts),
         ("DKMS", &system.dkms),
         ("modules", &system.module_configuration),
@@ -293,12 +404,21 @@ fn system(system: &SystemFacts) -> Vec<Vec<String>> {
         ("account", &system.accounts),
         ("alternative", &system.alternatives),
         ("diversion", &system.diversions),
-        ("faster copies", &system.hwcaps),
         ("configuration", &system.conffiles),
     ];
+    rows.extend(system.effects.iter().map(effect));
     for (kind, list) in groups {
         rows.extend(list.iter().map(|path| vec![kind.to_owned(), path.clone()]));
     }
+    // Folders that only the loaders of old glibc look into are no choice between copies.
+    rows.extend(system.hwcaps.iter().map(|path| {
+        let (kind, when) = if path.contains("glibc-hwcaps/") {
+            ("faster copies", "")
+        } else {
+            ("folder", "searched by glibc before 2.37")
+        };
+        vec![kind.into(), path.clone(), when.into()]
+    }));
     rows.extend(
         system
             .ld_so_conf
@@ -306,6 +426,19 @@ fn system(system: &SystemFacts) -> Vec<Vec<String>> {
             .map(|conf| vec!["loader folders".into(), conf.path.clone(), conf.directories.join(", ")]),
     );
     rows
+}
+
+/// What a script does at installation.
+fn effect(effect: &ScriptEffect) -> Vec<String> {
+    let kind = match effect.kind {
+        EffectKind::Setuid => "sets the user id",
+        EffectKind::Setgid => "sets the group id",
+        EffectKind::Capabilities => "gives rights",
+        EffectKind::LoadsModule | EffectKind::RequestsModule => "loads a module",
+        EffectKind::BuildsModule => "builds a module",
+    };
+    let detail = if effect.detail.is_empty() { String::new() } else { format!("{}, ", effect.detail) };
+    vec![kind.to_owned(), effect.what.clone(), format!("{detail}by {}", effect.script)]
 }
 
 /// A file of udev rules by what matters to a sandbox: which devices, and who may open them.
@@ -332,6 +465,13 @@ fn udev(rules: &UdevRules) -> Vec<String> {
         .collect();
     access.sort();
     access.dedup();
+    // A rule for devices without USB ids is about their names in the kernel.
+    let nameless = rules.rules.iter().filter(|rule| rule.vendor_id.is_none());
+    let kernel = nameless.filter_map(|rule| rule.kernel.clone());
+    let links = rules.rules.iter().flat_map(|rule| &rule.symlinks).map(|name| format!("link {name}"));
+    let runs = rules.rules.iter().flat_map(|rule| &rule.runs).map(|command| format!("runs {command}"));
+    ids.extend(kernel.collect::<BTreeSet<_>>());
+    access.extend(links.chain(runs).collect::<BTreeSet<_>>());
     let shown = ids.len().min(4);
     let more = if ids.len() > shown { format!(" and {} more", ids.len() - shown) } else { String::new() };
     let devices = format!("{}{more}", ids[..shown].join(" "));
@@ -339,18 +479,33 @@ fn udev(rules: &UdevRules) -> Vec<String> {
 }
 
 fn dropped(facts: &Facts, page: &mut Page) {
-    let rows = facts.dropped.iter().map(|dropped| {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for dropped in &facts.dropped {
         let what = serde_json::to_value(dropped.what).ok().and_then(|v| v.as_str().map(str::to_owned));
-        vec![dropped.path.clone(), what.unwrap_or_default().replace('-', " "), dropped.detail.clone()]
-    });
-    page.rows("Dropped when it is unpacked", rows.collect());
+        let what = what.unwrap_or_default().replace('-', " ");
+        match rows.last_mut().map(Vec::as_mut_slice) {
+            // One mode may say both.
+            Some([path, before, detail]) if *path == dropped.path && *detail == dropped.detail => {
+                before.push_str(&format!(", {what}"));
+            }
+            _ => rows.push(vec![dropped.path.clone(), what, dropped.detail.clone()]),
+        }
+    }
+    page.rows("Dropped when it is unpacked", rows);
 }
 
 fn constants(facts: &Facts, page: &mut Page) {
     let place = |file: &str, offset: u64| format!("in {} at {offset:#x}", base(file));
     let mut seen = BTreeSet::new();
     let paths = facts.hard_coded_paths.iter().filter(|constant| seen.insert(constant.path.clone()));
-    let paths = paths.map(|one| vec![one.path.clone(), place(&one.file, one.offset)]).collect();
+    // Devices and what it expects to find come before files that every system has.
+    let rank = |path: &str| {
+        let order = ["/dev/", "/opt/", "/etc/", "/var/", "/sys/", "/proc/"];
+        order.iter().position(|folder| path.starts_with(folder)).unwrap_or(order.len())
+    };
+    let mut paths: Vec<_> = paths.collect();
+    paths.sort_by_key(|constant| rank(&constant.path));
+    let paths = paths.into_iter().map(|one| vec![one.path.clone(), place(&one.file, one.offset)]).collect();
     page.rows("Paths in its programs", paths);
     let mut seen = BTreeSet::new();
     let endpoints = facts.endpoints.iter().filter(|constant| seen.insert(constant.text.clone()));
