@@ -380,3 +380,78 @@ fn hostile_entry_points_and_folders_are_refused() {
         assert!(outcome.code == Some(2) && outcome.stderr.contains(what), "{member}: {outcome}");
     }
 }
+
+#[test]
+fn a_lock_keeps_its_wheels_until_they_are_asked_to_move() {
+    let any = "py3-none-any";
+    let old = [gauss("1.0", "Requires-Dist: quick"), wheel("quick", "0.1", any, "", &[("quick.py", b"")])];
+    let new = [gauss("1.1", "Requires-Dist: quick"), wheel("quick", "0.2", any, "", &[("quick.py", b"")])];
+    let before = index(&old);
+    let mirror = mirror();
+    let (bench, _server) = bench(&mirror, &before, "{ version = \"3.11\", requirements = [\"gauss\"] }");
+    drop(bench.hatchway(&["lock", "sums"]).ok());
+    let first = bench.read("recipes/sums/recipe.lock");
+
+    let after = index(&[&old[..], &new[..]].concat());
+    let ask = |index: &Server| {
+        bench.configure(&format!(
+            "python-index = \"{}/simple/\"\nsuites = [\"bookworm\", \"trixie\"]\n",
+            index.url
+        ));
+    };
+    ask(&after);
+    let kept = bench.hatchway(&["lock", "sums"]).ok();
+    assert!(kept.stderr.contains("fits and is as it was"), "{kept}");
+    assert_eq!(bench.read("recipes/sums/recipe.lock"), first);
+
+    let tried = bench.hatchway(&["lock", "sums", "--upgrade", "--dry-run"]).ok();
+    for change in ["upgraded wheel gauss 1.0 → 1.1", "upgraded wheel quick 0.1 → 0.2"] {
+        assert!(tried.stderr.contains(change), "{tried}");
+    }
+    assert_eq!(bench.read("recipes/sums/recipe.lock"), first);
+
+    drop(bench.hatchway(&["lock", "sums", "--upgrade", "Quick"]).ok());
+    assert_eq!(locked(&bench), ["gauss 1.0 (recipe)", "quick 0.2 (Requires-Dist of gauss)"]);
+    hinted(&bench.hatchway(&["lock", "sums", "--upgrade", "slow"]), "slow");
+
+    // A file that the index has no more is taken from the store.
+    let gone = index(&new);
+    ask(&gone);
+    let stored = bench.hatchway(&["lock", "sums"]).ok();
+    assert!(stored.stderr.contains("only the store still has `gauss-1.0-py3-none-any.whl`"), "{stored}");
+    assert_eq!(locked(&bench), ["gauss 1.0 (recipe)", "quick 0.2 (Requires-Dist of gauss)"]);
+    drop(bench.hatchway(&["build", "sums"]).ok());
+
+    drop(bench.hatchway(&["lock", "sums", "--upgrade"]).ok());
+    assert_eq!(locked(&bench), ["gauss 1.1 (recipe)", "quick 0.2 (Requires-Dist of gauss)"]);
+}
+
+#[test]
+fn a_wheel_of_programs_needs_no_python() {
+    let program =
+        compile::program("#include <stdio.h>\nint main(void) { return puts(\"assembled\") < 0; }\n");
+    let point = "acme_asm-1.0.dist-info/entry_points.txt";
+    let entry_points = b"[console_scripts]\nacme-asm = acme:main\n".as_slice();
+    for (tags, points, python) in [
+        ("py3-none-manylinux_2_17_x86_64", b"".as_slice(), false),
+        ("cp39-abi3-manylinux_2_17_x86_64", b"", true),
+        ("py3-none-manylinux_2_17_x86_64", entry_points, true),
+    ] {
+        let files = [("acme/__init__.py", b"".as_slice()), ("acme/bin/asm", &program), (point, points)];
+        let (file, bytes) = wheel("acme_asm", "1.0", tags, "", &files);
+        let mirror = mirror();
+        let (bench, _server) = Bench::ordinary().with_mirror(&mirror);
+        bench.put(&file, &bytes);
+        drop(bench.hatchway(&["new", &file]).ok());
+        let recipe = bench.read("recipes/acme-asm/recipe.toml");
+        assert_eq!(recipe.contains("python = { version"), python, "{recipe}");
+        assert_eq!(recipe.contains("unpack = \"/opt/acme-asm\""), !python, "{recipe}");
+        if !python {
+            drop(bench.hatchway(&["lock", "acme-asm"]).ok());
+            let run = bench.hatchway(&["run", "acme-asm"]).ok();
+            assert_eq!(run.stdout, "assembled\n", "{run}");
+            let lock = bench.read("recipes/acme-asm/recipe.lock");
+            assert!(!lock.contains("name = \"python3\""), "{lock}");
+        }
+    }
+}
