@@ -58,8 +58,9 @@ pub(super) fn add(
 
 fn parse(text: &str) -> Option<[u8; 6]> {
     let parts: Vec<&str> = text.split([':', '-']).collect();
-    let bytes =
-        parts.iter().map(|part| (part.len() == 2).then(|| u8::from_str_radix(part, 16).ok()).flatten());
+    // The number parser takes a sign as well.
+    let pair = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let bytes = parts.iter().map(|part| u8::from_str_radix(part, 16).ok().filter(|_| pair(part)));
     bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
 }
 

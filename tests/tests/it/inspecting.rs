@@ -73,8 +73,7 @@ Scripts of the package
       +useradd --system acme
 
 For the system
-  + /lib/systemd/system/acmed.service
-      runs /usr/bin/acme -d as acme; listens on
+  + /lib/systemd/system/acmed.service       runs /usr/bin/acme -d as acme
   ~ /lib/udev/rules.d/60-acme.rules 1ab1:*  usb 0660 -> usb 0666
   + useradd --system acme                   account
 

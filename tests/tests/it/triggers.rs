@@ -5,11 +5,12 @@ use std::fs;
 use std::process::Command;
 
 use hatchway_tests::bench::Bench;
+use hatchway_tests::compile;
 use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::{Libc, Mirror, Suite};
 use hatchway_tests::package::Package;
 
-use super::{acme, hinted};
+use super::{ACME, acme, hinted};
 
 /// Says what it is given and what it sees, as a tool that lists modules would.
 const TOOL: &str = "#!/usr/bin/bash\necho \"uid $UID\"\nfor file; do echo \"module $file\"; done\n\
@@ -31,7 +32,10 @@ fn mirror_with(package: Package) -> Mirror {
 }
 
 fn vendor(depends: &str) -> Vec<u8> {
-    acme().field("Depends", depends).deb()
+    Package::new("acme", "1.0")
+        .field("Depends", &format!("libc6 (>= 2.14), {depends}"))
+        .program("usr/bin/acme", compile::program(ACME))
+        .deb()
 }
 
 /// Builds the tool and gives its tree's digest and what was said.
