@@ -15,6 +15,9 @@ use crate::store::manifest::{Manifest, Node};
 /// It is never part of a tree.
 pub(crate) const CONTROL: &str = ".hatchway-control";
 
+/// A change of this number unpacks every archive anew: it stands for what a package's manifest holds.
+const UNPACKER: u32 = 2;
+
 /// Where the content of an archive goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -58,10 +61,10 @@ impl Layout {
     /// Identifies archive and layout, so that one archive is unpacked once for each layout.
     pub(crate) fn key(&self, sha256: Sha256) -> String {
         if self.at == "/" && self.strip == 0 && self.how == How::Members {
-            return sha256.hex();
+            return format!("{sha256}-{UNPACKER}");
         }
         let text = format!("{} {} {} {:?}", self.at, self.strip, self.file_name, self.how);
-        format!("{sha256}-{}", Sha256::of(text.as_bytes()).short())
+        format!("{sha256}-{UNPACKER}-{}", Sha256::of(text.as_bytes()).short())
     }
 
     fn place(&self, path: &str) -> Option<String> {
