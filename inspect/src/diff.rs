@@ -27,6 +27,7 @@ const SCRIPT_LINES: usize = 400;
 #[serde(deny_unknown_fields)]
 pub struct Diff {
     /// [`DIFF_SCHEMA`].
+    #[schemars(extend("const" = DIFF_SCHEMA))]
     pub schema: u32,
     /// The older artifact.
     pub old: ArtifactFacts,

@@ -87,7 +87,7 @@ pub fn rpm_scriptlets(path: &Path) -> Result<Vec<ScriptFacts>, Error> {
 /// As [`inspect`].
 pub fn inspect_bytes(name: &Path, bytes: &[u8], limits: &archive::Limits) -> Result<Facts, Error> {
     let mut source = archive::Source::bytes(name, bytes);
-    let format = archive::detect_in(&mut source)?;
+    let format = archive::detect_artifact(&mut source)?;
     let place = collect::Place { path: None, depth: 0 };
     let inspected = collect::inspect_in(&mut source, format, limits, place);
     inspected.map(|(facts, _)| facts).map_err(|error| error.in_archive(name))

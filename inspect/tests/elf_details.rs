@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -116,6 +116,71 @@ fn thread_storage_that_must_be_free_at_load_is_flagged() {
         assert_eq!(facts.tls_bytes, Some(128));
         assert_eq!(facts.flags.contains(&"static-tls".to_owned()), is_static, "{model}");
     }
+}
+
+#[test]
+fn the_model_of_thread_storage_is_the_one_it_was_compiled_with() {
+    let scratch = tempfile::tempdir().unwrap();
+    let shared = "__thread int counters[32]; int *f(void) { return counters; }";
+    let hidden = "static __thread int counters[32]; int *f(int i) { return counters + i; }";
+    let program = "__thread int counters[32]; int main(int c, char **v) { return counters[c] + !v; }";
+    let foreign = "#include <errno.h>\nextern __thread int there; int *f(void) { return &there; }";
+    let library: &[&str] = &["-shared", "-fPIC"];
+    let cases: [(&str, &str, &[&str], &[&str]); 8] = [
+        ("general", shared, &["-shared", "-fPIC", "-ftls-model=global-dynamic"], &["general-dynamic"]),
+        ("local", hidden, &["-shared", "-fPIC", "-ftls-model=local-dynamic"], &["local-dynamic"]),
+        ("initial", shared, &["-shared", "-fPIC", "-ftls-model=initial-exec"], &["initial-exec"]),
+        ("descriptor", shared, &["-shared", "-fPIC", "-mtls-dialect=gnu2"], &["descriptor"]),
+        ("foreign", foreign, library, &["general-dynamic"]),
+        ("program", program, &[], &["local-exec"]),
+        ("static", program, &["-static"], &["local-exec"]),
+        ("none", "int f(void) { return 0; }", library, &[]),
+    ];
+    for (name, source, flags, expected) in cases {
+        let facts = read(&common::gcc(scratch.path(), name, source, flags));
+        assert_eq!(facts.tls_models, expected, "{name}");
+    }
+}
+
+/// Every library of this machine: the relocations as binutils print them.
+#[test]
+fn models_of_thread_storage_as_readelf_prints_the_relocations() {
+    let children = std::fs::read_dir("/usr/lib/x86_64-linux-gnu").unwrap();
+    let mut files: Vec<PathBuf> = children
+        .flatten()
+        .filter(|child| child.file_type().is_ok_and(|kind| kind.is_file()))
+        .filter(|child| child.metadata().is_ok_and(|found| found.len() < 2 << 20))
+        .map(|child| child.path())
+        .filter(|path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF")))
+        .collect();
+    files.sort();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for path in &files {
+        let facts = read(path);
+        if facts.kind != ElfKind::Shared {
+            continue;
+        }
+        let run = Command::new("readelf").args(["-rW"]).arg(path).output().unwrap();
+        let mut printed: BTreeSet<&str> = BTreeSet::new();
+        for line in String::from_utf8_lossy(&run.stdout).lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let Some(&kind) = words.get(2) else { continue };
+            match kind {
+                // With a symbol its value and name follow, without one only the addend.
+                "R_X86_64_DTPMOD64" if words.len() > 4 => printed.insert("general-dynamic"),
+                "R_X86_64_DTPMOD64" => printed.insert("local-dynamic"),
+                "R_X86_64_TPOFF64" => printed.insert("initial-exec"),
+                "R_X86_64_TLSDESC" => printed.insert("descriptor"),
+                _ => continue,
+            };
+        }
+        assert_eq!(facts.tls_models, printed.iter().copied().collect::<Vec<_>>(), "{}", path.display());
+        for model in facts.tls_models {
+            *seen.entry(model).or_default() += 1;
+        }
+    }
+    assert!(files.len() >= 100, "only {} libraries on this machine, the test needs 100", files.len());
+    assert!(seen.contains_key("initial-exec") && seen.contains_key("general-dynamic"), "{seen:?}");
 }
 
 #[test]

@@ -99,14 +99,17 @@ fn facts_as_the_tables_say_them() {
     let action: Vec<&str> = action.lines().nth(3).unwrap().split('\t').collect();
     let scripts: Vec<(&str, &str)> =
         facts.scripts.iter().map(|script| (script.name.as_str(), script.text.as_str())).collect();
-    let expected = format!("Type: {}\nSource: {}\nTarget: {}\n", action[1], action[2], action[3]);
+    let expected = format!(
+        "Type: {}\nSource: {}\nTarget: {}\nFile: Program Files/Acme Scope/daemon.exe\n",
+        action[1], action[2], action[3]
+    );
     assert_eq!(
         scripts,
         [
             ("custom-action RunIt", expected.as_str()),
             (
                 "service AcmeDaemon",
-                "DisplayName: Acme Daemon\nServiceType: 16\nStartType: 2\nComponent_: Main\n"
+                "DisplayName: Acme Daemon\nServiceType: 16\nStartType: 2\nComponent_: Main\nFile: Program Files/Acme Scope/numbers and so on.txt\n"
             ),
         ]
     );

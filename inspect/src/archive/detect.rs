@@ -67,6 +67,8 @@ pub enum Format {
     Iso,
     /// A squashfs image (version 4), as AppImages and snaps carry it.
     Squashfs,
+    /// The description of a Windows driver (`.inf`), known by its name.
+    DriverDescription,
     /// What PyInstaller appends to its start program.
     PyInstaller,
     /// A compressed file that holds no archive.
@@ -121,7 +123,10 @@ impl Format {
     /// such a file is an archive of its own.
     #[must_use]
     pub fn is_lone(self) -> bool {
-        matches!(self, Self::Elf | Self::AppImage | Self::Pe | Self::Script | Self::Makeself)
+        matches!(
+            self,
+            Self::Elf | Self::AppImage | Self::Pe | Self::Script | Self::Makeself | Self::DriverDescription
+        )
     }
 }
 
@@ -161,6 +166,7 @@ impl fmt::Display for Format {
             Self::Iso => "iso",
             Self::Squashfs => "squashfs",
             Self::PyInstaller => "pyinstaller",
+            Self::DriverDescription => "inf",
             Self::Compressed(Compression::Gzip) => "gz",
             Self::Compressed(Compression::Xz) => "xz",
             Self::Compressed(Compression::Zstd) => "zst",
@@ -183,7 +189,17 @@ const HEAD: usize = 1024;
 /// When it cannot be read, or when it is compressed and ends within the first block.
 pub fn detect(path: &Path) -> Result<Format, Error> {
     let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if metadata.is_dir() { Ok(Format::Directory) } else { detect_in(&mut Source::open(path)?) }
+    if metadata.is_dir() { Ok(Format::Directory) } else { detect_artifact(&mut Source::open(path)?) }
+}
+
+/// What an artifact is. Beside its content, its name tells the description of a driver, which is text like any other.
+///
+/// # Errors
+/// As [`detect`].
+pub(crate) fn detect_artifact(source: &mut Source<'_>) -> Result<Format, Error> {
+    let format = detect_in(source)?;
+    let is_inf = || source.name().extension().is_some_and(|ending| ending.eq_ignore_ascii_case("inf"));
+    Ok(if format == Format::Unknown && is_inf() { Format::DriverDescription } else { format })
 }
 
 /// The same for bytes from anywhere.

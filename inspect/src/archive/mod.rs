@@ -40,7 +40,7 @@ pub use limits::Limits;
 pub use path::MemberPath;
 pub use source::{ReadSeek, Source};
 
-pub(crate) use detect::{compression_of, is_tar};
+pub(crate) use detect::{compression_of, detect_artifact, is_tar};
 pub(crate) use lone::unpacked_head;
 pub(crate) use path::printable;
 pub(crate) use squashfs::image_size as squashfs_size;
@@ -172,7 +172,7 @@ pub(crate) fn walk_files<E: From<Error>>(
         return directory::walk(path, limits, visit);
     }
     let source = &mut Source::open(path)?.named(name);
-    let format = detect_in(source)?;
+    let format = detect_artifact(source)?;
     if format.is_lone() {
         return directory::walk_lone(path, name, limits, visit);
     }
@@ -214,9 +214,12 @@ pub fn walk_in<E: From<Error>>(
         Format::Unknown => {
             Err(Error::unsupported(&name, "it is neither an archive nor a program of a known format").into())
         }
-        Format::Elf | Format::AppImage | Format::Pe | Format::Script | Format::Makeself => {
-            lone::walk(state, source, visit)
-        }
+        Format::Elf
+        | Format::AppImage
+        | Format::Pe
+        | Format::Script
+        | Format::Makeself
+        | Format::DriverDescription => lone::walk(state, source, visit),
         Format::Directory => Err(Error::unsupported(&name, "a directory is no archive").into()),
     }
 }

@@ -63,6 +63,14 @@ fn is_installer(path: &str) -> bool {
         && ending.is_none_or(|ending| ENDINGS.contains(&ending))
 }
 
+/// Whether a file without `#!` is called like a shell script that installs something, and begins like a text. People start
+/// those with `sh`, and shells do so themselves where the kernel refuses.
+pub(super) fn is_bare_script(path: &str, head: &[u8]) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let is_text = !head.is_empty() && !head.contains(&0) && head.is_ascii();
+    is_text && is_installer(path) && (name.ends_with(".sh") || name.ends_with(".bash"))
+}
+
 /// The lines before the first one that is no text.
 fn text_of(bytes: &[u8]) -> &[u8] {
     let Some(binary) = memchr::memchr(0, bytes) else { return bytes };

@@ -43,7 +43,7 @@ pub(crate) fn inspect(path: &Path, name: &Path, limits: &Limits) -> Result<(Fact
             let what = format!("size of the artifact ({} bytes)", source.len());
             return Err(Error::limit(path, what, limits.artifact_bytes));
         }
-        let format = archive::detect_in(&mut source)?;
+        let format = archive::detect_artifact(&mut source)?;
         return inspect_in(&mut source, format, limits, Place { path: Some(path), depth: 0 });
     }
     let format = Format::Directory;
@@ -424,6 +424,9 @@ impl Collector {
         }
         if let Some(interpreter) = scripts::interpreter(head) {
             return self.script_file(member, interpreter, buffer, content);
+        }
+        if installers::is_bare_script(member.path, head) {
+            return self.installer_script(member, buffer, content);
         }
         if is_linker_script(member.path, head) {
             self.listing.insert_refused(member.path, Refusal::LinkerScript);

@@ -297,6 +297,7 @@ fn linking(elf: &ElfFacts) -> String {
     words.extend(elf.executable_stack.then(|| "executable stack".to_owned()));
     words.extend((!elf.flags.is_empty()).then(|| format!("flags {}", elf.flags.join(" "))));
     words.extend(elf.tls_bytes.map(|bytes| format!("{bytes} bytes of TLS")));
+    words.extend((!elf.tls_models.is_empty()).then(|| format!("TLS {}", elf.tls_models.join(" "))));
     words.extend(elf.isa_level.clone());
     words.extend(elf.minimum_kernel.as_ref().map(|kernel| format!("from Linux {kernel}")));
     if words.is_empty() { "nothing of note".to_owned() } else { words.join(", ") }

@@ -8,7 +8,7 @@ use goblin::elf::section_header::{SHF_EXECINSTR, SHT_NOBITS};
 use goblin::elf::{Elf, Header, ProgramHeader, SectionHeader, header};
 
 use super::image::{Image, Words};
-use super::{ElfFacts, ElfKind, Reading, appended, notes, origin, strings, versions};
+use super::{ElfFacts, ElfKind, Reading, appended, notes, origin, strings, tls, versions};
 
 /// Entries of a dynamic section; the largest in the wild have a few hundred.
 const ENTRIES: usize = 8192;
@@ -118,7 +118,7 @@ fn sections(image: &Image<'_>, header: &Header, ctx: Ctx, container: Container) 
 }
 
 /// The dynamic section's entries, and the string table they point into.
-struct Dynamic<'b> {
+pub(super) struct Dynamic<'b> {
     entries: Vec<(u64, u64)>,
     strings: &'b [u8],
 }
@@ -151,7 +151,7 @@ impl<'b> Dynamic<'b> {
         Ok(dynamic)
     }
 
-    fn value(&self, tag: u64) -> Option<u64> {
+    pub(super) fn value(&self, tag: u64) -> Option<u64> {
         self.entries.iter().find(|&&(found, _)| found == tag).map(|&(_, value)| value)
     }
 
@@ -190,6 +190,7 @@ pub(super) fn read(path: &str, image: &Image<'_>) -> Result<Reading, String> {
     let said = notes::read(&layout);
     let go = origin::go(&layout, &said);
     let found = strings::scan(&layout, go.is_some());
+    let storage = layout.segment(PT_TLS).map(|segment| segment.p_memsz);
     let is_program = matches!(kind, ElfKind::Executable | ElfKind::Pie);
     let mut facts = ElfFacts {
         path: path.to_owned(),
@@ -210,7 +211,8 @@ pub(super) fn read(path: &str, image: &Image<'_>) -> Result<Reading, String> {
         needed,
         dlopen_notes: said.libraries,
         isa_level: said.isa_level,
-        tls_bytes: layout.segment(PT_TLS).map(|segment| segment.p_memsz),
+        tls_bytes: storage,
+        tls_models: tls::models(&layout, &dynamic, kind, storage.is_some()),
         minimum_kernel: said.minimum_kernel,
         libc: None,
         made_with: origin::made_with(&layout, go, found.rust),

@@ -10,6 +10,7 @@ mod lazy;
 mod notes;
 mod origin;
 mod strings;
+mod tls;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -79,6 +80,10 @@ pub struct ElfFacts {
     pub dlopen_candidates: Vec<Candidate>,
     /// Bytes of thread-local storage each thread gets for it; with the flag `static-tls` they must be free when it is loaded.
     pub tls_bytes: Option<u64>,
+    /// How it reaches thread-local variables, its own and those of others, as its relocations show: `descriptor`
+    /// (TLSDESC), `general-dynamic`, `initial-exec`, `local-dynamic` (also general-dynamic on a hidden variable, which
+    /// looks the same), and `local-exec` for a program with storage of its own and none of these. Sorted.
+    pub tls_models: Vec<String>,
     /// The oldest kernel it runs on, as its ABI note says: `3.2.0`.
     pub minimum_kernel: Option<String>,
     /// `glibc`, `musl`, `bionic` or `uclibc`; `None` if it shows none.
@@ -112,7 +117,14 @@ impl ElfFacts {
         let texts = |texts: &[String]| texts.iter().map(|text| text.len() + ITEM).sum::<usize>();
         let versions: usize = self.versions_needed.values().map(|versions| texts(versions) + ITEM).sum();
         let notes: usize = self.dlopen_notes.iter().map(|note| texts(&note.sonames) + 4 * ITEM).sum();
-        let lists = [&self.needed, &self.rpath, &self.runpath, &self.versions_defined, &self.made_with];
+        let lists = [
+            &self.needed,
+            &self.rpath,
+            &self.runpath,
+            &self.versions_defined,
+            &self.made_with,
+            &self.tls_models,
+        ];
         let candidates: usize = self.dlopen_candidates.iter().map(|one| one.name.len() + ITEM).sum();
         let lists: usize = candidates + lists.iter().map(|list| texts(list)).sum::<usize>();
         let ends = (self.needed.len() + 1) * (self.path.len() + ITEM);

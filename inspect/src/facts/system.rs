@@ -117,7 +117,7 @@ pub enum EffectKind {
 pub struct SystemdUnit {
     /// The file.
     pub path: String,
-    /// `ExecStart`, `ExecStartPre` and the like, in order, at most 32.
+    /// The commands of `ExecStart`, then those of `ExecStartPre` and the like, each in their order, at most 32.
     pub exec: Vec<String>,
     /// `Type`.
     pub service_type: Option<String>,

@@ -10,6 +10,7 @@ const VALUE: usize = 64 << 10;
 /// Reads a unit or a drop-in.
 pub(crate) fn read(path: &str, text: &str) -> SystemdUnit {
     let mut unit = SystemdUnit { path: path.to_owned(), ..SystemdUnit::default() };
+    let mut starts = Vec::new();
     let mut section = String::new();
     let mut pending = String::new();
     for line in text.lines() {
@@ -30,14 +31,17 @@ pub(crate) fn read(path: &str, text: &str) -> SystemdUnit {
             pending.push(' ');
             continue;
         }
-        entry(&mut unit, &mut section, pending.trim());
+        entry(&mut unit, &mut starts, &mut section, pending.trim());
         pending.clear();
     }
-    entry(&mut unit, &mut section, pending.trim());
-    unit
+    entry(&mut unit, &mut starts, &mut section, pending.trim());
+    starts.append(&mut unit.exec);
+    starts.truncate(LIST);
+    SystemdUnit { exec: starts, ..unit }
 }
 
-fn entry(unit: &mut SystemdUnit, section: &mut String, line: &str) {
+/// `starts` takes what `ExecStart` says: it comes first, whatever the file has before it.
+fn entry(unit: &mut SystemdUnit, starts: &mut Vec<String>, section: &mut String, line: &str) {
     if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         name.clone_into(section);
         return;
@@ -49,6 +53,7 @@ fn entry(unit: &mut SystemdUnit, section: &mut String, line: &str) {
         // A timer or socket has no such keys; mount and swap units have `Type` for the file system.
         ("Service", "Type") => unit.service_type = said(value),
         ("Service" | "Socket" | "Mount" | "Swap", "User") => unit.user = said(value),
+        ("Service", "ExecStart") => list(starts, value),
         ("Service" | "Socket", key) if is_exec(key) => list(&mut unit.exec, value),
         ("Socket", key) if key.starts_with("Listen") => list(&mut unit.listens, value),
         _ => {}
@@ -60,8 +65,7 @@ fn is_exec(key: &str) -> bool {
     key.strip_prefix("Exec").is_some_and(|rest| {
         matches!(
             rest,
-            "Start"
-                | "StartPre"
+            "StartPre"
                 | "StartPost"
                 | "Condition"
                 | "Reload"
@@ -100,10 +104,10 @@ mod tests {
 
     #[test]
     fn a_service() {
-        let text = "; old\n[Unit]\nDescription=User=nobody\n[Service]\nType = notify\nUser=acme\nExecStart=/opt/acme/daemon \\\n# why\n  \
-            --port 5025 \\\n  -v\nExecStartPre=/bin/true\nUser=\n[Install]\nWantedBy=multi-user.target acme.target\n";
+        let text = "; old\n[Unit]\nDescription=User=nobody\n[Service]\nType = notify\nUser=acme\nExecStartPre=/bin/true\nExecStart=/opt/acme/daemon \\\n# why\n  \
+            --port 5025 \\\n  -v\nExecStop=/bin/false\nUser=\n[Install]\nWantedBy=multi-user.target acme.target\n";
         let unit = read("/lib/systemd/system/acme.service", text);
-        assert_eq!(unit.exec, ["/opt/acme/daemon --port 5025 -v", "/bin/true"]);
+        assert_eq!(unit.exec, ["/opt/acme/daemon --port 5025 -v", "/bin/true", "/bin/false"]);
         assert_eq!((unit.service_type.as_deref(), unit.user), (Some("notify"), None));
         assert_eq!(unit.wanted_by, ["multi-user.target", "acme.target"]);
     }

@@ -17,7 +17,7 @@ pub struct Coverage {
     pub because: String,
     /// Libraries that are found inside the artifact.
     pub inside: usize,
-    /// Libraries that the environment has to bring; `lock` proves them with their symbol versions.
+    /// ELF libraries that the environment has to bring; `lock` proves them with their symbol versions.
     pub outside: usize,
     /// What only running it would prove.
     pub suspected: Vec<Suspicion>,
@@ -84,7 +84,7 @@ pub(super) fn coverage(facts: &Facts, evidence: &Evidence<'_>) -> Coverage {
             inside += facts.needs.iter().filter(|need| need.found.is_some()).count();
             outside += facts.needs.iter().filter(|need| need.found.is_none()).count();
             unreached(facts, &at, &mut suspected);
-            outside += absent(facts, &at, &mut suspected);
+            absent(facts, &at, &mut suspected);
             loaded_by_name(facts, &at, &mut suspected);
             requested_modules(facts, &at, &mut suspected);
         }
@@ -172,10 +172,9 @@ fn unreached(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
     }
 }
 
-/// Windows libraries that somebody else has to bring; how many there are.
-fn absent(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) -> usize {
-    let needs = hatchway_inspect::windows_needs(facts);
-    for need in &needs {
+/// Windows libraries that somebody else has to bring. Debian's archive does not, so that `lock` says nothing of them.
+fn absent(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {
+    for need in &hatchway_inspect::windows_needs(facts) {
         let when = if need.delayed { " when it is first called" } else { "" };
         let more = need.wanted_by.len().saturating_sub(1);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -186,7 +185,6 @@ fn absent(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) -> usize {
         );
         suspected.push(Suspicion { kind: SuspicionKind::Absent, text });
     }
-    needs.len()
 }
 
 fn loaded_by_name(facts: &Facts, at: &str, suspected: &mut Vec<Suspicion>) {

@@ -227,3 +227,75 @@ fn the_json_is_what_its_schema_says() {
         assert!(!run.output().unwrap().status.success(), "{schema} accepts anything");
     }
 }
+
+fn says(bench: &Bench, file: &str, wanted: &[&str]) {
+    let outcome = bench.hatchway(&["inspect", file]);
+    // What a row says is wrapped where it is long.
+    let said = outcome.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in wanted {
+        assert!(said.contains(words), "{file} does not say: {words}\n{outcome}");
+    }
+}
+
+#[test]
+fn a_driver_description_alone_is_one() {
+    let bench = Bench::new();
+    let text = "[Version]\r\nSignature=\"$WINDOWS NT$\"\r\nClass=Ports\r\nProvider=Acme\r\n[Manufacturer]\r\nAcme=Models\r\n\
+        [Models]\r\n\"Acme scope\"=Install, USB\\VID_1AB1&PID_04CE\r\n[Install.Services]\r\n\
+        AddService=acmescope,2,Service\r\n[Service]\r\nServiceBinary=%12%\\acme.sys\r\n";
+    bench.put("acme.INF", text);
+    says(&bench, "acme.INF", &["is a Windows driver: it needs a Windows kernel", "USB\\VID_1AB1&PID_04CE"]);
+    bench.put("notes.txt", text);
+    assert_eq!(bench.hatchway(&["inspect", "notes.txt"]).code, Some(2));
+}
+
+#[test]
+fn an_installer_script_needs_no_interpreter_line_to_be_read() {
+    let bench = Bench::new();
+    let script = b"set -e\ncp -r acme /opt\ninsmod /opt/acme/acme.ko\n".as_slice();
+    let library = compile::library("libacme.so.1", &[]);
+    bench.put("acme.zip", zip(&[("install.sh", script), ("acme/libacme.so.1", &library)]));
+    says(&bench, "acme.zip", &["install.sh", "insmod", "/opt/acme/acme.ko"]);
+    // What is no text is no script, whatever its name says.
+    bench.put("other.zip", zip(&[("install.sh", b"\0\x01insmod".as_slice()), ("libacme.so.1", &library)]));
+    let other = bench.hatchway(&["inspect", "--json", "other.zip"]).json();
+    assert_eq!(other["facts"]["scripts"], serde_json::json!([]));
+}
+
+#[test]
+fn a_wheel_says_which_python_it_is_for() {
+    let bench = Bench::new();
+    let library = compile::library("libacme.so.1", &[]);
+    let metadata = "Metadata-Version: 2.1\nName: acme\nVersion: 1.0\nRequires-Python: >=3.9\n";
+    let wheel = "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp311-cp311-manylinux_2_17_x86_64\n";
+    let files = [
+        ("acme/_native.cpython-311-x86_64-linux-gnu.so", library.as_slice()),
+        ("acme-1.0.dist-info/METADATA", metadata.as_bytes()),
+        ("acme-1.0.dist-info/WHEEL", wheel.as_bytes()),
+    ];
+    let name = "acme-1.0-cp311-cp311-manylinux_2_17_x86_64.whl";
+    bench.put(name, zip(&files));
+    says(&bench, name, &["cp311-cp311-manylinux_2_17_x86_64", ">=3.9"]);
+}
+
+#[test]
+fn licence_servers_ports_and_device_rules_are_told() {
+    let bench = Bench::new();
+    let source = "const char *a = \"27000@licserver\"; const char *b = \"ACME_LICENSE_FILE\"; \
+        const char *c = \"opc.tcp://scope.local:4840\"; int main(void) { return !a[0] + !b[0] + !c[0]; }";
+    let package = Package::new("acme", "1.0").program("opt/acme/scope", compile::program(source)).file(
+        "lib/udev/rules.d/60-acme.rules",
+        "KERNEL==\"ttyACM*\", ATTRS{idVendor}==\"1ab1\", SYMLINK+=\"scope\", RUN+=\"/opt/acme/up\", MODE=\"0666\"\n",
+    );
+    bench.put("acme.deb", package.deb());
+    let wanted = [
+        "FlexLM",
+        "27000@licserver",
+        "opc.tcp://scope.local:4840",
+        "ttyACM*",
+        "1ab1",
+        "scope",
+        "/opt/acme/up",
+    ];
+    says(&bench, "acme.deb", &wanted);
+}

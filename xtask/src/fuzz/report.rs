@@ -18,13 +18,17 @@ pub(super) struct Report {
     /// Inputs kept, and their bytes as libFuzzer writes them.
     pub(super) corpus: (u64, String),
     pub(super) peak_mb: u64,
+    /// It did not end well; a run that somebody ended did not either.
     pub(super) failed: bool,
+    /// Somebody ended it.
+    pub(super) interrupted: bool,
 }
 
 impl Report {
     /// Reads the log of a run.
     pub(super) fn parse(target: &'static str, log: &str, succeeded: bool) -> Self {
         let mut report = Self { target, failed: !succeeded, ..Self::default() };
+        report.interrupted = log.contains("libFuzzer: run interrupted");
         for line in log.lines() {
             if let Some(found) =
                 line.split_once(" inline 8-bit counters)").and_then(|(head, _)| head.rsplit('(').next())
@@ -77,10 +81,18 @@ impl Report {
         }
     }
 
+    fn result(&self) -> &'static str {
+        match (self.failed, self.interrupted) {
+            (false, _) => "ok",
+            (true, true) => "interrupted",
+            (true, false) => "FAILED",
+        }
+    }
+
     /// One line while a run goes on.
     pub(super) fn line(&self) -> String {
         let Self { target, executions, per_second, edges, edges_before, .. } = self;
-        let ended = if self.failed { "FAILED" } else { "ok" };
+        let ended = self.result();
         format!(
             "fuzz {target}: {ended}, {executions} executions, {per_second}/s, edges {edges_before} -> {} of {}",
             edges.0, edges.1
@@ -118,7 +130,7 @@ pub(super) fn table(reports: &[Report]) -> String {
             report.corpus.0.to_string(),
             report.corpus.1.clone(),
             report.peak_mb.to_string(),
-            if report.failed { "FAILED" } else { "ok" }.to_owned(),
+            report.result().to_owned(),
         ]);
     }
     sh::table(&rows)
@@ -139,7 +151,8 @@ pub(super) fn json(reports: &[Report]) -> Result<String> {
                 "corpus_inputs": report.corpus.0,
                 "corpus_bytes": report.corpus.1,
                 "peak_rss_mb": report.peak_mb,
-                "crashed": report.failed,
+                "crashed": report.failed && !report.interrupted,
+                "interrupted": report.interrupted,
             })
         })
         .collect();
@@ -179,6 +192,7 @@ mod tests {
             corpus,
             peak_mb: 46,
             failed: false,
+            interrupted: false,
         };
         assert_eq!(report, expected);
     }
@@ -188,7 +202,9 @@ mod tests {
         let cut = LOG.split_once("Done").unwrap().0;
         let report = Report::parse("elf", cut, false);
         assert_eq!((report.executions, report.per_second, report.failed), (2048, 1024, true));
-        assert!(table(&[report]).contains("FAILED"));
+        assert!(table(std::slice::from_ref(&report)).contains("FAILED"));
+        let ended = format!("{LOG}\n==1== libFuzzer: run interrupted; exiting\n");
+        assert!(table(&[Report::parse("tar", &ended, false)]).contains("interrupted"));
     }
 
     #[test]

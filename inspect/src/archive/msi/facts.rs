@@ -1,5 +1,7 @@
 //! What an installer package says about itself, and what it does beside unpacking.
 
+use std::collections::HashMap;
+
 use super::Source;
 use super::database::{self, Database, Row};
 use crate::facts::PackageKind;
@@ -30,19 +32,29 @@ pub(super) fn package(database: &Database, source: &mut Source<'_>) -> Result<Op
     }))
 }
 
-/// Custom actions and services as scripts, in the order of their tables.
-pub(super) fn actions(database: &Database, source: &mut Source<'_>) -> Result<Vec<ScriptFacts>, Error> {
+/// Custom actions and services as scripts, in the order of their tables. `names` has the installed files by their keys.
+pub(super) fn actions(
+    database: &Database,
+    source: &mut Source<'_>,
+    names: &HashMap<String, String>,
+) -> Result<Vec<ScriptFacts>, Error> {
     let table = database.table(source, "CustomAction")?;
     let mut found = Vec::new();
     for row in database.rows(&table).take(ACTIONS) {
         let name = format!("custom-action {}", printed(row.text("Action")));
-        let text = described(row, &["Type", "Source", "Target"]);
+        let mut text = described(row, &["Type", "Source", "Target"]);
+        if is_of_file(row.number("Type")) {
+            text.push_str(&file(names, row.text("Source")));
+        }
         found.push(scripts::read_with(
             &name,
             interpreter(row.number("Type")).map(str::to_owned),
             text.as_bytes(),
         ));
     }
+    let components = database.table(source, "Component")?;
+    let keys: HashMap<&str, &str> =
+        database.rows(&components).map(|row| (row.text("Component"), row.text("KeyPath"))).collect();
     let table = database.table(source, "ServiceInstall")?;
     for row in database.rows(&table).take(ACTIONS) {
         let name = format!("service {}", printed(row.text("Name")));
@@ -55,7 +67,10 @@ pub(super) fn actions(database: &Database, source: &mut Source<'_>) -> Result<Ve
             "Arguments",
             "Component_",
         ];
-        found.push(scripts::read_with(&name, None, described(row, &columns).as_bytes()));
+        // The service is the file that stands for its component.
+        let key = keys.get(row.text("Component_")).copied().unwrap_or_default();
+        let text = described(row, &columns) + &file(names, key);
+        found.push(scripts::read_with(&name, None, text.as_bytes()));
     }
     Ok(found)
 }
@@ -67,6 +82,16 @@ fn interpreter(kind: i64) -> Option<&'static str> {
         6 | 22 | 38 | 54 => Some("vbscript"),
         _ => None,
     }
+}
+
+/// Actions whose source is an installed file (the same list).
+fn is_of_file(kind: i64) -> bool {
+    matches!(kind & 0x3f, 17 | 18 | 21 | 22)
+}
+
+/// Which file a key stands for, as one more column.
+fn file(names: &HashMap<String, String>, key: &str) -> String {
+    names.get(key).map(|path| format!("File: {}\n", printed(path))).unwrap_or_default()
 }
 
 /// One line for each column that is not empty.

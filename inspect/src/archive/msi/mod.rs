@@ -58,7 +58,9 @@ pub(super) fn walk<E: From<Error>>(
 
 pub(crate) fn describe(source: &mut Source<'_>) -> Result<Description, Error> {
     let database = Database::read(source)?;
-    let (package, scripts) = (facts::package(&database, source)?, facts::actions(&database, source)?);
+    // What is wrong with the names is said when the files are read; the actions can be told without them.
+    let names = names(&database, source, &Limits::default()).unwrap_or_default();
+    let (package, scripts) = (facts::package(&database, source)?, facts::actions(&database, source, &names)?);
     Ok(Description { package, scripts, conffiles: Vec::new() })
 }
 

@@ -18,6 +18,7 @@ const SCRIPT_LINES: usize = 20;
 
 /// What `inspect --diff --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(extend("$id" = "urn:hatchway:inspect-diff:1"))]
 pub(in crate::cli) struct DiffReport<'r> {
     /// What changed.
     diff: &'r Diff,

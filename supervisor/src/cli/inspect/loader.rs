@@ -22,8 +22,10 @@ const TREES: usize = 6;
 
 /// What `inspect --tree --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(extend("$id" = "urn:hatchway:inspect-tree:1"))]
 pub(in crate::cli) struct TreeReport {
-    /// The version of this form: 1.
+    /// The version of this form.
+    #[schemars(extend("const" = SCHEMA))]
     schema: u32,
     /// One for each program, or for each library where there is no program.
     trees: Vec<Tree>,
@@ -31,8 +33,10 @@ pub(in crate::cli) struct TreeReport {
 
 /// What `inspect --why SONAME --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(extend("$id" = "urn:hatchway:inspect-why:1"))]
 pub(in crate::cli) struct WhyReport {
-    /// The version of this form: 1.
+    /// The version of this form.
+    #[schemars(extend("const" = SCHEMA))]
     schema: u32,
     /// Who wants the library, what was tried, what is found.
     why: Why,

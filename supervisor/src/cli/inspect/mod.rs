@@ -55,8 +55,10 @@ pub(super) struct Args {
 
 /// What `inspect --json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(extend("$id" = "urn:hatchway:inspect:1"))]
 pub(super) struct Report<'r> {
-    /// The version of this form: 1.
+    /// The version of this form.
+    #[schemars(extend("const" = SCHEMA))]
     schema: u32,
     /// What is in the file.
     facts: &'r Facts,

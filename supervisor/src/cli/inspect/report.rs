@@ -160,10 +160,16 @@ fn linking(elf: &ElfFacts) -> Vec<String> {
     let flags: Vec<&str> =
         elf.flags.iter().map(String::as_str).filter(|flag| !["now", "origin"].contains(flag)).collect();
     words.extend((!flags.is_empty()).then(|| format!("flags {}", flags.join(" "))));
-    words.extend(elf.tls_bytes.map(|bytes| format!("TLS {bytes} bytes")));
+    words.extend(elf.tls_bytes.map(|bytes| storage(bytes, &elf.tls_models)));
     let kernel = elf.minimum_kernel.as_ref().filter(|kernel| kernel.as_str() != USUAL_KERNEL);
     words.extend(kernel.map(|kernel| format!("from Linux {kernel}")));
     words
+}
+
+/// `TLS 128 bytes (general-dynamic)`.
+fn storage(bytes: u64, models: &[String]) -> String {
+    let models = if models.is_empty() { String::new() } else { format!(" ({})", models.join(", ")) };
+    format!("TLS {bytes} bytes{models}")
 }
 
 /// Libraries with a demand of their own on the loader or the kernel. That one has thread-local storage is none.
@@ -375,13 +381,32 @@ fn windows_action(script: &ScriptFacts) -> Option<Vec<String>> {
     let words = if service {
         let user = column("StartName");
         let user = if user.is_empty() { String::new() } else { format!("as {user}") };
-        vec![start.to_owned(), column("DisplayName").to_owned(), user, column("Arguments").to_owned()]
+        let runs = format!("{} {}", column("File"), column("Arguments"));
+        vec![start.to_owned(), column("DisplayName").to_owned(), user, runs.trim().to_owned()]
     } else {
-        let command = format!("{} {}", column("Source"), column("Target"));
-        vec![format!("type {}", column("Type")), command.trim().to_owned()]
+        let source = if column("File").is_empty() { column("Source") } else { column("File") };
+        let command = format!("{source} {}", column("Target"));
+        vec![custom_action(column("Type").parse().unwrap_or_default()), command.trim().to_owned()]
     };
     let said: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
     Some(vec![script.name.clone(), said.join(", ")])
+}
+
+/// What a custom action of a type does, when, and as whom (Windows Installer, "Summary List of All Custom Action Types",
+/// "Custom Action In-Script Execution Options").
+fn custom_action(kind: u32) -> String {
+    const DEFERRED: u32 = 0x400;
+    const AS_SYSTEM: u32 = 0x800;
+    let what = match kind & 0x3f {
+        1 | 17 => "calls a library".to_owned(),
+        2 | 18 | 34 | 50 => "runs".to_owned(),
+        5 | 6 | 21 | 22 | 37 | 38 | 53 | 54 => "runs a script".to_owned(),
+        19 => "stops with a message".to_owned(),
+        35 | 51 => "sets".to_owned(),
+        _ => format!("type {kind}"),
+    };
+    let system = if kind & (DEFERRED | AS_SYSTEM) == DEFERRED | AS_SYSTEM { " as the system" } else { "" };
+    format!("{what}{system}")
 }
 
 fn system(system: &SystemFacts) -> Vec<Vec<String>> {
@@ -538,14 +563,9 @@ fn verdict(plan: &Plan, page: &mut Page) {
     moves(plan, page);
     let coverage = &plan.coverage;
     page.wrapped(&format!("sureness {}: {}", coverage.sureness, coverage.because), 2);
-    page.wrapped(
-        &format!(
-            "{} found inside, {} to come from outside (`hatchway lock` proves them)",
-            libraries_counted(coverage.inside),
-            coverage.outside
-        ),
-        2,
-    );
+    let proof = if coverage.outside > 0 { " (`hatchway lock` proves them)" } else { "" };
+    let inside = libraries_counted(coverage.inside);
+    page.wrapped(&format!("{inside} found inside, {} to come from outside{proof}", coverage.outside), 2);
     let wants =
         plan.wants.iter().map(|want| vec![want.key.clone(), want.because.clone(), want.evidence.clone()]);
     page.rows("What a recipe will have to give it", wants.collect());
