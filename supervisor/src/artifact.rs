@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::recipe::{self, Located, Origin};
 
-/// A package of Debian's archive, as people name it: `debian:trixie/non-free/rar`.
+/// A package of Debian's archive, as people name it: `debian:trixie/non-free/rar`, `debian:trixie/non-free/rar:i386`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchiveSpec {
     /// Suite.
@@ -22,6 +22,19 @@ pub struct ArchiveSpec {
     pub component: String,
     /// Package.
     pub package: String,
+    /// Architecture, as Debian calls it; that of programs for x86-64 where nothing is said.
+    pub architecture: String,
+}
+
+/// What an archive name without an architecture means.
+const ARCHITECTURE: &str = "amd64";
+
+impl std::fmt::Display for ArchiveSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { suite, component, package, architecture } = self;
+        write!(f, "debian:{suite}/{component}/{package}")?;
+        if architecture == ARCHITECTURE { Ok(()) } else { write!(f, ":{architecture}") }
+    }
 }
 
 impl FromStr for ArchiveSpec {
@@ -29,16 +42,22 @@ impl FromStr for ArchiveSpec {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = || Error::BadSpec(text.to_owned());
-        let parts: Vec<&str> = text.strip_prefix("debian:").ok_or_else(bad)?.split('/').collect();
+        let name = text.strip_prefix("debian:").ok_or_else(bad)?;
+        let (name, architecture) = name.split_once(':').unwrap_or((name, ARCHITECTURE));
+        let parts: Vec<&str> = name.split('/').collect();
+        let known = matches!(architecture, ARCHITECTURE | "i386");
         let clean = |part: &&str| {
             !part.is_empty()
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
                 && !part.starts_with('.')
         };
         match parts[..] {
-            [suite, component, package] if parts.iter().all(clean) => {
-                Ok(Self { suite: suite.into(), component: component.into(), package: package.into() })
-            }
+            [suite, component, package] if known && parts.iter().all(clean) => Ok(Self {
+                suite: suite.into(),
+                component: component.into(),
+                package: package.into(),
+                architecture: architecture.into(),
+            }),
             _ => Err(bad()),
         }
     }
@@ -98,7 +117,7 @@ fn fetch(
     let scope = Scope {
         suite: &spec.suite,
         components: std::slice::from_ref(&spec.component),
-        architectures: &["amd64".to_owned()],
+        architectures: std::slice::from_ref(&spec.architecture),
         required: true,
     };
     let index = archive.suite(scope, &context.printer)?;
@@ -203,6 +222,13 @@ mod tests {
             (spec.suite.as_str(), spec.component.as_str(), spec.package.as_str()),
             ("trixie", "non-free", "rar")
         );
+        assert_eq!(
+            (spec.architecture.as_str(), spec.to_string().as_str()),
+            ("amd64", "debian:trixie/non-free/rar")
+        );
+        let spec: ArchiveSpec = "debian:trixie/non-free/rar:i386".parse().unwrap();
+        assert_eq!((spec.architecture.as_str(), spec.package.as_str()), ("i386", "rar"));
+        assert_eq!(spec.to_string(), "debian:trixie/non-free/rar:i386");
         for bad in [
             "debian:trixie/rar",
             "trixie/main/x",
@@ -210,6 +236,9 @@ mod tests {
             "debian:a//c",
             "debian:a/b/..",
             "debian:a/b/c d",
+            "debian:a/b/c:",
+            "debian:a/b/c:mips",
+            "debian:a/b/c:i386:i386",
         ] {
             assert!(bad.parse::<ArchiveSpec>().is_err(), "{bad}");
         }

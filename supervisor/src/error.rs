@@ -102,7 +102,9 @@ pub enum Error {
         name: String,
     },
     /// A `debian:` name that is not one.
-    #[error("`{0}` does not name a package of Debian's archive: `debian:<suite>/<component>/<package>`")]
+    #[error(
+        "`{0}` does not name a package of Debian's archive: `debian:<suite>/<component>/<package>[:i386]`"
+    )]
     BadSpec(String),
     /// Neither a file, nor a recipe, nor a package of the archive.
     #[error("`{0}` is neither a file nor a recipe")]

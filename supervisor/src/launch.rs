@@ -106,6 +106,7 @@ fn spec(
     spec.args = recipe.run.args.iter().chain(&request.args).cloned().collect();
     spec.env = recipe.run.env.clone();
     spec.machine_id = machine_id(name);
+    spec.i386 = recipe.environment.architectures.contains(&recipe::Architecture::I386);
     spec.network = network::network(&recipe.run.network)?;
     let bindings = Bindings::new(recipe, &request.bind)?;
     if let Some(size) = recipe.run.shm {

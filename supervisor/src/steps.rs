@@ -456,7 +456,7 @@ pub enum Choice {
     Nothing,
 }
 
-/// The program that is named like the tool or the package, or the only one.
+/// The program that is named like the tool or the package, or the only one, or the one that its service starts.
 #[must_use]
 pub fn choose_program(name: &Name, facts: &Facts) -> Choice {
     let package = facts.package.as_ref().map(|p| p.name.as_str());
@@ -465,8 +465,11 @@ pub fn choose_program(name: &Name, facts: &Facts) -> Choice {
     }
     let base = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     let named = |path: &str| base(path) == name.as_str() || Some(base(path).as_str()) == package;
-    let on_path: Vec<&str> = facts.programs.iter().filter(|p| p.on_path).map(|p| p.path.as_str()).collect();
-    let all: Vec<&str> = facts.programs.iter().map(|p| p.path.as_str()).collect();
+    // What a package puts below /etc is started by others: init scripts, hooks.
+    let own = |path: &str| package.is_none() || !path.starts_with("/etc/");
+    let programs = || facts.programs.iter().filter(|program| own(&program.path));
+    let on_path: Vec<&str> = programs().filter(|p| p.on_path).map(|p| p.path.as_str()).collect();
+    let all: Vec<&str> = programs().map(|p| p.path.as_str()).collect();
     for group in [&on_path, &all] {
         let fitting: Vec<&&str> = group.iter().filter(|path| named(path)).collect();
         if let [one] = fitting[..] {
@@ -477,11 +480,20 @@ pub fn choose_program(name: &Name, facts: &Facts) -> Choice {
         }
     }
     let several = if on_path.is_empty() { all } else { on_path };
-    if several.is_empty() {
-        Choice::Nothing
-    } else {
-        Choice::Several(several.into_iter().map(str::to_owned).collect())
+    match service_program(facts) {
+        Some(program) if several.is_empty() || several.contains(&program.as_str()) => Choice::One(program),
+        _ if several.is_empty() => Choice::Nothing,
+        _ => Choice::Several(several.into_iter().map(str::to_owned).collect()),
     }
+}
+
+/// What the first service of a package starts: its program may be in another package.
+fn service_program(facts: &Facts) -> Option<String> {
+    let mut services = facts.system.systemd_units.iter().filter(|unit| unit.path.ends_with(".service"));
+    let command = services.find_map(|unit| unit.exec.first())?;
+    // systemd.service(5), "Special executable prefixes".
+    let path = command.split_whitespace().next()?.trim_start_matches(['@', '-', ':', '+', '!', '|']);
+    path.starts_with('/').then(|| path.to_owned())
 }
 
 /// The program to start: `--program`, the recipe's, or the one without doubt.

@@ -22,17 +22,27 @@ pub(crate) enum Extent {
     All,
 }
 
+/// A camera maker's SDK.
+pub(crate) const PYPYLON: Wheel = Wheel {
+    file: "pypylon-26.9-cp39-abi3-manylinux_2_31_x86_64.whl",
+    sha256: "da16954c3d2df3537f57850b611f0ba488d011df555674f95e73dc84f2827a5e",
+};
+/// A proprietary assembler.
+pub(crate) const NVCC: Wheel = Wheel {
+    file: "nvidia_cuda_nvcc_cu12-12.9.86-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
+    sha256: "5d6a0d32fdc7ea39917c20065614ae93add6f577d840233237ff08e9a38f58f0",
+};
+/// A static program in a wheel.
+pub(crate) const IMAGEIO_FFMPEG: Wheel = Wheel {
+    file: "imageio_ffmpeg-0.6.0-py3-none-manylinux2014_x86_64.whl",
+    sha256: "c7e46fcec401dd990405049d2e2f475e2b397779df2519b544b8aab515195282",
+};
+
 /// Wheels the tests walk. `pypylon` and `nvidia-cuda-nvcc` are vendors' binaries; the others bring many small
 /// libraries by every compiler in use.
 const WHEELS: &[Wheel] = &[
-    Wheel {
-        file: "pypylon-26.9-cp39-abi3-manylinux_2_31_x86_64.whl",
-        sha256: "da16954c3d2df3537f57850b611f0ba488d011df555674f95e73dc84f2827a5e",
-    },
-    Wheel {
-        file: "nvidia_cuda_nvcc_cu12-12.9.86-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl",
-        sha256: "5d6a0d32fdc7ea39917c20065614ae93add6f577d840233237ff08e9a38f58f0",
-    },
+    PYPYLON,
+    NVCC,
     Wheel {
         file: "numpy-2.4.6-cp311-cp311-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl",
         sha256: "89cd468399cfd2504718f0ba50e410dca55a170b61a02ad92bb18c8a65186e93",
@@ -69,10 +79,7 @@ const LARGE_WHEELS: &[Wheel] = &[
         file: "nvidia_cuda_nvcc_cu12-12.9.86-py3-none-win_amd64.whl",
         sha256: "8ed7f0b17dea662755395be029376db3b94fed5cbb17c2d35cc866c5b1b84099",
     },
-    Wheel {
-        file: "imageio_ffmpeg-0.6.0-py3-none-manylinux2014_x86_64.whl",
-        sha256: "c7e46fcec401dd990405049d2e2f475e2b397779df2519b544b8aab515195282",
-    },
+    IMAGEIO_FFMPEG,
     Wheel {
         file: "imageio_ffmpeg-0.6.0-py3-none-win_amd64.whl",
         sha256: "02fa47c83703c37df6bfe4896aab339013f62bf02c5ebf2dce6da56af04ffc0a",

@@ -9,6 +9,7 @@
 mod acme;
 mod bench;
 mod build;
+mod compat;
 mod corpus;
 mod demo;
 mod fuzz;
@@ -34,6 +35,7 @@ const VERBS: &[Verb] = &[
     ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),
     ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
     ("bench", "measure a subject: main-path or inspect [--yes]", bench::verb),
+    ("compat", "run real programs and make their table [PROGRAM...] [--list] [--write]", compat::verb),
     ("corpus", "fetch and unpack real files to prove inspection on [--tests] [--yes]", corpus::verb),
     (
         "fuzz",

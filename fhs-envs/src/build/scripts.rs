@@ -80,6 +80,15 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("ebfa67931c20", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // trixie postinst
     ("12f80805d2a7", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // bullseye preinst
     ("a278d93f53b0", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // bullseye postinst
+    ("833f4487d8d5", "init-system-helpers", "it concerns upgrades only"), // bookworm-trixie postinst
+    ("2ebb124239d7", "libc6:i386", "services are not restarted, the kernel is not judged; /lib is the builder's link"), // bookworm preinst
+    ("3a03659fd013", "libc6:i386", "services are not restarted, the kernel is not judged; /lib is the builder's link"), // trixie preinst
+    ("82afeb6e0658", "ucf", "its register of configuration files is not part of a tree"), // bookworm preinst
+    ("b86f4186fdf2", "ucf", "its register of configuration files is not part of a tree"), // bookworm postinst
+    ("3a13ed703cdb", "dpkg", "it concerns upgrades only"), // bookworm postinst
+    ("d4f52dd6f636", "bubblewrap", "kernel settings are the host's"), // trixie postinst
+    ("21994920dd0c", "libblas3", "it concerns upgrades only"), // trixie preinst
+    ("9370b14468fa", "liblapack3", "it concerns upgrades only"), // trixie preinst
     ("3f310ff51715", "libgcrypt20", "it cleans up after upgrades only"), // bookworm postinst
     ("01e2066ac2c4", "libselinux1", "SELinux's caches concern upgrades and running systems"), // trixie postinst
     ("50ee1110cd77", "libssl1.1", "services are not restarted"), // bullseye postinst
@@ -112,6 +121,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("c6dcfb1b548d", "fonts-urw-base35", "indices of X servers' bitmap and Type 1 fonts are not part of a tree"), // bookworm-trixie postinst
     ("964a9e2a19d3", "hicolor-icon-theme", "icon caches are not part of a tree"), // bookworm-trixie-bullseye postinst
     ("e480e304e0f0", "java-common", "/etc/.java is made by the builder"), // bookworm-trixie-bullseye postinst
+    ("16b2de07d64c", "librsvg2-common", "the tool runs when the tree is built"), // trixie postinst
     ("a8ea55607481", "libgdk-pixbuf-2.0-0", "the tool runs when the tree is built"), // bookworm-trixie-bullseye postinst
     ("38cbe88a0ca9", "libglib2.0-0", "the tools run when the tree is built"), // bookworm postinst
     ("f07701c157e5", "libgsl27", "ld.so.cache is made by the builder"), // bookworm-bullseye postinst

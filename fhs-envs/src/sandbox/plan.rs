@@ -481,7 +481,7 @@ fn process(spec: &Spec, host: &HostFacts) -> Process {
         },
         capabilities: spec.capabilities.clone(),
         no_new_privs: true,
-        seccomp: seccomp::filter(),
+        seccomp: seccomp::filter(spec.i386),
         limits,
         umask: 0o022,
     }

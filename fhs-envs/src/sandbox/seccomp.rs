@@ -37,25 +37,27 @@ enum Verdict {
     Check(Check),
 }
 
-/// The filter every tool gets.
+/// The filter every tool gets. With `i386` the environment has libraries for 32-bit programs: those make all their sockets
+/// through `socketcall` (glibc does as long as it supports kernels before 4.3), of which a filter cannot see the address
+/// family. So there the rule about families holds for 64-bit code only.
 #[must_use]
-pub fn filter() -> Vec<Instruction> {
-    program(&[])
+pub fn filter(i386: bool) -> Vec<Instruction> {
+    program(if i386 { &["socketcall"] } else { &[] }, &[])
 }
 
 /// The filter of build sandboxes: also, a change of a file's owner succeeds and does nothing. Only one user exists in
 /// there, and a tree's files have no owner but root.
 #[must_use]
 pub fn build_filter() -> Vec<Instruction> {
-    program(&["chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lchown32"])
+    program(&[], &["chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lchown32"])
 }
 
-/// The table's program; the calls in `pretended` succeed without being made.
-fn program(pretended: &[&str]) -> Vec<Instruction> {
+/// The table's program; the calls in `granted` are allowed too, those in `pretended` succeed without being made.
+fn program(granted: &[&str], pretended: &[&str]) -> Vec<Instruction> {
     let wide = |name: &str| x86_64::Sysno::from_str(name).ok().map(|call| call as usize);
     let narrow = |name: &str| x86::Sysno::from_str(name).ok().map(|call| call as usize);
-    let wide = tree(&ranges(&verdicts(wide, pretended)));
-    let narrow = tree(&ranges(&verdicts(narrow, pretended)));
+    let wide = tree(&ranges(&verdicts(wide, granted, pretended)));
+    let narrow = tree(&ranges(&verdicts(narrow, granted, pretended)));
     let mut program = vec![load(ARCHITECTURE)];
     let mut wide_half = vec![load(NUMBER)];
     branch(&mut wide_half, IF_AT_LEAST, X32, &error(ENOSYS), &wide);
@@ -68,7 +70,7 @@ fn program(pretended: &[&str]) -> Vec<Instruction> {
 }
 
 /// One verdict per number, `ENOSYS` where the table is silent.
-fn verdicts(number: impl Fn(&str) -> Option<usize>, pretended: &[&str]) -> Vec<Verdict> {
+fn verdicts(number: impl Fn(&str) -> Option<usize>, granted: &[&str], pretended: &[&str]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let mut set = |name: &str, verdict| {
         if let Some(number) = number(name) {
@@ -78,7 +80,7 @@ fn verdicts(number: impl Fn(&str) -> Option<usize>, pretended: &[&str]) -> Vec<V
             verdicts[number] = verdict;
         }
     };
-    for name in table::ALLOWED.iter().flat_map(|(_, names)| *names) {
+    for name in table::ALLOWED.iter().flat_map(|(_, names)| *names).chain(granted) {
         set(name, Verdict::Allow);
     }
     for name in table::REFUSED.iter().flat_map(|(_, names)| *names) {
@@ -227,7 +229,7 @@ mod tests {
         let mut all = [0; 6];
         all[..arguments.len()].copy_from_slice(arguments);
         let number = u32::try_from(number).unwrap();
-        interpret(&filter(), Call { number, architecture, arguments: all })
+        interpret(&filter(false), Call { number, architecture, arguments: all })
     }
 
     fn wide(name: &str, arguments: &[u64]) -> u32 {
@@ -255,7 +257,7 @@ mod tests {
             name if checked.contains(name) => None,
             _ => Some(UNKNOWN),
         };
-        let program = filter();
+        let program = filter(false);
         let verdict = |architecture, number: i32| {
             let number = u32::try_from(number).unwrap();
             interpret(&program, Call { number, architecture, arguments: [0; 6] })
@@ -274,6 +276,16 @@ mod tests {
             }
         }
         assert!(decided > 800, "{decided}");
+    }
+
+    #[test]
+    fn only_environments_with_32_bit_libraries_get_socketcall() {
+        let number = x86::Sysno::socketcall.id().cast_unsigned();
+        let call = |architecture| Call { number, architecture, arguments: [1, 0, 0, 0, 0, 0] };
+        assert_eq!(interpret(&filter(false), call(I386)), UNKNOWN);
+        assert_eq!(interpret(&filter(true), call(I386)), ALLOW);
+        // The number means another call to 64-bit code.
+        assert_eq!(interpret(&filter(true), call(X86_64)), interpret(&filter(false), call(X86_64)));
     }
 
     #[test]
@@ -356,7 +368,7 @@ mod tests {
 
     #[test]
     fn the_program_is_one_the_kernel_takes() {
-        let program = filter();
+        let program = filter(false);
         assert!(program.len() < hatchway_sys::seccomp::MAX_INSTRUCTIONS / 4, "{}", program.len());
         for (index, Instruction(code, jt, jf, k)) in program.iter().enumerate() {
             let left = program.len() - index - 1;

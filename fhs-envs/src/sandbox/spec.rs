@@ -68,6 +68,8 @@ pub struct Spec {
     pub mode: Mode,
     /// Capabilities the tool keeps, by name; only in [`Mode::Root`].
     pub capabilities: Vec<String>,
+    /// The tree has libraries for 32-bit programs of a PC.
+    pub i386: bool,
     /// Bytes in each of `/tmp` and `/var/tmp`.
     pub tmp_size: u64,
     /// Bytes in `/dev/shm`.
@@ -117,6 +119,7 @@ impl Spec {
             tree_groups: String::new(),
             mode,
             capabilities: Vec::new(),
+            i386: false,
             tmp_size: 1 << 30,
             shm_size: 64 << 20,
             scratch_size: 1 << 30,

@@ -11,7 +11,7 @@ use crate::error::Error;
 /// Arguments of `fetch`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// `debian:<suite>/<component>/<package>`
+    /// `debian:<suite>/<component>/<package>[:i386]`
     spec: String,
     /// The folder to put the file in
     #[arg(long, default_value = ".")]
@@ -23,8 +23,7 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
     let context = Context::open(quiet, args.network.into())?;
     let spec: artifact::ArchiveSpec = args.spec.parse()?;
-    let acquired =
-        artifact::acquire(&context, &format!("debian:{}/{}/{}", spec.suite, spec.component, spec.package))?;
+    let acquired = artifact::acquire(&context, &spec.to_string())?;
     let target = args.to.join(&acquired.file);
     std::fs::copy(&acquired.path, &target).map_err(Error::io("write", &target))?;
     // In the store files are read-only; this one is the person's.

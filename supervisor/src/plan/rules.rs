@@ -196,7 +196,9 @@ fn several_daemons(evidence: &Evidence<'_>) -> Option<String> {
     let mut names = BTreeSet::new();
     let mut distinct = services.chain(scripts.iter().map(|(path, _)| path)).filter(|path| {
         let name = path.rsplit('/').next().unwrap_or_default();
-        names.insert(name.strip_suffix(".service").unwrap_or(name).to_owned())
+        // `acme@.service` is a mould for more copies of `acme.service`.
+        let name = name.strip_suffix(".service").unwrap_or(name);
+        names.insert(name.strip_suffix('@').unwrap_or(name).to_owned())
     });
     let first = distinct.next()?;
     let count = distinct.count() + 1;

@@ -158,7 +158,7 @@ pub struct Artifact {
     /// Where it can be downloaded.
     #[serde(default)]
     pub url: Option<String>,
-    /// A package of Debian's archive: `debian:<suite>/<component>/<package>`.
+    /// A package of Debian's archive: `debian:<suite>/<component>/<package>`, with `:i386` behind it for the 32-bit one.
     #[serde(default)]
     pub archive: Option<String>,
     /// Its digest.

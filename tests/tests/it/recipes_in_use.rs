@@ -152,6 +152,8 @@ hint: `/lib/modules/6.1/acme.ko` is a kernel module: it needs a kernel of its ow
     );
     let services = Package::new("acme", "1")
         .file("lib/systemd/system/one.service", "[Service]\nExecStart=/usr/bin/one\n")
+        // A mould for more copies of `one` is no third.
+        .file("lib/systemd/system/one@.service", "[Service]\nExecStart=/usr/bin/one %i\n")
         .file("lib/systemd/system/two.service", "[Service]\nExecStart=/usr/bin/two\n");
     let (bench, _server) = with_recipe(bookworm(), &[&services], "");
     snapshot!(

@@ -343,7 +343,7 @@ hint: check the spelling of `no-such`, or name another suite or component
         r#"
 exit 2
 --- stderr
-error: `debian:trixie/sed` does not name a package of Debian's archive: `debian:<suite>/<component>/<package>`
+error: `debian:trixie/sed` does not name a package of Debian's archive: `debian:<suite>/<component>/<package>[:i386]`
 hint: for example `debian:trixie/non-free/rar`
 "#
     );
