@@ -105,6 +105,18 @@ version = "1"
 python = { version = "3.11", requirements = ["numpy", "scipy", "pyfftw"] }
 "#;
 
+/// 3D Slicer's own classes read the volume.
+const LOADS_VOLUME: &str = "\
+from slicer import MRMLCore
+scene, node = MRMLCore.vtkMRMLScene(), MRMLCore.vtkMRMLScalarVolumeNode()
+storage = MRMLCore.vtkMRMLVolumeArchetypeStorageNode()
+scene.AddNode(node)
+scene.AddNode(storage)
+storage.SetFileName('SHARE/phantom.nii')
+assert storage.ReadData(node)
+print('loaded', node.GetImageData().GetDimensions(), node.GetSpacing())
+";
+
 #[rustfmt::skip] // a table
 pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "amide", source: Source::Archive("debian:trixie/main/amide"),
@@ -176,7 +188,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     Program { name: "ruff", source: Source::Wheel(RUFF), edits: &[],
         arguments: &["--version"], proof: Proof::Prints("ruff 0.8.4") },
     Program { name: "slicer-core", source: Source::Wheel(SLICER_CORE), edits: &[],
-        arguments: &["-c", "import slicer; print('slicer-core')"], proof: Proof::Prints("slicer-core") },
+        arguments: &["-c", LOADS_VOLUME], proof: Proof::Prints("loaded (64, 64, 64) (0.5, 0.5, 0.5)") },
     Program { name: "scientific", source: Source::Recipe(SCIENTIFIC), edits: &[],
         arguments: &["-c", "import numpy, scipy.fft, pyfftw; x = numpy.random.rand(64, 64); \
             print('largest difference', abs(scipy.fft.fft2(x) - pyfftw.interfaces.numpy_fft.fft2(x)).max() < 1e-9)"],
