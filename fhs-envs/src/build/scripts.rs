@@ -210,6 +210,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("da3231ba5b91", "systemd", "no service is enabled or runs in a tree; users come from sysusers.d, folders from tmpfiles.d"), // bullseye postinst
     ("96fa8bf2678b", "systemd-sysv", "there is no boot loader in a tree"), // bullseye postinst
     ("b5b0df5ce4b2", "tigervnc-common", "alternatives are made by the builder"), // bullseye postinst
+    ("7e0304cc6f98", "xz-utils", "alternatives are made by the builder"), // bookworm-trixie-bullseye postinst
     ("397a2b260c08", "util-linux", "units are not enabled in a tree; alternatives are made by the builder"), // bullseye postinst
 ];
 
@@ -411,7 +412,7 @@ pub(crate) fn alternatives(text: &str) -> Vec<Alternative> {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut loops: Vec<(String, Vec<String>)> = Vec::new();
     let mut shortened: Vec<Shortened> = Vec::new();
-    let mut found = Vec::new();
+    let mut found = if text.contains("slave /usr/bin lz$util xz$util") { of_xz() } else { Vec::new() };
     for line in joined_lines(text) {
         let line = line.trim();
         if let Some((name, value)) = literal_assignment(line) {
@@ -431,6 +432,28 @@ pub(crate) fn alternatives(text: &str) -> Vec<Alternative> {
         }
     }
     found
+}
+
+/// What xz-utils registers by a function of its own, the same in each suite.
+fn of_xz() -> Vec<Alternative> {
+    const UTILITIES: [&str; 8] = ["cat", "more", "less", "diff", "cmp", "grep", "egrep", "fgrep"];
+    let mut pairs = vec![("lzma".to_owned(), "xz".to_owned()), ("unlzma".into(), "unxz".into())];
+    pairs.extend(UTILITIES.map(|utility| (format!("lz{utility}"), format!("xz{utility}"))));
+    let master = Some(("lzma".to_owned(), "/usr/bin/xz".to_owned()));
+    let new = |folder: &str, name: &str, target: &str, master| Alternative {
+        link: format!("{folder}/{name}"),
+        name: name.to_owned(),
+        path: format!("{folder}/{target}"),
+        priority: 20,
+        master,
+    };
+    let mut all = Vec::new();
+    for (name, target) in pairs {
+        all.push(new("/usr/bin", &name, &target, master.clone().filter(|(own, _)| *own != name)));
+        let pages = (format!("{name}.1.gz"), format!("{target}.1.gz"));
+        all.push(new("/usr/share/man/man1", &pages.0, &pages.1, master.clone()));
+    }
+    all
 }
 
 /// The alternatives of one line, in every round of the loops around it.
@@ -579,6 +602,15 @@ mod tests {
             Class::NoOp
         );
         assert_eq!(classify("postrm", "rm -rf /", ""), Class::NoOp);
+    }
+
+    #[test]
+    fn the_old_names_of_xz_are_made() {
+        let script = std::iter::once("slave /usr/bin lz$util xz$util").collect::<String>();
+        let all = chosen(alternatives(&script), &|path| path.starts_with("/usr/bin/"));
+        let names: Vec<&str> = all.iter().map(|alternative| alternative.link.as_str()).collect();
+        assert_eq!(all.len(), 10, "{names:?}");
+        assert!(names.contains(&"/usr/bin/lzma") && names.contains(&"/usr/bin/lzfgrep"), "{names:?}");
     }
 
     #[test]

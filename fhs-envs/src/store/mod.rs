@@ -365,6 +365,12 @@ impl Workspace<'_> {
         fs::read(&path).map_err(Error::io("read", path))
     }
 
+    /// Opens an object's content.
+    pub(crate) fn open(&self, sha256: Sha256, executable: bool) -> Result<File, Error> {
+        let path = self.locate(sha256, executable);
+        File::open(&path).map_err(Error::io("open", path))
+    }
+
     /// Writes the manifest of an unpacked archive.
     pub(crate) fn add_package(&self, key: &str, manifest: &Manifest) -> Result<(), Error> {
         self.write("packages", key, &with_digest(&manifest.to_text()))

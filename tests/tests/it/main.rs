@@ -8,6 +8,7 @@ mod escapes;
 mod foreign_packages;
 mod hostile_tools;
 mod index_trust;
+mod installers;
 mod inspecting;
 mod machine;
 mod odd_places;

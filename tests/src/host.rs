@@ -1,0 +1,73 @@
+//! Packages with the host's own programs, for what runs scripts inside a tree.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::mirror::{LIBRARIES, Libc, Suite};
+use crate::package::{Package, Packing};
+
+/// What scripts of installers and packages call, by the package of Debian's that has it.
+const PROGRAMS: [(&str, &[&str]); 9] = [
+    (
+        "coreutils",
+        &[
+            "basename", "cat", "chmod", "chown", "cksum", "cp", "cut", "date", "dd", "df", "dirname", "du", "env", "expr",
+            "head", "id", "ln", "ls", "md5sum", "mkdir", "mknod", "mktemp", "mv", "od", "pwd", "rm", "sleep", "stat", "tail",
+            "test", "touch", "tr", "tty", "uname", "wc",
+        ],
+    ),
+    ("dash", &["dash"]),
+    ("grep", &["grep"]),
+    ("sed", &["sed"]),
+    ("mawk", &["mawk"]),
+    ("tar", &["tar"]),
+    ("gzip", &["gzip"]),
+    ("bsdutils", &["script"]),
+    ("util-linux", &["mount", "unshare"]),
+];
+
+/// A suite whose programs are the host's.
+#[must_use]
+pub fn suite(name: &str) -> Suite {
+    let mut suite = Suite::new(name, Libc::Hosts);
+    for package in packages() {
+        suite = suite.with(package.clone());
+    }
+    // Named by every recipe that runs an installer; what is in them no test needs.
+    for name in ["bzip2", "xz-utils"] {
+        suite = suite.with(Package::new(name, "1.0-1"));
+    }
+    suite
+}
+
+fn packages() -> &'static [Package] {
+    static MADE: OnceLock<Vec<Package>> = OnceLock::new();
+    MADE.get_or_init(|| PROGRAMS.iter().map(|(package, programs)| with_programs(package, programs)).collect())
+}
+
+/// A package with programs of the host and the libraries they are loaded with. glibc itself is the suite's.
+#[must_use]
+pub fn with_programs(package: &str, programs: &[&str]) -> Package {
+    let mut made = Package::new(package, "1.0-1").packed(Packing::None);
+    let mut libraries: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for program in programs {
+        let path = format!("/usr/bin/{program}");
+        let bytes = std::fs::read(&path)
+            .unwrap_or_else(|error| panic!("{path}: {error}: install the package `{package}`"));
+        made = made.program(&format!("usr/bin/{program}"), bytes);
+        let ldd = Command::new("ldd").arg(&path).output().expect("ldd is missing: install `libc-bin`");
+        for word in String::from_utf8(ldd.stdout).unwrap().split_whitespace() {
+            let name = Path::new(word).file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let glibc = name.starts_with("libc.") || name.starts_with("ld-");
+            if word.starts_with('/') && !glibc {
+                libraries.insert(name, std::fs::read(word).unwrap());
+            }
+        }
+    }
+    for (name, bytes) in libraries {
+        made = made.file(&format!("{LIBRARIES}/{name}"), bytes);
+    }
+    made
+}
