@@ -66,6 +66,9 @@ pub fn with_programs(package: &str, programs: &[&str]) -> Package {
             }
         }
     }
+    if programs.contains(&"mawk") {
+        made = made.link("usr/bin/awk", "mawk");
+    }
     for (name, bytes) in libraries {
         made = made.file(&format!("{LIBRARIES}/{name}"), bytes);
     }
