@@ -287,6 +287,9 @@ impl Error {
             Self::UnreadScripts { .. } => "run them in a build sandbox: set `configure = \"scripts\"` in the recipe's [environment]; or \
                                            leave the package out with `exclude`"
                 .into(),
+            Self::NotReproducible { .. } => {
+                "leave the package that writes them out with `exclude`, or set `configure = \"builtin\"`".into()
+            }
             Self::BuildSandbox { hint: Some(hint), .. } => hint.clone(),
             Self::BuildSandbox { .. } => "`hatchway doctor` says what this host lacks".into(),
             Self::Installer { reason, .. } => return installer_hints(reason),

@@ -28,6 +28,55 @@ const PROGRAMS: [(&str, &[&str]); 9] = [
     ("util-linux", &["mount", "unshare"]),
 ];
 
+/// What dpkg and the scripts of packages call beside [`PROGRAMS`]; a path where it is not in `/usr/bin`.
+const FOR_DPKG: [(&str, &[&str]); 9] = [
+    ("base-passwd", &[]),
+    ("debconf", &[]),
+    ("debianutils", &["run-parts"]),
+    ("diffutils", &["diff"]),
+    ("dpkg", &["dpkg", "dpkg-deb", "dpkg-split", "update-alternatives", "/usr/sbin/start-stop-daemon"]),
+    ("init-system-helpers", &[]),
+    ("perl-base", &["perl"]),
+    ("libc-bin", &["/usr/sbin/ldconfig", "locale", "localedef"]),
+    ("findutils", &["find"]),
+];
+/// Sources of locales that German ones are made from.
+const LOCALES: [&str; 4] = ["de_DE", "en_US", "en_GB", "i18n"];
+
+/// A suite whose programs are the host's, and which can configure packages by their scripts.
+#[must_use]
+pub fn suite_with_dpkg(name: &str) -> Suite {
+    let mut suite = suite(name);
+    for (package, programs) in FOR_DPKG {
+        let mut made = with_programs(package, programs);
+        if package == "libc-bin" {
+            made = made.file("etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n");
+        }
+        suite = suite.with(made);
+    }
+    suite
+}
+
+/// The package `locales` with what German ones are made from.
+#[must_use]
+pub fn locales() -> Package {
+    let mut made = Package::new("locales", "1.0-1").of("all").packed(Packing::None);
+    let folder = Path::new("/usr/share/i18n");
+    let listed = std::fs::read_dir(folder.join("locales"))
+        .unwrap_or_else(|error| panic!("{}: {error}: install the package `locales`", folder.display()));
+    let mut names: Vec<String> =
+        listed.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let parts = ["i18n", "iso14651", "translit_"];
+    names.retain(|name| LOCALES.contains(&name.as_str()) || parts.iter().any(|part| name.starts_with(part)));
+    let mut paths: Vec<String> = names.iter().map(|name| format!("locales/{name}")).collect();
+    paths.extend(["SUPPORTED", "charmaps/UTF-8.gz", "charmaps/ISO-8859-1.gz"].map(str::to_owned));
+    for path in paths {
+        made = made.file(&format!("usr/share/i18n/{path}"), std::fs::read(folder.join(&path)).unwrap());
+    }
+    made
+}
+
 /// A suite whose programs are the host's.
 #[must_use]
 pub fn suite(name: &str) -> Suite {
@@ -53,10 +102,10 @@ pub fn with_programs(package: &str, programs: &[&str]) -> Package {
     let mut made = Package::new(package, "1.0-1").packed(Packing::None);
     let mut libraries: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for program in programs {
-        let path = format!("/usr/bin/{program}");
+        let path = if program.starts_with('/') { (*program).to_owned() } else { format!("/usr/bin/{program}") };
         let bytes = std::fs::read(&path)
             .unwrap_or_else(|error| panic!("{path}: {error}: install the package `{package}`"));
-        made = made.program(&format!("usr/bin/{program}"), bytes);
+        made = made.program(&path[1..], bytes);
         let ldd = Command::new("ldd").arg(&path).output().expect("ldd is missing: install `libc-bin`");
         for word in String::from_utf8(ldd.stdout).unwrap().split_whitespace() {
             let name = Path::new(word).file_name().unwrap_or_default().to_string_lossy().into_owned();
