@@ -132,7 +132,9 @@ pub enum Error {
         recipe: PathBuf,
     },
     /// What an installer writes and what it is given change each other without an end.
-    #[error("what the installers of `{0}` write changes the packages that are chosen, and these what they write")]
+    #[error(
+        "what the installers of `{0}` write changes the packages that are chosen, and these what they write"
+    )]
     Unsettled(String),
     /// A wrong value of an option.
     #[error("{0}")]

@@ -166,7 +166,8 @@ fn tell(context: &Context, lock: &Lock, runs: &[Run]) {
             nodes.filter(|path| path.starts_with("root/")).map(|path| format!("/{path}")).collect();
         if !home.is_empty() {
             let home = shown(&home);
-            let note = format!("note: `{file}` wrote to its home, which is not the tool's at run time: {home}");
+            let note =
+                format!("note: `{file}` wrote to its home, which is not the tool's at run time: {home}");
             context.printer.say(note);
         }
     }
@@ -276,7 +277,9 @@ fn with(artifacts: &[LockedArtifact], runs: &[Run]) -> Vec<LockedArtifact> {
 }
 
 fn facts_of(context: &Context, artifacts: &[LockedArtifact], runs: &[Run]) -> Result<Vec<Facts>, Error> {
-    runs.iter().map(|run| captured_facts(context, &artifacts[run.number].file, run.installed.sha256)).collect()
+    runs.iter()
+        .map(|run| captured_facts(context, &artifacts[run.number].file, run.installed.sha256))
+        .collect()
 }
 
 /// The facts of what an installer wrote.
@@ -289,7 +292,8 @@ pub(crate) fn captured_facts(context: &Context, file: &str, captured: Sha256) ->
 
 fn shown(paths: &[String]) -> String {
     let more = paths.len().saturating_sub(PATHS_MAX);
-    let first: Vec<String> = paths.iter().take(PATHS_MAX).map(|path| path.escape_debug().to_string()).collect();
+    let first: Vec<String> =
+        paths.iter().take(PATHS_MAX).map(|path| path.escape_debug().to_string()).collect();
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     first.join(", ") + &rest
 }

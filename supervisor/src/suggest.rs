@@ -52,14 +52,19 @@ fn script(facts: &Facts) -> Option<String> {
     let payload = facts.contains.iter().find(|contained| contained.offset > 0)?;
     let places: Vec<&str> = facts.scripts.iter().flat_map(places).collect();
     let writes = if places.is_empty() { String::new() } else { format!(" and writes {}", named(&places)) };
-    Some(format!("the script unpacks what is appended to it at {:#x} ({}){writes}", payload.offset, payload.format))
+    Some(format!(
+        "the script unpacks what is appended to it at {:#x} ({}){writes}",
+        payload.offset, payload.format
+    ))
 }
 
 /// Fixed places that stay: not what is temporary, nor a place that only a variable knows.
 fn places(script: &ScriptFacts) -> Vec<&str> {
     let stays = |path: &&str| {
         let temporary = ["/tmp", "/var/tmp", "/dev", "/proc", "/run", "/var/run"];
-        let below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = |folder: &str| {
+            path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         path.starts_with('/') && !temporary.into_iter().any(below)
     };
     script.writes.iter().map(String::as_str).filter(stays).collect()

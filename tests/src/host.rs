@@ -13,9 +13,9 @@ const PROGRAMS: [(&str, &[&str]); 9] = [
     (
         "coreutils",
         &[
-            "basename", "cat", "chmod", "chown", "cksum", "cp", "cut", "date", "dd", "df", "dirname", "du", "env", "expr",
-            "head", "id", "ln", "ls", "md5sum", "mkdir", "mknod", "mktemp", "mv", "od", "pwd", "rm", "sleep", "stat", "tail",
-            "test", "touch", "tr", "tty", "uname", "wc",
+            "basename", "cat", "chmod", "chown", "cksum", "cp", "cut", "date", "dd", "df", "dirname", "du",
+            "env", "expr", "head", "id", "ln", "ls", "md5sum", "mkdir", "mknod", "mktemp", "mv", "od", "pwd",
+            "rm", "sleep", "stat", "tail", "test", "touch", "tr", "tty", "uname", "wc",
         ],
     ),
     ("dash", &["dash"]),
@@ -102,7 +102,8 @@ pub fn with_programs(package: &str, programs: &[&str]) -> Package {
     let mut made = Package::new(package, "1.0-1").packed(Packing::None);
     let mut libraries: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for program in programs {
-        let path = if program.starts_with('/') { (*program).to_owned() } else { format!("/usr/bin/{program}") };
+        let path =
+            if program.starts_with('/') { (*program).to_owned() } else { format!("/usr/bin/{program}") };
         let bytes = std::fs::read(&path)
             .unwrap_or_else(|error| panic!("{path}: {error}: install the package `{package}`"));
         made = made.program(&path[1..], bytes);

@@ -140,11 +140,7 @@ fn append(
 }
 
 /// Puts what was captured into the tree: what was removed goes first.
-pub(super) fn apply(
-    workspace: &Workspace<'_>,
-    manifest: &Manifest,
-    merge: &mut Merge,
-) -> Result<(), Error> {
+pub(super) fn apply(workspace: &Workspace<'_>, manifest: &Manifest, merge: &mut Merge) -> Result<(), Error> {
     let list = manifest.nodes.get(&format!("{CONTROL}/removed"));
     if let Some(Node::File { sha256, executable, .. }) = list {
         let list = String::from_utf8_lossy(&workspace.read(*sha256, *executable)?).into_owned();

@@ -141,7 +141,8 @@ impl Installer<'_> {
     ) -> Result<Captured, Error> {
         let files = self.prepare(workspace, store)?;
         let staged = stage(workspace, "install", &store.manifest(tree)?, &std::collections::BTreeMap::new())?;
-        let (program, args) = self.run.split_first().ok_or_else(|| self.failed("it has no command".into()))?;
+        let (program, args) =
+            self.run.split_first().ok_or_else(|| self.failed("it has no command".into()))?;
         let mut step = Step::new(&format!("the installer `{}`", self.file), program, &[]);
         step.args = args.to_vec();
         step.cwd = FOLDER.into();
@@ -152,10 +153,12 @@ impl Installer<'_> {
         }
         // Messages of the archive's tools are not asked for: nobody answers.
         step.env.insert("DEBIAN_FRONTEND".into(), "noninteractive".into());
-        room.run(Root::Writable(staged.folder()), &step)?.success(&step.name).map_err(|error| match error {
-            Error::BuildStep { reason, .. } => self.failed(reason),
-            other => other,
-        })?;
+        room.run(Root::Writable(staged.folder()), &step)?.success(&step.name).map_err(
+            |error| match error {
+                Error::BuildStep { reason, .. } => self.failed(reason),
+                other => other,
+            },
+        )?;
         let mut captured = staged.capture(workspace)?;
         captured.forget(&is_not_kept);
         let written = captured.written.clone();
@@ -211,8 +214,15 @@ fn holds_members(format: Format) -> bool {
 /// What installers leave that is no content: logs, caches, byte code, the loader's cache, copies and locks of the account
 /// files, and package managers' databases of what is installed.
 fn is_not_kept(path: &str) -> bool {
-    const FOLDERS: [&str; 7] =
-        ["var/log", "var/cache", "root/.cache", "var/lib/dpkg", "var/lib/rpm", "var/backups", "var/lib/systemd"];
+    const FOLDERS: [&str; 7] = [
+        "var/log",
+        "var/cache",
+        "root/.cache",
+        "var/lib/dpkg",
+        "var/lib/rpm",
+        "var/backups",
+        "var/lib/systemd",
+    ];
     const FILES: [&str; 9] = [
         "etc/ld.so.cache",
         "etc/.pwd.lock",
@@ -241,12 +251,18 @@ mod tests {
 
     #[test]
     fn logs_and_caches_are_not_kept() {
-        for path in
-            ["var/log/acme/x", "opt/acme/install.log", "etc/ld.so.cache", "usr/x/__pycache__/a.pyc", "etc/passwd-"]
-        {
+        for path in [
+            "var/log/acme/x",
+            "opt/acme/install.log",
+            "etc/ld.so.cache",
+            "usr/x/__pycache__/a.pyc",
+            "etc/passwd-",
+        ] {
             assert!(is_not_kept(path), "{path}");
         }
-        for path in ["opt/acme/log", "etc/passwd", "root/.acme", "var/lib/acme", "opt/acme/logs/x", "var/logx"] {
+        for path in
+            ["opt/acme/log", "etc/passwd", "root/.acme", "var/lib/acme", "opt/acme/logs/x", "var/logx"]
+        {
             assert!(!is_not_kept(path), "{path}");
         }
     }

@@ -294,7 +294,9 @@ fn failed(step: &str, reason: String) -> Error {
 
 fn last_lines(said: &str) -> String {
     // Of a line that was drawn again and again, what it was in the end.
-    let drawn = |line: &str| line.rsplit('\r').find(|part| !part.trim().is_empty()).unwrap_or("").replace('\u{8}', "");
+    let drawn = |line: &str| {
+        line.rsplit('\r').find(|part| !part.trim().is_empty()).unwrap_or("").replace('\u{8}', "")
+    };
     let lines: Vec<String> = said.lines().map(drawn).filter(|line| !line.trim().is_empty()).collect();
     let from = lines.len().saturating_sub(LINES_SHOWN);
     let escaped = lines[from..].iter().map(|line| line.escape_debug().to_string().replace("\\'", "'"));

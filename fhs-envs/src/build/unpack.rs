@@ -112,9 +112,9 @@ pub(crate) fn unpack(
         How::Carried => hatchway_inspect::walk_carried(archive, limits, &mut |part, entry, content| {
             unpacking.entry(part, entry, content)
         })?,
-        How::Captured => archive::walk(archive, limits, &mut |part, entry, content| {
-            unpacking.entry(part, entry, content)
-        })?,
+        How::Captured => {
+            archive::walk(archive, limits, &mut |part, entry, content| unpacking.entry(part, entry, content))?
+        }
         How::Members => {
             let format = archive::detect(archive)?;
             unpacking.lone = format.is_lone() || matches!(format, Format::Compressed(_));

@@ -7,6 +7,7 @@
 //! store/manifests/<digest>           manifest of a tree; the digest is over this text
 //! store/trees/<digest>/              the tree: folders, links, and hard links into objects
 //! store/builds/<key>                 digest of the tree that a lock gave
+//! store/captures/<key>               digest of what an installer wrote over a tree: an artifact
 //! store/locks/                       lock files: `store` (builders share, gc excludes), one a tree, one a build
 //! store/tmp/                         work in progress, one folder a builder, locked while it lives
 //! ```

@@ -14,7 +14,8 @@ use hatchway_tests::{compile, host};
 use super::hinted;
 
 fn mirror_with(packages: Vec<Package>) -> Mirror {
-    let suite = packages.into_iter().fold(host::suite_with_dpkg("bookworm"), |suite, package| suite.with(package));
+    let suite =
+        packages.into_iter().fold(host::suite_with_dpkg("bookworm"), |suite, package| suite.with(package));
     Mirror::new(vec![suite], Key::new(1))
 }
 
@@ -23,7 +24,9 @@ fn recipe(bench: &Bench, environment: &str) {
     fs::create_dir_all(bench.path("work/recipes/odd")).unwrap();
     bench.allow("work/recipes");
     bench.allow("work/recipes/odd");
-    let text = format!("schema = 1\n[package]\nname = \"odd\"\n[environment]\nbase = \"debian:bookworm\"\n{environment}\n");
+    let text = format!(
+        "schema = 1\n[package]\nname = \"odd\"\n[environment]\nbase = \"debian:bookworm\"\n{environment}\n"
+    );
     bench.put("recipes/odd/recipe.toml", text);
 }
 
@@ -85,7 +88,13 @@ fn scripts_that_nobody_has_read_run_in_a_sandbox_and_give_everybody_the_same_tre
     assert_eq!(read("etc/odd.d/before"), "preinst of odd\n");
     assert_eq!(read("etc/odd.d/after"), "uid 0, count 2, frontend noninteractive\n");
     assert_eq!(fs::read_link(folder.join("usr/bin/odd")).unwrap().to_str(), Some("/etc/alternatives/odd"));
-    for gone in ["usr/share/odd/temporary", "var/log/odd", "var/cache/odd", "var/lib/dpkg/status", "usr/sbin/policy-rc.d"] {
+    for gone in [
+        "usr/share/odd/temporary",
+        "var/log/odd",
+        "var/cache/odd",
+        "var/lib/dpkg/status",
+        "usr/sbin/policy-rc.d",
+    ] {
         assert!(!folder.join(gone).exists(), "{gone}");
     }
     let other = Bench::ordinary().exact().with_server(&mirror, &server);
@@ -99,7 +108,8 @@ fn scripts_that_nobody_has_read_run_in_a_sandbox_and_give_everybody_the_same_tre
 /// What comes of a package with this script.
 fn with_script(postinst: &str) -> Outcome {
     let (bench, server) = Bench::ordinary().exact().with_mirror(&mirror_with(vec![]));
-    let port = server.url.trim_end_matches('/').rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
+    let port =
+        server.url.trim_end_matches('/').rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
     // The mirror of this bench stays, so that its port has somebody who would answer.
     let package = Package::new("odd", "1.0-1").script("postinst", &postinst.replace("PORT", &port));
     let mirror = mirror_with(vec![package]);
@@ -113,7 +123,9 @@ fn with_script(postinst: &str) -> Outcome {
 
 #[test]
 fn a_script_that_writes_something_else_each_time_is_an_error() {
-    let refused = with_script("#!/bin/sh\nmkdir -p /etc/odd\ndate +%s.%N > /etc/odd/stamp\necho same > /etc/odd/same\n");
+    let refused = with_script(
+        "#!/bin/sh\nmkdir -p /etc/odd\ndate +%s.%N > /etc/odd/stamp\necho same > /etc/odd/same\n",
+    );
     hinted(&refused, "wrote something else the second time: /etc/odd/stamp\n");
 }
 
@@ -128,8 +140,9 @@ fn a_script_that_fails_is_shown_with_what_it_said() {
 
 #[test]
 fn a_script_that_wants_the_network_fails() {
-    let refused =
-        with_script("#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/PORT || { echo 'odd: no network' >&2; exit 1; }\n");
+    let refused = with_script(
+        "#!/bin/bash\nexec 3<>/dev/tcp/127.0.0.1/PORT || { echo 'odd: no network' >&2; exit 1; }\n",
+    );
     assert!(refused.stderr.contains("odd: no network"), "{refused}");
 }
 

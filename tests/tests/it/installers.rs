@@ -16,8 +16,16 @@ use super::{ACME, hinted};
 /// An archive whose programs are the host's, with a library that only an installed program asks for.
 fn mirror() -> Mirror {
     let suite = host::suite("bookworm")
-        .with(Package::new("libacme1", "1.0-1").file(&format!("{LIBRARIES}/libacme.so.1"), compile::library("libacme.so.1", &[])))
-        .with(Package::new("base-files", "1.0-1").file("usr/lib/os-release", "ID=debian\nVERSION_ID=12\n").link("etc/os-release", "../usr/lib/os-release").file("usr/share/base-files/unwanted", "x"));
+        .with(
+            Package::new("libacme1", "1.0-1")
+                .file(&format!("{LIBRARIES}/libacme.so.1"), compile::library("libacme.so.1", &[])),
+        )
+        .with(
+            Package::new("base-files", "1.0-1")
+                .file("usr/lib/os-release", "ID=debian\nVERSION_ID=12\n")
+                .link("etc/os-release", "../usr/lib/os-release")
+                .file("usr/share/base-files/unwanted", "x"),
+        );
     Mirror::new(vec![suite], Key::new(1))
 }
 
@@ -125,7 +133,9 @@ fn a_makeself_installer_gives_the_same_tree_to_everybody() {
     let (digest, folder) = tree(&bench);
     assert_eq!(fs::read_to_string(folder.join("etc/acme/acme.conf")).unwrap(), "for=12\n");
     assert_eq!(fs::read_link(folder.join("usr/local/bin/acme")).unwrap(), Path::new("/opt/acme/bin/acme"));
-    for gone in ["usr/share/base-files/unwanted", "opt/acme/install.log", "var/log/acme", "run/install", "acme.run"] {
+    for gone in
+        ["usr/share/base-files/unwanted", "opt/acme/install.log", "var/log/acme", "run/install", "acme.run"]
+    {
         assert!(!folder.join(gone).exists(), "{gone}");
     }
     assert_eq!(bench.hatchway(&["run", "acme", "--", "version"]).ok().stdout, "acme 1.0\n");
@@ -159,23 +169,33 @@ fn self_extracting(head: &str, content: &[u8]) -> Vec<u8> {
 #[test]
 fn a_self_extracting_script_runs_in_one_go_and_gets_the_libraries_of_what_it_unpacked() {
     let (bench, _server) = Bench::ordinary().exact().with_mirror(&mirror());
-    let head = "#!/bin/sh\nmkdir -p /opt/hand/bin\ntail -n +LINES \"$0\" | tar -xz -C /opt/hand/bin\nexit 0\n";
+    let head =
+        "#!/bin/sh\nmkdir -p /opt/hand/bin\ntail -n +LINES \"$0\" | tar -xz -C /opt/hand/bin\nexit 0\n";
     bench.put("hand.sh", self_extracting(head, &compile::program_with(ACME, "libacme.so.1")));
     let run = bench.hatchway(&["run", "hand.sh", "--keep", "--", "echo", "a b"]);
     assert_eq!(run.clone().ok().stdout, "<a b>\n", "{run}");
     let recipe = bench.read("recipes/hand/recipe.toml");
-    assert!(recipe.contains("install = { run = [\"./hand.sh\"] }  # the script unpacks what is appended to it at 0x"), "{recipe}");
+    assert!(
+        recipe.contains(
+            "install = { run = [\"./hand.sh\"] }  # the script unpacks what is appended to it at 0x"
+        ),
+        "{recipe}"
+    );
     assert!(recipe.contains("writes /opt/hand/bin"), "{recipe}");
     let lock = bench.read("recipes/hand/recipe.lock");
     assert!(lock.contains("libacme.so.1 of opt/hand/bin/acme"), "{lock}");
-    assert!(bench.read("recipes/hand/hand.sh.captured").contains("./opt/hand/bin/acme type=file mode=0555"), "{lock}");
+    assert!(
+        bench.read("recipes/hand/hand.sh.captured").contains("./opt/hand/bin/acme type=file mode=0555"),
+        "{lock}"
+    );
 }
 
 #[test]
 fn what_differs_between_runs_is_told_and_travels_as_a_file() {
     let mirror = mirror();
     let (bench, server) = Bench::new().exact().with_mirror(&mirror);
-    let script = b"#!/bin/sh\nmkdir -p /opt/acme\ndate +%s.%N > /opt/acme/stamp\necho same > /opt/acme/same\n";
+    let script =
+        b"#!/bin/sh\nmkdir -p /opt/acme\ndate +%s.%N > /opt/acme/stamp\necho same > /opt/acme/same\n";
     recipe(&bench, "setup.sh", script, "run = [\"./setup.sh\"]", "");
     let locked = bench.hatchway(&["lock", "acme"]).ok();
     assert!(locked.stderr.contains("writes something else each time: /opt/acme/stamp\n"), "{locked}");
@@ -205,7 +225,10 @@ fn lock(bench: &Bench, script: &str, more: &str) -> Outcome {
 fn an_installer_that_fails_is_shown_with_what_it_said() {
     let (bench, _server) = Bench::ordinary().exact().with_mirror(&mirror());
     let failed = lock(&bench, "#!/bin/sh\necho step one\necho 'no licence server' >&2\nexit 3\n", "");
-    hinted(&failed, "the installer `setup.sh` failed: it ended with exit code 3:\n  step one\n  no licence server");
+    hinted(
+        &failed,
+        "the installer `setup.sh` failed: it ended with exit code 3:\n  step one\n  no licence server",
+    );
     let missing = lock(&bench, "#!/bin/sh\nset -e\nrpm2cpio x\n", "");
     hinted(&missing, "rpm2cpio: not found");
     assert!(missing.stderr.contains("packages = [\"…\"]"), "{missing}");
@@ -256,7 +279,16 @@ fn an_installer_cannot_leave_its_sandbox() {
         let (bench, server) = bench.with_mirror(&mirror);
         let canary = bench.path("canary");
         fs::write(bench.path("canary.seen"), "secret").unwrap();
-        let port = server.url.trim_end_matches('/').rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
+        let port = server
+            .url
+            .trim_end_matches('/')
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .split('/')
+            .next()
+            .unwrap()
+            .to_owned();
         let script = ESCAPE
             .replace("PORT", &port)
             .replace("HOSTPID", &std::process::id().to_string())
@@ -310,5 +342,9 @@ fn what_no_installer_is_is_refused() {
     assert!(refused.stderr.contains("`acme.deb` is a package (deb), not an installer"), "{refused}");
     recipe(&bench, "setup.sh", b"#!/bin/sh\n", "run = []", "");
     let empty = bench.hatchway(&["recipe", "check", "acme"]);
-    assert!(empty.stdout.contains("`install` has no command") || empty.stderr.contains("`install` has no command"), "{empty}");
+    assert!(
+        empty.stdout.contains("`install` has no command")
+            || empty.stderr.contains("`install` has no command"),
+        "{empty}"
+    );
 }
