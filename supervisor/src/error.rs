@@ -214,16 +214,7 @@ impl Error {
                 "say which in [environment]: python = { version = \"3.11\" }; or unpack it as an archive: unpack = \"/opt/…\""
                     .into()
             }
-            Self::Licence { recipe, .. } => {
-                return vec![
-                    "read the licence; `hatchway inspect` shows where it is".into(),
-                    format!(
-                        "if you accept it, set `accept-licence = true` at `install` in {}; its questions are then answered \
-                         with `y`",
-                        recipe.display()
-                    ),
-                ];
-            }
+            Self::Licence { recipe, .. } => return licence_hints(recipe),
             Self::Unsettled(_) => "name the packages that its programs need: `packages` in [environment]".into(),
             Self::NoShim(_) => "build and install both with `cargo xtask build`".into(),
             Self::Inspect(source) | Self::Envs(hatchway_envs::Error::Archive(source)) => {
@@ -241,6 +232,16 @@ impl Error {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
+}
+
+fn licence_hints(recipe: &std::path::Path) -> Vec<String> {
+    vec![
+        "read the licence; `hatchway inspect` shows where it is".into(),
+        format!(
+            "if you accept it, set `accept-licence = true` at `install` in {}; its questions are then answered with `y`",
+            recipe.display()
+        ),
+    ]
 }
 
 fn archive_hint(error: &hatchway_inspect::Error) -> Option<&'static str> {

@@ -113,7 +113,9 @@ pub(crate) fn unpack(
             unpacking.entry(part, entry, content)
         })?,
         How::Captured => {
-            archive::walk(archive, limits, &mut |part, entry, content| unpacking.entry(part, entry, content))?
+            archive::walk(archive, limits, &mut |part, entry, content| {
+                unpacking.entry(part, entry, content)
+            })?;
         }
         How::Members => {
             let format = archive::detect(archive)?;

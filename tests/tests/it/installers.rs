@@ -129,7 +129,7 @@ fn a_makeself_installer_gives_the_same_tree_to_everybody() {
     let locked = bench.hatchway(&["lock", "acme"]).ok();
     assert!(!locked.stderr.contains("something else each time"), "{locked}");
     assert!(locked.stderr.contains("dropped setid bits of opt/acme/bin/acme"), "{locked}");
-    assert!(locked.stderr.contains("not the tool's at run time: /root/.acme"), "{locked}");
+    assert!(locked.stderr.contains("not the tool's at run time: "), "{locked}");
     let (digest, folder) = tree(&bench);
     assert_eq!(fs::read_to_string(folder.join("etc/acme/acme.conf")).unwrap(), "for=12\n");
     assert_eq!(fs::read_link(folder.join("usr/local/bin/acme")).unwrap(), Path::new("/opt/acme/bin/acme"));
@@ -303,7 +303,7 @@ fn an_installer_cannot_leave_its_sandbox() {
         assert!(!folder.join("opt/acme/late").exists());
         let tried = fs::read_to_string(folder.join("opt/acme/tried")).unwrap();
         assert!(tried.contains("mount from") && tried.contains("unshare from"), "{tried}");
-        assert!(processes_with("sleep\031337").is_empty(), "a daemon of an installer still runs");
+        assert!(processes_with("sleep\x0031337").is_empty(), "a daemon of an installer still runs");
     }
 }
 
