@@ -205,6 +205,24 @@ pub enum Error {
         /// How it ended, and what it said.
         reason: String,
     },
+    /// A vendor's installer failed, or did nothing.
+    #[error("the installer `{file}` failed: {reason}")]
+    Installer {
+        /// The artifact.
+        file: String,
+        /// How it ended, and what it said.
+        reason: String,
+    },
+    /// An installer wrote something else than what was locked.
+    #[error("the installer `{file}` wrote something else than what was locked: {}", paths.join(", "))]
+    OtherCapture {
+        /// The artifact.
+        file: String,
+        /// The paths that differ, as far as they are known.
+        paths: Vec<String>,
+        /// Digest of what was locked.
+        expected: Sha256,
+    },
     /// The sandbox of a step was refused or could not be started.
     #[error(transparent)]
     Sandbox(#[from] crate::sandbox::Error),
@@ -269,8 +287,22 @@ impl Error {
             Self::UnreadScripts { .. } => "run them in a build sandbox: set `configure = \"scripts\"` in the recipe's [environment]; or \
                                            leave the package out with `exclude`"
                 .into(),
+            Self::NotReproducible { .. } => {
+                "leave the package that writes them out with `exclude`, or set `configure = \"builtin\"`".into()
+            }
             Self::BuildSandbox { hint: Some(hint), .. } => hint.clone(),
             Self::BuildSandbox { .. } => "`hatchway doctor` says what this host lacks".into(),
+            Self::Installer { reason, .. } => return installer_hints(reason),
+            Self::OtherCapture { expected, .. } => {
+                return vec![
+                    format!(
+                        "copy what was locked from a store that has it: store/artifacts/{expected}; beside the recipe it \
+                         is found by its name too: `{}.tar`",
+                        expected.short()
+                    ),
+                    "or lock what it writes here: `hatchway lock RECIPE`".into(),
+                ];
+            }
             Self::Sandbox(error) => return error.hint().into_iter().collect(),
             Self::DiskFull { .. } => "free some space and run the same command again; finished downloads are kept".into(),
             Self::BadManifest { .. } => "remove that file and run `hatchway build` again".into(),
@@ -287,6 +319,31 @@ impl Error {
             _ => Self::Io { action, path, source },
         }
     }
+}
+
+fn installer_hints(reason: &str) -> Vec<String> {
+    let said = reason.to_ascii_lowercase();
+    let missing = said.contains("not found") || said.contains("no such file");
+    let terminal = ["terminal", "tty", "/dev/tty"].iter().any(|word| said.contains(word));
+    let mut hints = Vec::new();
+    if missing {
+        hints.push("add the package that has what it misses: packages = [\"…\"] in [environment]".to_owned());
+    }
+    if terminal {
+        hints.push(
+            "give it its option for an installation without questions; or a terminal: packages = [\"bsdutils\"], and run = \
+             [\"script\", \"-qec\", \"./INSTALLER\", \"/dev/null\"]"
+                .to_owned(),
+        );
+    }
+    if hints.is_empty() {
+        hints.push(
+            "an installer is run without network, terminal and questions: look for its options with `--help`, and put them \
+             into `install = { run = [\"…\"] }`"
+                .to_owned(),
+        );
+    }
+    hints
 }
 
 fn no_suite_hints(near: &[String]) -> Vec<String> {

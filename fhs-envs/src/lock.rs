@@ -60,10 +60,34 @@ pub struct LockedArtifact {
     pub sha256: Sha256,
     /// Bytes.
     pub size: u64,
-    /// How it is installed, where that is not by unpacking its members: `carried` (what a self-unpacking file carries) or
-    /// `wheel`.
+    /// How it is installed, where that is not by unpacking its members: `carried` (what a self-unpacking file carries),
+    /// `wheel`, or `captured` (an installer that was run).
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub how: String,
+    /// What the installer wrote; nothing yet while a lock is being made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captured: Option<LockedCapture>,
+}
+
+/// `how` of an artifact that is an installer.
+pub const CAPTURED: &str = "captured";
+
+/// What an installer wrote, as a tar archive among the store's artifacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LockedCapture {
+    /// Digest of the archive.
+    pub sha256: Sha256,
+    /// Its bytes.
+    pub size: u64,
+}
+
+impl LockedArtifact {
+    /// Whether it is an installer.
+    #[must_use]
+    pub fn is_installer(&self) -> bool {
+        self.how == CAPTURED
+    }
 }
 
 /// A Python package. Where it is, an index says when it is needed.
@@ -174,6 +198,16 @@ impl Lock {
         self.packages.iter().find(|package| package.label(self.native()) == label)
     }
 
+    /// This lock without what the installers from the artifact `number` on wrote: what the first of them is run over.
+    #[must_use]
+    pub fn before_installer(&self, number: usize) -> Self {
+        let mut lock = self.clone();
+        for artifact in lock.artifacts.iter_mut().skip(number) {
+            artifact.captured = None;
+        }
+        lock
+    }
+
     /// The suite of Debian that is the base, if it is one.
     #[must_use]
     pub fn suite(&self) -> Option<&str> {
@@ -223,7 +257,13 @@ impl Lock {
     pub fn inputs(&self) -> Sha256 {
         let mut text = format!("{} {}\n", self.base, self.architectures.join(" "));
         for artifact in &self.artifacts {
-            text.push_str(&format!("artifact {} {}\n", artifact.sha256, artifact.how));
+            let content = match (artifact.is_installer(), artifact.captured) {
+                // Before it is run, an installer adds nothing.
+                (true, None) => continue,
+                (true, Some(captured)) => captured.sha256,
+                (false, _) => artifact.sha256,
+            };
+            text.push_str(&format!("artifact {content} {}\n", artifact.how));
         }
         if !self.python.is_empty() {
             text.push_str(&format!("python {}\n", self.python));

@@ -123,6 +123,21 @@ pub enum Error {
     /// A wheel that no Python is given for.
     #[error("`{0}` is a wheel, and the recipe has no Python to install it for")]
     WheelWithoutPython(String),
+    /// An installer with a licence that the recipe does not accept.
+    #[error("the installer `{file}` has a licence to accept: {evidence}")]
+    Licence {
+        /// The artifact.
+        file: String,
+        /// By what it is known.
+        evidence: String,
+        /// The recipe.
+        recipe: PathBuf,
+    },
+    /// What an installer writes and what it is given change each other without an end.
+    #[error(
+        "what the installers of `{0}` write changes the packages that are chosen, and these what they write"
+    )]
+    Unsettled(String),
     /// A wrong value of an option.
     #[error("{0}")]
     Usage(String),
@@ -201,6 +216,8 @@ impl Error {
                 "say which in [environment]: python = { version = \"3.11\" }; or unpack it as an archive: unpack = \"/opt/…\""
                     .into()
             }
+            Self::Licence { recipe, .. } => return licence_hints(recipe),
+            Self::Unsettled(_) => "name the packages that its programs need: `packages` in [environment]".into(),
             Self::NoShim(_) => "build and install both with `cargo xtask build`".into(),
             Self::Inspect(source) | Self::Envs(hatchway_envs::Error::Archive(source)) => {
                 return archive_hint(source).map(str::to_owned).into_iter().collect();
@@ -217,6 +234,16 @@ impl Error {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
+}
+
+fn licence_hints(recipe: &std::path::Path) -> Vec<String> {
+    vec![
+        "read the licence; `hatchway inspect` shows where it is".into(),
+        format!(
+            "if you accept it, set `accept-licence = true` at `install` in {}; its questions are then answered with `y`",
+            recipe.display()
+        ),
+    ]
 }
 
 fn archive_hint(error: &hatchway_inspect::Error) -> Option<&'static str> {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use hatchway_envs::build::{How, Layout, packages_folder};
-use hatchway_envs::lock::{Lock, LockedArtifact};
+use hatchway_envs::lock::{CAPTURED, Lock, LockedArtifact};
 use hatchway_envs::python::{self, WheelName};
 use hatchway_inspect::archive::{self, EntryKind, Limits};
 use hatchway_inspect::{Facts, ProgramKind, walk_carried};
@@ -23,6 +23,9 @@ const ENTRY_POINTS_BYTES_MAX: u64 = 1 << 20;
 /// How the recipe wants an artifact to be installed, as the lock says it.
 #[must_use]
 pub(crate) fn how(artifact: &Artifact, facts: &Facts) -> &'static str {
+    if artifact.install.is_some() {
+        return CAPTURED;
+    }
     match (facts.artifact.format.as_str(), &artifact.unpack) {
         ("wheel", None) => WHEEL,
         ("appimage" | "makeself", Some(_)) => CARRIED,
@@ -61,6 +64,10 @@ pub(crate) fn carries(facts: &Facts) -> bool {
 /// # Errors
 /// When what it carries could not be opened.
 pub(crate) fn facts_of<'f>(how: &str, facts: &'f Facts) -> Result<Vec<&'f Facts>, Error> {
+    if how == CAPTURED {
+        // What it writes is known when it was run.
+        return Ok(Vec::new());
+    }
     if how != CARRIED {
         return Ok(vec![facts]);
     }

@@ -8,12 +8,15 @@ pub mod plan;
 pub mod recipe;
 pub mod sources;
 pub mod steps;
+pub mod suggest;
 
 pub mod config;
 pub mod context;
 pub mod dirs;
 mod error;
+mod install;
 mod installed;
+mod licence;
 mod python;
 pub mod report;
 mod rpm;

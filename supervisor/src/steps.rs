@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::plan::{self, Host, Plan};
 use crate::recipe::{self, Architecture, Base, Draft, Located, Name, Rung, Runner};
-use crate::{installed, python, rpm, sources};
+use crate::{install, installed, python, rpm, sources, suggest};
 
 /// What an AppImage starts (AppImage specification, "The AppDir").
 const APP_RUN: &str = "/AppRun";
@@ -49,7 +49,9 @@ pub fn new(
     let inside = installed::facts_inside(facts);
     let python = installed::wants_python(&inside, &acquired.path)?;
     let chosen = if python { wheel_program(&name, &acquired.path)? } else { choose_program(&name, &inside) };
+    let install = suggest::installer(facts, &acquired.path)?;
     let program = match chosen {
+        _ if install.is_some() => None,
         Choice::One(path) if python => Some(path),
         Choice::One(path) => Some(recipe::unpack_folder(&name, &inside, false).unwrap_or_default() + &path),
         _ => None,
@@ -60,6 +62,7 @@ pub fn new(
         facts: &inside,
         program: program.as_deref(),
         python,
+        install: install.as_ref(),
         brings: &|path| names.contains(path.trim_start_matches('/')),
     });
     let parent = path.parent().unwrap_or(folder);
@@ -145,26 +148,56 @@ pub fn lock(context: &Context, located: &Located, wish: &LockWish) -> Result<Loc
     supported(located)?;
     let artifacts = artifact::gather(context, located)?;
     let all_facts = all_facts(context, &artifacts)?;
-    let plan = merged_plan(&all_facts, located);
-    if plan.rung != Rung::Fhs || plan.runner != Runner::None {
-        let rung =
-            if plan.runner == Runner::Wine { "wine runner on the fhs".into() } else { plan.rung.to_string() };
-        let reasons = plan.reasons.iter().map(|r| format!("{} ({})", r.text, r.rule)).collect();
-        return Err(Error::Rung { name: name.to_owned(), rung, reasons });
-    }
+    admitted(located, &all_facts, &[])?;
     let artifacts = locked_artifacts(located, &all_facts, artifacts)?;
-    let mut inside = Vec::new();
-    for (facts, locked) in all_facts.iter().zip(&artifacts) {
-        inside.extend(installed::facts_of(&locked.how, facts)?);
-    }
-    let (needs, depends) = evidence(&inside)?;
-    let environment = &recipe.environment;
-    refuse_foreign(located, &needs, &depends)?;
-    let sources = sources::of_recipe(context, located);
     let before = Lock::read(&located.lock_path()).ok();
     if matches!(wish.upgrade, Upgrade::Only(_)) && before.is_none() {
         return Err(Error::NoLock(name.to_owned()));
     }
+    let choose = |artifacts: Vec<LockedArtifact>, captured: Vec<Facts>| {
+        let rung = admitted(located, &all_facts, &captured)?;
+        let mut inside = Vec::new();
+        for (facts, locked) in all_facts.iter().zip(&artifacts) {
+            inside.extend(installed::facts_of(&locked.how, facts)?);
+        }
+        inside.extend(&captured);
+        choose(context, located, wish, before.as_ref(), artifacts, &inside, rung)
+    };
+    let lock = install::lock(context, located, &all_facts, &artifacts, !wish.dry_run, &choose)?;
+    if !wish.dry_run && before.as_ref() != Some(&lock) {
+        lock.write(&located.lock_path())?;
+    }
+    Ok(Locked { lock, before })
+}
+
+/// The planned rung, if this version has it.
+fn admitted(located: &Located, facts: &[Facts], captured: &[Facts]) -> Result<String, Error> {
+    let plan = merged_plan(facts.iter().chain(captured), located);
+    if plan.rung != Rung::Fhs || plan.runner != Runner::None {
+        let rung =
+            if plan.runner == Runner::Wine { "wine runner on the fhs".into() } else { plan.rung.to_string() };
+        let name = located.recipe.package.name.to_string();
+        let reasons = plan.reasons.iter().map(|r| format!("{} ({})", r.text, r.rule)).collect();
+        return Err(Error::Rung { name, rung, reasons });
+    }
+    Ok(plan.rung.to_string())
+}
+
+/// Chooses packages and wheels for what is `inside` the artifacts.
+fn choose(
+    context: &Context,
+    located: &Located,
+    wish: &LockWish,
+    before: Option<&Lock>,
+    artifacts: Vec<LockedArtifact>,
+    inside: &[&Facts],
+    rung: String,
+) -> Result<Lock, Error> {
+    let recipe = &located.recipe;
+    let environment = &recipe.environment;
+    let (needs, depends) = evidence(inside)?;
+    refuse_foreign(located, &needs, &depends)?;
+    let sources = sources::of_recipe(context, located);
     let request = choose::Request {
         archive: &context.archive,
         store: &context.store,
@@ -177,23 +210,19 @@ pub fn lock(context: &Context, located: &Located, wish: &LockWish) -> Result<Loc
         packages: wished_packages(recipe),
         exclude: environment.exclude.iter().cloned().collect(),
         pins: environment.pin.clone().into_iter().collect::<HashMap<_, _>>(),
-        before: before.as_ref(),
+        before,
         upgrade: wish.upgrade.clone(),
         artifacts,
         python: String::new(),
         wheels: Vec::new(),
         refused: Vec::new(),
         recipe: recipe.lock_inputs(),
-        rung: plan.rung.to_string(),
+        rung,
     };
-    let lock = match &environment.python {
-        None => choose::lock(&request, &context.printer)?,
-        Some(python) => lock_with_python(context, located, python, &inside, request)?,
-    };
-    if !wish.dry_run && before.as_ref() != Some(&lock) {
-        lock.write(&located.lock_path())?;
+    match &environment.python {
+        None => Ok(choose::lock(&request, &context.printer)?),
+        Some(python) => lock_with_python(context, located, python, inside, request),
     }
-    Ok(Locked { lock, before })
 }
 
 fn lock_with_python(
@@ -232,8 +261,9 @@ fn refuse_foreign(located: &Located, needs: &[Need], depends: &[Asked]) -> Resul
 /// What the recipe adds, and what carrying it out takes.
 fn wished_packages(recipe: &recipe::Recipe) -> Vec<Alternatives> {
     let environment = &recipe.environment;
-    let own =
-        build::needed_packages(&environment.locales, environment.configure == recipe::Configure::Scripts);
+    let scripts = environment.configure == recipe::Configure::Scripts;
+    let installers = recipe.artifacts.iter().any(|artifact| artifact.install.is_some());
+    let own = build::needed_packages(&environment.locales, scripts, installers);
     let own = own.into_iter().map(|name| vec![relation::Relation::any(name)]);
     environment.packages.iter().map(recipe::PackageWish::alternatives).chain(own).collect()
 }
@@ -251,7 +281,7 @@ fn locked_artifacts(
         if installed::is_wheel(&how) && recipe.environment.python.is_none() {
             return Err(Error::WheelWithoutPython(file));
         }
-        locked.push(LockedArtifact { file, sha256, size, how });
+        locked.push(LockedArtifact { file, sha256, size, how, captured: None });
     }
     Ok(locked)
 }
@@ -272,8 +302,8 @@ fn all_facts(context: &Context, artifacts: &[(String, Sha256, u64)]) -> Result<V
 }
 
 /// The plan of the artifact that demands the most.
-fn merged_plan(all: &[Facts], located: &Located) -> Plan {
-    let plans = all.iter().map(|facts| plan::plan(facts, Some(&located.recipe), &Host::default()));
+fn merged_plan<'f>(all: impl Iterator<Item = &'f Facts>, located: &Located) -> Plan {
+    let plans = all.map(|facts| plan::plan(facts, Some(&located.recipe), &Host::default()));
     plans.max_by_key(|plan| plan.rung).unwrap_or_else(|| empty_plan(located))
 }
 
@@ -441,6 +471,7 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
     };
     if context.store.built(request.key()).is_none() {
         artifact::gather(context, located)?;
+        install::provide(context, located, lock)?;
     }
     Ok(build::build(&context.store, &context.archive.client, &request, &context.printer)?)
 }
@@ -521,6 +552,15 @@ pub fn program(context: &Context, located: &Located, wish: Option<&str>) -> Resu
         let how = locked(number).map_or("", |locked| locked.how.as_str());
         let facts = artifact::facts(context, &artifact.file_name(), sha256, &stored)?;
         let place = |path: String| folder(number, artifact) + &path;
+        if let Some(captured) = locked(number).and_then(|locked| locked.captured) {
+            let facts = install::captured_facts(context, &artifact.file_name(), captured.sha256)?;
+            match choose_program(name, &facts) {
+                Choice::One(path) => several.push(path),
+                Choice::Several(paths) => several.extend(paths),
+                Choice::Nothing => {}
+            }
+            continue;
+        }
         if installed::is_wheel(how) {
             several.extend(installed::wheel_programs(&stored)?);
             continue;

@@ -119,6 +119,11 @@ const NEEDS: &[Need] = &[
         is_there: || starts("makeself"),
     },
     Need {
+        package: "locales",
+        what_for: "sources of locales for the tests",
+        is_there: || exists("/usr/share/i18n/SUPPORTED"),
+    },
+    Need {
         package: "squashfs-tools",
         what_for: "makes file systems for the tests",
         is_there: || starts_with("mksquashfs", "-version"),

@@ -188,6 +188,16 @@ impl Merge {
         Ok(())
     }
 
+    /// Removes what is at a path itself, no link followed, and all that is below it.
+    pub(crate) fn remove(&mut self, path: &str) {
+        let prefix = format!("{path}/");
+        let below = self.tree.nodes.range(prefix.clone()..).map(|(path, _)| path.clone());
+        let below: Vec<String> = below.take_while(|path| path.starts_with(&prefix)).collect();
+        for path in below.iter().map(String::as_str).chain([path]) {
+            self.tree.nodes.remove(path);
+        }
+    }
+
     /// Puts something where nothing is, wherever the links lead.
     pub(crate) fn put_if_missing(&mut self, path: &str, node: Node) -> Result<(), String> {
         let place = self.resolve(path)?;

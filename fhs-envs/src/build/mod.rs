@@ -5,9 +5,11 @@
 
 mod accounts;
 mod capture;
+mod captured;
 mod certificates;
 mod configure;
 mod generate;
+pub mod install;
 mod ldcache;
 pub mod locales;
 mod merge;
@@ -101,13 +103,16 @@ impl Request<'_> {
 
 /// The packages that it takes to carry out what a recipe asks for beyond its packages.
 #[must_use]
-pub fn needed_packages(locales: &[String], scripts: bool) -> Vec<&'static str> {
+pub fn needed_packages(locales: &[String], scripts: bool, installers: bool) -> Vec<&'static str> {
     let mut packages = Vec::new();
     if locales::need_sources(locales) {
         packages.push(locales::PACKAGE);
     }
     if scripts {
         packages.extend(configure::PACKAGES);
+    }
+    if installers {
+        packages.extend(install::PACKAGES);
     }
     packages
 }
@@ -189,6 +194,14 @@ pub(crate) fn wanted(
     }
 }
 
+/// The artifacts that bring something: of an installer what it wrote, once it was run.
+fn artifacts<'a>(
+    request: &'a Request<'_>,
+) -> impl Iterator<Item = (&'a crate::lock::LockedArtifact, &'a Layout)> {
+    let all = request.lock.artifacts.iter().zip(&request.layouts);
+    all.filter(|(artifact, _)| !artifact.is_installer() || artifact.captured.is_some())
+}
+
 /// Unpacks what was never unpacked, on all cores, and gives every layer's manifest in the lock's order.
 fn unpack_all(
     store: &Store,
@@ -197,7 +210,10 @@ fn unpack_all(
     progress: &dyn Progress,
 ) -> Result<Vec<Manifest>, Error> {
     let lock = request.lock;
-    let artifacts = lock.artifacts.iter().zip(&request.layouts).map(|(a, l)| (a.sha256, l.clone(), a.size));
+    let artifacts = artifacts(request).map(|(artifact, layout)| {
+        let own = (artifact.sha256, layout.clone(), artifact.size);
+        artifact.captured.map_or(own, |c| (c.sha256, Layout::of_capture(&artifact.file), c.size))
+    });
     let wheels = lock.wheels.iter().map(|w| (w.sha256, Layout::of_wheel(&w.file, &lock.python), w.size));
     let packages = lock.packages.iter().map(|p| (p.sha256, Layout::of_package(&p.name), p.size));
     let jobs: Vec<(usize, (Sha256, Layout, u64))> =
@@ -228,7 +244,11 @@ fn assemble(
     key: Sha256,
     manifests: &[Manifest],
 ) -> Result<(Sha256, Vec<String>), Error> {
-    let artifacts = request.lock.artifacts.iter().map(|a| (a.file.as_str(), "", "", true));
+    let all = || artifacts(request).map(|(artifact, _)| artifact);
+    // What installers wrote comes last, over the finished tree: so they found it.
+    let captures = all().zip(manifests).filter(|(artifact, _)| artifact.is_installer());
+    let captures: Vec<&Manifest> = captures.map(|(_, manifest)| manifest).collect();
+    let artifacts = all().map(|a| (a.file.as_str(), "", "", true));
     let wheels = request.lock.wheels.iter().map(|w| (w.file.as_str(), "", "", true));
     let native = request.lock.native();
     let labels: Vec<String> = request.lock.packages.iter().map(|p| p.label(native)).collect();
@@ -239,6 +259,7 @@ fn assemble(
         .chain(wheels)
         .chain(packages)
         .zip(manifests)
+        .filter(|(_, manifest)| !captures.iter().any(|captured| std::ptr::eq(*captured, *manifest)))
         .map(|((name, version, replaces, vendor), manifest)| Layer {
             name,
             version,
@@ -256,26 +277,37 @@ fn assemble(
         rpm::read_scriptlets(workspace, layer, &mut alternatives, &mut notes)?;
     }
     judge(unknown, request.configure, &mut notes)?;
-    for (path, target) in request.links {
-        let bad = |reason| Error::BadLayout { package: format!("the recipe's link `{path}`"), reason };
-        merge.put(path.trim_start_matches('/'), Node::Link { target: target.clone() }).map_err(bad)?;
-    }
+    add_links(&mut merge, request.links)?;
     generate::generate(&mut merge, workspace, alternatives)?;
     if request.configure == Configure::Scripts {
-        notes.extend(configure::run(&room(workspace, request)?, workspace, &layers, &mut merge)?);
+        notes.extend(configure::run(&room(workspace, request.shim)?, workspace, &layers, &mut merge)?);
+    }
+    for captured in &captures {
+        captured::apply(workspace, captured, &mut merge)?;
+    }
+    if request.configure == Configure::Scripts || !captures.is_empty() {
+        add_links(&mut merge, request.links)?;
         generate::loader_cache(&mut merge, workspace)?;
     }
     let linked = run_triggers(workspace, request, &mut merge, &mut notes)?;
     Ok((workspace.add_tree(key, &merge.tree, linked)?, notes))
 }
 
-fn room<'a>(workspace: &Workspace<'_>, request: &Request<'a>) -> Result<Room<'a>, Error> {
+fn add_links(merge: &mut merge::Merge, links: &BTreeMap<String, String>) -> Result<(), Error> {
+    for (path, target) in links {
+        let bad = |reason| Error::BadLayout { package: format!("the recipe's link `{path}`"), reason };
+        merge.put(path.trim_start_matches('/'), Node::Link { target: target.clone() }).map_err(bad)?;
+    }
+    Ok(())
+}
+
+fn room<'a>(workspace: &Workspace<'_>, shim: Option<&'a Path>) -> Result<Room<'a>, Error> {
     let missing = || Error::BuildSandbox {
         step: "the steps of a build".into(),
         reason: "`hatchway-shim` was not found beside `hatchway`".into(),
         hint: None,
     };
-    Room::new(request.shim.ok_or_else(missing)?, workspace)
+    Room::new(shim.ok_or_else(missing)?, workspace)
 }
 
 /// Links the tree so far and lets its own tools add what they make of it.
@@ -289,7 +321,7 @@ fn run_triggers(
     if wanted.is_empty() {
         return Ok(None);
     }
-    let room = room(workspace, request)?;
+    let room = room(workspace, request.shim)?;
     let linked = workspace.link_tree(&merge.tree)?;
     notes.extend(triggers::run(&room, workspace, linked.folder(), &wanted, merge)?);
     Ok(Some(linked))

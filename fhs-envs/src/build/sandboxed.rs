@@ -46,6 +46,8 @@ pub struct Step {
     pub env: BTreeMap<String, String>,
     /// Working folder inside.
     pub cwd: String,
+    /// What it can read from standard input, before that ends.
+    pub stdin: Vec<u8>,
     /// Folders of the host: where from, where to, whether read-only. Below `/run` there is always room for them.
     pub binds: Vec<(PathBuf, String, bool)>,
     /// After that it is ended.
@@ -64,6 +66,7 @@ impl Step {
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             env: BTreeMap::new(),
             cwd: "/".to_owned(),
+            stdin: Vec::new(),
             binds: Vec::new(),
             timeout: TIMEOUT,
             output_bytes_max: OUTPUT_BYTES_MAX,
@@ -136,14 +139,25 @@ impl<'a> Room<'a> {
         drop(std::fs::remove_file(&exit_file));
         let spec = self.spec(root, step, &tmp)?;
         let bootstrap = sandbox::build_plan(&spec, &self.host)?;
+        let stdin = self.stdin(step)?;
         let child = sandbox::spawn_shim(self.shim, &bootstrap, &[], |command| {
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         })?;
         let (status, stdout, stderr) = wait(child, step)?;
         let record = std::fs::read(&exit_file).ok();
         let record = record.and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
         remove(&tmp)?;
         judge(step, status, record, stdout, stderr)
+    }
+
+    /// A file, not a pipe: nobody has to write while the step runs.
+    fn stdin(&self, step: &Step) -> Result<Stdio, Error> {
+        if step.stdin.is_empty() {
+            return Ok(Stdio::null());
+        }
+        let path = self.folder.join("stdin");
+        std::fs::write(&path, &step.stdin).map_err(Error::io("write", &path))?;
+        Ok(std::fs::File::open(&path).map_err(Error::io("open", &path))?.into())
     }
 
     fn spec(&self, root: Root<'_>, step: &Step, tmp: &Path) -> Result<BuildSpec, Error> {
@@ -279,7 +293,11 @@ fn failed(step: &str, reason: String) -> Error {
 }
 
 fn last_lines(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    // Of a line that was drawn again and again, what it was in the end.
+    let drawn = |line: &str| {
+        line.rsplit('\r').find(|part| !part.trim().is_empty()).unwrap_or("").replace('\u{8}', "")
+    };
+    let lines: Vec<String> = said.lines().map(drawn).filter(|line| !line.trim().is_empty()).collect();
     let from = lines.len().saturating_sub(LINES_SHOWN);
     let escaped = lines[from..].iter().map(|line| line.escape_debug().to_string().replace("\\'", "'"));
     let shown: Vec<String> = escaped.map(|line| line.replace("\\\"", "\"")).collect();

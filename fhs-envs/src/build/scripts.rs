@@ -75,8 +75,10 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("4321593bd35f", "libc-bin", "nsswitch.conf and ld.so.cache are made by the builder"), // bookworm-trixie postinst
     ("dc91db72fd1a", "libc-bin", "nsswitch.conf and ld.so.cache are made by the builder"), // bullseye postinst
     ("9b48cee84fe0", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // bookworm preinst
+    ("2ebb124239d7", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // bookworm preinst, i386
     ("749819c6ff5e", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // bookworm postinst
     ("66df55e07624", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // trixie preinst
+    ("3a03659fd013", "libc6", "services are not restarted, the kernel is not judged; the loader is there, /usr being merged"), // trixie preinst, i386
     ("ebfa67931c20", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // trixie postinst
     ("12f80805d2a7", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // bullseye preinst
     ("a278d93f53b0", "libc6", "services are not restarted, the kernel is not judged; ld.so.cache is made by the builder"), // bullseye postinst
@@ -220,6 +222,9 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("da3231ba5b91", "systemd", "no service is enabled or runs in a tree; users come from sysusers.d, folders from tmpfiles.d"), // bullseye postinst
     ("96fa8bf2678b", "systemd-sysv", "there is no boot loader in a tree"), // bullseye postinst
     ("b5b0df5ce4b2", "tigervnc-common", "alternatives are made by the builder"), // bullseye postinst
+    ("8c949f73cae1", "gzip", "nothing of zutils is diverted at a first installation"), // trixie preinst
+    ("4c00e1806a5d", "gzip", "nothing of zutils is diverted at a first installation"), // trixie postinst
+    ("7e0304cc6f98", "xz-utils", "alternatives are made by the builder"), // bookworm-trixie-bullseye postinst
     ("397a2b260c08", "util-linux", "units are not enabled in a tree; alternatives are made by the builder"), // bullseye postinst
 ];
 
@@ -298,20 +303,54 @@ fn without_known_commands(rest: Vec<String>) -> Option<Vec<&'static str>> {
         let command = COMMANDS.iter().find(|(name, _)| {
             line.strip_prefix(name).is_some_and(|after| after.is_empty() || after.starts_with(' '))
         });
-        reasons.push(command.filter(|_| is_one_command(&line))?.1);
+        reasons.push(command.filter(|(name, _)| is_one_command(&line) && is_usual(name, &line))?.1);
     }
     Some(reasons)
 }
 
+/// Arguments with which a command does what its reason in [`COMMANDS`] says, and no more: the builder runs the tools over
+/// their usual folders only, and makes accounts of files only.
+fn is_usual(name: &str, line: &str) -> bool {
+    let line = without_harmless(line);
+    let mut arguments = line[name.len()..].split_whitespace();
+    let folders: &[&str] = match name {
+        "ldconfig" | "/sbin/ldconfig" => &[],
+        "glib-compile-schemas" => &["/usr/share/glib-2.0/schemas", "/usr/share/glib-2.0/schemas/"],
+        "update-mime-database" => &["-n", "/usr/share/mime"],
+        "update-desktop-database" => &["-q", "/usr/share/applications"],
+        "systemd-sysusers" | "systemd-tmpfiles" => {
+            return arguments.all(|argument| {
+                matches!(argument, "--create" | "--remove")
+                    || !argument.starts_with('-') && !argument.contains(' ')
+            });
+        }
+        _ => return true,
+    };
+    arguments.all(|argument| folders.contains(&argument))
+}
+
 /// No second command, no output to a file, nothing computed.
 fn is_one_command(line: &str) -> bool {
+    !without_harmless(line).contains([';', '|', '&', '>', '<', '`', '(', ')'])
+}
+
+fn without_harmless(line: &str) -> String {
     let mut line = line.to_owned();
-    for harmless in
-        [">/dev/null", "> /dev/null", "2>&1", "|| true", "|| :", "|| exit 1", "|| exit $?", "\"$@\""]
-    {
+    for harmless in [
+        "2>/dev/null",
+        "2> /dev/null",
+        ">/dev/null",
+        "> /dev/null",
+        "2>&1",
+        "|| true",
+        "|| :",
+        "|| exit 1",
+        "|| exit $?",
+        "\"$@\"",
+    ] {
         line = line.replace(harmless, "");
     }
-    !line.contains([';', '|', '&', '>', '<', '`', '(', ')'])
+    line
 }
 
 /// A condition that only looks: whether a command, a file or a version is there.
@@ -329,17 +368,24 @@ fn normalise(text: &str) -> (Vec<&'static str>, Vec<String>) {
     let mut reasons = Vec::new();
     let mut rest = Vec::new();
     let mut in_block = false;
+    // Lines of a block that is not closed are the script's own.
+    let mut open: Vec<String> = Vec::new();
     for line in joined_lines(text) {
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some(tool) = line.strip_prefix("# Automatically added by ") {
             let tool = tool.split('/').next().unwrap_or(tool);
+            rest.append(&mut open);
             if let Some((_, reason)) = DEBHELPER.iter().find(|(known, _)| *known == tool) {
                 in_block = true;
                 reasons.push(*reason);
             }
         } else if line.starts_with("# End automatically added") {
             in_block = false;
-        } else if !in_block && !line.starts_with('#') && !line.is_empty() {
+            open.clear();
+        } else if line.starts_with('#') || line.is_empty() {
+        } else if in_block {
+            open.push(line);
+        } else {
             if alternatives_of(&line).is_some() {
                 reasons.push("alternatives are made by the builder");
             } else {
@@ -347,6 +393,7 @@ fn normalise(text: &str) -> (Vec<&'static str>, Vec<String>) {
             }
         }
     }
+    rest.append(&mut open);
     reasons.sort_unstable();
     reasons.dedup();
     if rest.iter().all(|line| is_idle(line)) {
@@ -421,7 +468,7 @@ pub(crate) fn alternatives(text: &str) -> Vec<Alternative> {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut loops: Vec<(String, Vec<String>)> = Vec::new();
     let mut shortened: Vec<Shortened> = Vec::new();
-    let mut found = Vec::new();
+    let mut found = if text.contains("slave /usr/bin lz$util xz$util") { of_xz() } else { Vec::new() };
     for line in joined_lines(text) {
         let line = line.trim();
         if let Some((name, value)) = literal_assignment(line) {
@@ -441,6 +488,28 @@ pub(crate) fn alternatives(text: &str) -> Vec<Alternative> {
         }
     }
     found
+}
+
+/// What xz-utils registers by a function of its own, the same in each suite.
+fn of_xz() -> Vec<Alternative> {
+    const UTILITIES: [&str; 8] = ["cat", "more", "less", "diff", "cmp", "grep", "egrep", "fgrep"];
+    let mut pairs = vec![("lzma".to_owned(), "xz".to_owned()), ("unlzma".into(), "unxz".into())];
+    pairs.extend(UTILITIES.map(|utility| (format!("lz{utility}"), format!("xz{utility}"))));
+    let master = Some(("lzma".to_owned(), "/usr/bin/xz".to_owned()));
+    let new = |folder: &str, name: &str, target: &str, master| Alternative {
+        link: format!("{folder}/{name}"),
+        name: name.to_owned(),
+        path: format!("{folder}/{target}"),
+        priority: 20,
+        master,
+    };
+    let mut all = Vec::new();
+    for (name, target) in pairs {
+        all.push(new("/usr/bin", &name, &target, master.clone().filter(|(own, _)| *own != name)));
+        let pages = (format!("{name}.1.gz"), format!("{target}.1.gz"));
+        all.push(new("/usr/share/man/man1", &pages.0, &pages.1, master.clone()));
+    }
+    all
 }
 
 /// The alternatives of one line, in every round of the loops around it.
@@ -592,6 +661,15 @@ mod tests {
     }
 
     #[test]
+    fn the_old_names_of_xz_are_made() {
+        let script = std::iter::once("slave /usr/bin lz$util xz$util").collect::<String>();
+        let all = chosen(alternatives(&script), &|path| path.starts_with("/usr/bin/"));
+        let names: Vec<&str> = all.iter().map(|alternative| alternative.link.as_str()).collect();
+        assert_eq!(all.len(), 10, "{names:?}");
+        assert!(names.contains(&"/usr/bin/lzma") && names.contains(&"/usr/bin/lzfgrep"), "{names:?}");
+    }
+
+    #[test]
     fn an_unknown_command_is_never_a_no_op() {
         for command in [
             "rm -rf /etc/x",
@@ -603,6 +681,11 @@ mod tests {
             "if which rm; then rm -rf /etc; fi",
             "if [ -x /bin/x ] && rm y; then",
             "updatemenus",
+            "ldconfig -n /opt/acme",
+            "glib-compile-schemas /opt/acme/schemas",
+            "update-mime-database /opt/acme",
+            "systemd-sysusers --inline x",
+            "# Automatically added by dh_installinit/13\nrm -rf /etc",
             "useradd acme",
             "echo `id`",
         ] {

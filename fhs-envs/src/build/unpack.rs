@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hatchway_inspect::archive::{self, Entry, EntryKind, Format, Limits, Part};
 
-use super::{rpm, wheel};
+use super::{captured, rpm, wheel};
 use crate::digest::Sha256;
 use crate::error::Error;
 use crate::store::Workspace;
@@ -43,6 +43,8 @@ pub enum How {
         /// `3.11`
         python: String,
     },
+    /// What an installer wrote: the members, and what it removed as whiteouts.
+    Captured,
 }
 
 impl Layout {
@@ -56,6 +58,12 @@ impl Layout {
     #[must_use]
     pub fn of_wheel(file_name: &str, python: &str) -> Self {
         Self { how: How::Wheel { python: python.to_owned() }, ..Self::of_package(file_name) }
+    }
+
+    /// The layout of what the installer of that name wrote.
+    #[must_use]
+    pub fn of_capture(file_name: &str) -> Self {
+        Self { how: How::Captured, ..Self::of_package(file_name) }
     }
 
     /// Identifies archive and layout, so that one archive is unpacked once for each layout.
@@ -93,6 +101,7 @@ pub(crate) fn unpack(
         layout,
         manifest: Manifest::default(),
         dropped: String::new(),
+        removed: String::new(),
         key: &key,
         number: 0,
         lone: false,
@@ -103,6 +112,11 @@ pub(crate) fn unpack(
         How::Carried => hatchway_inspect::walk_carried(archive, limits, &mut |part, entry, content| {
             unpacking.entry(part, entry, content)
         })?,
+        How::Captured => {
+            archive::walk(archive, limits, &mut |part, entry, content| {
+                unpacking.entry(part, entry, content)
+            })?;
+        }
         How::Members => {
             let format = archive::detect(archive)?;
             unpacking.lone = format.is_lone() || matches!(format, Format::Compressed(_));
@@ -122,6 +136,8 @@ struct Unpacking<'a> {
     layout: &'a Layout,
     manifest: Manifest,
     dropped: String,
+    /// Whiteouts of what an installer wrote, a path a line.
+    removed: String,
     key: &'a str,
     number: u64,
     /// A file that is no archive: the store knows it by its digest, the tree by its name.
@@ -139,6 +155,12 @@ impl Unpacking<'_> {
         if part == Part::Data && path.split('/').next() == Some(CONTROL) {
             let reason = format!("`{path}` has a name that the builder keeps for itself");
             return Err(Error::BadLayout { package: self.layout.file_name.clone(), reason });
+        }
+        if self.layout.how == How::Captured
+            && let Some(removed) = captured::whiteout(&path)
+        {
+            self.removed += &format!("{removed}\n");
+            return Ok(());
         }
         if entry.mode & 0o6000 != 0 {
             self.dropped.push_str(&format!("setid bits of {path}\n"));
@@ -213,10 +235,13 @@ impl Unpacking<'_> {
     }
 
     fn finish(mut self) -> Result<Manifest, Error> {
-        if !self.dropped.is_empty() {
-            let text = std::mem::take(&mut self.dropped);
-            let node = self.file(false, &mut text.as_bytes())?;
-            self.manifest.insert(&format!("{CONTROL}/dropped"), node);
+        for (name, text) in
+            [("dropped", std::mem::take(&mut self.dropped)), ("removed", std::mem::take(&mut self.removed))]
+        {
+            if !text.is_empty() {
+                let node = self.file(false, &mut text.as_bytes())?;
+                self.manifest.insert(&format!("{CONTROL}/{name}"), node);
+            }
         }
         self.workspace.add_package(self.key, &self.manifest)?;
         Ok(self.manifest)

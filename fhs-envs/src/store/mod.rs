@@ -7,6 +7,7 @@
 //! store/manifests/<digest>           manifest of a tree; the digest is over this text
 //! store/trees/<digest>/              the tree: folders, links, and hard links into objects
 //! store/builds/<key>                 digest of the tree that a lock gave
+//! store/captures/<key>               digest of what an installer wrote over a tree: an artifact
 //! store/locks/                       lock files: `store` (builders share, gc excludes), one a tree, one a build
 //! store/tmp/                         work in progress, one folder a builder, locked while it lives
 //! ```
@@ -363,6 +364,12 @@ impl Workspace<'_> {
     pub(crate) fn read(&self, sha256: Sha256, executable: bool) -> Result<Vec<u8>, Error> {
         let path = self.locate(sha256, executable);
         fs::read(&path).map_err(Error::io("read", path))
+    }
+
+    /// Opens an object's content.
+    pub(crate) fn open(&self, sha256: Sha256, executable: bool) -> Result<File, Error> {
+        let path = self.locate(sha256, executable);
+        File::open(&path).map_err(Error::io("open", path))
     }
 
     /// Writes the manifest of an unpacked archive.

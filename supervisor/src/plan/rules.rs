@@ -309,14 +309,12 @@ pub(super) fn broken_library(evidence: &Evidence<'_>) -> Option<String> {
     Some(format!("`{}` of the artifact lacks {versions}, which its own programs want", found.path))
 }
 
-/// An installer has to be run before there is anything to run.
+/// A Windows installer has to be run before there is anything to run, and nothing runs it yet. Others are run once, by
+/// `install` in a recipe.
 pub(super) fn installer(evidence: &Evidence<'_>) -> Option<String> {
     let (_, outer) = evidence.deciding.first()?;
     let format = outer.artifact.format.as_str();
-    let payloads = outer.contains.iter().any(|contained| contained.offset > 0);
     let text = match format {
-        "makeself" => "it is a self-extracting archive (makeself) that runs a script of its own",
-        "script" if payloads => "it is a script that unpacks what is appended to it",
         "msi" => "it is a Windows installer database",
         "pe" if outer.pe.iter().any(|pe| pe.installer.is_some()) => "it is a Windows installer",
         _ => return None,

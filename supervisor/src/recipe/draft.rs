@@ -6,6 +6,7 @@ use hatchway_inspect::{Facts, HardCodedPath, PackageKind};
 
 use super::Name;
 use crate::rpm;
+use crate::suggest::Suggestion;
 
 /// How an artifact was named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Draft<'a> {
     pub program: Option<&'a str>,
     /// Whether the artifact is a wheel that is installed into a Python.
     pub python: bool,
+    /// That it is run as an installer, and why.
+    pub install: Option<&'a Suggestion>,
     /// Whether the artifact brings a path.
     pub brings: &'a dyn Fn(&str) -> bool,
 }
@@ -58,6 +61,9 @@ pub fn unpack_folder(name: &Name, facts: &Facts, python: bool) -> Option<String>
 }
 
 fn folder(draft: &Draft<'_>) -> Option<String> {
+    if draft.install.is_some() {
+        return None;
+    }
     unpack_folder(draft.name, draft.facts, draft.python)
 }
 
@@ -96,6 +102,9 @@ fn artifact(draft: &Draft<'_>, text: &mut String) {
     };
     let sha256 = quoted(&draft.facts.artifact.sha256);
     text.push_str(&format!("\n[[artifact]]\n{key} = {}\nsha256 = {sha256}\n", quoted(value)));
+    if let Some(suggestion) = draft.install {
+        text.push_str(&install(&draft.facts.artifact.file, suggestion));
+    }
     if let Some(folder) = folder(draft) {
         let why = match draft.facts.artifact.format.as_str() {
             "appimage" => "its file system, which it would mount at each start",
@@ -105,6 +114,16 @@ fn artifact(draft: &Draft<'_>, text: &mut String) {
         };
         text.push_str(&format!("unpack = {}  # {why}\n", quoted(&folder)));
     }
+}
+
+/// Nobody accepts a licence for somebody else: that key is left to the person.
+fn install(file: &str, suggestion: &Suggestion) -> String {
+    let licence = suggestion.licence.as_ref().map_or_else(String::new, |evidence| {
+        let evidence = comment(evidence);
+        format!("# it has a licence: {evidence}; once it is read and accepted, add `accept-licence = true`\n")
+    });
+    let program = quoted(&format!("./{file}"));
+    format!("{licence}install = {{ run = [{program}] }}  # {}\n", comment(&suggestion.why))
 }
 
 fn environment(draft: &Draft<'_>, text: &mut String) {
@@ -157,8 +176,9 @@ fn links(draft: &Draft<'_>) -> Vec<(String, String)> {
     if is_app_image(draft.facts) {
         return vec![(format!("{at}.AppImage"), format!("{}/AppRun", draft.name))];
     }
-    // A wheel's libraries lie where Python looks, and no loader.
-    let links = draft.facts.soname_links.iter().filter(|_| !draft.python);
+    // A wheel's libraries lie where Python looks, and no loader; an installer's nobody knows yet.
+    let placed = !draft.python && draft.install.is_none();
+    let links = draft.facts.soname_links.iter().filter(|_| placed);
     links.map(|link| (format!("{at}{}", link.path), link.target.clone())).collect()
 }
 

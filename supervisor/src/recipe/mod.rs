@@ -131,6 +131,9 @@ impl Recipe {
         if let Some(python) = &environment.python {
             text += &format!(" python {:?} {:?}", python.version, python.requirements);
         }
+        for install in self.artifacts.iter().filter_map(|artifact| artifact.install.as_ref()) {
+            text.push_str(&format!(" install {:?} {}", install.run, install.accept_licence));
+        }
         if !environment.locales.is_empty() || environment.configure != Configure::Builtin {
             text.push_str(&format!(" {:?} {:?}", environment.locales, environment.configure));
         }
@@ -177,7 +180,6 @@ impl Recipe {
         let checks = [
             (!self.channels.is_empty(), "[[channel]]"),
             (self.service.is_some(), "[service]"),
-            (self.artifacts.iter().any(|a| a.install.is_some()), "install"),
             (!environment.patch.is_empty(), "patch"),
             (
                 environment.architectures.first() != Some(&Architecture::Amd64),
@@ -224,6 +226,14 @@ impl Artifact {
         let ways = [self.file.is_some(), self.url.is_some(), self.archive.is_some()];
         if ways.iter().filter(|way| **way).count() != 1 {
             let message = "an artifact has exactly one of `file`, `url` and `archive`";
+            return Err(Diagnostic::new(message, self.sha256.span()));
+        }
+        if let Some(install) = &self.install {
+            let message = match () {
+                () if install.run.is_empty() => "`install` has no command: run = [\"./NAME\"]",
+                () if self.unpack.is_some() => "an artifact is unpacked or run as an installer, not both",
+                () => return Ok(()),
+            };
             return Err(Diagnostic::new(message, self.sha256.span()));
         }
         Ok(())

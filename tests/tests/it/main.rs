@@ -3,12 +3,14 @@
 
 mod broken_archives;
 mod broken_recipes;
+mod configure;
 mod downloads;
 mod escapes;
 mod foreign_packages;
 mod hostile_tools;
 mod index_trust;
 mod inspecting;
+mod installers;
 mod machine;
 mod odd_places;
 mod oracles;
