@@ -8,6 +8,7 @@ pub mod plan;
 pub mod recipe;
 pub mod sources;
 pub mod steps;
+pub mod upkeep;
 
 pub mod config;
 pub mod context;

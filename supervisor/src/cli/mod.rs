@@ -8,6 +8,7 @@ mod lock;
 mod new;
 mod recipe;
 mod run;
+mod store;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,9 @@ enum Command {
     /// Check recipes
     #[command(subcommand)]
     Recipe(recipe::Command),
+    /// Look after the store: check it, mend it, make room in it
+    #[command(subcommand)]
+    Store(store::Command),
     /// Fetch a package of Debian's archive as a file
     Fetch(fetch::Args),
     /// Print shell completions
@@ -107,6 +111,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Run(args) => run::main(&args, quiet),
         Command::Shell(args) => run::shell(&args, quiet),
         Command::Recipe(command) => recipe::main(&command),
+        Command::Store(command) => store::main(&command, quiet),
         Command::Fetch(args) => fetch::main(&args, quiet),
         Command::Completions { shell } => {
             let mut text = Vec::new();
