@@ -294,6 +294,9 @@ impl Error {
                                       downloads are kept"
                 .into(),
             Self::NoRoom { .. } => "free some space: `hatchway store du` says what takes it, `hatchway store gc` removes what no recipe needs".into(),
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::CrossesDevices => {
+                "all of the store has to lie on one file system: mount that at the store's folder, or set HATCHWAY_DATA_DIR".into()
+            }
             Self::StoreBusy(_) => "run it again when the build has ended".into(),
             Self::BadManifest { .. } => "run `hatchway store repair`".into(),
             _ => return Vec::new(),

@@ -524,6 +524,21 @@ impl Workspace<'_> {
         Ok(digest)
     }
 
+    /// Makes an object of a tree's file, as another name of it, where its content is the right one.
+    fn adopt(&self, path: &Path, sha256: Sha256, executable: bool) -> Result<bool, Error> {
+        let (found, _) = Sha256::of_file(path).map_err(Error::io("read", path))?;
+        if found != sha256 {
+            return Ok(false);
+        }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        seal(&file, executable).map_err(Error::io("write", path))?;
+        let target = self.object(sha256, executable);
+        let folder = target.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        self.link_or_copy(path, &target, executable)?;
+        Ok(true)
+    }
+
     /// Whether an object is in the store, or here until the commit.
     fn has(&self, sha256: Sha256, executable: bool) -> bool {
         self.locate(sha256, executable).exists()
@@ -555,14 +570,17 @@ impl Workspace<'_> {
     }
 
     fn link_object(&self, sha256: Sha256, executable: bool, path: &Path) -> Result<(), Error> {
-        let object = self.locate(sha256, executable);
-        match fs::hard_link(&object, path) {
+        self.link_or_copy(&self.locate(sha256, executable), path, executable)
+    }
+
+    fn link_or_copy(&self, from: &Path, path: &Path, executable: bool) -> Result<(), Error> {
+        match fs::hard_link(from, path) {
             // ext4 allows 65000 links to one file; an empty `__init__.py` gets there. Trees on another file system than
             // the objects share what that can share: `copy` clones where both lie on one that clones.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::TooManyLinks | io::ErrorKind::CrossesDevices) =>
             {
-                fs::copy(&object, path).map_err(Error::io("copy", path))?;
+                fs::copy(from, path).map_err(Error::io("copy", path))?;
                 let file = File::open(path).map_err(Error::io("open", path))?;
                 seal(&file, executable).map_err(Error::io("write", path))
             }

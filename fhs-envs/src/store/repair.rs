@@ -167,9 +167,7 @@ impl Store {
             if !plain || !missing.contains(&(*sha256, *executable)) {
                 continue;
             }
-            let mut content = File::open(&full).map_err(Error::io("open", &full))?;
-            let (found, _) = workspace.add(&mut content, *executable, "from-tree")?;
-            if found == *sha256 {
+            if workspace.adopt(&full, *sha256, *executable)? {
                 missing.remove(&(*sha256, *executable));
                 repaired.done.push(format!(
                     "took the object {} from tree {}",

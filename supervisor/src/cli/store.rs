@@ -223,12 +223,12 @@ fn du(quiet: bool, json: bool) -> Result<ExitCode, Error> {
         context.printer.data(table(&rows));
     }
     context.printer.data(format!(
-        "{} in all: {} contents ({} of no tool here), {} artifacts, {} trees and records",
+        "{} in all: {} contents, {} artifacts, {} trees and records\n{} of the contents are of no tool's tree",
         readable(disk.total_bytes),
         readable(disk.objects_bytes),
-        readable(disk.unneeded_bytes),
         readable(disk.artifacts_bytes),
         readable(disk.total_bytes.saturating_sub(disk.objects_bytes + disk.artifacts_bytes)),
+        readable(disk.unneeded_bytes),
     ));
     context.printer.say("next: hatchway store gc --dry-run");
     Ok(ExitCode::SUCCESS)

@@ -17,6 +17,7 @@ mod recipes_in_use;
 mod robustness;
 mod running;
 mod sources;
+mod store_upkeep;
 mod suite_choice;
 mod triggers;
 mod whole_path;
