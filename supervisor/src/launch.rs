@@ -6,7 +6,7 @@ mod companion;
 mod devices;
 mod display;
 mod identity;
-mod limits;
+pub(crate) mod limits;
 mod network;
 mod session;
 mod xauthority;

@@ -13,6 +13,7 @@ pub mod upkeep;
 pub mod config;
 pub mod context;
 pub mod dirs;
+pub mod doctor;
 mod error;
 mod installed;
 mod python;

@@ -12,6 +12,7 @@
 
 pub mod bench;
 pub mod compile;
+pub mod crash;
 pub mod keys;
 pub mod mirror;
 pub mod package;

@@ -3,6 +3,7 @@
 
 mod broken_archives;
 mod broken_recipes;
+mod crash;
 mod downloads;
 mod escapes;
 mod foreign_packages;

@@ -255,12 +255,12 @@ fn two_tools() -> (Bench, Server) {
 #[test]
 fn rubbish_is_what_no_recipe_names() {
     let (bench, _server) = two_tools();
-    let everything = bench.store().listing();
+    let everything = contents(&bench);
     let gc =
         |arguments: &[&str]| bench.hatchway(&[&["store", "gc", "--json"], arguments].concat()).ok().json();
     let first = gc(&["--older-than", "0"]);
     assert!(first["items"].as_array().unwrap().iter().all(|item| item["kind"] == "lock"), "{first}");
-    assert_eq!(bench.store().listing(), everything, "nothing that is needed goes");
+    assert!(contents(&bench) == everything, "nothing that is needed goes");
     let before = disk(&bench);
     let said =
         before["tools"].as_array().unwrap().iter().find(|tool| tool["tool"] == "other").unwrap().clone();
@@ -270,7 +270,7 @@ fn rubbish_is_what_no_recipe_names() {
     let young = gc(&["--dry-run"]);
     assert_eq!((young["bytes"].as_u64(), young["young"].as_array().unwrap().len()), (Some(0), 1), "{young}");
     let planned = gc(&["--dry-run", "--older-than", "0"]);
-    assert_eq!(bench.store().listing(), everything, "a dry run changes nothing");
+    assert!(contents(&bench) == everything, "a dry run changes nothing");
     // By name it stays, although its recipe has gone.
     assert_eq!(gc(&["--older-than", "0", "--keep", "other"])["bytes"], 0);
     let done = gc(&["--older-than", "0"]);
@@ -284,6 +284,12 @@ fn rubbish_is_what_no_recipe_names() {
     bench.store().check_tree(&tree(&bench));
     // The other one is as it was, without the mirror.
     drop(bench.hatchway(&["build", "acme", "--offline"]).ok());
+}
+
+/// What the store holds, without the times of its folders: work in progress changes those.
+fn contents(bench: &Bench) -> String {
+    let listing = bench.store().listing();
+    listing.lines().filter(|line| !line.ends_with(" /")).collect::<Vec<_>>().join("\n")
 }
 
 fn disk(bench: &Bench) -> serde_json::Value {
