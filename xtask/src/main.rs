@@ -10,6 +10,7 @@ mod acme;
 mod bench;
 mod build;
 mod corpus;
+mod crash;
 mod demo;
 mod fuzz;
 mod generate;
@@ -34,6 +35,7 @@ const VERBS: &[Verb] = &[
     ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),
     ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
     ("bench", "measure a subject: main-path or inspect [--yes]", bench::verb),
+    ("crash", "power cuts and kills at every step of a build [calls|power] [--cuts N] [--yes]", crash::verb),
     ("corpus", "fetch and unpack real files to prove inspection on [--tests] [--yes]", corpus::verb),
     (
         "fuzz",

@@ -595,8 +595,8 @@ impl Workspace<'_> {
         fs::write(&path, text).map_err(Error::io("write", path))
     }
 
-    /// Makes everything durable and moves it to its place: objects before the manifests that name them, trees before
-    /// the build key that names them.
+    /// Makes everything durable and moves it to its place: objects before the manifests that name them,
+    /// manifests before their trees, trees before the build key that names them.
     pub(crate) fn commit(self) -> Result<(), Error> {
         let folder = File::open(&self.folder).map_err(Error::io("open", &self.folder))?;
         rustix::fs::syncfs(&folder).map_err(|e| Error::io("sync", &self.folder)(e.into()))?;
@@ -606,7 +606,8 @@ impl Workspace<'_> {
         }
         // A new folder among the objects is a name too.
         sync_folder(&self.store.root.join("objects"))?;
-        for kind in ["packages", "trees", "manifests", "builds"] {
+        // A manifest without its tree is of no use and does no harm; a tree without its manifest cannot be checked.
+        for kind in ["packages", "manifests", "trees", "builds"] {
             self.move_all(&self.folder.join(kind), Path::new(kind))?;
         }
         Ok(())

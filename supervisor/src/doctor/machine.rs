@@ -49,6 +49,14 @@ fn open(path: &str) -> std::io::Result<File> {
     File::options().read(true).write(true).open(path)
 }
 
+/// What mends a device that cannot be opened: rights, where it is there, and otherwise what makes it be there.
+fn mended(error: &std::io::Error, path: &str, otherwise: &str) -> String {
+    if error.kind() == std::io::ErrorKind::PermissionDenied {
+        return format!("as root, or as a member of the group that owns it (`ls -l {path}`)");
+    }
+    otherwise.to_owned()
+}
+
 fn uinput() -> Check {
     const NAME: &str = "uinput";
     match open("/dev/uinput") {
@@ -58,7 +66,7 @@ fn uinput() -> Check {
             NAME,
             format!("`/dev/uinput`: {error}"),
             "input devices cannot be made for a tool (no recipe key needs it yet)",
-            "`modprobe uinput`, and membership in the group that owns it",
+            mended(&error, "/dev/uinput", "`modprobe uinput`, and membership in the group that owns it"),
         )
         .less(),
     }
@@ -73,7 +81,7 @@ fn fuse() -> Check {
             NAME,
             format!("`/dev/fuse`: {error}"),
             "nothing today: AppImages are unpacked, not mounted",
-            "`modprobe fuse`",
+            mended(&error, "/dev/fuse", "`modprobe fuse`"),
         )
         .less(),
     }
@@ -134,7 +142,13 @@ fn kvm(look: &Look) -> Check {
                 "switch virtualisation on in the firmware, or, in a virtual machine, nested virtualisation in its host"
             };
             let means = "machines run in software, many times slower";
-            Check::lacks(For::Vm, NAME, format!("`/dev/kvm`: {error}"), means, fix)
+            Check::lacks(
+                For::Vm,
+                NAME,
+                format!("`/dev/kvm`: {error}"),
+                means,
+                mended(&error, "/dev/kvm", fix),
+            )
         }
     }
 }
@@ -154,7 +168,11 @@ fn virtualbox() -> Check {
             NAME,
             format!("`/dev/vboxdrv`: {error}"),
             "its machines cannot be run; QEMU's can",
-            "install VirtualBox with its kernel modules, then `modprobe vboxdrv`",
+            mended(
+                &error,
+                "/dev/vboxdrv",
+                "install VirtualBox with its kernel modules, then `modprobe vboxdrv`",
+            ),
         )
         .less(),
     }

@@ -131,7 +131,7 @@ impl Look {
 /// Looks at everything.
 #[must_use]
 pub fn examine(look: &Look, dirs: &Dirs) -> Vec<Check> {
-    let mut checks = kernel::checks(look, dirs);
+    let mut checks = kernel::checks(look);
     checks.extend(resources::checks(look));
     checks.extend(machine::checks(look));
     checks.extend(storage::checks(look, dirs));

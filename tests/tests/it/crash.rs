@@ -171,7 +171,10 @@ fn a_builder_killed_at_any_call_leaves_a_good_store() {
         let point = points[index];
         remove(&data);
         base.write(&data);
-        let outcome = traced(&bench, &format!("-e inject={CALLS}:signal=KILL:when={point}"), &log);
+        // strace counts each call by itself, in each thread by itself.
+        let name = call_name(calls[point - 1]);
+        let nth = calls[..point].iter().filter(|call| call_name(call) == name).count();
+        let outcome = traced(&bench, &format!("-e inject={name}:signal=KILL:when={nth}"), &log);
         // strace ends as what it watched has.
         if outcome.code.is_none() || outcome.code == Some(137) {
             killed += 1;
@@ -186,11 +189,16 @@ fn a_builder_killed_at_any_call_leaves_a_good_store() {
     println!("{} calls that change the disk, killed at {killed}", points.len());
 }
 
+/// The call of a line of the log.
+fn call_name(line: &str) -> &str {
+    let call = line.split_once(' ').map_or("", |(_, call)| call.trim_start());
+    call.split('(').next().unwrap_or_default()
+}
+
 /// Whether a line of the log is a call that changes the disk.
 fn changes(line: &str) -> bool {
     let Some(call) = line.split_once(' ').map(|(_, call)| call.trim_start()) else { return false };
-    let name = call.split('(').next().unwrap_or_default();
-    match name {
+    match call_name(line) {
         "openat" => call.contains("O_CREAT") || call.contains("O_TRUNC"),
         // Descriptors 0 to 2 and sockets are no disk.
         "write" => {

@@ -4,6 +4,7 @@
 mod broken_archives;
 mod broken_recipes;
 mod crash;
+mod doctor;
 mod downloads;
 mod escapes;
 mod foreign_packages;
