@@ -232,6 +232,24 @@ pub enum Error {
         /// Where it was written.
         path: PathBuf,
     },
+    /// There is not enough room, seen before anything was written.
+    #[error(
+        "{} are needed and {} are free on the device of `{}`",
+        crate::store::space::readable(*needed),
+        crate::store::space::readable(*available),
+        path.display()
+    )]
+    NoRoom {
+        /// Where it would be written.
+        path: PathBuf,
+        /// Bytes that are needed at least.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+    /// The store is in use by builds.
+    #[error("a build is using the store `{}`", .0.display())]
+    StoreBusy(PathBuf),
     /// Something the design has and this version lacks.
     #[error("{0}")]
     Unsupported(String),
@@ -304,8 +322,15 @@ impl Error {
                 ];
             }
             Self::Sandbox(error) => return error.hint().into_iter().collect(),
-            Self::DiskFull { .. } => "free some space and run the same command again; finished downloads are kept".into(),
-            Self::BadManifest { .. } => "remove that file and run `hatchway build` again".into(),
+            Self::DiskFull { .. } => "free some space (`hatchway store gc` removes what no recipe needs) and run the same command again; finished \
+                                      downloads are kept"
+                .into(),
+            Self::NoRoom { .. } => "free some space: `hatchway store du` says what takes it, `hatchway store gc` removes what no recipe needs".into(),
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::CrossesDevices => {
+                "all of the store has to lie on one file system: mount that at the store's folder, or set HATCHWAY_DATA_DIR".into()
+            }
+            Self::StoreBusy(_) => "run it again when the build has ended".into(),
+            Self::BadManifest { .. } => "run `hatchway store repair`".into(),
             _ => return Vec::new(),
         };
         vec![hint]

@@ -112,7 +112,12 @@ impl Client {
             }
             .inspect_err(|_| drop(remove(partial)))
         })?;
-        File::open(partial).and_then(|f| f.sync_all()).map_err(Error::io("sync", partial))?;
+        // Before the rename: what appears in the store is finished, its mode too.
+        let sealed = File::open(partial).and_then(|file| {
+            crate::store::seal(&file, false)?;
+            file.sync_all()
+        });
+        sealed.map_err(Error::io("sync", partial))?;
         std::fs::rename(partial, target).map_err(Error::io("rename", partial))
     }
 
@@ -123,6 +128,15 @@ impl Client {
         partial: &Path,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
+        // One that was finished, but not yet in its place when everything stopped, may not be written any more.
+        if let Ok(there) = std::fs::metadata(partial)
+            && there.permissions().readonly()
+        {
+            if wanted.size.is_some_and(|size| there.len() >= size) {
+                return Ok(());
+            }
+            remove(partial)?;
+        }
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -201,6 +215,9 @@ pub(crate) fn parallel<T: Sync>(
     threads: usize,
     each: impl Fn(&T) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
+    if threads.min(items.len()) == 1 {
+        return items.iter().try_for_each(each);
+    }
     let queue = Mutex::new(items.iter());
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {

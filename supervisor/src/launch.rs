@@ -6,12 +6,13 @@ mod companion;
 mod devices;
 mod display;
 mod identity;
-mod limits;
+pub(crate) mod limits;
 mod network;
 mod session;
 mod xauthority;
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -57,11 +58,17 @@ pub struct Request {
     pub explain: bool,
 }
 
-/// Replaces this process by the shim, which runs the tool. Comes back only with an error, or when explaining.
+/// Replaces this process by the shim, which runs the tool. Comes back only with an error, or when explaining. `held` keeps
+/// the tree; it is the shim's as long as the tool lives.
 ///
 /// # Errors
 /// When something the run needs is missing or refused.
-pub fn launch(context: &Context, located: &Located, tree: Sha256, request: &Request) -> Result<(), Error> {
+pub fn launch(
+    context: &Context,
+    located: &Located,
+    (tree, held): (Sha256, OwnedFd),
+    request: &Request,
+) -> Result<(), Error> {
     let (spec, running) = spec(context, located, tree, request)?;
     let dirs = &context.dirs;
     let own = [
@@ -77,7 +84,6 @@ pub fn launch(context: &Context, located: &Located, tree: Sha256, request: &Requ
         context.printer.data(Explained(&bootstrap));
         return Ok(());
     }
-    let held = context.store.hold_tree(tree)?;
     let error = sandbox::exec_shim(&shim()?, &bootstrap, vec![held]);
     // Had it worked, this process would be the shim now, and what runs beside the tool its to end.
     drop(running);

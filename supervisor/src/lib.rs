@@ -9,10 +9,12 @@ pub mod recipe;
 pub mod sources;
 pub mod steps;
 pub mod suggest;
+pub mod upkeep;
 
 pub mod config;
 pub mod context;
 pub mod dirs;
+pub mod doctor;
 mod error;
 mod install;
 mod installed;

@@ -1,6 +1,7 @@
 //! The main path as functions: facts, new, lock, build, program. `cli` calls them one by one, `run FILE` all at once.
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use hatchway_envs::build::{self, Built};
@@ -10,6 +11,7 @@ use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::{Lock, LockedArtifact, write_atomically};
 use hatchway_envs::python::Local;
 use hatchway_envs::resolve::Group;
+use hatchway_envs::store::roots::Root;
 use hatchway_inspect::Facts;
 
 use crate::artifact::{self, Acquired};
@@ -45,6 +47,8 @@ pub fn new(
         return Err(Error::RecipeExists(path));
     }
     let names = member_names(&acquired.path, installed::carries(facts))?;
+    // Until the recipe names it, nothing but this keeps the file.
+    let _no_collector = context.store.no_collector()?;
     context.store.import(&acquired.path, Some(acquired.sha256))?;
     let inside = installed::facts_inside(facts);
     let python = installed::wants_python(&inside, &acquired.path)?;
@@ -444,6 +448,37 @@ pub fn read_lock(located: &Located) -> Result<Lock, Error> {
 /// # Errors
 /// See [`build::build`].
 pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built, Error> {
+    let built = with_request(context, located, lock, |request| {
+        if context.store.built(request.key()).is_none() {
+            artifact::gather(context, located)?;
+            install::provide(context, located, lock)?;
+        }
+        let built = build::build(&context.store, &context.archive.client, request, &context.printer)?;
+        Ok((built, request.key()))
+    });
+    let (built, key) = built?;
+    let recipe = std::path::absolute(&located.path).map_err(Error::io("find", &located.path))?;
+    let tool = located.recipe.package.name.to_string();
+    context.store.record_root(&Root { tool, recipe, key, tree: built.tree })?;
+    Ok(built)
+}
+
+/// Fetches what of a lock's packages and wheels the store lacks.
+///
+/// # Errors
+/// Downloads.
+pub fn fetch_inputs(context: &Context, located: &Located, lock: &Lock) -> Result<(), Error> {
+    with_request(context, located, lock, |request| {
+        Ok(build::download(&context.store, &context.archive.client, request, &context.printer)?)
+    })
+}
+
+fn with_request<T>(
+    context: &Context,
+    located: &Located,
+    lock: &Lock,
+    then: impl FnOnce(&build::Request<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let environment = &located.recipe.environment;
     let artifacts = located.recipe.artifacts.iter().zip(&lock.artifacts);
     let layouts = artifacts.map(|(artifact, locked)| installed::layout(artifact, locked, lock));
@@ -469,11 +504,21 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
         urls: &urls,
         wheel_urls: &wheel_urls,
     };
-    if context.store.built(request.key()).is_none() {
-        artifact::gather(context, located)?;
-        install::provide(context, located, lock)?;
+    then(&request)
+}
+
+/// Builds the tree of a locked recipe and holds it, so that no collector takes it.
+///
+/// # Errors
+/// See [`build::build`].
+pub fn build_and_hold(context: &Context, located: &Located, lock: &Lock) -> Result<(Built, OwnedFd), Error> {
+    loop {
+        let built = build(context, located, lock)?;
+        // A collector may have been quicker; the next turn builds the tree again.
+        if let Some(held) = context.store.hold_tree(built.tree)? {
+            return Ok((built, held));
+        }
     }
-    Ok(build::build(&context.store, &context.archive.client, &request, &context.printer)?)
 }
 
 /// What `--program` and the recipe leave open.

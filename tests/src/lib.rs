@@ -13,6 +13,7 @@
 pub mod bench;
 pub mod compile;
 pub mod host;
+pub mod crash;
 pub mod keys;
 pub mod mirror;
 pub mod package;

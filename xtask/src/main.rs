@@ -11,6 +11,7 @@ mod bench;
 mod build;
 mod compat;
 mod corpus;
+mod crash;
 mod demo;
 mod fuzz;
 mod generate;
@@ -36,6 +37,7 @@ const VERBS: &[Verb] = &[
     ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
     ("bench", "measure a subject: main-path or inspect [--yes]", bench::verb),
     ("compat", "run real programs and make their table [PROGRAM...] [--list] [--write]", compat::verb),
+    ("crash", "power cuts and kills at every step of a build [calls|power] [--cuts N] [--yes]", crash::verb),
     ("corpus", "fetch and unpack real files to prove inspection on [--tests] [--yes]", corpus::verb),
     (
         "fuzz",

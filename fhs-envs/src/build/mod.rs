@@ -34,6 +34,7 @@ use crate::fetch::{Client, Wanted, parallel};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::store::manifest::{Manifest, Node};
+use crate::store::space;
 use crate::store::{LinkedTree, Mode, Store, Workspace};
 use merge::Layer;
 use sandboxed::Room;
@@ -144,6 +145,7 @@ pub fn build(
     if let Some(tree) = store.built(key) {
         return Ok(cached(tree));
     }
+    check_room(store, request, progress)?;
     download(store, client, request, progress)?;
     let workspace = store.workspace()?;
     let layers = unpack_all(store, &workspace, request, progress)?;
@@ -152,7 +154,11 @@ pub fn build(
     Ok(Built { tree, cached: false, notes })
 }
 
-fn download(
+/// Fetches what of a lock the store lacks.
+///
+/// # Errors
+/// Downloads; [`Error::Gone`] where no mirror has a file any more.
+pub fn download(
     store: &Store,
     client: &Client,
     request: &Request<'_>,
@@ -165,6 +171,39 @@ fn download(
         Error::DownloadStatus { what, status: 404 | 410 } => Error::Gone { what },
         other => other,
     })
+}
+
+/// What a build will take at least is looked at before, and what it probably takes is told.
+fn check_room(store: &Store, request: &Request<'_>, progress: &dyn Progress) -> Result<(), Error> {
+    let lock = request.lock;
+    let wheels = lock.wheels.iter().map(|w| (w.sha256, w.size));
+    let packages = lock.packages.iter().map(|p| (p.sha256, p.size));
+    let missing = wheels.chain(packages).filter(|(sha256, _)| !store.artifact(*sha256).exists());
+    let download = missing.map(|(_, size)| size).sum();
+    let jobs = jobs(request);
+    let packed = jobs.iter().map(|(_, job)| job);
+    let unpack = packed.filter(|(sha256, layout, _)| !store.is_unpacked(&layout.key(*sha256)));
+    let unpack = unpack.map(|(_, _, size)| size).sum();
+    let note = space::before_build(store.root(), download, unpack)?;
+    note.iter().for_each(|line| progress.note(line));
+    Ok(())
+}
+
+/// Unpacks an archive anew into a workspace, for objects that were lost; `false` where the archive is not here, or its
+/// layout is not that of a package and only its recipe knows it.
+pub(crate) fn unpack_again(
+    store: &Store,
+    workspace: &Workspace<'_>,
+    archive: Sha256,
+    record: &Path,
+) -> Result<bool, Error> {
+    let layout = Layout::of_package("");
+    let plain = record.file_name().is_some_and(|name| name.to_str() == Some(layout.key(archive).as_str()));
+    let file = store.artifact(archive);
+    if !plain || !Sha256::of_file(&file).is_ok_and(|(found, _)| found == archive) {
+        return Ok(false);
+    }
+    unpack::unpack(workspace, &file, archive, &layout).map(|_| true)
 }
 
 /// The wheels that the store lacks. Where they are, the index says; it is not asked when none is missing.
@@ -202,13 +241,8 @@ fn artifacts<'a>(
     all.filter(|(artifact, _)| !artifact.is_installer() || artifact.captured.is_some())
 }
 
-/// Unpacks what was never unpacked, on all cores, and gives every layer's manifest in the lock's order.
-fn unpack_all(
-    store: &Store,
-    workspace: &Workspace<'_>,
-    request: &Request<'_>,
-    progress: &dyn Progress,
-) -> Result<Vec<Manifest>, Error> {
+/// Everything that is unpacked, in the lock's order, numbered.
+fn jobs(request: &Request<'_>) -> Vec<(usize, (Sha256, Layout, u64))> {
     let lock = request.lock;
     let artifacts = artifacts(request).map(|(artifact, layout)| {
         let own = (artifact.sha256, layout.clone(), artifact.size);
@@ -216,8 +250,17 @@ fn unpack_all(
     });
     let wheels = lock.wheels.iter().map(|w| (w.sha256, Layout::of_wheel(&w.file, &lock.python), w.size));
     let packages = lock.packages.iter().map(|p| (p.sha256, Layout::of_package(&p.name), p.size));
-    let jobs: Vec<(usize, (Sha256, Layout, u64))> =
-        artifacts.chain(wheels).chain(packages).enumerate().collect();
+    artifacts.chain(wheels).chain(packages).enumerate().collect()
+}
+
+/// Unpacks what was never unpacked, on all cores, and gives every layer's manifest in the lock's order.
+fn unpack_all(
+    store: &Store,
+    workspace: &Workspace<'_>,
+    request: &Request<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<Manifest>, Error> {
+    let jobs = jobs(request);
     let done: Mutex<BTreeMap<usize, Manifest>> = Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     progress.begin("unpacking", jobs.iter().map(|(_, (_, _, size))| size).sum());

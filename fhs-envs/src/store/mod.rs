@@ -8,6 +8,7 @@
 //! store/trees/<digest>/              the tree: folders, links, and hard links into objects
 //! store/builds/<key>                 digest of the tree that a lock gave
 //! store/captures/<key>               digest of what an installer wrote over a tree: an artifact
+//! store/roots/<id>                   a recipe that was built here: what `gc` keeps, and whom damage concerns
 //! store/locks/                       lock files: `store` (builders share, gc excludes), one a tree, one a build
 //! store/tmp/                         work in progress, one folder a builder, locked while it lives
 //! ```
@@ -15,7 +16,13 @@
 //! Nothing in the store is ever changed: new content is written below `tmp`, made durable by one `syncfs`, and
 //! renamed to its place. A crash leaves a folder below `tmp`, which the next builder removes.
 
+pub mod du;
+pub mod gc;
 pub mod manifest;
+pub mod repair;
+pub mod roots;
+pub mod space;
+pub mod verify;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -33,6 +40,10 @@ use manifest::{Manifest, Node};
 /// The modification time of everything in the store: 1 s after the epoch, since some tools take 0 for "none".
 const FIXED_MTIME: Duration = Duration::from_secs(1);
 
+/// The folders of a store.
+const FOLDERS: [&str; 9] =
+    ["artifacts/.partial", "objects", "packages", "manifests", "trees", "builds", "roots", "locks", "tmp"];
+
 /// A store on disk.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -45,13 +56,18 @@ impl Store {
     /// # Errors
     /// When a folder cannot be made.
     pub fn open(root: &Path) -> Result<Self, Error> {
-        for folder in
-            ["artifacts/.partial", "objects", "packages", "manifests", "trees", "builds", "locks", "tmp"]
-        {
+        let mut made = false;
+        for folder in FOLDERS {
             let path = root.join(folder);
             if !path.is_dir() {
                 fs::create_dir_all(&path).map_err(Error::io("create", path))?;
+                made = true;
             }
+        }
+        if made {
+            // Later a folder is synced by itself, which says nothing about the names above it.
+            let folder = File::open(root).map_err(Error::io("open", root))?;
+            rustix::fs::syncfs(&folder).map_err(|e| Error::io("sync", root)(e.into()))?;
         }
         Ok(Self { root: root.to_owned() })
     }
@@ -93,19 +109,28 @@ impl Store {
             return Ok((expected, there.len()));
         }
         let mut source = File::open(file).map_err(Error::io("open", file))?;
+        // `gc` must not take it before anything names it.
+        let _builders = self.lock("store", Mode::Shared)?;
         // A folder of our own below `tmp`: what a killed import leaves there is removed by the next one.
         let workspace = self.workspace()?;
         let temporary = workspace.folder.join("import");
-        let target = File::create(&temporary).map_err(Error::io("create", &temporary))?;
-        let mut writer = HashingWriter::new(target);
-        io::copy(&mut source, &mut writer).map_err(Error::io("copy", file))?;
-        let (target, found, size) = writer.finish();
+        let target = File::create_new(&temporary).map_err(Error::io("create", &temporary))?;
+        let (target, found, size) = if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+            // One content on disk for both. What counts is what we have now, so that is what is hashed.
+            let (found, size) = Sha256::of_file(&temporary).map_err(Error::io("read", &temporary))?;
+            (target, found, size)
+        } else {
+            let mut writer = HashingWriter::new(target);
+            io::copy(&mut source, &mut writer).map_err(Error::io("copy", file))?;
+            writer.finish()
+        };
         if let Some(expected) = expected.filter(|expected| *expected != found) {
             return Err(Error::WrongArtifact { path: file.to_owned(), expected, found });
         }
         seal(&target, false).map_err(Error::io("write", &temporary))?;
         target.sync_all().map_err(Error::io("sync", &temporary))?;
         fs::rename(&temporary, self.artifact(found)).map_err(Error::io("rename", &temporary))?;
+        sync_folder(&self.root.join("artifacts"))?;
         Ok((found, size))
     }
 
@@ -118,7 +143,10 @@ impl Store {
         if missing.is_empty() {
             return Ok(());
         }
-        progress.begin("downloading", missing.iter().filter_map(|w| w.size).sum());
+        let bytes = missing.iter().filter_map(|w| w.size).sum();
+        space::ensure(&self.root, self.still_to_write(&missing))?;
+        let _builders = self.lock("store", Mode::Shared)?;
+        progress.begin("downloading", bytes);
         let outcome = fetch::parallel_downloads(&missing, |wanted| {
             let partial = self.root.join("artifacts/.partial").join(wanted.sha256.hex());
             // Two builders may want the same file: the second waits and finds it there.
@@ -127,11 +155,18 @@ impl Store {
             if target.exists() {
                 return Ok(());
             }
-            client.fetch(wanted, &partial, &target, progress)?;
-            File::open(&target).and_then(|file| seal(&file, false)).map_err(Error::io("write", target))
+            client.fetch(wanted, &partial, &target, progress)
         });
         progress.end();
-        outcome
+        outcome?;
+        sync_folder(&self.root.join("artifacts"))
+    }
+
+    /// Bytes that downloads will take, without those of interrupted ones that are here.
+    fn still_to_write(&self, wanted: &[&Wanted]) -> u64 {
+        let partial = |w: &Wanted| self.root.join("artifacts/.partial").join(w.sha256.hex());
+        let here = |w: &Wanted| fs::metadata(partial(w)).map_or(0, |m| m.len());
+        wanted.iter().map(|w| w.size.unwrap_or(0).saturating_sub(here(w))).sum()
     }
 
     /// The manifest of an unpacked archive, if all its objects are here.
@@ -143,6 +178,11 @@ impl Store {
             Node::Directory | Node::Link { .. } => true,
         };
         manifest.nodes.values().all(here).then_some(manifest)
+    }
+
+    /// Whether an archive was unpacked before; its objects are not looked at.
+    pub(crate) fn is_unpacked(&self, key: &str) -> bool {
+        self.root.join("packages").join(key).exists()
     }
 
     /// The tree that a build key gave, if it is still there.
@@ -158,13 +198,17 @@ impl Store {
     /// When the lock file cannot be made or locked.
     pub fn lock(&self, name: &str, mode: Mode) -> Result<OwnedFd, Error> {
         let path = self.root.join("locks").join(name);
-        let file = open_lock(&path)?;
-        match mode {
-            Mode::Shared => hatchway_sys::lock::lock_shared(&file),
-            Mode::Exclusive => hatchway_sys::lock::lock_exclusive(&file),
+        loop {
+            let file = open_lock(&path)?;
+            match mode {
+                Mode::Shared => hatchway_sys::lock::lock_shared(&file),
+                Mode::Exclusive => hatchway_sys::lock::lock_exclusive(&file),
+            }
+            .map_err(Error::io("lock", &path))?;
+            if is_still(&file, &path) {
+                return Ok(file.into());
+            }
         }
-        .map_err(Error::io("lock", path))?;
-        Ok(file.into())
     }
 
     /// Takes a lock by name if nobody else holds it.
@@ -173,17 +217,27 @@ impl Store {
     /// When the lock file cannot be made.
     pub fn try_lock(&self, name: &str) -> Result<Option<OwnedFd>, Error> {
         let path = self.root.join("locks").join(name);
-        let file = open_lock(&path)?;
-        let locked = hatchway_sys::lock::try_lock_exclusive(&file).map_err(Error::io("lock", path))?;
-        Ok(locked.then(|| file.into()))
+        loop {
+            let file = open_lock(&path)?;
+            if !hatchway_sys::lock::try_lock_exclusive(&file).map_err(Error::io("lock", &path))? {
+                return Ok(None);
+            }
+            if is_still(&file, &path) {
+                return Ok(Some(file.into()));
+            }
+        }
     }
 
-    /// Holds a tree: as long as the descriptor is open, the tree is not collected.
+    /// Holds a tree: as long as the descriptor is open, the tree is not collected. `None` where it is not there (any
+    /// more). The lock file's time says when the tree was last used.
     ///
     /// # Errors
     /// When the lock file cannot be made or locked.
-    pub fn hold_tree(&self, digest: Sha256) -> Result<OwnedFd, Error> {
-        self.lock(&format!("tree-{digest}"), Mode::Shared)
+    pub fn hold_tree(&self, digest: Sha256) -> Result<Option<OwnedFd>, Error> {
+        let held = File::from(self.lock(&tree_lock(digest), Mode::Shared)?);
+        // A time that cannot be written makes the tree look older than it is, no more.
+        drop(held.set_modified(SystemTime::now()));
+        Ok(self.tree(digest).is_dir().then(|| held.into()))
     }
 
     /// A folder to work in, on the store's file system.
@@ -196,29 +250,49 @@ impl Store {
         let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
         let folder = self.root.join("tmp").join(format!("{pid}-{nanos}"));
         let lock_path = folder.with_extension("lock");
-        let lock = open_lock(&lock_path)?;
-        hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", &lock_path))?;
+        let lock = loop {
+            let lock = open_lock(&lock_path)?;
+            hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", &lock_path))?;
+            // Between the two calls it may have looked abandoned to another builder.
+            if is_still(&lock, &lock_path) {
+                break lock;
+            }
+        };
         fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
         Ok(Workspace { store: self, folder, lock_path, _lock: lock })
     }
 
     /// Removes what builders left that died: their folders' locks are free.
     fn remove_abandoned(&self) -> Result<(), Error> {
-        let tmp = self.root.join("tmp");
-        for entry in fs::read_dir(&tmp).map_err(Error::io("read", &tmp))?.flatten() {
-            let lock_path = entry.path();
-            if lock_path.extension().is_none_or(|e| e != "lock") {
-                continue;
-            }
-            let Ok(lock) = open_lock(&lock_path) else { continue };
-            if hatchway_sys::lock::try_lock_exclusive(&lock).unwrap_or(false) {
-                remove_tree(&lock_path.with_extension(""))?;
+        for folder in self.abandoned()? {
+            let lock_path = folder.with_extension("lock");
+            let lock = match lock_path.exists() {
+                true => Some(open_lock(&lock_path)?),
+                false => None,
+            };
+            let free = |lock| hatchway_sys::lock::try_lock_exclusive(lock).unwrap_or(false);
+            if lock.as_ref().is_none_or(free) {
+                remove_tree(&folder)?;
                 fs::remove_file(&lock_path)
                     .or_else(missing_is_fine)
                     .map_err(Error::io("remove", &lock_path))?;
             }
         }
         Ok(())
+    }
+
+    /// Folders below `tmp` that no builder holds; of some only the lock file is left. A living builder's lock file is
+    /// there before its folder, so a folder without one is a dead one's.
+    fn abandoned(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut folders: Vec<PathBuf> =
+            list(&self.root.join("tmp"))?.into_iter().map(|path| path.with_extension("")).collect();
+        folders.sort();
+        folders.dedup();
+        folders.retain(|folder| match File::options().write(true).open(folder.with_extension("lock")) {
+            Ok(lock) => hatchway_sys::lock::try_lock_exclusive(&lock).unwrap_or(false),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        });
+        Ok(folders)
     }
 
     fn object(&self, sha256: Sha256, executable: bool) -> PathBuf {
@@ -256,6 +330,24 @@ fn open_lock(path: &Path) -> Result<File, Error> {
         .map_err(Error::io("open", path))
 }
 
+/// Whether a lock file is still the one of that name: a collector removes those that nobody holds, and whoever waited for
+/// one then holds nothing.
+fn is_still(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same =
+        |here: fs::Metadata, there: fs::Metadata| (here.dev(), here.ino()) == (there.dev(), there.ino());
+    file.metadata().is_ok_and(|here| fs::metadata(path).is_ok_and(|there| same(here, there)))
+}
+
+fn tree_lock(digest: Sha256) -> String {
+    format!("tree-{digest}")
+}
+
+/// Makes the names in a folder durable.
+fn sync_folder(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", path))
+}
+
 fn missing_is_fine(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
@@ -267,7 +359,7 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
 }
 
 /// Gives a file the mode and the time that everything in the store has.
-fn seal(file: &File, executable: bool) -> io::Result<()> {
+pub(crate) fn seal(file: &File, executable: bool) -> io::Result<()> {
     let mode = if executable { 0o555 } else { 0o444 };
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.set_modified(SystemTime::UNIX_EPOCH + FIXED_MTIME)
@@ -439,6 +531,34 @@ impl Workspace<'_> {
         Ok(digest)
     }
 
+    /// Makes an object of a tree's file, as another name of it, where its content is the right one.
+    fn adopt(&self, path: &Path, sha256: Sha256, executable: bool) -> Result<bool, Error> {
+        let (found, _) = Sha256::of_file(path).map_err(Error::io("read", path))?;
+        if found != sha256 {
+            return Ok(false);
+        }
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        seal(&file, executable).map_err(Error::io("write", path))?;
+        let target = self.object(sha256, executable);
+        let folder = target.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        self.link_or_copy(path, &target, executable)?;
+        Ok(true)
+    }
+
+    /// Whether an object is in the store, or here until the commit.
+    fn has(&self, sha256: Sha256, executable: bool) -> bool {
+        self.locate(sha256, executable).exists()
+    }
+
+    /// Links a tree whose manifest is in the store already.
+    fn link_finished(&self, digest: Sha256, manifest: &Manifest) -> Result<(), Error> {
+        let linked = self.link_tree(manifest)?;
+        let trees = self.folder.join("trees");
+        fs::create_dir_all(&trees).map_err(Error::io("create", &trees))?;
+        fs::rename(&linked.folder, trees.join(digest.hex())).map_err(Error::io("rename", &linked.folder))
+    }
+
     /// The mode is set, not left to the builder's umask or to a setgid folder above.
     fn add_directory(path: &Path) -> Result<(), Error> {
         fs::create_dir(path).map_err(Error::io("create", path))?;
@@ -457,11 +577,17 @@ impl Workspace<'_> {
     }
 
     fn link_object(&self, sha256: Sha256, executable: bool, path: &Path) -> Result<(), Error> {
-        let object = self.locate(sha256, executable);
-        match fs::hard_link(&object, path) {
-            // ext4 allows 65000 links to one file; an empty `__init__.py` gets there.
-            Err(error) if error.kind() == io::ErrorKind::TooManyLinks => {
-                fs::copy(&object, path).map_err(Error::io("copy", path))?;
+        self.link_or_copy(&self.locate(sha256, executable), path, executable)
+    }
+
+    fn link_or_copy(&self, from: &Path, path: &Path, executable: bool) -> Result<(), Error> {
+        match fs::hard_link(from, path) {
+            // ext4 allows 65000 links to one file; an empty `__init__.py` gets there. Trees on another file system than
+            // the objects share what that can share: `copy` clones where both lie on one that clones.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::TooManyLinks | io::ErrorKind::CrossesDevices) =>
+            {
+                fs::copy(from, path).map_err(Error::io("copy", path))?;
                 let file = File::open(path).map_err(Error::io("open", path))?;
                 seal(&file, executable).map_err(Error::io("write", path))
             }
@@ -476,8 +602,8 @@ impl Workspace<'_> {
         fs::write(&path, text).map_err(Error::io("write", path))
     }
 
-    /// Makes everything durable and moves it to its place: objects before the manifests that name them, trees before
-    /// the build key that names them.
+    /// Makes everything durable and moves it to its place: objects before the manifests that name them,
+    /// manifests before their trees, trees before the build key that names them.
     pub(crate) fn commit(self) -> Result<(), Error> {
         let folder = File::open(&self.folder).map_err(Error::io("open", &self.folder))?;
         rustix::fs::syncfs(&folder).map_err(|e| Error::io("sync", &self.folder)(e.into()))?;
@@ -485,7 +611,10 @@ impl Workspace<'_> {
             let name = fanout.file_name().unwrap_or_default().to_owned();
             self.move_all(&fanout, &Path::new("objects").join(name))?;
         }
-        for kind in ["packages", "trees", "manifests", "builds"] {
+        // A new folder among the objects is a name too.
+        sync_folder(&self.store.root.join("objects"))?;
+        // A manifest without its tree is of no use and does no harm; a tree without its manifest cannot be checked.
+        for kind in ["packages", "manifests", "trees", "builds"] {
             self.move_all(&self.folder.join(kind), Path::new(kind))?;
         }
         Ok(())
@@ -506,7 +635,7 @@ impl Workspace<'_> {
                 other => other.map_err(Error::io("rename", &item))?,
             }
         }
-        File::open(&target).and_then(|f| f.sync_all()).map_err(Error::io("sync", target))
+        sync_folder(&target)
     }
 }
 

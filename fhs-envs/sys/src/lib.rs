@@ -10,6 +10,7 @@ pub mod devices;
 pub mod lock;
 pub mod mount;
 pub mod network;
+pub mod probe;
 pub mod process;
 pub mod seccomp;
 pub mod user_namespace;

@@ -1,6 +1,7 @@
 //! The command line: arguments to requests, one file a subcommand, no logic in the dispatcher.
 
 mod build;
+mod doctor;
 mod fetch;
 mod generate;
 mod inspect;
@@ -8,6 +9,7 @@ mod lock;
 mod new;
 mod recipe;
 mod run;
+mod store;
 
 use std::process::ExitCode;
 
@@ -53,6 +55,11 @@ enum Command {
     /// Check recipes
     #[command(subcommand)]
     Recipe(recipe::Command),
+    /// Say what this host offers, what it lacks, and what mends it
+    Doctor(doctor::Args),
+    /// Look after the store: check it, mend it, make room in it
+    #[command(subcommand)]
+    Store(store::Command),
     /// Fetch a package of Debian's archive as a file
     Fetch(fetch::Args),
     /// Print shell completions
@@ -107,6 +114,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Run(args) => run::main(&args, quiet),
         Command::Shell(args) => run::shell(&args, quiet),
         Command::Recipe(command) => recipe::main(&command),
+        Command::Doctor(args) => doctor::main(&args),
+        Command::Store(command) => store::main(&command, quiet),
         Command::Fetch(args) => fetch::main(&args, quiet),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -100,7 +100,7 @@ fn start(
         Some(wish) => steps::program(&context, &located, wish)?,
         None => SHELL.to_owned(),
     };
-    let built = steps::build(&context, &located, &lock)?;
+    let (built, held) = steps::build_and_hold(&context, &located, &lock)?;
     if !built.cached {
         for note in &built.notes {
             context.printer.say(format!("note: {note}"));
@@ -115,7 +115,7 @@ fn start(
         user: common.user.clone(),
         explain: common.explain,
     };
-    launch::launch(&context, &located, built.tree, &request)?;
+    launch::launch(&context, &located, (built.tree, held), &request)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::recipe::{Limits, Run};
 
 /// Bits of `CapEff`, from linux/capability.h.
-const CAP_SYS_NICE: u32 = 23;
-const CAP_SYS_RESOURCE: u32 = 24;
+pub(crate) const CAP_SYS_NICE: u32 = 23;
+pub(crate) const CAP_SYS_RESOURCE: u32 = 24;
 /// Below the root of the control groups, for root's units.
 const PARENT: &str = "hatchway";
 
@@ -42,7 +42,7 @@ fn may_raise(resource: HostResource, to: u64) -> bool {
 }
 
 /// Whether a capability is effective, in the initial user namespace if we are root.
-fn has(capability: u32) -> bool {
+pub(crate) fn has(capability: u32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let bits = line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
@@ -87,7 +87,7 @@ fn realtime(priority: u8, spec: &mut Spec) -> Result<(), Error> {
 
 /// This process's group of the first version's `cpu` controller, if it has no real-time budget: then even root's
 /// `sched_setscheduler` fails with "operation not permitted".
-fn without_realtime() -> Option<PathBuf> {
+pub(crate) fn without_realtime() -> Option<PathBuf> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = own.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -158,7 +158,7 @@ fn limit(context: &Context, limits: &Limits, explain: bool, spec: &mut Spec) -> 
 
 /// The group below which the unit's can be made with these controllers: for root one of Hatchway's own at the top; for a
 /// user the one our own lies in, where it is delegated.
-fn parent(needed: &[&str]) -> Result<PathBuf, String> {
+pub(crate) fn parent(needed: &[&str]) -> Result<PathBuf, String> {
     let roots = [Path::new("/sys/fs/cgroup"), Path::new("/sys/fs/cgroup/unified")];
     let root =
         roots.iter().find(|root| root.join("cgroup.controllers").is_file()).ok_or("it is not mounted")?;

@@ -4,6 +4,8 @@
 mod broken_archives;
 mod broken_recipes;
 mod configure;
+mod crash;
+mod doctor;
 mod downloads;
 mod escapes;
 mod foreign_packages;
@@ -19,6 +21,7 @@ mod recipes_in_use;
 mod robustness;
 mod running;
 mod sources;
+mod store_upkeep;
 mod suite_choice;
 mod triggers;
 mod whole_path;

@@ -1,0 +1,109 @@
+//! Room on the store's file system, looked at before it is used up.
+
+use std::path::Path;
+
+use crate::error::Error;
+
+/// How much larger packages are unpacked: 72 MB of `.deb` for the closure of `libgtk-3-0` hold 282 MB.
+const UNPACKED_TIMES: u64 = 4;
+
+/// Room on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Space {
+    /// Bytes that this user may still write.
+    pub available_bytes: u64,
+    /// Files that may still be made; 0 where the file system does not count them.
+    pub available_files: u64,
+    /// All bytes.
+    pub total_bytes: u64,
+}
+
+/// Looks at the file system of a path.
+///
+/// # Errors
+/// When the path is not there.
+pub fn of(path: &Path) -> Result<Space, Error> {
+    let there = rustix::fs::statvfs(path).map_err(|e| Error::io("look at", path)(e.into()))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(there.f_frsize);
+    Ok(Space {
+        available_bytes: bytes(there.f_bavail),
+        available_files: there.f_favail,
+        total_bytes: bytes(there.f_blocks),
+    })
+}
+
+/// Refuses what cannot fit.
+///
+/// # Errors
+/// [`Error::NoRoom`].
+pub fn ensure(path: &Path, needed: u64) -> Result<(), Error> {
+    let available = of(path)?.available_bytes;
+    if needed <= available {
+        return Ok(());
+    }
+    Err(Error::NoRoom { path: path.to_owned(), needed, available })
+}
+
+/// Before a build: `download` bytes to fetch, `unpack` packed bytes to unpack. What unpacks to its own size or more cannot
+/// fit where that is not free; of what probably will not fit the caller gets a line to show.
+///
+/// # Errors
+/// [`Error::NoRoom`].
+pub fn before_build(path: &Path, download: u64, unpack: u64) -> Result<Option<String>, Error> {
+    ensure(path, download)?;
+    let available = of(path)?.available_bytes;
+    Ok(warning(available, download, unpack))
+}
+
+fn warning(available: u64, download: u64, unpack: u64) -> Option<String> {
+    let likely = download.saturating_add(unpack.saturating_mul(UNPACKED_TIMES));
+    (likely > available).then(|| {
+        format!(
+            "this build takes about {} and {} are free; `hatchway store gc --dry-run` says what can go",
+            readable(likely),
+            readable(available)
+        )
+    })
+}
+
+/// Bytes for a person: three digits and a binary unit.
+#[must_use]
+pub fn readable(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut whole = bytes;
+    let mut rest = 0;
+    while whole >= 1024 && unit + 1 < UNITS.len() {
+        rest = whole % 1024;
+        whole /= 1024;
+        unit += 1;
+    }
+    if unit > 0 && whole < 100 {
+        return format!("{whole}.{} {}", rest * 10 / 1024, UNITS[unit]);
+    }
+    format!("{whole} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        let table =
+            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (150 << 20, "150 MiB"), (3 << 40, "3.0 TiB")];
+        for (bytes, text) in table {
+            assert_eq!(readable(bytes), text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_and_what_may_not_is_told() {
+        let here = Path::new("/");
+        assert!(matches!(ensure(here, u64::MAX), Err(Error::NoRoom { .. })));
+        ensure(here, 0).unwrap();
+        assert_eq!(warning(100, 20, 20), None);
+        assert!(warning(99, 20, 20).unwrap().starts_with("this build takes about 100 B and 99 B are free"));
+    }
+}

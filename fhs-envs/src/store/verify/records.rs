@@ -1,0 +1,96 @@
+//! What the store has written down about itself, and what interrupted commands left.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::{Check, Subject};
+use crate::digest::Sha256;
+use crate::error::Error;
+use crate::store::roots::{Tool, digest_of, read_record};
+use crate::store::{Store, list};
+
+impl Check<'_> {
+    pub(super) fn records(&mut self) -> Result<(), Error> {
+        let root = self.store.root.clone();
+        for path in list(&root.join("packages"))? {
+            match Store::package_record(&path) {
+                None => {
+                    let what = "it is not the manifest of an unpacked archive";
+                    self.damage("package-record-changed", &path, what, Subject::Record(path.clone()));
+                }
+                Some((_, manifest)) => {
+                    let none = BTreeSet::new();
+                    let whole =
+                        manifest.nodes.values().filter(|node| !self.object_fits(node, &none)).count() == 0;
+                    if !whole {
+                        self.leftover(
+                            "package-record-alone",
+                            &path,
+                            "objects of this archive are not here: it will be unpacked again",
+                        );
+                    }
+                }
+            }
+        }
+        for path in list(&root.join("builds"))? {
+            let named = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<Sha256>().ok());
+            match named {
+                Some(tree) if self.store.tree(tree).is_dir() && digest_of(&path).is_some() => {}
+                Some(_) if digest_of(&path).is_some() => {
+                    self.leftover(
+                        "build-record-alone",
+                        &path,
+                        "the tree that this build gave is not here: it will be built again",
+                    );
+                }
+                _ => {
+                    let what = "it does not name a tree";
+                    self.damage("build-record-changed", &path, what, Subject::Record(path.clone()));
+                }
+            }
+        }
+        for path in list(&root.join("roots"))? {
+            if read_record(&path).is_none() {
+                let what = "it does not name a recipe";
+                self.damage("tool-record-changed", &path, what, Subject::Record(path.clone()));
+            }
+        }
+        self.work_in_progress()
+    }
+
+    fn work_in_progress(&mut self) -> Result<(), Error> {
+        for path in self.store.abandoned()? {
+            self.leftover("unfinished-work", &path, "whoever worked here has ended without finishing");
+        }
+        for path in list(&self.store.root.join("artifacts/.partial"))? {
+            let free = digest_of(&path).is_some_and(|sha256| {
+                self.store.try_lock(&format!("fetch-{}", sha256.short())).is_ok_and(|lock| lock.is_some())
+            });
+            if free {
+                self.leftover("unfinished-download", &path, "the next command that needs it continues it");
+            }
+        }
+        for folder in ["trees", "manifests"] {
+            for path in list(&self.store.root.join(folder))? {
+                if digest_of(&path).is_none() {
+                    self.leftover("unknown-file", &path, "this is not the store's");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tools whose recipe is gone: their records are of no use.
+    pub(super) fn tools(&mut self, tools: &[Tool]) {
+        for tool in tools.iter().filter(|tool| !tool.alive) {
+            if let Some(record) = &tool.record {
+                let what = format!(
+                    "the recipe `{}` of `{}` is not there any more",
+                    tool.recipe.display(),
+                    tool.name
+                );
+                self.leftover("tool-gone", record, &what);
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! `hatchway doctor`
+
+use std::process::ExitCode;
+
+use crate::dirs::Dirs;
+use crate::doctor::{self, Check, For, Look, State};
+use crate::error::Error;
+use crate::report::Printer;
+
+/// Columns of a terminal that everybody has.
+const COLUMNS: usize = 80;
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// 0 where this version can do its work here, 1 where something that it needs is missing.
+pub(super) fn main(args: &Args) -> Result<ExitCode, Error> {
+    let printer = Printer::default();
+    let checks = doctor::examine(&Look::here(), &Dirs::discover());
+    let fit = doctor::is_fit(&checks);
+    if args.json {
+        printer.data(super::json(&serde_json::json!({ "fit": fit, "checks": checks }))?);
+    } else {
+        for whom in For::ALL {
+            printer.data(whom.heading());
+            checks.iter().filter(|check| check.whom == whom).for_each(|check| printer.data(shown(check)));
+        }
+        printer.data(if fit { "fit: tools can be run here" } else { "not fit: see the lines with ✗" });
+    }
+    Ok(ExitCode::from(u8::from(!fit)))
+}
+
+fn shown(check: &Check) -> String {
+    let mark = match check.state {
+        State::Works => '✓',
+        State::Less => '!',
+        State::Missing => '✗',
+    };
+    let mut text = wrapped(&format!("  {mark} "), &format!("{}: {}", check.name, check.found));
+    if !check.means.is_empty() {
+        text.push('\n');
+        text.push_str(&wrapped("      means: ", &check.means));
+    }
+    if !check.fix.is_empty() {
+        text.push('\n');
+        text.push_str(&wrapped("      mend:  ", &check.fix));
+    }
+    text
+}
+
+/// A text behind a head, broken at blanks so that it fits; a word that is too long stays whole.
+fn wrapped(head: &str, text: &str) -> String {
+    let indent = head.chars().count();
+    let mut lines = vec![head.to_owned()];
+    let mut filled = indent;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if filled > indent && filled + 1 + length > COLUMNS {
+            lines.push(" ".repeat(indent));
+            filled = indent;
+        }
+        if let Some(line) = lines.last_mut() {
+            if filled > indent {
+                line.push(' ');
+                filled += 1;
+            }
+            line.push_str(word);
+            filled += length;
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_fit() {
+        let text = wrapped("  ✓ ", &"word ".repeat(40));
+        assert!(text.lines().count() > 2);
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS));
+        assert!(text.lines().skip(1).all(|line| line.starts_with("    word")));
+    }
+}
