@@ -322,18 +322,29 @@ impl Error {
                 ];
             }
             Self::Sandbox(error) => return error.hint().into_iter().collect(),
-            Self::DiskFull { .. } => "free some space (`hatchway store gc` removes what no recipe needs) and run the same command again; finished \
-                                      downloads are kept"
-                .into(),
-            Self::NoRoom { .. } => "free some space: `hatchway store du` says what takes it, `hatchway store gc` removes what no recipe needs".into(),
-            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::CrossesDevices => {
-                "all of the store has to lie on one file system: mount that at the store's folder, or set HATCHWAY_DATA_DIR".into()
-            }
-            Self::StoreBusy(_) => "run it again when the build has ended".into(),
-            Self::BadManifest { .. } => "run `hatchway store repair`".into(),
-            _ => return Vec::new(),
+            _ => return self.store_hints(),
         };
         vec![hint]
+    }
+
+    /// The hints of what befalls the store.
+    fn store_hints(&self) -> Vec<String> {
+        let hint: &str = match self {
+            Self::DiskFull { .. } => {
+                "free some space (`hatchway store gc` removes what no recipe needs) and run the same command again; finished \
+                                      downloads are kept"
+            }
+            Self::NoRoom { .. } => {
+                "free some space: `hatchway store du` says what takes it, `hatchway store gc` removes what no recipe needs"
+            }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::CrossesDevices => {
+                "all of the store has to lie on one file system: mount that at the store's folder, or set HATCHWAY_DATA_DIR"
+            }
+            Self::StoreBusy(_) => "run it again when the build has ended",
+            Self::BadManifest { .. } => "run `hatchway store repair`",
+            _ => return Vec::new(),
+        };
+        vec![hint.to_owned()]
     }
 
     /// Wraps an I/O error, telling a full disk apart.

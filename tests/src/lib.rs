@@ -12,8 +12,8 @@
 
 pub mod bench;
 pub mod compile;
-pub mod host;
 pub mod crash;
+pub mod host;
 pub mod keys;
 pub mod mirror;
 pub mod package;

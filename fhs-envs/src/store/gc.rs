@@ -111,6 +111,7 @@ impl Store {
         let mut collected = Collected::default();
         let mut live = wanted(tools, keep);
         let held = self.dead_trees(&mut live, keep, &mut collected)?;
+        self.young_artifacts(&mut live, keep)?;
         self.live_objects(&mut live)?;
         self.find(&mut collected, &live, tools, keep)?;
         collected.items.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
@@ -148,6 +149,15 @@ impl Store {
             held.push(lock);
         }
         Ok(held)
+    }
+
+    /// Files that came lately stay, and with them what they held.
+    fn young_artifacts(&self, live: &mut Live, keep: &Keep) -> Result<(), Error> {
+        for path in list(&self.root.join("artifacts"))? {
+            let young = age(&path, true).is_some_and(|age| age < keep.younger_than);
+            live.artifacts.extend(digest_of(&path).filter(|_| young));
+        }
+        Ok(())
     }
 
     /// The objects of the trees that stay, and of the archives whose file stays.
@@ -214,9 +224,7 @@ impl Store {
         }
         for path in list(&self.root.join("artifacts"))? {
             let Some(digest) = digest_of(&path) else { continue };
-            if !live.artifacts.contains(&digest)
-                && age(&path, true).is_none_or(|age| age >= keep.younger_than)
-            {
+            if !live.artifacts.contains(&digest) {
                 add(Kind::Artifact, path.clone(), file(&path));
             }
         }

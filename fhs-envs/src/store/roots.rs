@@ -134,7 +134,12 @@ fn tool_of(name: String, recipe: PathBuf) -> Result<Tool, Error> {
     };
     let alive = !gone(&recipe);
     let lock_path = recipe.with_file_name("recipe.lock");
-    let lock = if alive && !gone(&lock_path) { Some(Lock::read(&lock_path)?) } else { None };
+    // The lock may outlive the recipe, and says what to keep of it if somebody asks for that.
+    let lock = match (alive, gone(&lock_path)) {
+        (_, true) => None,
+        (true, false) => Some(Lock::read(&lock_path)?),
+        (false, false) => Lock::read(&lock_path).ok(),
+    };
     Ok(Tool { name, recipe, record: None, tree: None, lock, alive })
 }
 
