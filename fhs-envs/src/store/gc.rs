@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::manifest::{Manifest, Node};
-use super::roots::{Tool, digest_of};
+use super::roots::{Tool, digest_of, is_half_written};
 use super::verify::{ObjectName, object_name};
 use super::{Mode, Store, list, missing_is_fine, remove_tree, sync_folder, tree_lock};
 use crate::digest::Sha256;
@@ -189,13 +189,20 @@ impl Store {
                 add(Kind::Tool, record.clone(), file(record));
             }
         }
+        for (kind, folder) in [(Kind::Tool, "roots"), (Kind::Capture, "captures")] {
+            let left = list(&self.root.join(folder))?.into_iter().filter(|path| is_half_written(path));
+            // Whoever writes one now is not disturbed.
+            for path in left.filter(|path| age(path, true).is_none_or(|age| age >= keep.younger_than)) {
+                add(kind, path.clone(), file(&path));
+            }
+        }
         for path in list(&self.root.join("builds"))? {
             let tree = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
             if tree.is_none_or(|tree| !live.trees.contains(&tree)) {
                 add(Kind::Build, path.clone(), file(&path));
             }
         }
-        for path in list(&self.root.join("captures"))? {
+        for path in list(&self.root.join("captures"))?.into_iter().filter(|path| !is_half_written(path)) {
             let content = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
             if content.is_none_or(|content| !live.artifacts.contains(&content)) {
                 add(Kind::Capture, path.clone(), file(&path));

@@ -82,7 +82,7 @@ impl Store {
     /// When the records cannot be listed, or a lock that is there cannot be read: what it needs would be unknown.
     pub fn tools(&self, recipes: &[PathBuf]) -> Result<Vec<Tool>, Error> {
         let mut tools = Vec::new();
-        for record in list(&self.root.join("roots"))? {
+        for record in list(&self.root.join("roots"))?.into_iter().filter(|path| !is_half_written(path)) {
             // A damaged one is `verify`'s to tell; whoever it was of makes it anew with the next build.
             let Some(root) = read_record(&record) else { continue };
             let mut tool = tool_of(root.tool, root.recipe)?;
@@ -117,6 +117,11 @@ impl Store {
 /// The digest that a file of the store is named by.
 pub(super) fn digest_of(path: &Path) -> Option<Sha256> {
     path.file_name()?.to_str()?.parse().ok()
+}
+
+/// What an interrupted command left instead of a record: a file that never got its name.
+pub(super) fn is_half_written(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 /// A record; `None` where it is damaged.

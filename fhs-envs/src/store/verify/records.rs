@@ -6,7 +6,7 @@ use std::fs;
 use super::{Check, Subject};
 use crate::digest::Sha256;
 use crate::error::Error;
-use crate::store::roots::{Tool, digest_of, read_record};
+use crate::store::roots::{Tool, digest_of, is_half_written, read_record};
 use crate::store::{Store, list};
 
 impl Check<'_> {
@@ -50,7 +50,13 @@ impl Check<'_> {
             }
         }
         for path in list(&root.join("roots"))? {
-            if read_record(&path).is_none() {
+            if is_half_written(&path) {
+                self.leftover(
+                    "unfinished-work",
+                    &path,
+                    "a record that an interrupted command did not finish",
+                );
+            } else if read_record(&path).is_none() {
                 let what = "it does not name a recipe";
                 self.damage("tool-record-changed", &path, what, Subject::Record(path.clone()));
             }
