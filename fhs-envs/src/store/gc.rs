@@ -109,6 +109,7 @@ impl Store {
         let mut collected = Collected::default();
         let mut live = wanted(tools, keep);
         let held = self.dead_trees(&mut live, keep, &mut collected)?;
+        self.young_artifacts(&mut live, keep)?;
         self.live_objects(&mut live)?;
         self.find(&mut collected, &live, tools, keep)?;
         collected.items.sort_by(|a, b| (a.kind, &a.path).cmp(&(b.kind, &b.path)));
@@ -146,6 +147,14 @@ impl Store {
             held.push(lock);
         }
         Ok(held)
+    }
+
+    /// Files that came lately stay, and with them what they were unpacked to.
+    fn young_artifacts(&self, live: &mut Live, keep: &Keep) -> Result<(), Error> {
+        let files = list(&self.root.join("artifacts"))?;
+        let young = files.iter().filter(|path| age(path, true).is_some_and(|age| age < keep.younger_than));
+        live.artifacts.extend(young.filter_map(|path| digest_of(path)));
+        Ok(())
     }
 
     /// The objects of the trees that stay, and of the archives whose file stays.
@@ -206,9 +215,7 @@ impl Store {
         }
         for path in list(&self.root.join("artifacts"))? {
             let Some(digest) = digest_of(&path) else { continue };
-            if !live.artifacts.contains(&digest)
-                && age(&path, true).is_none_or(|age| age >= keep.younger_than)
-            {
+            if !live.artifacts.contains(&digest) {
                 add(Kind::Artifact, path.clone(), file(&path));
             }
         }

@@ -151,7 +151,6 @@ fn gc(quiet: bool, dry_run: bool, days: u32, wishes: &[String], json: bool) -> R
             keep.tree(&context.store, wish)?;
         }
         keep.trees.extend(named.iter().filter_map(|tool| tool.tree));
-        keep.artifacts.extend(named.iter().flat_map(|tool| tool.inputs()));
     }
     let collected = context.store.collect(&tools, &keep, dry_run)?;
     if json {

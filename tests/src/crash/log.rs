@@ -127,13 +127,13 @@ impl Reader {
                 let target = String::from_utf8(arguments[0].string.clone()?).ok()?;
                 self.made(Some(&arguments[1]), &arguments[2], Inode::Link(target))
             }
-            "link" => self.linked(self.below(None, &arguments[0])?, self.below(None, &arguments[1])?),
+            "link" => self.linked(&self.below(None, &arguments[0])?, &self.below(None, &arguments[1])?),
             "linkat" => self.linked(
-                self.below(Some(&arguments[0]), &arguments[1])?,
-                self.below(Some(&arguments[2]), &arguments[3])?,
+                &self.below(Some(&arguments[0]), &arguments[1])?,
+                &self.below(Some(&arguments[2]), &arguments[3])?,
             ),
-            "unlink" | "rmdir" => self.removed(self.below(None, &arguments[0])?),
-            "unlinkat" => self.removed(self.below(Some(&arguments[0]), &arguments[1])?),
+            "unlink" | "rmdir" => self.removed(&self.below(None, &arguments[0])?),
+            "unlinkat" => self.removed(&self.below(Some(&arguments[0]), &arguments[1])?),
             "rename" => self.renamed(self.below(None, &arguments[0]), self.below(None, &arguments[1]), line),
             "renameat" | "renameat2" => self.renamed(
                 self.below(Some(&arguments[0]), &arguments[1]),
@@ -165,31 +165,31 @@ impl Reader {
         }
         assert!(flags.contains("O_CREAT"), "a file was opened that the model does not have: {path}");
         let mode = u32::from_str_radix(&arguments[3].plain, 8).ok()? & !0o022;
-        let made = self.made_at(path, Inode::File { bytes: Vec::new(), mode, time: None });
+        let made = self.made_at(&path, Inode::File { bytes: Vec::new(), mode, time: None });
         self.open.insert(fd, (self.next - 1, 0, append));
         made
     }
 
     fn made(&mut self, folder: Option<&Argument>, path: &Argument, inode: Inode) -> Option<Vec<Op>> {
         let path = self.below(folder, path)?;
-        self.made_at(path, inode)
+        self.made_at(&path, inode)
     }
 
-    fn made_at(&mut self, path: String, inode: Inode) -> Option<Vec<Op>> {
-        let (folder, name) = self.place(&path);
+    fn made_at(&mut self, path: &str, inode: Inode) -> Option<Vec<Op>> {
+        let (folder, name) = self.place(path);
         let id = self.next;
         self.next += 1;
         Some(vec![Op::Make(folder, name, id, inode)])
     }
 
-    fn linked(&self, from: String, to: String) -> Option<Vec<Op>> {
-        let id = self.disk.seen.find(&from).unwrap_or_else(|| panic!("a link to what is not there: {from}"));
-        let (folder, name) = self.place(&to);
+    fn linked(&self, from: &str, to: &str) -> Option<Vec<Op>> {
+        let id = self.disk.seen.find(from).unwrap_or_else(|| panic!("a link to what is not there: {from}"));
+        let (folder, name) = self.place(to);
         Some(vec![Op::Name(folder, name, id)])
     }
 
-    fn removed(&self, path: String) -> Option<Vec<Op>> {
-        let (folder, name) = self.place(&path);
+    fn removed(&self, path: &str) -> Option<Vec<Op>> {
+        let (folder, name) = self.place(path);
         Some(vec![Op::Remove(folder, name)])
     }
 
