@@ -272,7 +272,7 @@ first: 2
   downloading ([n] MiB)
   unpacking ([n] MiB)
 error: no space left on the device of `[file]`
-hint: free some space and run the same command again; finished downloads are kept
+hint: free some space (`hatchway store gc` removes what no recipe needs) and run the same command again; finished downloads are kept
   unpacking ([n] MiB)
 tree [tree] built
 next: hatchway run acme
