@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
-use super::{Store, list};
+use super::{Store, list, sync_folder};
 use crate::digest::Sha256;
 use crate::error::Error;
-use crate::lock::{Lock, write_atomically};
+use crate::lock::Lock;
 
 /// Bytes of a record that are read.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
@@ -73,7 +73,13 @@ impl Store {
         if fs::read_to_string(&path).is_ok_and(|there| there == text) {
             return Ok(());
         }
-        write_atomically(&path, text.as_bytes())
+        // Below `tmp`, as everything: half a record of a builder that died is not found among the records.
+        let workspace = self.workspace()?;
+        let temporary = workspace.folder.join("record");
+        let written = fs::write(&temporary, text).and_then(|()| fs::File::open(&temporary)?.sync_all());
+        written.map_err(Error::io("write", &temporary))?;
+        fs::rename(&temporary, &path).map_err(Error::io("rename", &temporary))?;
+        sync_folder(&self.root.join("roots"))
     }
 
     /// The tools of all records, and those of `recipes` (each a `recipe.toml`) that have none.
