@@ -113,7 +113,7 @@ fn fetch(
     name: &str,
     expected: Option<Sha256>,
 ) -> Result<Acquired, Error> {
-    let archive = &context.archive;
+    let archive = context.archive();
     let scope = Scope {
         suite: &spec.suite,
         components: std::slice::from_ref(&spec.component),
@@ -166,7 +166,7 @@ fn gather_one(
             fetch(context, &spec.parse()?, spec, Some(sha256))?;
         } else if let Some(url) = &artifact.url {
             let wanted = Wanted { urls: vec![url.clone()], what: format!("`{file}`"), sha256, size: None };
-            context.store.fetch(&context.archive.client, &[wanted], &context.printer)?;
+            context.store.fetch(&context.client, &[wanted], &context.printer)?;
         } else {
             let beside = located.folder().join(artifact.file.as_deref().unwrap_or(&file));
             if !beside.is_file() {

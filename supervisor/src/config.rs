@@ -22,10 +22,10 @@ const DEFAULT_INDEX_MAX_AGE_HOURS: u64 = 24;
 pub struct Config {
     /// Suites in order of preference.
     pub suites: Vec<String>,
-    /// Mirrors, best first.
-    pub mirrors: Vec<Mirror>,
-    /// Key rings.
-    pub keyrings: Vec<PathBuf>,
+    /// `[[mirror]]`
+    configured_mirrors: Vec<MirrorEntry>,
+    /// `keyring`
+    configured_keyring: Option<PathBuf>,
     /// Indices of Python packages, best first; none for those of the host's pip.
     pub python_index: Vec<String>,
     /// See [`DEFAULT_INDEX_MAX_AGE_HOURS`].
@@ -47,7 +47,7 @@ struct File {
     mirror: Vec<MirrorEntry>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct MirrorEntry {
     url: String,
@@ -108,9 +108,9 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
     }
     Ok(Config {
         suites,
-        mirrors: mirrors(configured),
+        configured_mirrors: configured,
+        configured_keyring: keyring,
         python_index: python_indices(python_index),
-        keyrings: keyring.map_or_else(|| sources::keyrings("/".as_ref()), |path| vec![path]),
         index_max_age: Duration::from_secs(hours * 3600),
     })
 }
@@ -122,20 +122,32 @@ fn python_indices(configured: Option<String>) -> Vec<String> {
     chosen.split_whitespace().map(|url| url.trim_end_matches('/').to_owned()).collect()
 }
 
-/// The environment's mirrors first, then the configured ones; apt's only where neither names any.
-fn mirrors(configured: Vec<MirrorEntry>) -> Vec<Mirror> {
-    let mut all = Vec::new();
-    for (variable, holds) in [(MIRROR_VARIABLE, Holds::Main), (SECURITY_MIRROR_VARIABLE, Holds::Security)] {
-        if let Ok(url) = std::env::var(variable)
-            && !url.is_empty()
+impl Config {
+    /// Mirrors, best first: the environment's, then the configured ones; apt's only where neither names any.
+    #[must_use]
+    pub fn mirrors(&self) -> Vec<Mirror> {
+        let mut all = Vec::new();
+        for (variable, holds) in [(MIRROR_VARIABLE, Holds::Main), (SECURITY_MIRROR_VARIABLE, Holds::Security)]
         {
-            all.push(Mirror::new(&url, holds, variable));
+            if let Ok(url) = std::env::var(variable)
+                && !url.is_empty()
+            {
+                all.push(Mirror::new(&url, holds, variable));
+            }
         }
+        all.extend(self.configured_mirrors.iter().map(|entry| Mirror {
+            suites: entry.suites.clone(),
+            check_valid_until: entry.check_valid_until,
+            ..Mirror::new(&entry.url, entry.archive.into(), "hatchway.toml")
+        }));
+        if all.is_empty() { sources::from_apt("/".as_ref()) } else { all }
     }
-    all.extend(configured.into_iter().map(|entry| Mirror {
-        suites: entry.suites,
-        check_valid_until: entry.check_valid_until,
-        ..Mirror::new(&entry.url, entry.archive.into(), "hatchway.toml")
-    }));
-    if all.is_empty() { sources::from_apt("/".as_ref()) } else { all }
+
+    /// Key rings: the configured one, or the host's.
+    #[must_use]
+    pub fn keyrings(&self) -> Vec<PathBuf> {
+        self.configured_keyring
+            .as_ref()
+            .map_or_else(|| sources::keyrings("/".as_ref()), |path| vec![path.clone()])
+    }
 }

@@ -1,5 +1,6 @@
 //! What every command works with: folders, configuration, store, archive, printer.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use hatchway_envs::debian::archive::Archive;
@@ -23,8 +24,11 @@ pub struct Context {
     pub printer: Printer,
     /// The store.
     pub store: Store,
-    /// Debian's archive.
-    pub archive: Archive,
+    /// What downloads.
+    pub client: Client,
+    network: NetworkUse,
+    /// Made when it is asked for: a launch of what is built reads nothing of apt's.
+    archive: OnceCell<Archive>,
 }
 
 /// How the network may be used.
@@ -45,20 +49,25 @@ impl Context {
         let dirs = Dirs::discover();
         let config = config::load(&dirs)?;
         let store = Store::open(&dirs.store())?;
-        let max_age = match network {
-            NetworkUse { refresh: true, .. } => Duration::ZERO,
-            NetworkUse { offline: true, .. } => Duration::MAX,
-            NetworkUse { .. } => config.index_max_age,
-        };
-        let archive = Archive {
+        let client = Client::new(network.offline);
+        let printer = Printer::new(quiet);
+        Ok(Self { dirs, config, printer, store, client, network, archive: OnceCell::new() })
+    }
+
+    /// Debian's archive.
+    pub fn archive(&self) -> &Archive {
+        self.archive.get_or_init(|| Archive {
             id: "debian".into(),
-            mirrors: config.mirrors.clone(),
-            keyrings: config.keyrings.clone(),
-            cache: dirs.cache.join("indices"),
-            client: Client::new(network.offline),
-            max_age,
-        };
-        Ok(Self { dirs, config, printer: Printer::new(quiet), store, archive })
+            mirrors: self.config.mirrors(),
+            keyrings: self.config.keyrings(),
+            cache: self.dirs.cache.join("indices"),
+            client: self.client.clone(),
+            max_age: match self.network {
+                NetworkUse { refresh: true, .. } => Duration::ZERO,
+                NetworkUse { offline: true, .. } => Duration::MAX,
+                NetworkUse { .. } => self.config.index_max_age,
+            },
+        })
     }
 
     /// The indices of Python packages: as the environment or the configuration names them, or else the host's pip.
@@ -67,6 +76,6 @@ impl Context {
         let configured = self.config.python_index.clone();
         // The host's pip is asked only when it is needed.
         let urls = if configured.is_empty() { python::from_pip() } else { configured };
-        Index { urls, client: self.archive.client.clone() }
+        Index { urls, client: self.client.clone() }
     }
 }

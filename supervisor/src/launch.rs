@@ -145,16 +145,15 @@ fn machine(
 ) -> Result<Running, Error> {
     identity::add(context, recipe, bindings, spec)?;
     devices::add(context, recipe, bindings, spec)?;
-    let session = Session::find();
     if recipe.run.audio {
-        audio::add(&session, spec)?;
+        audio::add(&Session::find(), spec)?;
     }
     limits::add(context, &recipe.run, request.explain, spec)?;
     let mut running = Running::default();
     match recipe.run.display {
         recipe::Display::None => {}
-        recipe::Display::Shared => display::shared(context, &session, spec)?,
-        recipe::Display::Nested => display::nested(context, &session, request.explain, spec, &mut running)?,
+        recipe::Display::Shared => display::shared(context, &Session::find(), spec)?,
+        recipe::Display::Nested => display::nested(context, &Session::find(), request.explain, spec, &mut running)?,
     }
     Ok(running)
 }

@@ -22,7 +22,7 @@ fn extra(context: &Context, located: &Located, source: &Source) -> Extra {
         id: format!("source:{}", source.name.get_ref()),
         mirrors: source.urls.iter().map(mirror).collect(),
         keyrings: vec![located.folder().join(&source.key)],
-        ..context.archive.clone()
+        ..context.archive().clone()
     };
     Extra { archive, suite: source.suite.clone(), components: source.components.clone() }
 }

@@ -1,5 +1,6 @@
 //! The main path as functions: facts, new, lock, build, program. `cli` calls them one by one, `run FILE` all at once.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -203,7 +204,7 @@ fn choose(
     refuse_foreign(located, &needs, &depends)?;
     let sources = sources::of_recipe(context, located);
     let request = choose::Request {
-        archive: &context.archive,
+        archive: context.archive(),
         store: &context.store,
         sources: &sources,
         suites: suites_for(context, located, &wish.suites),
@@ -453,7 +454,7 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
             artifact::gather(context, located)?;
             install::provide(context, located, lock)?;
         }
-        let built = build::build(&context.store, &context.archive.client, request, &context.printer)?;
+        let built = build::build(&context.store, &context.client, request, &context.printer)?;
         Ok((built, request.key()))
     });
     let (built, key) = built?;
@@ -469,7 +470,7 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
 /// Downloads.
 pub fn fetch_inputs(context: &Context, located: &Located, lock: &Lock) -> Result<(), Error> {
     with_request(context, located, lock, |request| {
-        Ok(build::download(&context.store, &context.archive.client, request, &context.printer)?)
+        Ok(build::download(&context.store, &context.client, request, &context.printer)?)
     })
 }
 
@@ -484,7 +485,7 @@ fn with_request<T>(
     let layouts = artifacts.map(|(artifact, locked)| installed::layout(artifact, locked, lock));
     let sources = sources::of_recipe(context, located);
     let urls =
-        |package: &hatchway_envs::lock::LockedPackage| choose::urls(&context.archive, &sources, package);
+        |package: &hatchway_envs::lock::LockedPackage| choose::urls(context.archive(), &sources, package);
     let index = std::cell::OnceCell::new();
     let wheel_urls = |wheel: &hatchway_envs::lock::LockedWheel| {
         python::urls(index.get_or_init(|| context.python_index()), wheel)
@@ -578,9 +579,10 @@ fn service_program(facts: &Facts) -> Option<String> {
 /// When there are several or none.
 pub fn program(context: &Context, located: &Located, wish: Option<&str>) -> Result<String, Error> {
     let recipe = &located.recipe;
-    let lock = Lock::read(&located.lock_path()).ok();
-    let locked = |number: usize| lock.as_ref().and_then(|lock| lock.artifacts.get(number));
-    let folder = |number: usize, artifact| installed::folder(artifact, locked(number), lock.as_ref());
+    // Read only where it is asked: most recipes name their program with its whole path.
+    let lock = LazyCell::new(|| Lock::read(&located.lock_path()).ok());
+    let locked = |number: usize| (*lock).as_ref().and_then(|lock| lock.artifacts.get(number));
+    let folder = |number: usize, artifact| installed::folder(artifact, locked(number), (*lock).as_ref());
     if let Some(wish) = wish {
         let inside = wish.contains('/') && !wish.starts_with('/');
         let prefix = recipe.artifacts.first().filter(|_| inside).map(|artifact| folder(0, artifact));

@@ -11,6 +11,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     UnmountFlags,
 };
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -56,19 +57,24 @@ pub(crate) struct Sandbox<'a> {
     host: Option<OwnedFd>,
     /// The new root, once it is there.
     inside: Option<Inside>,
+    /// Operations of the list at work that were done ahead, by their place in it.
+    done: BTreeSet<usize>,
     /// What was done otherwise than planned.
     pub(crate) notes: Vec<String>,
 }
 
 impl<'a> Sandbox<'a> {
     pub(crate) fn new(channel: &'a Channel) -> Self {
-        Self { channel, host: None, inside: None, notes: Vec::new() }
+        Self { channel, host: None, inside: None, done: BTreeSet::new(), notes: Vec::new() }
     }
 
     /// Applies the operations in order and stops at the first that fails.
     pub(crate) fn apply(&mut self, ops: &[Op]) -> Result<(), Failure> {
-        for op in ops {
-            self.one(op).map_err(|source| Failure {
+        for (index, op) in ops.iter().enumerate() {
+            if self.done.remove(&index) {
+                continue;
+            }
+            self.one(op, index, ops).map_err(|source| Failure {
                 operation: op.to_string(),
                 path: path(op),
                 hint: hint(op, &source),
@@ -78,7 +84,7 @@ impl<'a> Sandbox<'a> {
         Ok(())
     }
 
-    fn one(&mut self, op: &Op) -> io::Result<()> {
+    fn one(&mut self, op: &Op, index: usize, all: &[Op]) -> io::Result<()> {
         match op {
             // The attendant did it: this process is inside.
             Op::Unshare(_) => Ok(()),
@@ -90,7 +96,10 @@ impl<'a> Sandbox<'a> {
                 Ok(rustix::mount::mount_change("/", slave)?)
             }
             Op::OverlayRoot { tree, size, user_xattr, open } => {
-                let made = root::overlay(tree, *size, *user_xattr, open)?;
+                let following = index + 1;
+                let mut made =
+                    root::overlay(tree, *size, *user_xattr, open, all.get(following..).unwrap_or_default())?;
+                self.done.extend(std::mem::take(&mut made.done).into_iter().map(|done| following + done));
                 self.enter(made)
             }
             Op::MirrorRoot { tree, size, open } => {
@@ -204,10 +213,16 @@ impl<'a> Sandbox<'a> {
         let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        attach(&memory(1 << 20, 0o755, None, flags)?, &place)?;
+        // New, empty and out of anybody's reach, so its names need none of the care that paths of a tree do.
+        let folder = memory(1 << 20, 0o755, None, flags)?;
+        attach(&folder, &place)?;
         for name in ["null", "zero", "full", "random", "urandom", "tty"] {
             let source = HostPath::new(format!("/dev/{name}")).map_err(io::Error::other)?;
-            self.bind(&source, &dev.join(name).map_err(io::Error::other)?, SourceKind::Device, false)?;
+            let from = open_host(self.host()?, &source, OFlags::PATH)?;
+            check_kind(&from, SourceKind::Device)?;
+            rustix::fs::mknodat(&folder, name, FileType::RegularFile, Mode::from(0o444), 0)?;
+            let to = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+            rustix::mount::move_mount(clone_tree(&from, false)?, "", &folder, name, to)?;
         }
         let links = [
             ("fd", "/proc/self/fd"),
@@ -217,7 +232,7 @@ impl<'a> Sandbox<'a> {
             ("ptmx", "pts/ptmx"),
         ];
         for (name, to) in links {
-            inside.link(&dev.join(name).map_err(io::Error::other)?, to)?;
+            rustix::fs::symlinkat(to, &folder, name)?;
         }
         Ok(())
     }

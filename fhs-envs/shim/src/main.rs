@@ -8,6 +8,7 @@
 //! through `/proc/PID/exe`, and neither has a second thread.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod apply;
 mod attendant;
 mod channel;

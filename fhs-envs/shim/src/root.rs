@@ -1,9 +1,11 @@
 //! The new root: an overlay that takes all writes, or where the kernel has none, a mirror of the tree.
+use crate::ahead;
 use crate::apply::{attach, clone_tree, finish, memory, open_host, reason};
 use hatchway_sys::mount::{Attributes, set_attributes};
-use hatchway_wire::{HostPath, InsidePath};
+use hatchway_wire::{HostPath, InsidePath, Op};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::mount::{FsOpenFlags, MountAttrFlags, UnmountFlags};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -20,18 +22,26 @@ pub(crate) struct Made {
     /// The old root. It is stacked over the new one until it is detached; no path leads to it.
     pub(crate) host: OwnedFd,
     pub(crate) note: Option<String>,
+    /// Which of the operations that follow are done already.
+    pub(crate) done: BTreeSet<usize>,
 }
 
 fn folder_flags() -> OFlags {
     OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC
 }
 
-/// The tree below a tmpfs of `size` bytes.
-pub(crate) fn overlay(tree: &HostPath, size: u64, user_xattr: bool, open: &[InsidePath]) -> io::Result<Made> {
+/// The tree below a tmpfs of `size` bytes, in which as much of the operations that follow is done as can be ahead.
+pub(crate) fn overlay(
+    tree: &HostPath,
+    size: u64,
+    user_xattr: bool,
+    open: &[InsidePath],
+    following: &[Op],
+) -> io::Result<Made> {
     let host = rustix::fs::open("/", folder_flags(), Mode::empty())?;
     let lower = open_host(&host, tree, OFlags::PATH | OFlags::DIRECTORY)?;
-    match overlay_mount(&lower, size, user_xattr) {
-        Ok(root) => pivot(root, host, None),
+    match overlay_mount(&lower, size, user_xattr, following) {
+        Ok((root, done)) => Ok(Made { done, ..pivot(root, host, None)? }),
         Err(error) => {
             let note = format!(
                 "no overlay ({}); what the tree has outside of its open folders is read-only",
@@ -42,18 +52,21 @@ pub(crate) fn overlay(tree: &HostPath, size: u64, user_xattr: bool, open: &[Insi
     }
 }
 
-fn overlay_mount(lower: &OwnedFd, size: u64, user_xattr: bool) -> io::Result<OwnedFd> {
+fn overlay_mount(
+    lower: &OwnedFd,
+    size: u64,
+    user_xattr: bool,
+    following: &[Op],
+) -> io::Result<(OwnedFd, BTreeSet<usize>)> {
     let flags = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     let scratch = memory(size, 0o755, None, flags)?;
-    // Overlay takes its layers from mounts of this namespace only, so the scratch has to be attached for a moment.
-    let (name, place) = staging()?;
-    attach(&scratch, &place)?;
+    let mut layers = Vec::new();
+    for name in ["upper", "work"] {
+        rustix::fs::mkdirat(&scratch, name, Mode::from(0o755))?;
+        layers.push(rustix::fs::openat(&scratch, name, folder_flags(), Mode::empty())?);
+    }
+    let done = ahead::fill(&layers[0], lower, following);
     let made = || -> io::Result<OwnedFd> {
-        let mut layers = Vec::new();
-        for name in ["upper", "work"] {
-            rustix::fs::mkdirat(&scratch, name, Mode::from(0o755))?;
-            layers.push(rustix::fs::openat(&scratch, name, folder_flags(), Mode::empty())?);
-        }
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         // By descriptor: a colon or a comma in a path would end the option.
         for (option, layer) in [("lowerdir", lower), ("upperdir", &layers[0]), ("workdir", &layers[1])] {
@@ -64,9 +77,17 @@ fn overlay_mount(lower: &OwnedFd, size: u64, user_xattr: bool) -> io::Result<Own
             rustix::mount::fsconfig_set_flag(&context, "userxattr")?;
         }
         finish(&context, flags)
-    }();
-    rustix::mount::unmount(name, UnmountFlags::DETACH)?;
-    made
+    };
+    let root = made().or_else(|_| {
+        // Kernels before 6.15 take layers from attached mounts only, so the scratch is attached for a moment. Taking it
+        // away again makes the kernel wait for all its processors, which a launch can do without.
+        let (name, place) = staging()?;
+        attach(&scratch, &place)?;
+        let made = made();
+        rustix::mount::unmount(name, UnmountFlags::DETACH)?;
+        made
+    })?;
+    Ok((root, done))
 }
 
 /// A folder of the host itself.
@@ -172,5 +193,5 @@ fn pivot(root: OwnedFd, host: OwnedFd, note: Option<String>) -> io::Result<Made>
     if (is.st_dev, is.st_ino) != (slash.st_dev, slash.st_ino) {
         return Err(io::Error::other("the kernel did not change the root"));
     }
-    Ok(Made { root, host, note })
+    Ok(Made { root, host, note, done: BTreeSet::new() })
 }

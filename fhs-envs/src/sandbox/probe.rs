@@ -24,14 +24,14 @@ impl HostFacts {
     /// Looks. `own` are Hatchway's own folders: the store, the generations, the run-time folder.
     #[must_use]
     pub fn detect(own: Vec<HostPath>) -> Self {
-        let file_systems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        let listed = || std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         Self {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             // Loaded on demand where it is a module, so absence from the list only rules it out with a trial.
-            overlay: file_systems.lines().any(|line| line.ends_with("\toverlay"))
+            overlay: std::path::Path::new("/lib/modules").exists()
                 || std::path::Path::new("/sys/module/overlay").exists()
-                || std::path::Path::new("/lib/modules").exists(),
+                || listed().lines().any(|line| line.ends_with("\toverlay")),
             term: std::env::var("TERM").ok().filter(|term| !term.is_empty()),
             own,
         }

@@ -3,6 +3,9 @@ use crate::check;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+/// From linux/sockios.h; libc's constant has the type of glibc's `ioctl` whatever the C library is.
+const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
+
 /// Brings `lo` up in the network namespace of the calling process.
 pub fn loopback_up() -> io::Result<()> {
     let socket: OwnedFd = nix::sys::socket::socket(
@@ -19,5 +22,5 @@ pub fn loopback_up() -> io::Result<()> {
     let request = libc::ifreq { ifr_name: name, ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: up } };
     // SAFETY: SIOCSIFFLAGS reads a whole `ifreq`; `request` is one, zero-terminated name and flags set, and
     // outlives the call; the socket is open.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }).map(drop)
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFFLAGS, &raw const request) }).map(drop)
 }

@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// From linux/landlock.h: the call answers with the version instead of making a rule set.
 const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
 /// From linux/kvm.h: `_IO(KVMIO, 0x00)` and `_IO(KVMIO, 0x01)`.
-const KVM_GET_API_VERSION: libc::c_ulong = 0xAE00;
-const KVM_CREATE_VM: libc::c_ulong = 0xAE01;
+const KVM_GET_API_VERSION: libc::Ioctl = 0xAE00;
+const KVM_CREATE_VM: libc::Ioctl = 0xAE01;
 
 /// The version of Landlock's interface; an error where the kernel lacks it or it is switched off.
 pub fn landlock_version() -> io::Result<i64> {

@@ -1,0 +1,39 @@
+//! Runs a program of a tree with the sandbox library alone: no recipe, no lock, no store. `cargo xtask bench env` times it.
+//!
+//! `sandboxed SHIM TREE STATE PROGRAM [ARG…]`: STATE is a folder that the program sees as `/var/lib/state`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use hatchway_envs::sandbox::{self, Error, HostFacts, InsidePath, Mode, Spec, StateDir, User};
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    let [_, shim, tree, state, program, args @ ..] = &words[..] else {
+        eprintln!("usage: sandboxed SHIM TREE STATE PROGRAM [ARG…]");
+        return ExitCode::from(2);
+    };
+    let Err(error) = run(Path::new(shim), tree, state, program, args);
+    eprintln!("error: {error}");
+    ExitCode::from(125)
+}
+
+fn run(
+    shim: &Path,
+    tree: &str,
+    state: &str,
+    program: &str,
+    args: &[String],
+) -> Result<std::convert::Infallible, Error> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    // Root's tools run as somebody else; which number it is does not matter to a sandbox.
+    let (user, mode) = match uid {
+        0 => (User::new("tool", 0x7000_0000, 0x7000_0000)?, Mode::Root { groups: Vec::new() }),
+        _ => (User::new("tool", uid, gid)?, Mode::User),
+    };
+    let mut spec = Spec::new("bench", sandbox::host_path(tree)?, program, user, mode);
+    spec.args = args.to_vec();
+    spec.state.push(StateDir { host: sandbox::host_path(state)?, at: InsidePath::new("/var/lib/state")? });
+    let bootstrap = sandbox::plan(&spec, &HostFacts::detect(Vec::new()))?;
+    Err(sandbox::exec_shim(shim, &bootstrap, Vec::new()))
+}
