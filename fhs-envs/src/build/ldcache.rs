@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use hatchway_inspect::{ElfKind, elf};
+use hatchway_inspect::resolve::read_object;
 
 use super::merge::Merge;
 use crate::error::Error;
@@ -67,19 +67,18 @@ fn libraries(merge: &Merge, workspace: &Workspace<'_>, folder: &str) -> Result<V
         let path = format!("{folder}/{file}");
         let is_link = matches!(merge.tree.nodes.get(&path), Some(Node::Link { .. }));
         let Some(Node::File { sha256, executable, .. }) = merge.node(&path) else { continue };
-        let bytes = workspace.read(*sha256, *executable)?;
         // Linker scripts and broken files are not libraries; ldconfig passes over them too.
-        let Ok(facts) = elf::read(&path, &bytes) else { continue };
-        let flags = match facts.machine.as_str() {
+        let Ok(object) = read_object(&workspace.open(*sha256, *executable)?) else { continue };
+        let flags = match object.machine.as_str() {
             "x86-64" => FLAGS_X86_64,
             "i386" => FLAGS_I386,
             _ => continue,
         };
         // libc.so.6 can be started as a program, but it has a name to be linked by.
-        if facts.kind != ElfKind::Shared && facts.soname.is_none() {
+        if (object.refused.is_some() || object.interpreter.is_some()) && object.soname.is_none() {
             continue;
         }
-        let soname = facts.soname.unwrap_or_else(|| file.clone());
+        let soname = object.soname.unwrap_or_else(|| file.clone());
         if is_link || soname == file {
             found.push(Library { name: file.clone(), file, flags, link_missing: false });
         } else if is_plain_name(&soname) {

@@ -24,16 +24,18 @@ pub mod roots;
 pub mod space;
 pub mod verify;
 
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use crate::digest::{HashingWriter, Sha256};
 use crate::error::Error;
-use crate::fetch::{self, Client, Wanted};
+use crate::fetch::{self, Client, Wanted, parallel};
 use crate::progress::Progress;
 use manifest::{Manifest, Node};
 
@@ -258,8 +260,9 @@ impl Store {
                 break lock;
             }
         };
-        fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
-        Ok(Workspace { store: self, folder, lock_path, _lock: lock })
+        // Nobody else comes near what a build step writes: not to a program with the set-user-id bit, not to a socket.
+        fs::DirBuilder::new().mode(0o700).create(&folder).map_err(Error::io("create", &folder))?;
+        Ok(Workspace { store: self, folder, lock_path, here: Mutex::default(), _lock: lock })
     }
 
     /// Removes what builders left that died: their folders' locks are free.
@@ -376,12 +379,19 @@ fn read_manifest(path: &Path) -> Result<Manifest, Error> {
     Manifest::parse(body).map_err(bad)
 }
 
+/// Files below this size are written when their digest is known, larger ones while it is computed.
+const IN_MEMORY: usize = 1 << 20;
+/// Files of a tree that one thread links before it asks for more.
+const LINKED_AT_ONCE: usize = 512;
+
 /// New content on its way into the store. Dropped without [`Workspace::commit`], it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct Workspace<'a> {
     store: &'a Store,
     folder: PathBuf,
     lock_path: PathBuf,
+    /// The objects that are here and not in the store yet.
+    here: Mutex<HashSet<(Sha256, bool)>>,
     _lock: File,
 }
 
@@ -393,6 +403,13 @@ impl Workspace<'_> {
         executable: bool,
         number: &str,
     ) -> Result<(Sha256, u64), Error> {
+        let mut start = Vec::new();
+        let limit = u64::try_from(IN_MEMORY).unwrap_or(u64::MAX);
+        (&mut *content).take(limit).read_to_end(&mut start).map_err(Error::io("read", number))?;
+        if start.len() < IN_MEMORY {
+            return self.add_small(&start, executable);
+        }
+        let content = &mut start.as_slice().chain(content);
         let temporary = self.folder.join(format!("new-{number}"));
         let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
         let mut writer = HashingWriter::new(file);
@@ -403,11 +420,39 @@ impl Workspace<'_> {
         Ok((sha256, size))
     }
 
+    /// A file whose name is known before it is written: nothing is written for content that is there, and nothing renamed.
+    fn add_small(&self, content: &[u8], executable: bool) -> Result<(Sha256, u64), Error> {
+        let sha256 = Sha256::of(content);
+        let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        // Of two threads with the same content, one writes it; whoever reads it does so when all have ended.
+        if self.store.object(sha256, executable).exists() || !self.claim(sha256, executable) {
+            return Ok((sha256, size));
+        }
+        let target = self.object(sha256, executable);
+        let create = || File::create_new(&target);
+        let file = create().or_else(|error| match (error.kind(), target.parent()) {
+            (io::ErrorKind::NotFound, Some(folder)) => fs::create_dir_all(folder).and_then(|()| create()),
+            _ => Err(error),
+        });
+        let mut file = file.map_err(Error::io("create", &target))?;
+        file.write_all(content)
+            .and_then(|()| seal(&file, executable))
+            .map_err(Error::io("write", &target))?;
+        Ok((sha256, size))
+    }
+
+    /// Whether an object is new to this workspace; from now on it is not.
+    fn claim(&self, sha256: Sha256, executable: bool) -> bool {
+        let mut here = self.here.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        here.insert((sha256, executable))
+    }
+
     /// Within the workspace objects already have their names, so that a tree can be linked from them.
     fn place(&self, temporary: &Path, sha256: Sha256, executable: bool) -> Result<(), Error> {
         if self.store.object(sha256, executable).exists() {
             return fs::remove_file(temporary).map_err(Error::io("remove", temporary));
         }
+        self.claim(sha256, executable);
         let target = self.object(sha256, executable);
         let folder = target.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
@@ -422,8 +467,12 @@ impl Workspace<'_> {
 
     /// Where an object's content is: in the store, or here until the commit.
     fn locate(&self, sha256: Sha256, executable: bool) -> PathBuf {
-        let here = self.object(sha256, executable);
-        if here.exists() { here } else { self.store.object(sha256, executable) }
+        let here = self.here.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if here.contains(&(sha256, executable)) {
+            self.object(sha256, executable)
+        } else {
+            self.store.object(sha256, executable)
+        }
     }
 
     /// A folder of this name to work in, removed with the workspace; an existing one is used again.
@@ -475,9 +524,7 @@ impl Workspace<'_> {
         manifest.check().map_err(bad)?;
         let folder = self.scratch("linked")?.join("root");
         Self::add_directory(&folder)?;
-        for (path, node) in &manifest.nodes {
-            self.add_node(&folder.join(path), node)?;
-        }
+        self.add_nodes(&folder, manifest)?;
         Ok(LinkedTree { folder, manifest: manifest.clone() })
     }
 
@@ -525,9 +572,7 @@ impl Workspace<'_> {
             return Ok(digest);
         }
         Self::add_directory(&tree)?;
-        for (path, node) in &manifest.nodes {
-            self.add_node(&tree.join(path), node)?;
-        }
+        self.add_nodes(&tree, manifest)?;
         Ok(digest)
     }
 
@@ -543,6 +588,7 @@ impl Workspace<'_> {
         let folder = target.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         self.link_or_copy(path, &target, executable)?;
+        self.claim(sha256, executable);
         Ok(true)
     }
 
@@ -564,6 +610,21 @@ impl Workspace<'_> {
         fs::create_dir(path).map_err(Error::io("create", path))?;
         let mode = fs::Permissions::from_mode(manifest::DIRECTORY_MODE);
         fs::set_permissions(path, mode).map_err(Error::io("change the mode of", path))
+    }
+
+    /// Folders first, then on all cores what lies in them: a thread takes files that follow each other, so that seldom
+    /// two work in one folder.
+    fn add_nodes(&self, root: &Path, manifest: &Manifest) -> Result<(), Error> {
+        let (folders, rest): (Vec<_>, Vec<_>) =
+            manifest.nodes.iter().partition(|(_, node)| matches!(node, Node::Directory));
+        for (path, _) in folders {
+            Self::add_directory(&root.join(path))?;
+        }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let chunks: Vec<_> = rest.chunks(LINKED_AT_ONCE).collect();
+        parallel(&chunks, threads, |chunk| {
+            chunk.iter().try_for_each(|(path, node)| self.add_node(&root.join(path), node))
+        })
     }
 
     fn add_node(&self, path: &Path, node: &Node) -> Result<(), Error> {
@@ -605,25 +666,37 @@ impl Workspace<'_> {
     /// Makes everything durable and moves it to its place: objects before the manifests that name them,
     /// manifests before their trees, trees before the build key that names them.
     pub(crate) fn commit(self) -> Result<(), Error> {
-        let folder = File::open(&self.folder).map_err(Error::io("open", &self.folder))?;
-        rustix::fs::syncfs(&folder).map_err(|e| Error::io("sync", &self.folder)(e.into()))?;
+        self.sync()?;
+        let mut moved = false;
         for fanout in list(&self.folder.join("objects"))? {
             let name = fanout.file_name().unwrap_or_default().to_owned();
-            self.move_all(&fanout, &Path::new("objects").join(name))?;
+            moved |= self.move_all(&fanout, &Path::new("objects").join(name))?;
         }
-        // A new folder among the objects is a name too.
-        sync_folder(&self.store.root.join("objects"))?;
+        if moved {
+            // Objects of one build lie in all the folders: what they hold is on disk by now, so that syncing all at once
+            // writes no more than their names, and that once instead of 257 times.
+            self.sync()?;
+        }
         // A manifest without its tree is of no use and does no harm; a tree without its manifest cannot be checked.
         for kind in ["packages", "manifests", "trees", "builds"] {
-            self.move_all(&self.folder.join(kind), Path::new(kind))?;
+            if self.move_all(&self.folder.join(kind), Path::new(kind))? {
+                sync_folder(&self.store.root.join(kind))?;
+            }
         }
         Ok(())
     }
 
-    fn move_all(&self, from: &Path, to: &Path) -> Result<(), Error> {
+    /// Waits until all that was written to the store's file system is on disk.
+    fn sync(&self) -> Result<(), Error> {
+        let folder = File::open(&self.folder).map_err(Error::io("open", &self.folder))?;
+        rustix::fs::syncfs(&folder).map_err(|e| Error::io("sync", &self.folder)(e.into()))
+    }
+
+    /// Moves what is in a folder of the workspace; the new names are not durable yet. Whether there was anything.
+    fn move_all(&self, from: &Path, to: &Path) -> Result<bool, Error> {
         let items = list(from)?;
         if items.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let target = self.store.root.join(to);
         fs::create_dir_all(&target).map_err(Error::io("create", &target))?;
@@ -635,7 +708,7 @@ impl Workspace<'_> {
                 other => other.map_err(Error::io("rename", &item))?,
             }
         }
-        sync_folder(&target)
+        Ok(true)
     }
 }
 

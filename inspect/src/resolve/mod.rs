@@ -45,6 +45,7 @@ pub(crate) use load::closure_within;
 pub use load::{closure, closure_with};
 pub use object::{Filter, Object, Refusal, VersionNeeded, VersionsNeeded};
 pub use path::{Layout, canonical, default_directories, multiarch};
+pub use reader::read as read_object;
 pub use render::{COLUMNS, render_tree, render_why};
 pub use tree::{Provider, Tree, TreeLine, Wanter, Why, tree, why};
 

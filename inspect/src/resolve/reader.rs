@@ -44,8 +44,11 @@ const DT_FILTER: u64 = 0x7fff_ffff;
 const DF_1_NODEFLIB: u64 = 0x800;
 const VER_FLG_WEAK: u16 = 2;
 
-/// Reads what the loader wants to know of an open file.
-pub(super) fn read(file: &File) -> Result<Object, Refusal> {
+/// Reads what the loader wants to know of an open file, a few pages of it however large it is.
+///
+/// # Errors
+/// Why the loader cannot load it.
+pub fn read(file: &File) -> Result<Object, Refusal> {
     let mut blocks = Blocks { file, blocks: HashMap::new() };
     let head = blocks.up_to(0, ELF_HEADER);
     if !head.starts_with(b"\x7fELF") {
