@@ -153,7 +153,9 @@ fn machine(
     match recipe.run.display {
         recipe::Display::None => {}
         recipe::Display::Shared => display::shared(context, &Session::find(), spec)?,
-        recipe::Display::Nested => display::nested(context, &Session::find(), request.explain, spec, &mut running)?,
+        recipe::Display::Nested => {
+            display::nested(context, &Session::find(), request.explain, spec, &mut running)?
+        }
     }
     Ok(running)
 }

@@ -77,7 +77,9 @@ fn shim_triple() -> Result<String> {
         eprintln!("adding Rust's target {musl}, for the shim");
         // Its own message says why it failed; a Rust without rustup is one of the reasons.
         if let Err(error) = sh::run(Command::new("rustup").args(["target", "add", &musl])) {
-            eprintln!("note: {error:#}; the shim is linked with glibc, and launches take about a tenth longer");
+            eprintln!(
+                "note: {error:#}; the shim is linked with glibc, and launches take about a tenth longer"
+            );
         }
     }
     Ok(if is_there()? { musl } else { host })

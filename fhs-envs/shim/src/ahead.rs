@@ -94,7 +94,8 @@ impl Layers<'_> {
     }
 
     fn walk(&self, path: &InsidePath) -> io::Result<Option<Parent>> {
-        let open = |folder: BorrowedFd<'_>, name: &str| rustix::fs::openat(folder, name, FOLDER, Mode::empty());
+        let open =
+            |folder: BorrowedFd<'_>, name: &str| rustix::fs::openat(folder, name, FOLDER, Mode::empty());
         let mut upper = open(self.upper.as_fd(), ".")?;
         let mut lower = Some(open(self.lower.as_fd(), ".")?);
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());

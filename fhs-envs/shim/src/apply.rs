@@ -1,7 +1,7 @@
 //! The plan, applied: one function per operation, one loop over all of them.
 use crate::channel::Channel;
 use crate::inside::Inside;
-use crate::{control_group, follow, host, link, relay, root, slots};
+use crate::{control_group, follow, host, link, mapping, relay, root, slots};
 use hatchway_sys::mount::{Attributes, set_attributes};
 use hatchway_wire::attend::{Handed, Report};
 use hatchway_wire::{HostPath, InsidePath, Op, Owner, SourceKind};
@@ -11,7 +11,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     UnmountFlags,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -57,6 +57,10 @@ pub(crate) struct Sandbox<'a> {
     host: Option<OwnedFd>,
     /// The new root, once it is there.
     inside: Option<Inside>,
+    /// The attendant maps the ids, and this process becomes another user.
+    is_mapped: bool,
+    /// What was opened before that.
+    opened: BTreeMap<HostPath, OwnedFd>,
     /// Operations of the list at work that were done ahead, by their place in it.
     done: BTreeSet<usize>,
     /// What was done otherwise than planned.
@@ -64,8 +68,16 @@ pub(crate) struct Sandbox<'a> {
 }
 
 impl<'a> Sandbox<'a> {
-    pub(crate) fn new(channel: &'a Channel) -> Self {
-        Self { channel, host: None, inside: None, done: BTreeSet::new(), notes: Vec::new() }
+    pub(crate) fn new(channel: &'a Channel, is_mapped: bool) -> Self {
+        Self {
+            channel,
+            host: None,
+            inside: None,
+            is_mapped,
+            opened: BTreeMap::new(),
+            done: BTreeSet::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// Applies the operations in order and stops at the first that fails.
@@ -88,8 +100,12 @@ impl<'a> Sandbox<'a> {
         match op {
             // The attendant did it: this process is inside.
             Op::Unshare(_) => Ok(()),
+            Op::IdMap { inside_uid, inside_gid, .. } if self.is_mapped => {
+                self.channel.await_go_on()?;
+                mapping::become_mapped(*inside_uid, *inside_gid)
+            }
             Op::IdMap { inside_uid, outside_uid, inside_gid, outside_gid } => {
-                map_ids((*inside_uid, *outside_uid), (*inside_gid, *outside_gid))
+                mapping::own((*inside_uid, *outside_uid), (*inside_gid, *outside_gid))
             }
             Op::MakeSlave => {
                 let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
@@ -107,7 +123,7 @@ impl<'a> Sandbox<'a> {
                 self.enter(made)
             }
             Op::FolderRoot { folder, read_only } => {
-                let made = root::folder(folder, *read_only)?;
+                let made = root::folder(|host| self.source(host, folder), *read_only)?;
                 self.enter(made)
             }
             Op::Directory { at, mode, owner } => self.inside()?.owned_folder(at, *mode, *owner),
@@ -162,11 +178,40 @@ impl<'a> Sandbox<'a> {
         rustix::mount::unmount(".", UnmountFlags::DETACH)?;
         rustix::process::chdir("/")?;
         self.inside = None;
+        self.opened.clear();
         Ok(())
     }
 
+    /// Opens the folders of a build step while this process may: who it becomes has no way to a builder's folder.
+    pub(crate) fn open_ahead(&mut self, ops: &[Op]) {
+        let sources = ops.iter().filter_map(|op| match op {
+            Op::Bind { source, .. } => Some(source),
+            Op::FolderRoot { folder, .. } => Some(folder),
+            _ => None,
+        });
+        let Ok(host) =
+            rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        else {
+            return;
+        };
+        for source in sources.filter(|_| self.is_mapped) {
+            // What cannot be opened now is an error in its turn, with the operation's name.
+            if let Ok(opened) = open_host(&host, source, OFlags::PATH) {
+                self.opened.insert(source.clone(), opened);
+            }
+        }
+    }
+
+    /// What is to be shown of the host.
+    fn source(&self, host: &OwnedFd, path: &HostPath) -> io::Result<OwnedFd> {
+        match self.opened.get(path) {
+            Some(opened) => Ok(opened.try_clone()?),
+            None => open_host(host, path, OFlags::PATH),
+        }
+    }
+
     fn bind(&self, source: &HostPath, at: &InsidePath, kind: SourceKind, read_only: bool) -> io::Result<()> {
-        let from = open_host(self.host()?, source, OFlags::PATH)?;
+        let from = self.source(self.host()?, source)?;
         check_kind(&from, kind)?;
         let tree = clone_tree(&from, kind == SourceKind::Directory)?;
         let no_dev = kind != SourceKind::Device;
@@ -339,13 +384,6 @@ fn check_kind(fd: &OwnedFd, kind: SourceKind) -> io::Result<()> {
         (SourceKind::Device, _) => Err(Errno::NODEV.into()),
         (SourceKind::Socket, _) => Err(Errno::NOTSOCK.into()),
     }
-}
-
-/// One user and one group. Giving up `setgroups` first is what allows an ordinary user to map a group at all.
-fn map_ids(user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
-    std::fs::write("/proc/self/setgroups", "deny")?;
-    std::fs::write("/proc/self/uid_map", format!("{} {} 1\n", user.0, user.1))?;
-    std::fs::write("/proc/self/gid_map", format!("{} {} 1\n", group.0, group.1))
 }
 
 /// The path a person has to look at.

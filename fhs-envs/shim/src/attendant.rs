@@ -14,6 +14,7 @@
 //! When the tool is stopped and a shell waits for us, we stop as well, with the terminal as we found it.
 use crate::channel::{Channel, Received};
 use crate::error::{Error, Step};
+use crate::mapping::Mapping;
 use crate::reaper::outcome;
 use crate::record;
 use crate::services::Services;
@@ -78,15 +79,20 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
     let mode = terminal::resolve(bootstrap.stdio);
     let Some(first @ Op::Unshare(namespaces)) = bootstrap.ops.first() else { return Err(Error::Plan) };
     let (outer, inner) = Channel::pair().step("make a channel to the sandbox")?;
+    let mapping = Mapping::of(bootstrap);
     let forked = fork_into(flags(*namespaces))
         .map_err(|source| Error::Namespaces { operation: first.to_string(), source })?;
     match forked {
         Fork::Child => {
             drop(outer);
-            Ok(init::run(bootstrap, mode, &inner))
+            Ok(init::run(bootstrap, mode, &inner, mapping.is_some()))
         }
         Fork::Parent(pid) => {
             drop(inner);
+            if let Some(mapping) = mapping {
+                mapping.write(pid).step("map the ids of the sandbox")?;
+                outer.send(&Order::GoOn, None).step("tell the sandbox to go on")?;
+            }
             let seen = Seen { started, notes: bootstrap.notes.clone(), ..Seen::default() };
             Attendant {
                 bootstrap,
@@ -402,7 +408,7 @@ impl Attendant<'_> {
             exit_file: self.bootstrap.exit_file.clone(),
         };
         if let Some(path) = &self.bootstrap.exit_file
-            && let Err(error) = record::write(&record, path)
+            && let Err(error) = record::write(&record, path, !self.bootstrap.exit_is_scratch)
         {
             // The tool's exit code is still the truth; only its record is missing.
             complain(&format!("cannot write `{path}`: {}", apply::reason(&error)), None, None);

@@ -1,4 +1,6 @@
 //! The pair of sockets between the two halves: one message is one packet, its end is the other half's end.
+use hatchway_wire::attend::Order;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -38,6 +40,18 @@ impl Channel {
         let (one, other) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self(one), Self(other)))
+    }
+
+    /// Waits until the other half says to go on.
+    pub(crate) fn await_go_on(&self) -> io::Result<()> {
+        loop {
+            poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+            match self.receive::<Order>()? {
+                Received::Message(Order::GoOn, _) => return Ok(()),
+                Received::Message(..) | Received::Nothing => {}
+                Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
     }
 
     /// Sends a message, with a descriptor if there is one to hand over.

@@ -13,9 +13,9 @@ use rustix::process::set_parent_process_death_signal;
 use std::io;
 use std::os::fd::AsFd;
 
-/// Runs to the end of the unit; the result is this process's exit code, which nobody looks at.
-pub(crate) fn run(bootstrap: &Bootstrap, mode: StdioMode, channel: &Channel) -> i32 {
-    match start(bootstrap, mode, channel) {
+/// `is_mapped`: the attendant maps the ids. Runs to the end of the unit; the result is this process's exit code, which nobody looks at.
+pub(crate) fn run(bootstrap: &Bootstrap, mode: StdioMode, channel: &Channel, is_mapped: bool) -> i32 {
+    match start(bootstrap, mode, channel, is_mapped) {
         Ok(Some(reaper)) => reaper.run(channel),
         Ok(None) => 1,
         Err(failure) => {
@@ -26,7 +26,12 @@ pub(crate) fn run(bootstrap: &Bootstrap, mode: StdioMode, channel: &Channel) -> 
     }
 }
 
-fn start(bootstrap: &Bootstrap, mode: StdioMode, channel: &Channel) -> Result<Option<Reaper>, Failure> {
+fn start(
+    bootstrap: &Bootstrap,
+    mode: StdioMode,
+    channel: &Channel,
+    is_mapped: bool,
+) -> Result<Option<Reaper>, Failure> {
     // Second line only: the end of the channel is what counts, see the reaper.
     let die_with_attendant = || {
         set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -36,12 +41,17 @@ fn start(bootstrap: &Bootstrap, mode: StdioMode, channel: &Channel) -> Result<Op
     rustix::process::umask(Mode::empty());
     hatchway_sys::descriptors::close_on_exec_from(3, &[])
         .map_err(|source| Failure::new("close inherited descriptors", source))?;
-    let mut sandbox = Sandbox::new(channel);
+    let mut sandbox = Sandbox::new(channel, is_mapped);
     // Only a dumpable process owns its /proc entries, through which the ids are mapped; there is no tool yet.
     let mapped =
         bootstrap.ops.iter().position(|op| matches!(op, Op::IdMap { .. })).map_or(0, |index| index + 1);
     let (first, rest) = bootstrap.ops.split_at(mapped);
+    sandbox.open_ahead(rest);
     sandbox.apply(first)?;
+    if is_mapped {
+        // A change of user takes the wish back.
+        die_with_attendant()?;
+    }
     privileges::hide().map_err(|source| Failure::new("hide the shim from the tool", source))?;
     sandbox.apply(rest)?;
     for message in sandbox.notes {

@@ -20,6 +20,7 @@ mod host;
 mod init;
 mod inside;
 mod link;
+mod mapping;
 mod privileges;
 mod reaper;
 mod record;

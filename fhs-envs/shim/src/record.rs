@@ -19,8 +19,8 @@ pub(crate) fn now() -> Stamp {
     }
 }
 
-/// Writes beside the final name, then renames; both are on disk when this returns.
-pub(crate) fn write(record: &ExitRecord, path: &HostPath) -> io::Result<()> {
+/// Writes beside the final name, then renames; both are on disk when this returns, if they are to be `synced`.
+pub(crate) fn write(record: &ExitRecord, path: &HostPath, synced: bool) -> io::Result<()> {
     let missing = || io::Error::from(io::ErrorKind::InvalidInput);
     let (parent, name) = (path.parent().ok_or_else(missing)?, path.name().ok_or_else(missing)?);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -32,9 +32,9 @@ pub(crate) fn write(record: &ExitRecord, path: &HostPath) -> io::Result<()> {
     text.push(b'\n');
     let written = file
         .write_all(&text)
-        .and_then(|()| file.sync_all())
+        .and_then(|()| if synced { file.sync_all() } else { Ok(()) })
         .and_then(|()| Ok(rustix::fs::renameat(&folder, &temporary, &folder, name)?))
-        .and_then(|()| Ok(rustix::fs::fsync(&folder)?));
+        .and_then(|()| if synced { Ok(rustix::fs::fsync(&folder)?) } else { Ok(()) });
     if written.is_err() {
         // The error that matters is the first one.
         rustix::fs::unlinkat(&folder, &temporary, AtFlags::empty()).ok();

@@ -90,10 +90,13 @@ fn overlay_mount(
     Ok((root, done))
 }
 
-/// A folder of the host itself.
-pub(crate) fn folder(folder: &HostPath, read_only: bool) -> io::Result<Made> {
+/// A folder of the host itself, which `open` opens.
+pub(crate) fn folder(
+    open: impl FnOnce(&OwnedFd) -> io::Result<OwnedFd>,
+    read_only: bool,
+) -> io::Result<Made> {
     let host = rustix::fs::open("/", folder_flags(), Mode::empty())?;
-    let place = open_host(&host, folder, OFlags::PATH | OFlags::DIRECTORY)?;
+    let place = open(&host)?;
     let root = clone_tree(&place, false)?;
     set_attributes(&root, Attributes { read_only, no_suid: true, no_dev: true, no_exec: false }, false)?;
     pivot(root, host, None)

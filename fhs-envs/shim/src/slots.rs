@@ -6,14 +6,13 @@
 //! unit's namespaces at the same time: as root both are at hand, otherwise the copy enters the unit's user namespace
 //! first, takes a copy of the host's mounts there, and then enters the unit's mount namespace.
 use crate::apply::{attach, clone_tree, open_host};
-use crate::channel::{Channel, Received};
+use crate::channel::Channel;
 use crate::follow;
 use hatchway_sys::devices::{self, Node};
 use hatchway_sys::mount::{Attributes, set_attributes};
 use hatchway_sys::process::{Fork, end_at_once, fork};
-use hatchway_wire::attend::{Handed, Order, Report};
+use hatchway_wire::attend::{Handed, Report};
 use hatchway_wire::{DeviceId, HostPath, InsidePath, Slot};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, inotify};
 use rustix::io::Errno;
@@ -29,14 +28,7 @@ pub(crate) fn hand_out(slots: &[Slot], channel: &Channel) -> io::Result<()> {
     channel.send(&Report::Handed(Handed::UserNamespace), Some(namespace("user")?.as_fd()))?;
     let handed = Handed::MountNamespace { slots: slots.to_vec() };
     channel.send(&Report::Handed(handed), Some(namespace("mnt")?.as_fd()))?;
-    loop {
-        poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
-        match channel.receive::<Order>()? {
-            Received::Message(Order::GoOn, _) => return Ok(()),
-            Received::Message(..) | Received::Nothing => {}
-            Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
-        }
-    }
+    channel.await_go_on()
 }
 
 /// One slot and what is shown in it: the node, and where.

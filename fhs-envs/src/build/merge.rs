@@ -1,6 +1,6 @@
 //! Many manifests to one tree, as dpkg would have unpacked them on a system with a merged `/usr`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::unpack::CONTROL;
 use crate::debian::relation;
@@ -47,6 +47,10 @@ pub(crate) struct Layer<'a> {
 pub(crate) struct Merge {
     pub(crate) tree: Manifest,
     owners: BTreeMap<String, usize>,
+    /// Which layers are vendors' files.
+    vendors: Vec<bool>,
+    /// What of a package a vendor's file replaced.
+    pub(crate) replaced: BTreeSet<String>,
     /// What is worth telling.
     pub(crate) notes: Vec<String>,
 }
@@ -56,7 +60,7 @@ pub(crate) struct Merge {
 /// # Errors
 /// When two layers bring different things to one path and neither may replace the other.
 pub(crate) fn merge(layers: &[Layer<'_>]) -> Result<Merge, Error> {
-    let mut merge = Merge::default();
+    let mut merge = Merge { vendors: layers.iter().map(|layer| layer.vendor).collect(), ..Merge::default() };
     for name in MERGED {
         merge.tree.insert(&format!("usr/{name}"), Node::Directory);
         merge.tree.insert(name, Node::Link { target: format!("usr/{name}") });
@@ -119,14 +123,16 @@ impl Merge {
         }
         match owner.map(|owner| winner(&layers[owner], layer)) {
             Some(Winner::Second) | None => {
+                if let Some(owner) = owner.filter(|owner| layer.vendor && !layers[*owner].vendor) {
+                    self.replace(&place, layer.name, layers[owner].name);
+                }
                 self.tree.insert(&place, node.clone());
                 self.owners.insert(place, number);
                 Ok(())
             }
             Some(Winner::First) => {
-                if !layer.vendor && owner.is_some_and(|owner| layers[owner].vendor) {
-                    let vendor = owner.map_or("", |owner| layers[owner].name);
-                    self.notes.push(format!("`{vendor}` replaces `/{place}` of `{}`", layer.name));
+                if let Some(owner) = owner.filter(|owner| !layer.vendor && layers[*owner].vendor) {
+                    self.replace(&place, layers[owner].name, layer.name);
                 }
                 Ok(())
             }
@@ -136,6 +142,17 @@ impl Merge {
                 second: layer.name.to_owned(),
             }),
         }
+    }
+
+    fn replace(&mut self, place: &str, vendor: &str, package: &str) {
+        self.notes.push(format!("`{vendor}` replaces `/{place}` of `{package}`"));
+        self.replaced.insert(place.to_owned());
+    }
+
+    /// Whether what lies at a path, links followed, is a vendor's.
+    pub(crate) fn is_vendors(&self, path: &str) -> bool {
+        let owner = self.resolve(path).ok().and_then(|place| self.owners.get(&place).copied());
+        owner.is_some_and(|owner| self.vendors.get(owner).copied().unwrap_or(true))
     }
 
     /// `lib64 -> usr/lib64` of a package, where `lib64` is already that folder.

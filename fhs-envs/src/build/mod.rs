@@ -360,7 +360,7 @@ fn run_triggers(
     merge: &mut merge::Merge,
     notes: &mut Vec<String>,
 ) -> Result<Option<LinkedTree>, Error> {
-    let wanted = triggers::wanted(merge, workspace, request.locales)?;
+    let wanted = triggers::wanted(merge, workspace, request.locales, notes)?;
     if wanted.is_empty() {
         return Ok(None);
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -116,13 +117,15 @@ pub struct Room<'a> {
     /// On the store's file system; removed with the workspace.
     folder: PathBuf,
     host: HostFacts,
+    /// How many steps were begun.
+    steps: AtomicUsize,
 }
 
 impl<'a> Room<'a> {
     /// `shim` is `hatchway-shim`.
     pub(crate) fn new(shim: &'a Path, workspace: &Workspace<'_>) -> Result<Self, Error> {
         let folder = workspace.scratch("room")?;
-        Ok(Self { shim, folder, host: HostFacts::detect(Vec::new()) })
+        Ok(Self { shim, folder, host: HostFacts::detect(Vec::new()), steps: AtomicUsize::new(0) })
     }
 
     /// Runs a step to its end, with an empty `/tmp`.
@@ -131,36 +134,40 @@ impl<'a> Room<'a> {
     /// The sandbox cannot be made, the program cannot be started, it takes too long or says too much. A program that
     /// fails is no error here: see [`Output::success`].
     pub fn run(&self, root: Root<'_>, step: &Step) -> Result<Output, Error> {
-        let tmp = self.folder.join("tmp");
-        let exit_file = self.folder.join("exit.json");
-        remove(&tmp)?;
-        std::fs::create_dir(&tmp).map_err(Error::io("create", &tmp))?;
-        // Left by an earlier step, or not there.
-        drop(std::fs::remove_file(&exit_file));
-        let spec = self.spec(root, step, &tmp)?;
+        // Steps may run at the same time.
+        let own = self.folder.join(self.steps.fetch_add(1, Ordering::Relaxed).to_string());
+        let (tmp, exit_file) = (own.join("tmp"), own.join("exit.json"));
+        std::fs::create_dir_all(&tmp).map_err(Error::io("create", &tmp))?;
+        self.hand_over(root, step, &tmp)?;
+        let spec = self.spec(root, step, &own)?;
         let bootstrap = sandbox::build_plan(&spec, &self.host)?;
-        let stdin = self.stdin(step)?;
+        let stdin = stdin(step, &own)?;
         let child = sandbox::spawn_shim(self.shim, &bootstrap, &[], |command| {
             command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         })?;
         let (status, stdout, stderr) = wait(child, step)?;
         let record = std::fs::read(&exit_file).ok();
         let record = record.and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
-        remove(&tmp)?;
+        remove(&own)?;
         judge(step, status, record, stdout, stderr)
     }
 
-    /// A file, not a pipe: nobody has to write while the step runs.
-    fn stdin(&self, step: &Step) -> Result<Stdio, Error> {
-        if step.stdin.is_empty() {
-            return Ok(Stdio::null());
+    /// Gives what the step may write to whom it runs as. Nothing runs in it now.
+    fn hand_over(&self, root: Root<'_>, step: &Step, tmp: &Path) -> Result<(), Error> {
+        let (uid, gid) = sandbox::build_user(&self.host);
+        if uid == self.host.uid {
+            return Ok(());
         }
-        let path = self.folder.join("stdin");
-        std::fs::write(&path, &step.stdin).map_err(Error::io("write", &path))?;
-        Ok(std::fs::File::open(&path).map_err(Error::io("open", &path))?.into())
+        let writable =
+            step.binds.iter().filter(|(.., read_only)| !read_only).map(|(from, ..)| from.as_path());
+        let tree = match root {
+            Root::Writable(folder) => Some(folder),
+            Root::ReadOnly(_) => None,
+        };
+        writable.chain(tree).chain([tmp]).try_for_each(|folder| give(folder, uid, gid))
     }
 
-    fn spec(&self, root: Root<'_>, step: &Step, tmp: &Path) -> Result<BuildSpec, Error> {
+    fn spec(&self, root: Root<'_>, step: &Step, own: &Path) -> Result<BuildSpec, Error> {
         let (folder, writable) = match root {
             Root::ReadOnly(folder) => (folder, false),
             Root::Writable(folder) => (folder, true),
@@ -174,15 +181,25 @@ impl<'a> Room<'a> {
             name: step.name.clone(),
             folder: sandbox::host_path(folder)?,
             writable,
-            tmp: sandbox::host_path(tmp)?,
+            tmp: sandbox::host_path(own.join("tmp"))?,
             binds: binds.collect::<Result<Vec<(HostPath, InsidePath, bool)>, sandbox::Error>>()?,
             program: step.program.clone(),
             args: step.args.clone(),
             env: environment(step),
             cwd: inside(&step.cwd)?,
-            exit_file: sandbox::host_path(&self.folder)?.join("exit.json").map_err(sandbox::Error::from)?,
+            exit_file: sandbox::host_path(own)?.join("exit.json").map_err(sandbox::Error::from)?,
         })
     }
+}
+
+/// A file, not a pipe: nobody has to write while the step runs.
+fn stdin(step: &Step, folder: &Path) -> Result<Stdio, Error> {
+    if step.stdin.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let path = folder.join("stdin");
+    std::fs::write(&path, &step.stdin).map_err(Error::io("write", &path))?;
+    Ok(std::fs::File::open(&path).map_err(Error::io("open", &path))?.into())
 }
 
 fn environment(step: &Step) -> Vec<(String, String)> {
@@ -373,6 +390,17 @@ impl Staged {
     pub(crate) fn remove(self) -> Result<(), Error> {
         remove(&self.folder)
     }
+}
+
+/// Gives a folder and all in it to another user; links are not followed.
+fn give(path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
+    std::os::unix::fs::lchown(path, Some(uid), Some(gid)).map_err(Error::io("change the owner of", path))?;
+    if std::fs::symlink_metadata(path).map_err(Error::io("read", path))?.is_dir() {
+        for entry in std::fs::read_dir(path).map_err(Error::io("read", path))? {
+            give(&entry.map_err(Error::io("read", path))?.path(), uid, gid)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what a step left, which may have taken every permission from its folders.

@@ -5,21 +5,30 @@
 //! is handed over in the order of names, in memory where it reads a folder by itself: the order in which a disk gives
 //! a folder's entries differs between machines.
 //!
+//! No code of a vendor's file is meant to run in them. A tool that is a vendor's is not started, a vendor's module is left
+//! out, the loader looks into the archive's folders first, and where a vendor's file replaced a program or library of the
+//! archive, none is started at all; each is told.
+//!
 //! Not made, since programs do without: icon caches (GTK compares the times of cache and folder, and the store keeps no
 //! times), fontconfig's cache (the same; fonts are read at the first use), `fonts.dir` of X servers' bitmap fonts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::merge::Merge;
 use super::sandboxed::{Room, Root, Step};
 use super::{capture, locales};
 use crate::error::Error;
+use crate::fetch::parallel;
 use crate::store::Workspace;
 use crate::store::manifest::{Manifest, Node};
 
 /// Where a step finds the folder that its result goes to.
 const OUT: &str = "/run/out";
+
+/// How large a file may be whose lines are sorted, in bytes: it is read whole. Real ones have some kilobytes.
+const SORTED_BYTES_MAX: u64 = 16 << 20;
 
 /// What becomes of what a tool wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +59,9 @@ impl Trigger {
         Self { step, result, required: false, inputs: BTreeMap::new() }
     }
 
-    /// Runs `script` in the tree's shell, `$1` being `argument`.
-    fn script(name: &str, script: &str, argument: &str, result: Outcome) -> Self {
-        Self::new(name, "usr/bin/sh", &["-ec", script, "sh", argument], result)
+    /// Runs `script` in the tree's shell, `$1` and so on being `arguments`.
+    fn script(name: &str, script: &str, arguments: &[&str], result: Outcome) -> Self {
+        Self::new(name, "usr/bin/sh", &[&["-ec", script, "sh"], arguments].concat(), result)
     }
 
     /// For a locale: its result was asked for by name.
@@ -60,6 +69,11 @@ impl Trigger {
         Self { step, result: Outcome::Folder(folder), required: true, inputs }
     }
 }
+
+/// Folders whose files the archive's tools load or start.
+const CODE: [&str; 5] = ["usr/bin/", "usr/sbin/", "usr/lib/", "usr/lib64/", "usr/libexec/"];
+/// What the loader puts before everything.
+const PRELOAD: &str = "etc/ld.so.preload";
 
 /// The tools that this tree has files for. `wanted_locales` are those of the recipe.
 ///
@@ -69,19 +83,46 @@ pub(crate) fn wanted(
     merge: &Merge,
     workspace: &Workspace<'_>,
     wanted_locales: &[String],
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Trigger>, Error> {
     let mut triggers = Vec::new();
+    let mut code = merge.replaced.iter().filter(|path| CODE.iter().any(|folder| path.starts_with(folder)));
+    let preload = merge.is_vendors(PRELOAD).then_some(PRELOAD);
+    if let Some(path) = code.next().map(String::as_str).or(preload) {
+        notes.push(format!(
+            "caches of the archive's packages (MIME types, schemas, modules, locales) were not made: `/{path}` is a \
+             vendor's, and the tools that make them would run it"
+        ));
+        return Ok(triggers);
+    }
     schemas(merge, &mut triggers);
     for triplet in merge.names("usr/lib").iter().filter(|name| name.ends_with("-linux-gnu")) {
         let lib = format!("usr/lib/{triplet}");
-        pixbuf_loaders(merge, &lib, &mut triggers);
-        input_modules(merge, &lib, &mut triggers);
-        gio_modules(merge, &lib, &mut triggers);
+        pixbuf_loaders(merge, &lib, &mut triggers, notes);
+        input_modules(merge, &lib, &mut triggers, notes);
+        gio_modules(merge, &lib, &mut triggers, notes);
     }
     mime(merge, &mut triggers);
     desktop(merge, &mut triggers);
     triggers.extend(locales::wanted(merge, workspace, wanted_locales)?);
+    // A library in a folder of a vendor's, named by a file in `ld.so.conf.d`, does not come before the archive's.
+    let folders: Vec<String> =
+        merge.names("usr/lib").into_iter().filter(|name| name.ends_with("-linux-gnu")).collect();
+    let folders: Vec<String> = folders.iter().map(|triplet| format!("/usr/lib/{triplet}")).collect();
+    for trigger in &mut triggers {
+        trigger.step.env.insert("LD_LIBRARY_PATH".into(), format!("{}:/usr/lib", folders.join(":")));
+    }
     Ok(triggers)
+}
+
+/// The modules of a folder that a tool may load: those of the archive.
+fn modules(merge: &Merge, folder: &str, notes: &mut Vec<String>) -> Vec<String> {
+    let (vendors, archives): (Vec<String>, Vec<String>) =
+        files(merge, folder, &[".so"]).into_iter().partition(|path| merge.is_vendors(path));
+    notes.extend(vendors.into_iter().map(|path| {
+        format!("`{path}` is in no cache of modules: it is a vendor's, and making one would run it")
+    }));
+    archives
 }
 
 /// The files of a folder with one of these endings, by name.
@@ -91,8 +132,10 @@ fn files(merge: &Merge, folder: &str, endings: &[&str]) -> Vec<String> {
     merge.names(&folder).into_iter().filter(fitting).map(|name| format!("/{folder}/{name}")).collect()
 }
 
+/// The first of these that is there and of the archive.
 fn program(merge: &Merge, places: &[String]) -> Option<String> {
-    places.iter().find(|place| matches!(merge.node(place), Some(Node::File { .. }))).cloned()
+    let is_file = |place: &&String| matches!(merge.node(place), Some(Node::File { .. }));
+    places.iter().filter(is_file).find(|place| !merge.is_vendors(place)).cloned()
 }
 
 /// The tool of a library, whatever folder beside `lib` its package is named after (`libgtk-3-0`, `libgtk-3-0t64`).
@@ -113,9 +156,9 @@ fn schemas(merge: &Merge, triggers: &mut Vec<Trigger>) {
     }
 }
 
-fn pixbuf_loaders(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>) {
+fn pixbuf_loaders(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>, notes: &mut Vec<String>) {
     let folder = format!("{lib}/gdk-pixbuf-2.0/2.10.0");
-    let loaders = files(merge, &format!("{folder}/loaders"), &[".so"]);
+    let loaders = modules(merge, &format!("{folder}/loaders"), notes);
     let tool = program(merge, &[format!("{lib}/gdk-pixbuf-2.0/gdk-pixbuf-query-loaders")]);
     // Even without a loader: a missing cache is a warning at every start of a GTK program.
     if let Some(tool) = tool.filter(|_| merge.node(&folder).is_some()) {
@@ -125,12 +168,12 @@ fn pixbuf_loaders(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>) {
     }
 }
 
-fn input_modules(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>) {
+fn input_modules(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>, notes: &mut Vec<String>) {
     for (prefix, tool, folder) in [
         ("libgtk-3-0", "gtk-query-immodules-3.0", "gtk-3.0/3.0.0"),
         ("libgtk2.0-0", "gtk-query-immodules-2.0", "gtk-2.0/2.10.0"),
     ] {
-        let modules = files(merge, &format!("{lib}/{folder}/immodules"), &[".so"]);
+        let modules = modules(merge, &format!("{lib}/{folder}/immodules"), notes);
         if let Some(tool) = tool_below(merge, lib, prefix, tool).filter(|_| !modules.is_empty()) {
             let args: Vec<&str> = modules.iter().map(String::as_str).collect();
             let result = Outcome::Stdout(format!("{lib}/{folder}/immodules.cache"));
@@ -140,8 +183,8 @@ fn input_modules(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>) {
 }
 
 /// `gio-querymodules` writes beside the modules, so it gets a folder of links to them.
-fn gio_modules(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>) {
-    const SCRIPT: &str = "mkdir /run/modules; for f in /$1/*.so; do ln -s \"$f\" /run/modules/; done; \
+fn gio_modules(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>, notes: &mut Vec<String>) {
+    const SCRIPT: &str = "mkdir /run/modules; for f; do ln -s \"$f\" /run/modules/; done; \
                           \"$TOOL\" /run/modules; cp /run/modules/giomodule.cache /run/out/";
     let tool =
         program(merge, &[format!("{lib}/glib-2.0/gio-querymodules"), "usr/bin/gio-querymodules".into()]);
@@ -150,9 +193,11 @@ fn gio_modules(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>) {
         ["gio/modules", "gtk-4.0/4.0.0/immodules", "gtk-4.0/4.0.0/printbackends", "gtk-4.0/4.0.0/media"]
     {
         let folder = format!("{lib}/{folder}");
-        if !files(merge, &folder, &[".so"]).is_empty() {
+        let modules = modules(merge, &folder, notes);
+        if !modules.is_empty() {
             let result = Outcome::SortedFolder(folder.clone());
-            let mut trigger = Trigger::script("GIO's modules", SCRIPT, &folder, result);
+            let modules: Vec<&str> = modules.iter().map(String::as_str).collect();
+            let mut trigger = Trigger::script("GIO's modules", SCRIPT, &modules, result);
             trigger.step.env.insert("TOOL".into(), format!("/{tool}"));
             triggers.push(trigger);
         }
@@ -168,7 +213,7 @@ fn mime(merge: &Merge, triggers: &mut Vec<Trigger>) {
         let mut trigger = Trigger::script(
             "the MIME database",
             SCRIPT,
-            "usr/share/mime",
+            &["usr/share/mime"],
             Outcome::Folder("usr/share/mime".into()),
         );
         // The result is in memory: there is nothing to wait for.
@@ -184,7 +229,7 @@ fn desktop(merge: &Merge, triggers: &mut Vec<Trigger>) {
     let tool = program(merge, &["usr/bin/update-desktop-database".into()]);
     if tool.is_some() && !files(merge, FOLDER, &[".desktop"]).is_empty() {
         let result = Outcome::SortedFolder(FOLDER.into());
-        triggers.push(Trigger::script("the programs for MIME types", SCRIPT, FOLDER, result));
+        triggers.push(Trigger::script("the programs for MIME types", SCRIPT, &[FOLDER], result));
     }
 }
 
@@ -200,8 +245,8 @@ pub(crate) fn run(
     merge: &mut Merge,
 ) -> Result<Vec<String>, Error> {
     let mut notes = Vec::new();
-    for (number, trigger) in triggers.iter().enumerate() {
-        match made(room, workspace, folder, trigger, number) {
+    for (trigger, nodes) in triggers.iter().zip(all_made(room, workspace, folder, triggers)) {
+        match nodes {
             Ok(nodes) => {
                 for (path, node) in nodes {
                     add(merge, &path, node)?;
@@ -216,6 +261,22 @@ pub(crate) fn run(
     Ok(notes)
 }
 
+type Made = Result<BTreeMap<String, Node>, Error>;
+
+/// Each tool's result, in their order. They run on all cores: none sees what another one makes.
+fn all_made(room: &Room<'_>, workspace: &Workspace<'_>, folder: &Path, triggers: &[Trigger]) -> Vec<Made> {
+    let results: Mutex<BTreeMap<usize, Made>> = Mutex::default();
+    let numbered: Vec<(usize, &Trigger)> = triggers.iter().enumerate().collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let outcome = parallel(&numbered, threads, |(number, trigger)| {
+        let nodes = made(room, workspace, folder, trigger, *number);
+        results.lock().unwrap_or_else(PoisonError::into_inner).insert(*number, nodes);
+        Ok(())
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values();
+    results.chain(outcome.err().map(Err)).collect()
+}
+
 fn add(merge: &mut Merge, path: &str, node: Node) -> Result<(), Error> {
     let bad = |reason| Error::BadLayout { package: "what a tool of the tree made".into(), reason };
     match node {
@@ -226,13 +287,7 @@ fn add(merge: &mut Merge, path: &str, node: Node) -> Result<(), Error> {
 }
 
 /// One tool's result by path.
-fn made(
-    room: &Room<'_>,
-    workspace: &Workspace<'_>,
-    folder: &Path,
-    trigger: &Trigger,
-    number: usize,
-) -> Result<BTreeMap<String, Node>, Error> {
+fn made(room: &Room<'_>, workspace: &Workspace<'_>, folder: &Path, trigger: &Trigger, number: usize) -> Made {
     let out = workspace.scratch(&format!("trigger-{number}-out"))?;
     let input = workspace.scratch(&format!("trigger-{number}-in"))?;
     for (path, content) in &trigger.inputs {
@@ -277,6 +332,10 @@ fn sort_lines(folder: &Path) -> Result<(), Error> {
         let metadata = std::fs::symlink_metadata(&path).map_err(Error::io("read", &path))?;
         if !metadata.is_file() {
             continue;
+        }
+        if metadata.len() > SORTED_BYTES_MAX {
+            let reason = format!("it wrote more than {SORTED_BYTES_MAX} bytes");
+            return Err(Error::BuildStep { step: path.display().to_string(), reason });
         }
         let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
         let text = String::from_utf8_lossy(&text).into_owned();

@@ -1,7 +1,9 @@
 //! The sandbox of a build step: a tree as root without the tool's comforts, offline, as "root" of a namespace of its own.
 //!
-//! Always in a user namespace, for root as for anybody: user 0 inside is the caller outside, without a capability, and no
-//! other user exists. Nothing of the host is in it but the folders that the builder binds.
+//! Always in a user namespace, for root as for anybody, without a capability, and with no other user in it. User 0 inside
+//! is the caller outside; for root it is [`BUILD_ID`], since a file with the set-user-id bit that a step leaves would
+//! otherwise be a way to root for whoever reaches it, and user 0 owns much of `/proc`. Nothing of the host is in it but the
+//! folders that the builder binds.
 
 use super::plan::{PROC_MASKED, PROC_READ_ONLY, SYS_MINIMAL};
 use super::{Error, HostFacts, HostPath, InsidePath, seccomp};
@@ -12,6 +14,16 @@ use hatchway_wire::{Bootstrap, Namespaces, Op, Owner, Process, SourceKind, Stdio
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// Milliseconds between asking a build step to end and killing it.
 const GRACE_MS: u64 = 2000;
+
+/// Who root's build steps are on the host: a user and a group that own nothing, next to those of tools (see
+/// `TOOL_UID_FIRST` in the supervisor; systemd's UIDS-GIDS page lists the range as unused).
+pub const BUILD_ID: u32 = 0x7001_0000;
+
+/// Who a build step is on the host, where Hatchway runs as `host`.
+#[must_use]
+pub fn build_user(host: &HostFacts) -> (u32, u32) {
+    if host.uid == 0 { (BUILD_ID, BUILD_ID) } else { (host.uid, host.gid) }
+}
 
 /// One command over a tree.
 #[derive(Debug, Clone)]
@@ -49,6 +61,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
             return Err(Error::Invalid { what: "argument", value, why: "it contains a NUL byte" });
         }
     }
+    let (outside_uid, outside_gid) = build_user(host);
     let mut ops = vec![
         Op::Unshare(Namespaces {
             user: true,
@@ -59,7 +72,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
             net: true,
             cgroup: true,
         }),
-        Op::IdMap { inside_uid: 0, outside_uid: host.uid, inside_gid: 0, outside_gid: host.gid },
+        Op::IdMap { inside_uid: 0, outside_uid, inside_gid: 0, outside_gid },
         Op::HostName { name: "build".to_owned() },
         Op::Loopback,
         Op::MakeSlave,
@@ -75,6 +88,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         process: process(spec),
         stdio: StdioMode::Detached,
         exit_file: Some(spec.exit_file.clone()),
+        exit_is_scratch: true,
         companions: Vec::new(),
         notes: Vec::new(),
         keep_fds: Vec::new(),

@@ -9,7 +9,7 @@ pub mod probe;
 pub mod seccomp;
 pub mod spec;
 
-pub use build_plan::{BuildSpec, build_plan};
+pub use build_plan::{BUILD_ID, BuildSpec, build_plan, build_user};
 pub use hatchway_wire::bootstrap::Resource;
 pub use launch::{exec_shim, spawn_shim};
 pub use plan::{Explained, plan};

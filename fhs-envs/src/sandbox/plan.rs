@@ -70,6 +70,7 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         process: process(spec, host),
         stdio: spec.stdio,
         exit_file: spec.exit_file.clone(),
+        exit_is_scratch: false,
         keep_fds: Vec::new(),
         grace_ms: spec.grace_ms,
         companions: spec.companions.clone(),

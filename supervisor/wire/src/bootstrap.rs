@@ -21,6 +21,9 @@ pub struct Bootstrap {
     pub stdio: StdioMode,
     /// Where the exit record goes, if anywhere. The folder must exist.
     pub exit_file: Option<HostPath>,
+    /// Nobody asks for the exit record after a power cut, so it is not waited for until it is on disk: a build step's.
+    #[serde(default)]
+    pub exit_is_scratch: bool,
     /// Descriptors the shim keeps open as long as it lives (the tree's lock); never seen by the tool.
     /// Filled in by the launcher.
     pub keep_fds: Vec<i32>,

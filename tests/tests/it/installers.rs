@@ -348,3 +348,34 @@ fn what_no_installer_is_is_refused() {
         "{empty}"
     );
 }
+
+/// Root of the build sandbox must not be the host's: a program with the set-user-id bit that an installer leaves would be
+/// a way to root as long as it lies there.
+#[test]
+fn an_installer_is_nobody_on_the_host() {
+    let mirror = mirror();
+    let (bench, _server) = Bench::new().exact().with_mirror(&mirror);
+    let setup = "#!/bin/sh\nset -e\nmkdir -p /opt/acme\ncat /proc/self/uid_map /proc/self/gid_map > /opt/acme/ids\n\
+                 id -G > /opt/acme/groups\n(cat /proc/kpagecount /proc/vmallocinfo > /dev/null) 2> /opt/acme/kernel || true\n\
+                 cp bin/acme /opt/acme/acme\nchmod 4755 /opt/acme/acme\n";
+    let bytes = makeself(&bench, setup, false);
+    recipe(
+        &bench,
+        "acme.run",
+        &bytes,
+        "run = [\"./acme.run\"]",
+        "[run]\nrung = \"fhs\"\nprogram = \"/opt/acme/acme\"\n",
+    );
+    drop(bench.hatchway(&["lock", "acme"]).ok());
+    let (_, tree) = tree(&bench);
+    let ids = fs::read_to_string(tree.join("opt/acme/ids")).unwrap();
+    let words: Vec<&str> = ids.split_whitespace().collect();
+    if hatchway_tests::bench::is_root() {
+        assert_eq!(words, ["0", "1879113728", "1", "0", "1879113728", "1"], "{ids}");
+    }
+    assert_ne!((words[1], words[4]), ("0", "0"), "root of the host: {ids}");
+    assert_eq!(fs::read_to_string(tree.join("opt/acme/groups")).unwrap().trim(), "0");
+    let kernel = fs::read_to_string(tree.join("opt/acme/kernel")).unwrap();
+    assert!(kernel.contains("ermission denied") || kernel.contains("No such file"), "{kernel}");
+    assert_eq!(bench.store().names("tmp"), [] as [&str; 0]);
+}

@@ -148,3 +148,37 @@ fn users_of_packages_are_in_the_tree() {
     assert!(group.contains(":acme-daemon\n"), "{group}");
     assert!(tree.join("var/lib/acme-daemon").is_dir());
 }
+
+#[test]
+fn a_vendors_tool_or_module_is_never_run_to_make_a_cache() {
+    let mirror = mirror_with(library(TOOL));
+    let (bench, _server) = Bench::new().with_mirror(&mirror);
+    let deb = Package::new("acme", "1.0")
+        .field("Depends", "libc6 (>= 2.14), libgdk-pixbuf-2.0-0")
+        .program("usr/bin/acme", compile::program(ACME))
+        .program("usr/bin/glib-compile-schemas", "#!/usr/bin/bash\necho x > /run/out/gschemas.compiled\n")
+        .file("usr/share/glib-2.0/schemas/org.acme.gschema.xml", "<schemalist/>")
+        .file(&format!("{PIXBUF}/2.10.0/loaders/evil.so"), "evil")
+        .deb();
+    let (tree, said) = build(&bench, &deb);
+    let tree = bench.store().tree(&tree);
+    assert!(!tree.join("usr/share/glib-2.0/schemas/gschemas.compiled").exists(), "{said}");
+    let cache = fs::read_to_string(tree.join(PIXBUF).join("2.10.0/loaders.cache")).unwrap();
+    assert!(cache.contains("loaders/a.so") && !cache.contains("evil.so"), "{cache}");
+    assert!(said.contains("loaders/evil.so` is in no cache of modules"), "{said}");
+}
+
+#[test]
+fn no_tool_runs_where_a_vendors_file_took_the_place_of_one() {
+    let mirror = mirror_with(library(TOOL).program("usr/bin/gauge", "#!/usr/bin/bash\n"));
+    let (bench, _server) = Bench::new().with_mirror(&mirror);
+    let deb = Package::new("acme", "1.0")
+        .field("Depends", "libc6 (>= 2.14), libgdk-pixbuf-2.0-0")
+        .program("usr/bin/acme", compile::program(ACME))
+        .program("usr/bin/gauge", "#!/usr/bin/bash\necho evil\n")
+        .deb();
+    let (tree, said) = build(&bench, &deb);
+    assert!(!bench.store().tree(&tree).join(PIXBUF).join("2.10.0/loaders.cache").exists(), "{said}");
+    assert!(said.contains("`acme.deb` replaces `/usr/bin/gauge` of `libgdk-pixbuf-2.0-0`"), "{said}");
+    assert!(said.contains("were not made: `/usr/bin/gauge` is a vendor's"), "{said}");
+}
