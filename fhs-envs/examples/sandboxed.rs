@@ -1,7 +1,9 @@
 //! Runs a program of a tree with the sandbox library alone: no recipe, no lock, no store. `cargo xtask bench env` times it.
 //!
 //! `sandboxed SHIM TREE STATE PROGRAM [ARG…]`: STATE is a folder that the program sees as `/var/lib/state`.
+//! `sandboxed --filter` writes the system call filter.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,6 +11,9 @@ use hatchway_envs::sandbox::{self, Error, HostFacts, InsidePath, Mode, Spec, Sta
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().collect();
+    if words.get(1).is_some_and(|word| word == "--filter") {
+        return filter();
+    }
     let [_, shim, tree, state, program, args @ ..] = &words[..] else {
         eprintln!("usage: sandboxed SHIM TREE STATE PROGRAM [ARG…]");
         return ExitCode::from(2);
@@ -16,6 +21,19 @@ fn main() -> ExitCode {
     let Err(error) = run(Path::new(shim), tree, state, program, args);
     eprintln!("error: {error}");
     ExitCode::from(125)
+}
+
+/// The system call filter as the kernel takes it, for another sandbox.
+fn filter() -> ExitCode {
+    let program = sandbox::seccomp::filter(false);
+    let bytes = program.iter().flat_map(|one| {
+        let (code, constant) = (one.0.to_ne_bytes(), one.3.to_ne_bytes());
+        [&code[..], &[one.1, one.2], &constant[..]].concat()
+    });
+    match std::io::stdout().write_all(&bytes.collect::<Vec<u8>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 fn run(

@@ -1,8 +1,9 @@
-//! `cargo xtask bench SUBJECT`: what building and launching (`main-path`) or reading a vendor's files (`inspect`) costs,
+//! `cargo xtask bench SUBJECT`: what building and launching (`main-path`, `env`) or reading a vendor's files (`inspect`) costs,
 //! as a block for docs/numbers.md.
 //!
 //! Times of one machine mean little on the next one, so launches are also given as ratios of pairs that ran in turns.
 
+mod env;
 mod inspect;
 mod trace;
 
@@ -34,8 +35,9 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
         ["main-path"] => || {
             main_path(&Bench { scratch: sh::Scratch::new("hatchway-bench")?, program: build::build(true)? })
         },
+        ["env"] => env::measure,
         ["inspect"] => inspect::measure,
-        _ => bail!("name what to measure\nhint: cargo xtask bench main-path, or cargo xtask bench inspect"),
+        _ => bail!("name what to measure\nhint: cargo xtask bench main-path, env or inspect"),
     };
     setup::setup(yes)?;
     print!("{}", measure()?);
@@ -103,7 +105,7 @@ impl Bench {
     /// How long `hatchway ARGS` took.
     fn run(&self, args: &[&str]) -> Result<Duration> {
         eprintln!("$ hatchway {}", args.join(" "));
-        timed(&mut self.command(args))
+        timed(&mut self.command(args), Stdio::null())
     }
 
     /// Leaves the downloads and takes away what `build` makes of them.
@@ -177,7 +179,7 @@ fn launches(bench: &Bench) -> Result<Vec<Launch>> {
     for round in 0..=ROUNDS {
         for step in 0..commands.len() {
             let index = (round + step) % commands.len();
-            let took = timed(&mut (commands[index].1)(bench))?;
+            let took = timed(&mut (commands[index].1)(bench), Stdio::null())?;
             if round > 0 {
                 launches[index].times.push(took);
             }
@@ -186,8 +188,8 @@ fn launches(bench: &Bench) -> Result<Vec<Launch>> {
     Ok(launches)
 }
 
-fn timed(command: &mut Command) -> Result<Duration> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+fn timed(command: &mut Command, stdin: Stdio) -> Result<Duration> {
+    command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());
     let started = Instant::now();
     let output = command.output().with_context(|| format!("cannot start `{}`", sh::shown(command)))?;
     let took = started.elapsed();

@@ -4,6 +4,7 @@
 mod broken_archives;
 mod broken_recipes;
 mod configure;
+mod conformance;
 mod crash;
 mod doctor;
 mod downloads;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -78,7 +78,7 @@ fn files(corpus: &Corpus, facts: &Path, scratch: &Path) -> Result<Rows> {
             if is_cold {
                 drop_caches()?;
             }
-            let took = timed(&mut sides[index].1)?;
+            let took = timed(&mut sides[index].1, Stdio::null())?;
             if round > 0 {
                 times[index].push(took);
             }
@@ -116,7 +116,7 @@ fn one_library(facts: &Path) -> Result<Rows> {
     let found = all.iter().find(|(path, kind)| *kind == corpus::Kind::Elf && wanted(path));
     let (library, _) = found.context("the corpus has no library of 50 MB")?;
     let times = (0..=QUICK_ROUNDS)
-        .map(|_| timed(Command::new(facts).arg("--no-hash").arg(library)))
+        .map(|_| timed(Command::new(facts).arg("--no-hash").arg(library), Stdio::null()))
         .collect::<Result<Vec<_>>>()?;
     let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let size = fs::metadata(library)?.len() / 1_000_000;
@@ -165,7 +165,7 @@ fn closure(facts: &Path, scratch: &Path) -> Result<Rows> {
     let mut times = vec![Vec::new(); starters.len()];
     for round in 0..=QUICK_ROUNDS {
         for (index, (_, words)) in starters.iter().enumerate() {
-            let took = timed(Command::new(words[0]).args(&words[1..]).arg(&program))?;
+            let took = timed(Command::new(words[0]).args(&words[1..]).arg(&program), Stdio::null())?;
             if round > 0 {
                 times[index].push(took);
             }
