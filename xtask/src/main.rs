@@ -9,6 +9,7 @@
 mod acme;
 mod bench;
 mod build;
+mod chroot;
 mod compat;
 mod corpus;
 mod crash;
@@ -35,7 +36,12 @@ const VERBS: &[Verb] = &[
     ("demo", "four real vendor files from file to running tool [--yes] [--root|--user] [--keep]", demo::verb),
     ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),
     ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
-    ("bench", "measure a subject: main-path or inspect [--yes]", bench::verb),
+    ("bench", "measure a subject: main-path, env or inspect [--yes]", bench::verb),
+    (
+        "chroot",
+        "an environment beside an installed system of the same packages, as root [--yes]",
+        chroot::verb,
+    ),
     ("compat", "run real programs and make their table [PROGRAM...] [--list] [--write]", compat::verb),
     ("crash", "power cuts and kills at every step of a build [calls|power] [--cuts N] [--yes]", crash::verb),
     ("corpus", "fetch and unpack real files to prove inspection on [--tests] [--yes]", corpus::verb),

@@ -35,6 +35,11 @@ const NEEDS: &[Need] = &[
         what_for: "yardstick of the bench and of the tests",
         is_there: || starts("bwrap"),
     },
+    Need {
+        package: "mmdebstrap",
+        what_for: "installs the system that an environment is compared with",
+        is_there: || starts("mmdebstrap"),
+    },
     Need { package: "strace", what_for: "sees that a second build writes nothing", is_there: has_strace },
     Need { package: "ca-certificates", what_for: "downloads over TLS", is_there: has_certificates },
     Need {

@@ -48,6 +48,7 @@ const PARTS: &[Part] = &[
     Part { name: "proof", budget_minutes: 10.0, needs: &["setup"], run: proof },
     Part { name: "e2e", budget_minutes: 15.0, needs: &["build"], run: e2e },
     Part { name: "fuzz", budget_minutes: 4.0, needs: &["setup"], run: |_| fuzz::short() },
+    Part { name: "chroot", budget_minutes: 8.0, needs: &["build"], run: |_| chroot() },
     Part { name: "demo", budget_minutes: 15.0, needs: &["build"], run: |_| demo::both_ways() },
 ];
 
@@ -153,6 +154,16 @@ fn proof(run: &mut Run) -> Result<()> {
     // One test after the other: each uses all cores by itself, and what they print stays together.
     tests.args(["--ignored", "--nocapture", "--test-threads=1"]).env("HATCHWAY_CORPUS", &corpus.folder);
     count_tests(&mut tests, run)
+}
+
+/// An environment beside an installed system. Outside of CI an ordinary user may go without.
+fn chroot() -> Result<()> {
+    let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+    if !in_ci && !sh::is_root()? {
+        println!("not compared: a system is installed with its own scripts, which takes root");
+        return Ok(());
+    }
+    crate::chroot::part()
 }
 
 fn e2e(run: &mut Run) -> Result<()> {

@@ -36,6 +36,7 @@ pub(crate) fn generate(
         link(merge, &chosen.link, &format!("/etc/alternatives/{}", chosen.name))?;
     }
     certificates::add(merge, workspace)?;
+    openssl(merge).map_err(own)?;
     accounts::add(merge, workspace)?;
     volatile::add(merge, workspace)?;
     lib64(merge, workspace)?;
@@ -81,6 +82,17 @@ fn lib64(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(), Error> {
     let library = |name: &String| name.starts_with("lib") && name.contains(".so");
     if merge.names("usr/lib64").iter().any(library) {
         write(merge, workspace, "etc/ld.so.conf.d/zz-lib64.conf", b"/usr/lib64\n")?;
+    }
+    Ok(())
+}
+
+/// Where libssl looks for certificates (`OPENSSLDIR` of Debian's). The links come with the package `openssl`, which an
+/// environment need not have.
+fn openssl(merge: &mut Merge) -> Result<(), String> {
+    for (name, target) in [("certs", "/etc/ssl/certs"), ("cert.pem", "/etc/ssl/certs/ca-certificates.crt")] {
+        if merge.node(target.trim_start_matches('/')).is_some() {
+            merge.put_if_missing(&format!("usr/lib/ssl/{name}"), Node::Link { target: target.into() })?;
+        }
     }
     Ok(())
 }

@@ -79,7 +79,7 @@ fn libraries(merge: &Merge, workspace: &Workspace<'_>, folder: &str) -> Result<V
             continue;
         }
         let soname = object.soname.unwrap_or_else(|| file.clone());
-        if is_link || soname == file {
+        if soname == file || (is_link && is_other_name(merge, &path, &soname)) {
             found.push(Library { name: file.clone(), file, flags, link_missing: false });
         } else if is_plain_name(&soname) {
             let link_missing = merge.node(&format!("{folder}/{soname}")).is_none();
@@ -87,6 +87,14 @@ fn libraries(merge: &Merge, workspace: &Workspace<'_>, folder: &str) -> Result<V
         }
     }
     Ok(found)
+}
+
+/// Whether a link is a name of its own for a library: where it leads to a file that is called like the SONAME, or that is
+/// the one for the linker. Any other link stands for the SONAME (`search_dir` in glibc's `elf/ldconfig.c`).
+fn is_other_name(merge: &Merge, link: &str, soname: &str) -> bool {
+    let real = merge.resolve(link).unwrap_or_default();
+    let real = real.rsplit('/').next().unwrap_or_default();
+    real == soname || (real.ends_with(".so") && soname.starts_with(real))
 }
 
 fn is_plain_name(soname: &str) -> bool {

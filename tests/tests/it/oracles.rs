@@ -109,10 +109,15 @@ fn printed(root: &Path) -> BTreeMap<String, String> {
 
 /// Libraries as they come: with and without links, in several folders, with numbers that sort oddly.
 fn suite_with_libraries() -> Suite {
-    let mut package =
-        Package::new("libs", "1").link(&format!("{LIBRARIES}/liblinked.so.1"), "liblinked.so.1.4");
+    let mut package = Package::new("libs", "1")
+        .link(&format!("{LIBRARIES}/liblinked.so.1"), "liblinked.so.1.4")
+        .link(&format!("{LIBRARIES}/libodd.so.1"), "libodd.so.1.0.4")
+        .link(&format!("{LIBRARIES}/libodd.so.1.0"), "libodd.so.1.0.4")
+        .link(&format!("{LIBRARIES}/libeven.so.7"), "libeven.so.7.2");
     for (file, soname) in [
         ("liblinked.so.1.4", "liblinked.so.1"),
+        ("libodd.so.1.0.4", "libodd.so.1.0"),
+        ("libeven.so.7.2", "libeven.so.7.2"),
         ("libbare.so.2.0.10", "libbare.so.2"),
         ("libmany.so.9", "libmany.so.9"),
         ("libmany.so.10", "libmany.so.10"),

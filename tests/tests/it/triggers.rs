@@ -107,6 +107,11 @@ fn certificates_are_found_by_the_names_that_openssl_gives_them() {
     let (bench, _server) = Bench::new().with_mirror(&mirror);
     let (tree, _) = build(&bench, &acme().deb());
     let folder = bench.store().tree(&tree).join("etc/ssl/certs");
+    // Where libssl looks, without the package `openssl`.
+    let openssl =
+        |name: &str| fs::read_link(bench.store().tree(&tree).join("usr/lib/ssl").join(name)).unwrap();
+    assert_eq!(openssl("certs").to_string_lossy(), "/etc/ssl/certs");
+    assert_eq!(openssl("cert.pem").to_string_lossy(), "/etc/ssl/certs/ca-certificates.crt");
     for name in &names {
         let openssl = Command::new("openssl")
             .args(["x509", "-noout", "-hash", "-in"])
