@@ -5,6 +5,7 @@ mod bindings;
 mod companion;
 mod devices;
 mod display;
+mod gpu;
 mod identity;
 pub(crate) mod limits;
 mod network;
@@ -131,6 +132,9 @@ fn spec(
         spec.cwd = Some(one.at.clone());
     }
     spec.exit_file = Some(unit_folder(context, name, &spec.incarnation)?);
+    if recipe.run.gpu {
+        gpu::add(context, tree, &mut spec)?;
+    }
     let running = machine(context, recipe, request, &bindings, &mut spec)?;
     Ok((spec, running))
 }
@@ -164,18 +168,25 @@ const ACCOUNTS_BYTES_MAX: u64 = 256 << 10;
 
 /// The users or groups of the tree; none where it has no such file.
 fn accounts(context: &Context, tree: Sha256, path: &str) -> Result<String, Error> {
+    let text = tree_file(context, tree, path, ACCOUNTS_BYTES_MAX)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The first `bound` bytes of a file of the tree; none where it has no such file.
+fn tree_file(context: &Context, tree: Sha256, path: &str, bound: u64) -> Result<Vec<u8>, Error> {
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     use std::io::Read;
+    let path = path.trim_start_matches('/');
     let folder = fs::File::open(context.store.tree(tree)).map_err(Error::io("open", path))?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     // A link would be a vendor's, and lead onto the host.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let Ok(file) = rustix::fs::openat2(&folder, path, flags, Mode::empty(), resolve) else {
-        return Ok(String::new());
+        return Ok(Vec::new());
     };
-    let mut text = Vec::new();
-    fs::File::from(file).take(ACCOUNTS_BYTES_MAX).read_to_end(&mut text).map_err(Error::io("read", path))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let mut bytes = Vec::new();
+    fs::File::from(file).take(bound).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
 }
 
 fn inside(path: &str) -> Result<InsidePath, Error> {

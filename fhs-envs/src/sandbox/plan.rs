@@ -180,6 +180,7 @@ fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
         }
     }
     machine::check(spec)?;
+    driver::check(spec)?;
     let (dev, inside_dev) = (HostPath::new("/dev")?, InsidePath::new("/dev")?);
     for device in &spec.devices {
         if !device.host.is_within(&dev) || device.host == dev {
@@ -263,7 +264,7 @@ fn open_folders(spec: &Spec) -> Vec<InsidePath> {
         .chain(spec.files.iter().map(|file| &file.at))
         .chain(spec.shares.iter().map(|share| &share.at));
     open.extend(targets.filter_map(InsidePath::parent));
-    open.extend(spec.driver.iter().filter_map(|file| file.at.parent()));
+    open.extend(driver::folders(spec));
     open.extend(spec.identity.home.parent());
     open.into_iter().collect()
 }
@@ -352,6 +353,7 @@ fn read_only(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
             ops.push(Op::MountPoint { at: at.clone(), kind });
         }
     }
+    driver::names(spec, ops);
     ops.extend(places.into_iter().map(|at| Op::ReadOnly { at }));
     Ok(())
 }
@@ -487,6 +489,7 @@ fn process(spec: &Spec, host: &HostFacts) -> Process {
     }
 }
 
+mod driver;
 mod machine;
 #[cfg(test)]
 mod tests;

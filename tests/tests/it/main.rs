@@ -9,6 +9,7 @@ mod doctor;
 mod downloads;
 mod escapes;
 mod foreign_packages;
+mod graphics;
 mod hostile_tools;
 mod index_trust;
 mod inspecting;
