@@ -3,6 +3,7 @@
 mod audio;
 mod bindings;
 mod companion;
+mod dbus;
 mod devices;
 mod display;
 mod gpu;
@@ -70,7 +71,7 @@ pub fn launch(
     (tree, held): (Sha256, OwnedFd),
     request: &Request,
 ) -> Result<(), Error> {
-    let (spec, running) = spec(context, located, tree, request)?;
+    let (spec, mut running) = spec(context, located, tree, request)?;
     let dirs = &context.dirs;
     let own = [
         dirs.store(),
@@ -85,7 +86,9 @@ pub fn launch(
         context.printer.data(Explained(&bootstrap));
         return Ok(());
     }
-    let error = sandbox::exec_shim(&shim()?, &bootstrap, vec![held]);
+    let mut keep = vec![held];
+    keep.append(&mut running.held);
+    let error = sandbox::exec_shim(&shim()?, &bootstrap, keep);
     // Had it worked, this process would be the shim now, and what runs beside the tool its to end.
     drop(running);
     Err(error.into())
@@ -155,12 +158,21 @@ fn machine(
     }
     limits::add(context, &recipe.run, request.explain, spec)?;
     let mut running = Running::default();
+    if let Some(wish) = &recipe.run.dbus {
+        dbus::add(&session, wish, &run_folder(context, spec), request.explain, spec, &mut running)?;
+    }
     match recipe.run.display {
         recipe::Display::None => {}
         recipe::Display::Shared => display::shared(context, &session, spec)?,
         recipe::Display::Nested => display::nested(context, &session, request.explain, spec, &mut running)?,
     }
     Ok(running)
+}
+
+/// Where what serves a run puts its files.
+fn run_folder(context: &Context, spec: &Spec) -> PathBuf {
+    let file = spec.exit_file.as_ref().map(|file| PathBuf::from(file.as_str()));
+    file.and_then(|file| file.parent().map(Path::to_owned)).unwrap_or_else(|| context.dirs.runtime.clone())
 }
 
 /// Bytes of a tree's passwd or group file that are read.
@@ -421,6 +433,11 @@ fn unit_folder(context: &Context, unit: &str, incarnation: &str) -> Result<HostP
         for file in LEFT_BEHIND.map(|name| old.join(name)).iter().filter(|file| file.exists()) {
             fs::remove_file(file).map_err(Error::io("remove", file))?;
         }
+        for socket in dbus::SOCKETS.map(|name| old.join(dbus::FOLDER).join(name)) {
+            // Not there, in most runs.
+            drop(fs::remove_file(socket));
+        }
+        drop(fs::remove_dir(old.join(dbus::FOLDER)));
         // A folder with something else in it stays.
         drop(fs::remove_dir(old));
     }

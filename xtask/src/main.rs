@@ -15,6 +15,7 @@ mod crash;
 mod demo;
 mod fuzz;
 mod generate;
+mod limits;
 mod setup;
 mod sh;
 mod test;
@@ -38,6 +39,7 @@ const VERBS: &[Verb] = &[
     ("bench", "measure a subject: main-path or inspect [--yes]", bench::verb),
     ("compat", "run real programs and make their table [PROGRAM...] [--list] [--write]", compat::verb),
     ("crash", "power cuts and kills at every step of a build [calls|power] [--cuts N] [--yes]", crash::verb),
+    ("limits", "control groups hold a greedy tool, in a guest", limits::verb),
     ("corpus", "fetch and unpack real files to prove inspection on [--tests] [--yes]", corpus::verb),
     (
         "fuzz",

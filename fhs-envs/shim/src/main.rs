@@ -14,6 +14,7 @@ mod channel;
 mod companions;
 mod control_group;
 mod error;
+mod fence;
 mod follow;
 mod host;
 mod init;

@@ -5,9 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ldcache::{
-    CacheEntry, ENTRY_BYTES, FLAGS_I386, FLAGS_X86_64, HEADER_BYTES, MAGIC, encode,
-};
+use super::ldcache::{CacheEntry, ENTRY_BYTES, FLAGS_I386, FLAGS_X86_64, HEADER_BYTES, MAGIC, encode};
 
 /// Where `ld.so` looks inside.
 pub const PATH: &str = "/etc/ld.so.cache";
@@ -95,10 +93,8 @@ mod tests {
 
     #[test]
     fn the_drivers_come_first_and_the_rest_stays() {
-        let tree = with(
-            &[],
-            &[name("libcuda.so.1", "/usr/lib", "x86-64"), name("libz.so.1", "/usr/lib", "x86-64")],
-        );
+        let tree =
+            with(&[], &[name("libcuda.so.1", "/usr/lib", "x86-64"), name("libz.so.1", "/usr/lib", "x86-64")]);
         let driver = [name("libcuda.so.1", "/driver", "x86-64"), name("libcuda.so.1", "/driver32", "i386")];
         let both = paths(&with(&tree, &driver));
         let expected = [
@@ -130,7 +126,12 @@ mod tests {
         let cache = std::fs::read("/etc/ld.so.cache").unwrap();
         let printed = std::process::Command::new("/sbin/ldconfig").arg("-p").output().unwrap();
         let printed = String::from_utf8(printed.stdout).unwrap();
-        let theirs: BTreeSet<&str> = printed.lines().skip(1).filter_map(|line| line.rsplit_once("=> ")).map(|(_, path)| path).collect();
+        let theirs: BTreeSet<&str> = printed
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.rsplit_once("=> "))
+            .map(|(_, path)| path)
+            .collect();
         let found = paths(&cache);
         assert!(found.len() > 10 && found.iter().all(|(_, path)| theirs.contains(path.as_str())));
     }

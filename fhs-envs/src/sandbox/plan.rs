@@ -99,6 +99,9 @@ impl fmt::Display for Explained<'_> {
             let value = limit.soft.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
             writeln!(f, "limit {} to {value}", limit.resource)?;
         }
+        if let Some(fence) = &process.fence {
+            writeln!(f, "allow by Landlock: {fence}")?;
+        }
         writeln!(f, "filter system calls ({} instructions)", process.seccomp.len())?;
         for note in &self.0.notes {
             writeln!(f, "note: {note}")?;
@@ -168,8 +171,11 @@ fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
         .chain(spec.files.iter().map(|file| (&file.host, &file.at)))
         .chain(spec.sockets.iter().map(|socket| (&socket.host, &socket.at)))
         .chain(spec.shares.iter().map(|share| (&share.host, &share.at)));
+    let served = |source: &HostPath| spec.sockets.iter().any(|s| s.served && s.host == *source);
     for (source, at) in shown {
-        refuse(source, host)?;
+        if !served(source) {
+            refuse(source, host)?;
+        }
         for own in ["/proc", "/dev", "/sys"] {
             if at.is_within(&InsidePath::new(own)?) {
                 return Err(invalid("path", at.as_str(), "the sandbox makes this folder itself"));
@@ -483,6 +489,7 @@ fn process(spec: &Spec, host: &HostFacts) -> Process {
         },
         capabilities: spec.capabilities.clone(),
         no_new_privs: true,
+        fence: fence::fence(spec, host),
         seccomp: seccomp::filter(spec.i386),
         limits,
         umask: 0o022,
@@ -490,6 +497,7 @@ fn process(spec: &Spec, host: &HostFacts) -> Process {
 }
 
 mod driver;
+mod fence;
 mod machine;
 #[cfg(test)]
 mod tests;

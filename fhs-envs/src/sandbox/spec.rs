@@ -188,6 +188,8 @@ pub struct BoundSocket {
     pub host: HostPath,
     /// Where the tool expects it.
     pub at: InsidePath,
+    /// A companion of this run made it, so that it lies in a folder of Hatchway's own.
+    pub served: bool,
 }
 
 /// A file that is made for the tool alone.

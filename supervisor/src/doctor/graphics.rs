@@ -21,7 +21,8 @@ pub(super) fn check(driver_root: &Path) -> Check {
 }
 
 fn judge(graphics: &Graphics, nodes: &[Node]) -> Check {
-    const SOFTWARE: &str = "tools of recipes with `gpu = true` draw with the software renderers of their environment";
+    const SOFTWARE: &str =
+        "tools of recipes with `gpu = true` draw with the software renderers of their environment";
     let shown = format!("{} device nodes", nodes.len());
     match &graphics.module {
         Some(module) if !graphics.matches() => Check::lacks(

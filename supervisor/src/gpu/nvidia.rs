@@ -55,14 +55,8 @@ const OWN_VERSION: [&str; 6] = [
 ];
 /// Those by which the version of an installed driver is told. Others share the beginning of their names with it, such as
 /// `libnvidia-container`, and have other versions.
-const MARKS: [&str; 6] = [
-    "libcuda",
-    "libnvidia-ml",
-    "libnvidia-glcore",
-    "libnvidia-eglcore",
-    "libGLX_nvidia",
-    "libEGL_nvidia",
-];
+const MARKS: [&str; 6] =
+    ["libcuda", "libnvidia-ml", "libnvidia-glcore", "libnvidia-eglcore", "libGLX_nvidia", "libEGL_nvidia"];
 /// A driver has some forty libraries for each machine.
 const LIBRARIES_MAX: usize = 512;
 
@@ -161,7 +155,8 @@ pub(super) fn libraries(root: &Root, i386: bool, found: &mut Graphics) {
         }
     }
     // Without one library of the driver itself, what has its own version is of no use.
-    let is_driver = |library: &Library| stem(&library.soname).is_some_and(|stem| !OWN_VERSION.contains(&stem));
+    let is_driver =
+        |library: &Library| stem(&library.soname).is_some_and(|stem| !OWN_VERSION.contains(&stem));
     if chosen.values().any(is_driver) {
         found.libraries = chosen.into_values().collect();
     }
@@ -247,13 +242,17 @@ mod tests {
             (&[("sys/module/nvidia/version", "390.157\n")][..], "390.157"),
             (&[("proc/driver/nvidia/version", proprietary)], "535.183.01"),
             (&[("proc/driver/nvidia/version", open)], "550.54.14"),
-            (&[("sys/module/nvidia/version", "550.1\n"), ("proc/driver/nvidia/version", proprietary)], "550.1"),
+            (
+                &[("sys/module/nvidia/version", "550.1\n"), ("proc/driver/nvidia/version", proprietary)],
+                "550.1",
+            ),
         ];
         for (files, expected) in table {
             assert_eq!(module_version(&host(files).1).as_deref(), Some(expected));
         }
         for text in ["", "nonsense\n", "../../550.54\n", "550\n"] {
-            let (_folder, root) = host(&[("sys/module/nvidia/version", text), ("proc/driver/nvidia/version", text)]);
+            let (_folder, root) =
+                host(&[("sys/module/nvidia/version", text), ("proc/driver/nvidia/version", text)]);
             assert_eq!(module_version(&root), None, "{text}");
         }
     }

@@ -4,12 +4,14 @@
 //! a line and a column. What this version reads but does not carry out yet is listed by [`Recipe::unsupported`] and
 //! refused by `lock`, never ignored.
 
+mod dbus;
 mod diagnostic;
 mod draft;
 mod types;
 
 use std::path::{Path, PathBuf};
 
+pub use dbus::{BusAccess, BusName, Dbus};
 pub use diagnostic::Diagnostic;
 pub(crate) use draft::is_licence;
 pub use draft::{Draft, Origin, draft, unpack_folder};

@@ -150,7 +150,10 @@ fn the_drivers_libraries_of_the_modules_version_are_there_by_soname() {
         assert_eq!(shown.stdout, listed, "{shown}");
         assert!(shown.stderr.contains("Read-only file system"), "{shown}");
         let cache = printed_cache(&machine.bench);
-        assert!(cache.contains(&format!("libcuda.so.1 (libc6,x86-64) => {INSIDE}/libcuda.so.1\n")), "{cache}");
+        assert!(
+            cache.contains(&format!("libcuda.so.1 (libc6,x86-64) => {INSIDE}/libcuda.so.1\n")),
+            "{cache}"
+        );
         assert!(cache.contains("libc.so.6 (libc6,x86-64) => /"), "the tree's own stay: {cache}");
         assert!(!cache.contains(OLD) && !cache.contains("libGL.so.1"), "{cache}");
     });
@@ -179,16 +182,23 @@ fn each_driver_has_a_cache_of_its_own() {
 fn libraries_in_odd_places_are_found_by_the_hosts_cache() {
     for_both(|machine| {
         let host = Host::new(machine);
-        host.put("proc/driver/nvidia/version", format!("NVRM version: NVIDIA UNIX x86_64 Kernel Module  {VERSION}  x\n"));
+        host.put(
+            "proc/driver/nvidia/version",
+            format!("NVRM version: NVIDIA UNIX x86_64 Kernel Module  {VERSION}  x\n"),
+        );
         host.library("opt/nv/lib", "libcuda.so.1", VERSION).put("etc/ld.so.conf", "/opt/nv/lib\n");
         host.cache();
         // Links of the host lead nowhere else than into its driver's root, and what is no library is left out.
         host.link(&format!("{AMD64}/libnvidia-ml.so.{VERSION}"), "../../../../../../../../etc/passwd");
         host.put("etc/passwd", "not a library");
         host.put(&format!("{AMD64}/libnvidia-ptxjitcompiler.so.{VERSION}"), "\x7fELF not a library");
-        let outcome = machine.bench.hatchway(&["run", "acme", "--", "libcuda.so.1", "libnvidia-ml.so.1"]).ok();
+        let outcome =
+            machine.bench.hatchway(&["run", "acme", "--", "libcuda.so.1", "libnvidia-ml.so.1"]).ok();
         assert_eq!(outcome.stdout, format!("{INSIDE}/libcuda.so.1\nlibnvidia-ml.so.1 is not there\n"));
-        assert!(outcome.stderr.contains(&format!("libnvidia-ptxjitcompiler.so.{VERSION}` is left out")), "{outcome}");
+        assert!(
+            outcome.stderr.contains(&format!("libnvidia-ptxjitcompiler.so.{VERSION}` is left out")),
+            "{outcome}"
+        );
         assert!(!outcome.stderr.contains("passwd"), "{outcome}");
     });
 }
@@ -238,15 +248,21 @@ fn a_program_for_i386_gets_the_drivers_libraries_for_i386() {
     let one = machine.run(&["--explain"]).ok().stdout;
     assert!(!one.contains("driver/i386"), "{one}");
     let recipe = machine.bench.read("recipes/acme/recipe.toml");
-    let recipe = if recipe.contains("[environment]\n") { recipe } else { format!("{recipe}\n[environment]\n") };
-    let both = recipe.replace("[environment]\n", "[environment]\narchitectures = [\"amd64\", \"i386\"]\npackages = [\"libold1:i386\"]\n");
+    let recipe =
+        if recipe.contains("[environment]\n") { recipe } else { format!("{recipe}\n[environment]\n") };
+    let both = recipe.replace(
+        "[environment]\n",
+        "[environment]\narchitectures = [\"amd64\", \"i386\"]\npackages = [\"libold1:i386\"]\n",
+    );
     machine.bench.put("recipes/acme/recipe.toml", both);
     fs::remove_dir_all(machine.bench.path("cache/hatchway/driver-caches")).unwrap();
     for step in ["lock", "build"] {
         drop(machine.bench.hatchway(&[step, "acme"]).ok());
     }
     let explained = machine.run(&["--explain"]).ok().stdout;
-    let bound = format!("usr/lib/i386-linux-gnu/libcuda.so.{VERSION}` at `/usr/lib/hatchway/driver/i386/libcuda.so.1`");
+    let bound = format!(
+        "usr/lib/i386-linux-gnu/libcuda.so.{VERSION}` at `/usr/lib/hatchway/driver/i386/libcuda.so.1`"
+    );
     assert!(explained.contains(&bound), "{explained}");
     assert!(!explained.contains(OLD), "{explained}");
     let cache = printed_cache(&machine.bench);

@@ -73,9 +73,8 @@ impl Machine {
     /// With another archive and another program.
     pub(super) fn of(bench: Bench, mirror: &Mirror, program: Vec<u8>) -> Self {
         let (bench, server) = bench.with_mirror(mirror);
-        let package = Package::new("acme", "1.0")
-            .field("Depends", "libc6 (>= 2.14)")
-            .program("usr/bin/acme", program);
+        let package =
+            Package::new("acme", "1.0").field("Depends", "libc6 (>= 2.14)").program("usr/bin/acme", program);
         bench.put("acme.deb", package.deb());
         for step in [["new", "acme.deb"], ["lock", "acme"], ["build", "acme"]] {
             drop(bench.hatchway(&step).ok());
