@@ -21,7 +21,7 @@ const ENTRIES_MAX: usize = 256;
 /// Makes the rules, after the mounts and with the tool's rights. Nothing where the plan has none.
 pub(crate) fn make(fence: Option<&Fence>) -> io::Result<Option<RulesetCreated>> {
     let Some(fence) = fence else { return Ok(None) };
-    let mut rules = Rules::new(fence.connect).map_err(told)?;
+    let mut rules = Rules::new(fence.connect).map_err(|error| told(&error))?;
     let read = AccessFs::from_read(KNOWN);
     rules.path("/", read)?;
     let write = read | AccessFs::from_write(KNOWN) & !BitFlags::from(AccessFs::IoctlDev);
@@ -46,7 +46,7 @@ pub(crate) fn make(fence: Option<&Fence>) -> io::Result<Option<RulesetCreated>> 
 
 /// From here on for this process and all it starts.
 pub(crate) fn enter(rules: RulesetCreated) -> io::Result<()> {
-    rules.restrict_self().map(drop).map_err(told)
+    rules.restrict_self().map(drop).map_err(|error| told(&error))
 }
 
 struct Rules(RulesetCreated);
@@ -109,7 +109,7 @@ impl Rules {
     }
 
     fn add(&mut self, place: impl std::os::fd::AsFd, access: BitFlags<AccessFs>) -> io::Result<()> {
-        (&mut self.0).add_rule(PathBeneath::new(place, access)).map(drop).map_err(told)
+        (&mut self.0).add_rule(PathBeneath::new(place, access)).map(drop).map_err(|error| told(&error))
     }
 }
 
@@ -120,8 +120,8 @@ fn top() -> io::Result<Vec<String>> {
 }
 
 /// The error number is what the kernel said; the crate's words are about its own types.
-fn told(error: RulesetError) -> io::Error {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+fn told(error: &RulesetError) -> io::Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = source {
         if let Some(number) = inner.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
             return io::Error::from_raw_os_error(number);

@@ -7,6 +7,7 @@
 mod dbus;
 mod diagnostic;
 mod draft;
+mod limits;
 mod types;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ pub use dbus::{BusAccess, BusName, Dbus};
 pub use diagnostic::Diagnostic;
 pub(crate) use draft::is_licence;
 pub use draft::{Draft, Origin, draft, unpack_folder};
+pub use limits::{Limits, Processors};
 pub use types::*;
 
 use crate::error::Error;

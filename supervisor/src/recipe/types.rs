@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::dbus::Dbus;
+use super::limits::Limits;
 
 /// How a vendor's software is installed and run, on any machine.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -587,56 +588,6 @@ impl From<Size> for String {
     fn from(size: Size) -> Self {
         size.0.to_string()
     }
-}
-
-/// A number of processors, also in parts: from 0.01 to 1024.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(try_from = "f64", into = "f64")]
-#[schemars(with = "f64")]
-pub struct Processors(f64);
-
-impl Processors {
-    /// Microseconds of processor time in a tenth of a second, as `cpu.max` counts.
-    #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "from 1000 to 102 400 000, checked when it was read"
-    )]
-    pub fn quota_us(self) -> u64 {
-        (self.0 * 100_000.0).round() as u64
-    }
-}
-
-impl TryFrom<f64> for Processors {
-    type Error = String;
-    fn try_from(number: f64) -> Result<Self, String> {
-        if (0.01..=1024.0).contains(&number) {
-            return Ok(Self(number));
-        }
-        Err(format!("`{number}` is not a number of processors from 0.01 to 1024"))
-    }
-}
-
-impl From<Processors> for f64 {
-    fn from(processors: Processors) -> Self {
-        processors.0
-    }
-}
-
-/// Limits of a unit.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Limits {
-    /// Memory.
-    #[serde(default)]
-    pub memory: Option<Size>,
-    /// Processes and threads.
-    #[serde(default)]
-    pub tasks: Option<u64>,
-    /// Processors: `0.5` is half of one, `2` is two.
-    #[serde(default)]
-    pub cpu: Option<Processors>,
 }
 
 /// A guest.
