@@ -30,6 +30,9 @@ pub struct Config {
     pub python_index: Vec<String>,
     /// See [`DEFAULT_INDEX_MAX_AGE_HOURS`].
     pub index_max_age: Duration,
+    /// Where the host's graphics driver is installed: `/`, or the root of a container that brings it, as with NVIDIA's GPU
+    /// operator (`/run/nvidia/driver`).
+    pub driver_root: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +46,8 @@ struct File {
     python_index: Option<String>,
     #[serde(default)]
     index_max_age_hours: Option<u64>,
+    #[serde(default)]
+    driver_root: Option<PathBuf>,
     #[serde(default)]
     mirror: Vec<MirrorEntry>,
 }
@@ -90,6 +95,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
     let mut hours = DEFAULT_INDEX_MAX_AGE_HOURS;
     let mut keyring = None;
     let mut python_index = None;
+    let mut driver_root = None;
     let mut configured = Vec::new();
     for path in &dirs.config {
         let text = match std::fs::read_to_string(path) {
@@ -104,6 +110,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
         hours = file.index_max_age_hours.unwrap_or(hours);
         keyring = file.keyring.or(keyring);
         python_index = file.python_index.or(python_index);
+        driver_root = file.driver_root.or(driver_root);
         configured.extend(file.mirror);
     }
     Ok(Config {
@@ -112,6 +119,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
         configured_keyring: keyring,
         python_index: python_indices(python_index),
         index_max_age: Duration::from_secs(hours * 3600),
+        driver_root: driver_root.unwrap_or_else(|| PathBuf::from("/")),
     })
 }
 

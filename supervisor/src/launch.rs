@@ -3,8 +3,10 @@
 mod audio;
 mod bindings;
 mod companion;
+mod dbus;
 mod devices;
 mod display;
+mod gpu;
 mod identity;
 pub(crate) mod limits;
 mod network;
@@ -69,7 +71,7 @@ pub fn launch(
     (tree, held): (Sha256, OwnedFd),
     request: &Request,
 ) -> Result<(), Error> {
-    let (spec, running) = spec(context, located, tree, request)?;
+    let (spec, mut running) = spec(context, located, tree, request)?;
     let dirs = &context.dirs;
     let own = [
         dirs.store(),
@@ -84,7 +86,9 @@ pub fn launch(
         context.printer.data(Explained(&bootstrap));
         return Ok(());
     }
-    let error = sandbox::exec_shim(&shim()?, &bootstrap, vec![held]);
+    let mut keep = vec![held];
+    keep.append(&mut running.held);
+    let error = sandbox::exec_shim(&shim()?, &bootstrap, keep);
     // Had it worked, this process would be the shim now, and what runs beside the tool its to end.
     drop(running);
     Err(error.into())
@@ -131,6 +135,9 @@ fn spec(
         spec.cwd = Some(one.at.clone());
     }
     spec.exit_file = Some(unit_folder(context, name, &spec.incarnation)?);
+    if recipe.run.gpu {
+        gpu::add(context, tree, &mut spec)?;
+    }
     let running = machine(context, recipe, request, &bindings, &mut spec)?;
     Ok((spec, running))
 }
@@ -150,6 +157,9 @@ fn machine(
     }
     limits::add(context, &recipe.run, request.explain, spec)?;
     let mut running = Running::default();
+    if let Some(wish) = &recipe.run.dbus {
+        dbus::add(&session, wish, &run_folder(context, spec), request.explain, spec, &mut running)?;
+    }
     match recipe.run.display {
         recipe::Display::None => {}
         recipe::Display::Shared => display::shared(context, &Session::find(), spec)?,
@@ -160,23 +170,36 @@ fn machine(
     Ok(running)
 }
 
+/// Where what serves a run puts its files.
+fn run_folder(context: &Context, spec: &Spec) -> PathBuf {
+    let file = spec.exit_file.as_ref().map(|file| PathBuf::from(file.as_str()));
+    file.and_then(|file| file.parent().map(Path::to_owned)).unwrap_or_else(|| context.dirs.runtime.clone())
+}
+
 /// Bytes of a tree's passwd or group file that are read.
 const ACCOUNTS_BYTES_MAX: u64 = 256 << 10;
 
 /// The users or groups of the tree; none where it has no such file.
 fn accounts(context: &Context, tree: Sha256, path: &str) -> Result<String, Error> {
+    let text = tree_file(context, tree, path, ACCOUNTS_BYTES_MAX)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The first `bound` bytes of a file of the tree; none where it has no such file.
+fn tree_file(context: &Context, tree: Sha256, path: &str, bound: u64) -> Result<Vec<u8>, Error> {
     use rustix::fs::{Mode, OFlags, ResolveFlags};
     use std::io::Read;
+    let path = path.trim_start_matches('/');
     let folder = fs::File::open(context.store.tree(tree)).map_err(Error::io("open", path))?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     // A link would be a vendor's, and lead onto the host.
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let Ok(file) = rustix::fs::openat2(&folder, path, flags, Mode::empty(), resolve) else {
-        return Ok(String::new());
+        return Ok(Vec::new());
     };
-    let mut text = Vec::new();
-    fs::File::from(file).take(ACCOUNTS_BYTES_MAX).read_to_end(&mut text).map_err(Error::io("read", path))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let mut bytes = Vec::new();
+    fs::File::from(file).take(bound).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok(bytes)
 }
 
 fn inside(path: &str) -> Result<InsidePath, Error> {
@@ -411,6 +434,11 @@ fn unit_folder(context: &Context, unit: &str, incarnation: &str) -> Result<HostP
         for file in LEFT_BEHIND.map(|name| old.join(name)).iter().filter(|file| file.exists()) {
             fs::remove_file(file).map_err(Error::io("remove", file))?;
         }
+        for socket in dbus::SOCKETS.map(|name| old.join(dbus::FOLDER).join(name)) {
+            // Not there, in most runs.
+            drop(fs::remove_file(socket));
+        }
+        drop(fs::remove_dir(old.join(dbus::FOLDER)));
         // A folder with something else in it stays.
         drop(fs::remove_dir(old));
     }

@@ -16,6 +16,7 @@ pub mod context;
 pub mod dirs;
 pub mod doctor;
 mod error;
+pub mod gpu;
 mod install;
 mod installed;
 mod licence;

@@ -16,6 +16,8 @@ use crate::store::Store;
 
 /// Whom root becomes to be an ordinary user: an id that no account has.
 const ORDINARY_ID: u32 = 12_345;
+/// Debian's `nobody`, for what asks for an account.
+const NOBODY_ID: u32 = 65_534;
 
 /// What a command gave.
 #[derive(Debug, Clone)]
@@ -68,7 +70,8 @@ impl fmt::Display for Outcome {
 #[derive(Debug)]
 pub struct Bench {
     scratch: TempDir,
-    ordinary: bool,
+    /// The user that root becomes.
+    ordinary: Option<u32>,
     exact: bool,
     mirror: Option<String>,
 }
@@ -77,7 +80,7 @@ impl Bench {
     /// A bench for whoever runs the tests.
     #[must_use]
     pub fn new() -> Self {
-        Self::of(false, &std::env::temp_dir())
+        Self::of(None, &std::env::temp_dir())
     }
 
     /// A bench in memory: where a build takes no time to reach the disk, random moments of it are spread over its work.
@@ -85,16 +88,22 @@ impl Bench {
     pub fn in_memory() -> Self {
         let shared = Path::new("/dev/shm");
         assert!(shared.is_dir(), "`/dev/shm` is missing: mount a tmpfs there");
-        Self::of(false, shared)
+        Self::of(None, shared)
     }
 
     /// A bench for an ordinary user, whoever runs the tests.
     #[must_use]
     pub fn ordinary() -> Self {
-        Self::of(is_root(), &std::env::temp_dir())
+        Self::of(is_root().then_some(ORDINARY_ID), &std::env::temp_dir())
     }
 
-    fn of(ordinary: bool, folder: &Path) -> Self {
+    /// A bench for an ordinary user with an account, whoever runs the tests.
+    #[must_use]
+    pub fn of_nobody() -> Self {
+        Self::of(is_root().then_some(NOBODY_ID), &std::env::temp_dir())
+    }
+
+    fn of(ordinary: Option<u32>, folder: &Path) -> Self {
         let scratch = tempfile::Builder::new().prefix("hatchway-test-").tempdir_in(folder).unwrap();
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let bench = Self { scratch, ordinary, exact: false, mirror: None };
@@ -107,6 +116,12 @@ impl Bench {
         bench
     }
 
+    /// Whether the program runs as an ordinary user whom root has become.
+    #[must_use]
+    pub fn is_ordinary(&self) -> bool {
+        self.ordinary.is_some()
+    }
+
     /// Outcomes keep their digests and sizes.
     #[must_use]
     pub fn exact(mut self) -> Self {
@@ -115,8 +130,8 @@ impl Bench {
     }
 
     fn own(&self, path: &Path) {
-        if self.ordinary {
-            chown(path, Some(ORDINARY_ID), Some(ORDINARY_ID)).unwrap();
+        if let Some(id) = self.ordinary {
+            chown(path, Some(id), Some(id)).unwrap();
         }
     }
 
@@ -210,7 +225,7 @@ impl Bench {
 
     /// Runs a shell script that may mount: in a mount namespace of its own, for an ordinary user in a user namespace too.
     pub fn mounting_script(&self, text: &str) -> Outcome {
-        let flags = if is_root() && !self.ordinary { "-m" } else { "-rm" };
+        let flags = if is_root() && self.ordinary.is_none() { "-m" } else { "-rm" };
         self.outcome(self.command(Path::new("unshare")).args([flags, "sh", "-c", text]))
     }
 
@@ -245,9 +260,9 @@ impl Bench {
     }
 
     fn command(&self, program: &Path) -> Command {
-        let mut command = if self.ordinary {
+        let mut command = if let Some(id) = self.ordinary {
             let mut command = Command::new("setpriv");
-            let id = ORDINARY_ID.to_string();
+            let id = id.to_string();
             command
                 .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "--"])
                 .arg(program);

@@ -4,7 +4,7 @@
 //! A guest is cut by killing QEMU. What the guest's kernel has not written is lost; what it has written counts as on disk,
 //! since the host keeps it. A disk that loses what it has confirmed is not played here.
 
-mod guest;
+pub(crate) mod guest;
 
 use std::process::Command;
 

@@ -16,6 +16,7 @@ mod crash;
 mod demo;
 mod fuzz;
 mod generate;
+mod limits;
 mod setup;
 mod sh;
 mod test;
@@ -44,6 +45,7 @@ const VERBS: &[Verb] = &[
     ),
     ("compat", "run real programs and make their table [PROGRAM...] [--list] [--write]", compat::verb),
     ("crash", "power cuts and kills at every step of a build [calls|power] [--cuts N] [--yes]", crash::verb),
+    ("limits", "control groups hold a greedy tool, in a guest", limits::verb),
     ("corpus", "fetch and unpack real files to prove inspection on [--tests] [--yes]", corpus::verb),
     (
         "fuzz",

@@ -159,6 +159,27 @@ const NEEDS: &[Need] = &[
         what_for: "a display in a window for the tests",
         is_there: || on_path("Xephyr"),
     },
+    Need {
+        package: "xdg-dbus-proxy",
+        what_for: "filters D-Bus for tools",
+        is_there: || on_path("xdg-dbus-proxy"),
+    },
+    Need { package: "dbus-daemon", what_for: "a bus for the tests", is_there: || starts("dbus-daemon") },
+    Need {
+        package: "dbus-bin",
+        what_for: "a client of buses for the tests",
+        is_there: || on_path("dbus-send"),
+    },
+    Need {
+        package: "procps",
+        what_for: "pgrep: finds companions in the tests",
+        is_there: || on_path("pgrep"),
+    },
+    Need {
+        package: "apparmor",
+        what_for: "parses the AppArmor profile",
+        is_there: || exists("/usr/sbin/apparmor_parser"),
+    },
     Need { package: "xauth", what_for: "writes cookies for the tests", is_there: || on_path("xauth") },
     Need { package: "iproute2", what_for: "makes networks for the tests", is_there: || on_path("ip") },
     Need {

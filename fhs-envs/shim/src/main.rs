@@ -15,6 +15,7 @@ mod channel;
 mod companions;
 mod control_group;
 mod error;
+mod fence;
 mod follow;
 mod host;
 mod init;

@@ -1,5 +1,6 @@
 //! The tool: from the dropped inner half to a running program, and why it did not run.
 use crate::apply::{Failure, reason};
+use crate::fence;
 use hatchway_sys::process::{Fork, fork};
 use hatchway_sys::{descriptors, process as sys, seccomp};
 use hatchway_wire::attend::Report;
@@ -32,6 +33,8 @@ pub(crate) fn spawn(process: &Process, terminal: Option<&OwnedFd>) -> Result<Spa
         Some(program) => program,
         None => return Ok(Spawned::Failed(not_found(process))),
     };
+    let mut fence = fence::make(process.fence.as_ref())
+        .map_err(|source| Failure::new("make the rules of Landlock", source))?;
     let image =
         Image::new(process, &program).map_err(|source| Failure::new("prepare the program", source))?;
     let (mut read, write) = pipe_with(PipeFlags::CLOEXEC)
@@ -39,7 +42,7 @@ pub(crate) fn spawn(process: &Process, terminal: Option<&OwnedFd>) -> Result<Spa
         .map_err(|errno| Failure::new("make a pipe", errno))?;
     match fork().map_err(|source| Failure::new("start a process", source))? {
         Fork::Child => {
-            let (step, error) = match image.execute(process, terminal) {
+            let (step, error) = match image.execute(process, terminal, fence.take()) {
                 Ok(never) => match never {},
                 Err(failed) => failed,
             };
@@ -92,6 +95,7 @@ impl Image {
         &self,
         process: &Process,
         terminal: Option<&OwnedFd>,
+        fence: Option<landlock::RulesetCreated>,
     ) -> Result<Infallible, (&'static str, io::Error)> {
         fn at<T, E: Into<io::Error>>(
             step: &'static str,
@@ -106,6 +110,9 @@ impl Image {
         rustix::process::umask(Mode::from(process.umask));
         at("close inherited descriptors", descriptors::close_on_exec_from(3, &[]))?;
         at("unblock signals", SigSet::empty().thread_set_mask())?;
+        if let Some(fence) = fence {
+            at("enter the rules of Landlock", fence::enter(fence))?;
+        }
         if !self.filter.is_empty() {
             at("install the system call filter", seccomp::install(&self.filter))?;
         }

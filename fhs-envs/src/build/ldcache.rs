@@ -15,15 +15,15 @@ use crate::store::Workspace;
 use crate::store::manifest::Node;
 
 /// `CACHEMAGIC_NEW` and `CACHE_VERSION`.
-const MAGIC: &[u8; 20] = b"glibc-ld.so.cache1.1";
+pub(super) const MAGIC: &[u8; 20] = b"glibc-ld.so.cache1.1";
 /// Bytes of the header and of one entry.
-const HEADER_BYTES: usize = 48;
-const ENTRY_BYTES: usize = 24;
+pub(super) const HEADER_BYTES: usize = 48;
+pub(super) const ENTRY_BYTES: usize = 24;
 /// `cache_file_new_flags_endian_little`.
 const LITTLE_ENDIAN: u8 = 2;
 /// `FLAG_ELF_LIBC6 | FLAG_X8664_LIB64`, and `FLAG_ELF_LIBC6` alone for i386.
-const FLAGS_X86_64: u32 = 0x0303;
-const FLAGS_I386: u32 = 0x0003;
+pub(super) const FLAGS_X86_64: u32 = 0x0303;
+pub(super) const FLAGS_I386: u32 = 0x0003;
 /// Longer configuration files are not read: a loader configuration has a few lines.
 const INCLUDE_DEPTH_MAX: usize = 4;
 

@@ -16,6 +16,7 @@ mod merge;
 mod rpm;
 pub mod sandboxed;
 pub mod scripts;
+pub mod second_cache;
 mod triggers;
 mod unpack;
 mod volatile;

@@ -144,6 +144,7 @@ fn process(spec: &BuildSpec) -> Process {
         no_new_privs: true,
         seccomp: seccomp::build_filter(),
         limits: vec![ResourceLimit { resource: Resource::Core, soft: Some(0), hard: Some(0) }],
+        fence: None,
         umask: 0o022,
     }
 }

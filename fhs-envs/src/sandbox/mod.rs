@@ -15,8 +15,8 @@ pub use launch::{exec_shim, spawn_shim};
 pub use plan::{Explained, plan};
 pub use probe::{HostFacts, Problem, Report};
 pub use spec::{
-    BoundFile, BoundSocket, Companion, Device, DeviceId, HostPath, InsidePath, Interface, Mode, Network,
-    ResourceLimit, Secret, Share, Slot, Spec, StateDir, User, host_path,
+    BoundFile, BoundSocket, Companion, Device, DeviceId, Driver, HostPath, InsidePath, Interface, Mode,
+    Network, ResourceLimit, Secret, Share, Slot, Spec, StateDir, User, host_path,
 };
 
 /// What can go wrong between a wish and a running shim.

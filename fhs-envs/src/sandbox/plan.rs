@@ -100,6 +100,9 @@ impl fmt::Display for Explained<'_> {
             let value = limit.soft.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
             writeln!(f, "limit {} to {value}", limit.resource)?;
         }
+        if let Some(fence) = &process.fence {
+            writeln!(f, "allow by Landlock: {fence}")?;
+        }
         writeln!(f, "filter system calls ({} instructions)", process.seccomp.len())?;
         for note in &self.0.notes {
             writeln!(f, "note: {note}")?;
@@ -169,8 +172,11 @@ fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
         .chain(spec.files.iter().map(|file| (&file.host, &file.at)))
         .chain(spec.sockets.iter().map(|socket| (&socket.host, &socket.at)))
         .chain(spec.shares.iter().map(|share| (&share.host, &share.at)));
+    let served = |source: &HostPath| spec.sockets.iter().any(|s| s.served && s.host == *source);
     for (source, at) in shown {
-        refuse(source, host)?;
+        if !served(source) {
+            refuse(source, host)?;
+        }
         for own in ["/proc", "/dev", "/sys"] {
             if at.is_within(&InsidePath::new(own)?) {
                 return Err(invalid("path", at.as_str(), "the sandbox makes this folder itself"));
@@ -181,6 +187,7 @@ fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
         }
     }
     machine::check(spec)?;
+    driver::check(spec)?;
     let (dev, inside_dev) = (HostPath::new("/dev")?, InsidePath::new("/dev")?);
     for device in &spec.devices {
         if !device.host.is_within(&dev) || device.host == dev {
@@ -264,7 +271,7 @@ fn open_folders(spec: &Spec) -> Vec<InsidePath> {
         .chain(spec.files.iter().map(|file| &file.at))
         .chain(spec.shares.iter().map(|share| &share.at));
     open.extend(targets.filter_map(InsidePath::parent));
-    open.extend(spec.driver.iter().filter_map(|file| file.at.parent()));
+    open.extend(driver::folders(spec));
     open.extend(spec.identity.home.parent());
     open.into_iter().collect()
 }
@@ -353,6 +360,7 @@ fn read_only(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
             ops.push(Op::MountPoint { at: at.clone(), kind });
         }
     }
+    driver::names(spec, ops);
     ops.extend(places.into_iter().map(|at| Op::ReadOnly { at }));
     Ok(())
 }
@@ -482,12 +490,15 @@ fn process(spec: &Spec, host: &HostFacts) -> Process {
         },
         capabilities: spec.capabilities.clone(),
         no_new_privs: true,
+        fence: fence::fence(spec, host),
         seccomp: seccomp::filter(spec.i386),
         limits,
         umask: 0o022,
     }
 }
 
+mod driver;
+mod fence;
 mod machine;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,8 @@ pub struct HostFacts {
     pub term: Option<String>,
     /// Hatchway's own folders, which no tool may see: store, generations, run-time folder.
     pub own: Vec<HostPath>,
+    /// Version of the kernel's Landlock; 0 for none.
+    pub landlock: u32,
 }
 
 impl HostFacts {
@@ -34,6 +36,10 @@ impl HostFacts {
                 || listed().lines().any(|line| line.ends_with("\toverlay")),
             term: std::env::var("TERM").ok().filter(|term| !term.is_empty()),
             own,
+            landlock: hatchway_sys::probe::landlock_version()
+                .ok()
+                .and_then(|version| u32::try_from(version).ok())
+                .unwrap_or(0),
         }
     }
 }

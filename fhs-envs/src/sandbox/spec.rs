@@ -44,8 +44,8 @@ pub struct Spec {
     pub sockets: Vec<BoundSocket>,
     /// Files that only the tool may read: cookies.
     pub secrets: Vec<Secret>,
-    /// Files of the host's graphics driver; where one is missing, nothing is shown.
-    pub driver: Vec<BoundFile>,
+    /// The host's graphics driver.
+    pub driver: Driver,
     /// Programs of the host that serve this run only; already started.
     pub companions: Vec<Companion>,
     /// An interface with a name and a hardware address that a licence is bound to.
@@ -107,7 +107,7 @@ impl Spec {
             slots: Vec::new(),
             sockets: Vec::new(),
             secrets: Vec::new(),
-            driver: Vec::new(),
+            driver: Driver::default(),
             companions: Vec::new(),
             interface: None,
             control_group: None,
@@ -150,6 +150,17 @@ pub struct BoundFile {
     pub at: InsidePath,
 }
 
+/// What of the host's graphics driver the tool sees.
+#[derive(Debug, Clone, Default)]
+pub struct Driver {
+    /// Libraries, files that they open, and an `ld.so.cache` that has them; where one is gone, nothing is shown.
+    pub files: Vec<BoundFile>,
+    /// Further names of libraries: where, and what the link says.
+    pub links: Vec<(InsidePath, String)>,
+    /// Files by which the environment's loaders find the libraries, and what is in them.
+    pub manifests: Vec<(InsidePath, String)>,
+}
+
 /// A folder of the host, shown to the tool because a person asked for it.
 #[derive(Debug, Clone)]
 pub struct Share {
@@ -177,6 +188,8 @@ pub struct BoundSocket {
     pub host: HostPath,
     /// Where the tool expects it.
     pub at: InsidePath,
+    /// A companion of this run made it, so that it lies in a folder of Hatchway's own.
+    pub served: bool,
 }
 
 /// A file that is made for the tool alone.

@@ -49,7 +49,7 @@ pub fn obstacles_in(root: &Path) -> Vec<Obstacle> {
     if setting(root, "proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
         add(
             "AppArmor takes the privileges out of user namespaces (`kernel.apparmor_restrict_unprivileged_userns` is 1)",
-            "install an AppArmor profile with `userns,` for hatchway-shim, or `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+            "install Hatchway's AppArmor profile (`fhs-envs/apparmor/hatchway`, which allows `userns,`) and load it with `apparmor_parser -r /etc/apparmor.d/hatchway`, or `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
         );
     }
     if filtered(root) {

@@ -8,7 +8,7 @@ use goblin::elf::section_header::{SHF_EXECINSTR, SHT_NOBITS};
 use goblin::elf::{Elf, Header, ProgramHeader, SectionHeader, header};
 
 use super::image::{Image, Words};
-use super::{ElfFacts, ElfKind, Reading, appended, notes, origin, strings, tls, versions};
+use super::{ElfFacts, ElfKind, Linking, Reading, appended, notes, origin, strings, tls, versions};
 
 /// Entries of a dynamic section; the largest in the wild have a few hundred.
 const ENTRIES: usize = 8192;
@@ -178,6 +178,14 @@ fn terminated(bytes: &[u8], bound: usize) -> Option<String> {
     let window = &bytes[..bytes.len().min(bound)];
     let end = memchr::memchr(0, window)?;
     Some(String::from_utf8_lossy(&window[..end]).into_owned())
+}
+
+/// How a file is linked, and nothing more.
+pub(super) fn linking(image: &Image<'_>) -> Result<Linking, String> {
+    let layout = Layout::new(image)?;
+    let dynamic = Dynamic::read(&layout)?;
+    let soname = dynamic.string_of(DT_SONAME, "own name")?;
+    Ok(Linking { machine: machine(layout.header.e_machine), soname, needed: needed(&dynamic)? })
 }
 
 pub(super) fn read(path: &str, image: &Image<'_>) -> Result<Reading, String> {

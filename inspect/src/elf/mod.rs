@@ -7,6 +7,7 @@ mod appended;
 mod dynamic;
 mod image;
 mod lazy;
+mod linking;
 mod notes;
 mod origin;
 mod strings;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::archive::Limits;
 use crate::{Appended, Error};
 
+pub use linking::{Linking, linking};
 pub use versions::{compare_versions, version_family};
 
 pub(crate) use dynamic::machine;

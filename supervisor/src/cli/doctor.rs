@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::config;
 use crate::dirs::Dirs;
 use crate::doctor::{self, Check, For, Look, State};
 use crate::error::Error;
@@ -21,7 +22,9 @@ pub(super) struct Args {
 /// 0 where this version can do its work here, 1 where something that it needs is missing.
 pub(super) fn main(args: &Args) -> Result<ExitCode, Error> {
     let printer = Printer::default();
-    let checks = doctor::examine(&Look::here(), &Dirs::discover());
+    let dirs = Dirs::discover();
+    let config = config::load(&dirs)?;
+    let checks = doctor::examine(&Look::here(), &dirs, &config.driver_root);
     let fit = doctor::is_fit(&checks);
     if args.json {
         printer.data(super::json(&serde_json::json!({ "fit": fit, "checks": checks }))?);

@@ -123,11 +123,15 @@ fn seccomp() -> Check {
 fn landlock(look: &Look) -> Check {
     const NAME: &str = "Landlock";
     match probe::landlock_version() {
-        Ok(version) => Check::works(
+        Ok(version @ ..2) => Check::lacks(
             For::Fhs,
             NAME,
-            format!("version {version}; this version of Hatchway does not use it yet"),
-        ),
+            format!("version {version}, which cannot let files be moved between folders, so it is not used"),
+            "no second wall behind the mounts",
+            "use a kernel from 5.19 on",
+        )
+        .less(),
+        Ok(version) => Check::works(For::Fhs, NAME, format!("version {version}: {}", keeps(version))),
         Err(error) => {
             let modules = look.text("sys/kernel/security/lsm");
             let fix = match modules.as_str() {
@@ -136,9 +140,19 @@ fn landlock(look: &Look) -> Check {
                 }
                 modules => format!("boot with `lsm=landlock,{modules}`"),
             };
-            let means = "no second wall behind the mounts (no version of Hatchway uses it yet)";
+            let means = "no second wall behind the mounts";
             Check::lacks(For::Fhs, NAME, error.to_string(), means, fix).less()
         }
+    }
+}
+
+/// What a version adds, of what we ask it for (landlock(7)).
+fn keeps(version: i64) -> &'static str {
+    match version {
+        ..4 => "files; neither connections, nor devices, nor abstract sockets and signals",
+        4 => "files and TCP; neither devices, nor abstract sockets and signals",
+        5 => "files, TCP and devices; neither abstract sockets nor signals",
+        _ => "files, TCP, devices, abstract sockets and signals",
     }
 }
 
@@ -241,11 +255,7 @@ mod tests {
         let table = [
             ("proc/sys/user/max_user_namespaces", "0\n", "sysctl user.max_user_namespaces=15000"),
             ("proc/sys/kernel/unprivileged_userns_clone", "0\n", "sysctl kernel.unprivileged_userns_clone=1"),
-            (
-                "proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-                "1\n",
-                "an AppArmor profile with `userns,`",
-            ),
+            ("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1\n", "fhs-envs/apparmor/hatchway"),
             ("proc/self/status", "Name:\tx\nSeccomp:\t2\n", "--security-opt seccomp=unconfined"),
         ];
         for (path, text, fix) in table {

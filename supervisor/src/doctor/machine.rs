@@ -24,6 +24,14 @@ pub(super) fn checks(look: &Look) -> Vec<Check> {
             "`apt install passt`",
         )
         .less_if_missing(),
+        program(
+            For::Recipes,
+            "D-Bus filter",
+            &["xdg-dbus-proxy"],
+            "recipes with `dbus` are refused",
+            "`apt install xdg-dbus-proxy`",
+        )
+        .less_if_missing(),
         docker(),
         kvm(look),
         program(

@@ -1,6 +1,7 @@
 //! What this host offers to each rung, found out by trying. Only what cannot be tried without changing the host is read
 //! from `/proc` and `/sys`, through [`Look`], so that tests can show another host.
 
+mod graphics;
 mod kernel;
 mod machine;
 mod resources;
@@ -128,11 +129,12 @@ impl Look {
     }
 }
 
-/// Looks at everything.
+/// Looks at everything; the graphics driver is in a folder of its own on some hosts.
 #[must_use]
-pub fn examine(look: &Look, dirs: &Dirs) -> Vec<Check> {
+pub fn examine(look: &Look, dirs: &Dirs, driver_root: &Path) -> Vec<Check> {
     let mut checks = kernel::checks(look);
     checks.extend(resources::checks(look));
+    checks.push(graphics::check(driver_root));
     checks.extend(machine::checks(look));
     checks.extend(storage::checks(look, dirs));
     checks.sort_by_key(|check| For::ALL.iter().position(|whom| *whom == check.whom));
@@ -166,7 +168,7 @@ mod tests {
             runtime: folder.path().join("run"),
             config: Vec::new(),
         };
-        let checks = examine(&Look::here(), &dirs);
+        let checks = examine(&Look::here(), &dirs, Path::new("/"));
         for whom in For::ALL {
             assert!(checks.iter().any(|check| check.whom == whom), "{whom:?}");
         }

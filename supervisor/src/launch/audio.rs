@@ -16,7 +16,7 @@ pub(super) fn add(session: &Session, spec: &mut Spec) -> Result<(), Error> {
     let socket = socket(session)?;
     let folder = format!("/run/user/{}", spec.identity.uid);
     let at = format!("{folder}/pulse/native");
-    spec.sockets.push(BoundSocket { host: sandbox::host_path(&socket)?, at: inside(&at)? });
+    spec.sockets.push(BoundSocket { host: sandbox::host_path(&socket)?, at: inside(&at)?, served: false });
     spec.env.entry("PULSE_SERVER".to_owned()).or_insert_with(|| format!("unix:{at}"));
     if let Some(path) = &session.pulse_cookie {
         let content = bounded(path)?;

@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use hatchway_envs::sandbox::{Companion, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,11 +25,15 @@ const TAIL: usize = 600;
 
 /// Those that run; ended when this is dropped, which does not happen when the shim takes over.
 #[derive(Debug, Default)]
-pub(super) struct Running(Vec<Child>);
+pub(super) struct Running {
+    children: Vec<Child>,
+    /// Each is the end of a pipe to one of them, which ends when nobody holds it: the shim does.
+    pub(super) held: Vec<OwnedFd>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for child in &mut self.0 {
+        for child in &mut self.children {
             // It may have ended by itself.
             drop(child.kill());
             drop(child.wait());
@@ -42,17 +47,44 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Starts a program and waits for the line on its standard output that says it is ready.
+/// Starts a program and waits for the line on its standard output that says it is ready; the result is the line.
 ///
 /// # Errors
 /// When it cannot be started, ends, or does not get ready in time.
 pub(super) fn start(
-    mut command: Command,
+    command: Command,
     role: &str,
     folder: &Path,
     spec: &mut Spec,
     running: &mut Running,
 ) -> Result<String, Error> {
+    begin(command, role, folder, spec, running, b'\n').map(|(said, _)| said)
+}
+
+/// As [`start`], for a program that says so by the byte `x` and ends when the other end of its standard output is closed.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn start_held(
+    command: Command,
+    role: &str,
+    folder: &Path,
+    spec: &mut Spec,
+    running: &mut Running,
+) -> Result<(), Error> {
+    let (_, end) = begin(command, role, folder, spec, running, b'x')?;
+    running.held.push(end.into());
+    Ok(())
+}
+
+fn begin(
+    mut command: Command,
+    role: &str,
+    folder: &Path,
+    spec: &mut Spec,
+    running: &mut Running,
+    last: u8,
+) -> Result<(String, ChildStdout), Error> {
     let log = folder.join(LOG);
     let name = command.get_program().to_string_lossy().into_owned();
     let stderr = fs::File::options().create(true).append(true).open(&log).map_err(Error::io("open", &log))?;
@@ -65,9 +97,9 @@ pub(super) fn start(
     }
     hatchway_sys::process::end_with_parent(&mut command);
     let mut child = command.spawn().map_err(Error::io("start", &name))?;
-    let said = ready(&mut child);
+    let said = ready(&mut child, last);
     let pid = i32::try_from(child.id()).unwrap_or_default();
-    running.0.push(child);
+    running.children.push(child);
     let Some(said) = said else {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let cut = text.char_indices().rev().nth(TAIL).map_or(0, |(at, _)| at);
@@ -91,11 +123,11 @@ pub(super) fn shown(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// The first line it says; nothing if it ends or is silent for too long.
-fn ready(child: &mut Child) -> Option<String> {
+/// What it says up to a last byte, and its end of the pipe; nothing if it ends or is silent for too long.
+fn ready(child: &mut Child, last: u8) -> Option<(String, ChildStdout)> {
     let mut stdout = child.stdout.take()?;
     let mut said = Vec::new();
-    while !said.ends_with(b"\n") && said.len() < 64 {
+    while !said.ends_with(&[last]) && said.len() < 64 {
         let timeout = Timespec { tv_sec: READY_MAX_S, tv_nsec: 0 };
         match poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&timeout)) {
             Ok(0) | Err(_) => return None,
@@ -107,5 +139,5 @@ fn ready(child: &mut Child) -> Option<String> {
             _ => return None,
         }
     }
-    Some(String::from_utf8_lossy(&said).trim().to_owned())
+    Some((String::from_utf8_lossy(&said).trim().to_owned(), stdout))
 }

@@ -33,7 +33,10 @@ pub(super) fn add(
         };
         let subsystem = subsystem(&slot.class).to_owned();
         match find(&device, &subsystem) {
-            Ok(Some(node)) => admit(context, name, &node, spec),
+            Ok(Some(node)) => {
+                let whose = format!("the slot `{name}`");
+                admit(context, &whose, &node.path, (node.mode, node.gid), spec);
+            }
             Ok(None) => context
                 .printer
                 .warn(format!("`{device}` is not there; the tool sees it at `{at}` as soon as it is")),
@@ -68,30 +71,31 @@ fn find(device: &DeviceId, subsystem: &str) -> std::io::Result<Option<Node>> {
     }
 }
 
-/// A granted device can be opened: as root the tool gets the group of the node, which otherwise it would not have.
-fn admit(context: &Context, name: &str, node: &Node, spec: &mut Spec) {
-    let by_group = node.mode & 0o060 == 0o060 && node.gid != 0;
-    if node.mode & 0o006 == 0o006 {
+/// A granted device can be opened: as root the tool gets the group of the node, which otherwise it would not have. `node`
+/// is its permission bits and its group.
+pub(super) fn admit(context: &Context, whose: &str, path: &Path, node: (u32, u32), spec: &mut Spec) {
+    let (mode, gid) = node;
+    if mode & 0o006 == 0o006 {
         return;
     }
+    let by_group = mode & 0o060 == 0o060 && gid != 0;
     match &mut spec.mode {
         Mode::Root { groups } if by_group => {
-            if !groups.contains(&node.gid) {
-                groups.push(node.gid);
+            if !groups.contains(&gid) {
+                groups.push(gid);
             }
         }
         Mode::Root { .. } => context.printer.warn(format!(
-            "`{}` of the slot `{name}` may be used by root only (mode {:04o}); a udev rule with GROUP and MODE changes that",
-            node.path.display(),
-            node.mode
+            "`{}` of {whose} may be used by root only (mode {mode:04o}); a udev rule with GROUP and MODE changes that",
+            path.display()
         )),
         Mode::User => {
-            let can = rustix::fs::access(&node.path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK);
+            let can = rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK);
             if can.is_err() {
                 context.printer.warn(format!(
-                    "you may not use `{}` of the slot `{name}`: join its group ({}), then log in again",
-                    node.path.display(),
-                    group(node.gid)
+                    "you may not use `{}` of {whose}: join its group ({}), then log in again",
+                    path.display(),
+                    group(gid)
                 ));
             }
         }

@@ -57,7 +57,7 @@ pub(super) fn shared(context: &Context, session: &Session, spec: &mut Spec) -> R
     }
     if let Some(socket) = wayland {
         let at = inside(&format!("/run/user/{}/wayland-0", spec.identity.uid))?;
-        spec.sockets.push(BoundSocket { host: sandbox::host_path(&socket)?, at });
+        spec.sockets.push(BoundSocket { host: sandbox::host_path(&socket)?, at, served: false });
         spec.env.entry("WAYLAND_DISPLAY".to_owned()).or_insert_with(|| "wayland-0".to_owned());
     }
     Ok(())
@@ -71,9 +71,7 @@ pub(super) fn nested(
     spec: &mut Spec,
     running: &mut Running,
 ) -> Result<(), Error> {
-    let folder =
-        spec.exit_file.as_ref().and_then(|file| Path::new(file.as_str()).parent()).map(Path::to_owned);
-    let folder = folder.unwrap_or_else(|| context.dirs.runtime.clone());
+    let folder = super::run_folder(context, spec);
     let (name, package) =
         if session.display.is_some() { ("Xephyr", "xserver-xephyr") } else { ("Xvfb", "xvfb") };
     let program = companion::find(name).ok_or_else(|| Error::Host {
@@ -145,7 +143,7 @@ fn private(path: &Path, bytes: &[u8], spec: &Spec) -> Result<(), Error> {
 fn show(number: u32, cookie: Option<&[u8]>, spec: &mut Spec) -> Result<(), Error> {
     let socket = format!("{SOCKETS}/X{number}");
     let host = sandbox::HostPath::new(&socket).map_err(sandbox::Error::from)?;
-    spec.sockets.push(BoundSocket { host, at: inside(&socket)? });
+    spec.sockets.push(BoundSocket { host, at: inside(&socket)?, served: false });
     spec.env.entry("DISPLAY".to_owned()).or_insert_with(|| format!(":{number}"));
     if let Some(cookie) = cookie {
         let at = format!("/run/user/{}/xauthority", spec.identity.uid);

@@ -118,8 +118,11 @@ fn memlock(bytes: u64, spec: &mut Spec) -> Result<(), Error> {
 /// By a control group, which counts the whole unit, where there is one to be had; else by limits of each process.
 fn limit(context: &Context, limits: &Limits, explain: bool, spec: &mut Spec) -> Result<(), Error> {
     let mut files = Vec::new();
-    files.extend(limits.memory.map(|size| ("memory", "memory.max", size.bytes())));
-    files.extend(limits.tasks.map(|tasks| ("pids", "pids.max", tasks.saturating_add(1))));
+    files.extend(limits.memory.map(|size| ("memory", "memory.max", size.bytes().to_string())));
+    // Swap would let it go on slowly, at the expense of everything else on the machine.
+    files.extend(limits.memory.map(|_| ("memory", "memory.swap.max", "0".to_owned())));
+    files.extend(limits.tasks.map(|tasks| ("pids", "pids.max", tasks.saturating_add(1).to_string())));
+    files.extend(limits.cpu.map(|cpu| ("cpu", "cpu.max", format!("{} 100000", cpu.quota_us()))));
     let needed: Vec<&str> = files.iter().map(|(controller, ..)| *controller).collect();
     let why = match parent(&needed) {
         Ok(parent) => {
@@ -142,6 +145,16 @@ fn limit(context: &Context, limits: &Limits, explain: bool, spec: &mut Spec) -> 
         }
         Err(why) => why,
     };
+    if limits.cpu.is_some() {
+        let note = format!(
+            "`limits.cpu` does not hold: only a control group of version 2 can keep it, and there is none ({why})"
+        );
+        context.printer.say(&note);
+        spec.notes.push(note);
+    }
+    if limits.memory.is_none() && limits.tasks.is_none() {
+        return Ok(());
+    }
     let note = format!(
         "limits hold for each process or user, not for the unit: no control group of version 2 ({why})"
     );
@@ -188,7 +201,7 @@ pub(crate) fn parent(needed: &[&str]) -> Result<PathBuf, String> {
     Ok(if is_root() { above.join(PARENT) } else { above })
 }
 
-fn make(parent: &Path, group: &Path, files: &[(&str, &str, u64)]) -> std::io::Result<()> {
+fn make(parent: &Path, group: &Path, files: &[(&str, &str, String)]) -> std::io::Result<()> {
     if is_root() {
         fs::create_dir_all(parent)?;
         for (controller, ..) in files {
@@ -199,7 +212,12 @@ fn make(parent: &Path, group: &Path, files: &[(&str, &str, u64)]) -> std::io::Re
     }
     fs::create_dir(group)?;
     let written =
-        files.iter().try_for_each(|(_, file, value)| fs::write(group.join(file), value.to_string()));
+        // A kernel without swap has no file for it, and nothing to limit.
+        files
+            .iter()
+            .map(|(_, file, value)| (group.join(file), value))
+            .filter(|(path, _)| !path.ends_with("memory.swap.max") || path.exists())
+            .try_for_each(|(path, value)| fs::write(path, value));
     if written.is_err() {
         // It is empty and ours; the first error is what counts.
         drop(fs::remove_dir(group));

@@ -15,6 +15,10 @@ pub(super) struct Session {
     pub(super) runtime: Option<PathBuf>,
     /// `PULSE_SERVER`
     pub(super) pulse: Option<String>,
+    /// `DBUS_SESSION_BUS_ADDRESS`
+    pub(super) bus: Option<String>,
+    /// Whose session it is.
+    pub(super) uid: u32,
     /// The cookie of the sound server.
     pub(super) pulse_cookie: Option<PathBuf>,
 }
@@ -41,6 +45,8 @@ impl Session {
             wayland: variable("WAYLAND_DISPLAY"),
             runtime: runtime.is_dir().then_some(runtime),
             pulse: variable("PULSE_SERVER"),
+            bus: variable("DBUS_SESSION_BUS_ADDRESS"),
+            uid,
             pulse_cookie: variable("PULSE_COOKIE")
                 .map(PathBuf::from)
                 .or_else(|| below_home(".config/pulse/cookie"))

@@ -4,15 +4,19 @@
 //! a line and a column. What this version reads but does not carry out yet is listed by [`Recipe::unsupported`] and
 //! refused by `lock`, never ignored.
 
+mod dbus;
 mod diagnostic;
 mod draft;
+mod limits;
 mod types;
 
 use std::path::{Path, PathBuf};
 
+pub use dbus::{BusAccess, BusName, Dbus};
 pub use diagnostic::Diagnostic;
 pub(crate) use draft::is_licence;
 pub use draft::{Draft, Origin, draft, unpack_folder};
+pub use limits::{Limits, Processors};
 pub use types::*;
 
 use crate::error::Error;
@@ -188,7 +192,6 @@ impl Recipe {
             (matches!(environment.base, Some(Base::Oci(_) | Base::None)), "a base other than debian"),
             (matches!(run.rung, Rung::Container | Rung::Vm | Rung::Native), "a rung other than fhs"),
             (run.runner == Runner::Wine, "runner = \"wine\""),
-            (run.gpu, "gpu"),
             (run.vm.is_some() || !run.modules.is_empty(), "vm"),
         ];
         checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned()).collect()

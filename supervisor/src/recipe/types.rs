@@ -8,6 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::dbus::Dbus;
+use super::limits::Limits;
+
 /// How a vendor's software is installed and run, on any machine.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -428,6 +431,8 @@ pub struct Run {
     pub audio: bool,
     /// The host's GPU.
     pub gpu: bool,
+    /// Names on D-Bus; no bus at all where this is missing.
+    pub dbus: Option<Dbus>,
     /// Capabilities it keeps.
     pub capabilities: Vec<String>,
     /// Real-time priority, 1 to 99.
@@ -457,6 +462,7 @@ impl Default for Run {
             display: Display::None,
             audio: false,
             gpu: false,
+            dbus: None,
             capabilities: Vec::new(),
             realtime: None,
             memlock: None,
@@ -582,18 +588,6 @@ impl From<Size> for String {
     fn from(size: Size) -> Self {
         size.0.to_string()
     }
-}
-
-/// Limits of a unit.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Limits {
-    /// Memory.
-    #[serde(default)]
-    pub memory: Option<Size>,
-    /// Processes and threads.
-    #[serde(default)]
-    pub tasks: Option<u64>,
 }
 
 /// A guest.

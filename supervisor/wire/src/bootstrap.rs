@@ -1,6 +1,6 @@
 //! What `hatchway run` hands to the shim, as JSON in a sealed memfd.
 use crate::op::Op;
-use crate::path::HostPath;
+use crate::path::{HostPath, InsidePath};
 use serde::{Deserialize, Serialize};
 
 /// Everything the shim needs to know about one run of one unit.
@@ -86,12 +86,46 @@ pub struct Process {
     pub capabilities: Vec<String>,
     /// No gain of privilege through set-id programs.
     pub no_new_privs: bool,
+    /// What the tool may open, by Landlock; nothing where the kernel has none.
+    #[serde(default)]
+    pub fence: Option<Fence>,
     /// The system call filter; empty for none.
     pub seccomp: Vec<Instruction>,
     /// Resource limits.
     pub limits: Vec<ResourceLimit>,
     /// File mode creation mask.
     pub umask: u32,
+}
+
+/// What a tool may open, by Landlock (landlock(7)). Everything below `/` can be read and executed; what is an entry of `/`
+/// and not listed as read-only can be written; nothing that is not below `/` can be opened at all. Abstract sockets and
+/// processes of others are out of reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fence {
+    /// Entries of `/` below which nothing is written.
+    pub read_only: Vec<InsidePath>,
+    /// Folders and files below those that can be written all the same.
+    pub write: Vec<InsidePath>,
+    /// Where devices are, which can be used as such.
+    pub devices: Vec<InsidePath>,
+    /// TCP connections are allowed, as far as the network namespace lets them.
+    pub connect: bool,
+}
+
+impl std::fmt::Display for Fence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |paths: &[InsidePath]| {
+            let paths: Vec<String> = paths.iter().map(|path| format!("`{path}`")).collect();
+            paths.join(" ")
+        };
+        write!(f, "read and execute below `/`, write outside of {}", list(&self.read_only))?;
+        if !self.write.is_empty() {
+            write!(f, " and in {}", list(&self.write))?;
+        }
+        write!(f, ", use devices in {}", list(&self.devices))?;
+        f.write_str(if self.connect { "" } else { ", no TCP connections" })
+    }
 }
 
 /// One instruction of classic BPF: code, jump if true, jump if false, constant.

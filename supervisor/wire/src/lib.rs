@@ -13,7 +13,7 @@ pub mod exit;
 pub mod op;
 pub mod path;
 
-pub use bootstrap::{Bootstrap, Companion, Instruction, Process, ResourceLimit, StdioMode};
+pub use bootstrap::{Bootstrap, Companion, Fence, Instruction, Process, ResourceLimit, StdioMode};
 pub use exit::{ExitReason, ExitRecord, Outcome, Stamp, Usage};
 pub use op::{DeviceId, Namespaces, Op, Owner, Slot, SourceKind};
 pub use path::{HostPath, InsidePath, PathError};

@@ -46,3 +46,35 @@ fn a_host_without_user_namespaces_is_not_fit_for_an_ordinary_user() {
     assert!(outcome.stdout.contains("sysctl user.max_user_namespaces=15000"), "{outcome}");
     assert!(outcome.stdout.ends_with("not fit: see the lines with ✗\n"), "{outcome}");
 }
+
+/// The profile for hosts whose AppArmor keeps ordinary users from user namespaces, judged by AppArmor's own parser.
+#[test]
+fn the_apparmor_profile_parses() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fhs-envs/apparmor/hatchway");
+    let parse = |path: &std::path::Path| {
+        let parser = std::process::Command::new("/usr/sbin/apparmor_parser")
+            .args(["--skip-kernel-load", "--skip-cache", "--quiet"])
+            .arg(path)
+            .output()
+            .unwrap_or_else(|error| panic!("{error}: install the package `apparmor`"));
+        (parser.status.success(), String::from_utf8_lossy(&parser.stderr).into_owned())
+    };
+    let bench = Bench::new();
+    let profile = std::fs::read_to_string(path).unwrap();
+    let version_4 = std::path::Path::new("/etc/apparmor.d/abi/4.0").exists();
+    // A parser of version 3 knows neither `userns` nor profiles that confine nothing; all else it judges.
+    let readable = if version_4 {
+        profile
+    } else {
+        assert_eq!(profile.matches("  userns,\n").count(), 2);
+        profile
+            .replace("abi/4.0", "abi/3.0")
+            .replace("  userns,\n", "")
+            .replace("flags=(unconfined)", "flags=(complain)")
+    };
+    let (good, said) = parse(&bench.put("profile", &readable));
+    assert!(good, "{said}");
+    let (good, said) =
+        parse(&bench.put("broken", readable.replace("profile hatchway-shim", "profile hatchway-shim {")));
+    assert!(!good && said.contains("parser error"), "{said}");
+}

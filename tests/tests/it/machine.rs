@@ -59,18 +59,22 @@ int main(int count, char **words) {
 "#;
 
 /// A bench with `acme` built; its recipe can then be given what it asks of the machine, which is in no digest.
-struct Machine {
-    bench: Bench,
+pub(super) struct Machine {
+    pub(super) bench: Bench,
     recipe: String,
     _server: Server,
 }
 
 impl Machine {
     fn new(bench: Bench) -> Self {
-        let (bench, server) = bench.with_mirror(&Mirror::runnable());
-        let package = Package::new("acme", "1.0")
-            .field("Depends", "libc6 (>= 2.14)")
-            .program("usr/bin/acme", compile::program(PROBE));
+        Self::of(bench, &Mirror::runnable(), compile::program(PROBE))
+    }
+
+    /// With another archive and another program.
+    pub(super) fn of(bench: Bench, mirror: &Mirror, program: Vec<u8>) -> Self {
+        let (bench, server) = bench.with_mirror(mirror);
+        let package =
+            Package::new("acme", "1.0").field("Depends", "libc6 (>= 2.14)").program("usr/bin/acme", program);
         bench.put("acme.deb", package.deb());
         for step in [["new", "acme.deb"], ["lock", "acme"], ["build", "acme"]] {
             drop(bench.hatchway(&step).ok());
@@ -80,18 +84,18 @@ impl Machine {
     }
 
     /// With these keys in `[run]`, and this behind it.
-    fn asks(&self, run: &str, more: &str) -> &Self {
+    pub(super) fn asks(&self, run: &str, more: &str) -> &Self {
         let recipe = self.recipe.replace("[run]\n", &format!("[run]\n{run}\n"));
         assert!(recipe != self.recipe || run.is_empty(), "the recipe has no [run]");
         self.bench.put("recipes/acme/recipe.toml", format!("{recipe}\n{more}\n"));
         self
     }
 
-    fn run(&self, arguments: &[&str]) -> Outcome {
+    pub(super) fn run(&self, arguments: &[&str]) -> Outcome {
         self.bench.hatchway(&[&["run", "-q", "acme"], arguments].concat())
     }
 
-    fn shell(&self, bind: &[&str], script: &str) -> Outcome {
+    pub(super) fn shell(&self, bind: &[&str], script: &str) -> Outcome {
         let bind = bind.iter().flat_map(|bind| ["--bind", bind]);
         let words: Vec<&str> =
             ["shell", "-q", "acme"].into_iter().chain(bind).chain(["--", "-c", script]).collect();
@@ -99,7 +103,7 @@ impl Machine {
     }
 
     /// With variables of a session.
-    fn session(&self, variables: &str, arguments: &str) -> Outcome {
+    pub(super) fn session(&self, variables: &str, arguments: &str) -> Outcome {
         self.bench.script(&format!("{variables} \"$HATCHWAY\" run -q acme {arguments}"))
     }
 }

@@ -51,7 +51,7 @@ fn version(bench: &Bench, name: &str) -> String {
 }
 
 /// glibc and an old library, both for i386.
-fn with_i386(suite: Suite) -> Suite {
+pub(super) fn with_i386(suite: Suite) -> Suite {
     let folder = "usr/lib/i386-linux-gnu";
     let libc = Package::new("libc6", "2.36-9")
         .of("i386")

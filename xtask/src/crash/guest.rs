@@ -48,6 +48,13 @@ echo "guest: end"
 busybox poweroff -f
 "#;
 
+/// A guest before it is switched on.
+pub(crate) struct Machine {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
+    pub(crate) disk: PathBuf,
+}
+
 struct Guest {
     scratch: sh::Scratch,
     kernel: PathBuf,
@@ -55,9 +62,7 @@ struct Guest {
 }
 
 pub(super) fn cut(program: &Path, cuts: u32) -> Result<()> {
-    if output(Command::new("qemu-system-x86_64").arg("--version")).is_err() {
-        bail!("QEMU is missing\nhint: run `apt-get install --no-install-recommends qemu-system-x86`");
-    }
+    qemu()?;
     let guest = Guest::prepare(program)?;
     let whole = guest.boot_to_the_end()?;
     println!("crash: a whole build in the guest takes {:.1} s", whole.as_secs_f64());
@@ -93,32 +98,10 @@ pub(super) fn cut(program: &Path, cuts: u32) -> Result<()> {
     Ok(())
 }
 
-impl Guest {
-    /// Kernel, first file system and disk, and what a build gives.
-    fn prepare(program: &Path) -> Result<Self> {
-        let scratch = sh::Scratch::new("hatchway-crash")?;
-        let folder = &scratch.path;
-        let kernel_package = unpack(program, folder, &real_name(program, folder, KERNEL)?)?;
-        let busybox = unpack(program, folder, BUSYBOX)?;
-        let tree = make_disk(program, folder)?;
-        let kernel = find(&kernel_package.join("boot"), "vmlinuz")?;
-        make_initramfs(program, folder, &kernel_package, &busybox)?;
-        Ok(Self { kernel, tree, scratch })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path.join(name)
-    }
-
-    /// A disk on which nothing was built.
-    fn fresh_disk(&self) -> Result<()> {
-        sh::run(
-            Command::new("cp").arg("--sparse=always").arg(self.path("base.img")).arg(self.path("disk.img")),
-        )
-    }
-
-    fn start(&self) -> Result<(Child, Receiver<String>)> {
-        let drive = format!("file={},format=raw,if=virtio,cache=writeback", self.path("disk.img").display());
+impl Machine {
+    /// Switches it on; what it says on its first serial port comes line by line.
+    pub(crate) fn start(&self) -> Result<(Child, Receiver<String>)> {
+        let drive = format!("file={},format=raw,if=virtio,cache=writeback", self.disk.display());
         let mut child = Command::new("qemu-system-x86_64")
             .args([
                 "-accel",
@@ -146,7 +129,7 @@ impl Guest {
             .arg("-kernel")
             .arg(&self.kernel)
             .arg("-initrd")
-            .arg(self.path("initramfs"))
+            .arg(&self.initramfs)
             .args(["-drive", &drive])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -166,6 +149,36 @@ impl Guest {
             }
         });
         Ok((child, lines))
+    }
+}
+
+impl Guest {
+    /// Kernel, first file system and disk, and what a build gives.
+    fn prepare(program: &Path) -> Result<Self> {
+        let scratch = sh::Scratch::new("hatchway-crash")?;
+        let folder = &scratch.path;
+        let kernel_package = self::kernel(program, folder)?;
+        let busybox = self::busybox(program, folder)?;
+        let tree = make_disk(program, folder)?;
+        let kernel = image(&kernel_package)?;
+        make_initramfs(program, folder, (&kernel_package, &busybox), INIT, &[])?;
+        Ok(Self { kernel, tree, scratch })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path.join(name)
+    }
+
+    /// A disk on which nothing was built.
+    fn fresh_disk(&self) -> Result<()> {
+        sh::run(
+            Command::new("cp").arg("--sparse=always").arg(self.path("base.img")).arg(self.path("disk.img")),
+        )
+    }
+
+    fn start(&self) -> Result<(Child, Receiver<String>)> {
+        let (kernel, initramfs) = (self.kernel.clone(), self.path("initramfs"));
+        Machine { kernel, initramfs, disk: self.path("disk.img") }.start()
     }
 
     /// Lets a build finish; gives how long it took. What it gives has to be what it always gives.
@@ -238,6 +251,29 @@ fn last(tail: &[String]) -> String {
     tail[tail.len().saturating_sub(40)..].join("\n")
 }
 
+/// Whether there is something to run a guest with.
+pub(crate) fn qemu() -> Result<()> {
+    if output(Command::new("qemu-system-x86_64").arg("--version")).is_err() {
+        bail!("QEMU is missing\nhint: run `apt-get install --no-install-recommends qemu-system-x86`");
+    }
+    Ok(())
+}
+
+/// The kernel's package, unpacked.
+pub(crate) fn kernel(program: &Path, folder: &Path) -> Result<PathBuf> {
+    unpack(program, folder, &real_name(program, folder, KERNEL)?)
+}
+
+/// The kernel itself in it.
+pub(crate) fn image(kernel: &Path) -> Result<PathBuf> {
+    find(&kernel.join("boot"), "vmlinuz")
+}
+
+/// The package of the guest's programs, unpacked.
+pub(crate) fn busybox(program: &Path, folder: &Path) -> Result<PathBuf> {
+    unpack(program, folder, BUSYBOX)
+}
+
 /// A metapackage's one dependency is what holds the files.
 fn real_name(program: &Path, folder: &Path, spec: &str) -> Result<String> {
     let deb = fetch(program, folder, spec)?;
@@ -292,7 +328,16 @@ fn make_disk(program: &Path, folder: &Path) -> Result<String> {
     Ok(tree)
 }
 
-fn make_initramfs(program: &Path, folder: &Path, kernel: &Path, busybox: &Path) -> Result<()> {
+/// The guest's first file system: both programs, busybox, an `/init` in which `MODULES` are the kernel's modules that are
+/// loaded, `further` ones beside those of the disk.
+pub(crate) fn make_initramfs(
+    program: &Path,
+    folder: &Path,
+    (kernel, busybox): (&Path, &Path),
+    script: &str,
+    further: &[&str],
+) -> Result<()> {
+    let modules = [&MODULES[..], further].concat();
     let root = folder.join("root");
     for name in ["bin", "dev", "proc", "sys", "tmp", "disk", "modules", "lib64"] {
         fs::create_dir_all(root.join(name))?;
@@ -309,13 +354,13 @@ fn make_initramfs(program: &Path, folder: &Path, kernel: &Path, busybox: &Path) 
             copy(Path::new(path), &target)?;
         }
     }
-    for module in MODULES {
+    for module in &modules {
         let file = format!("{module}.ko");
         let found = output(Command::new("find").arg(kernel).args(["-name", &file]))?;
         copy(Path::new(&found), &root.join("modules").join(&file))?;
     }
     let init = root.join("init");
-    fs::write(&init, INIT.replace("MODULES", &MODULES.join(" ")))?;
+    fs::write(&init, script.replace("MODULES", &modules.join(" ")))?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
     let script = "cd \"$1\" && find . | cpio --quiet -o -H newc | gzip -1 > \"$2\"";
     sh::run(Command::new("sh").args(["-c", script, "sh"]).arg(&root).arg(folder.join("initramfs")))

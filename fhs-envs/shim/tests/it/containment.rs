@@ -61,7 +61,9 @@ fn the_network_is_what_was_asked_for() {
             world.run()
         };
         let none = run(Network::None);
-        assert!(none.err.contains("unreachable"), "{way:?} {}", none.err);
+        // Where the kernel has Landlock's rules for TCP, they are asked before the routes are.
+        let walls = ["unreachable", "Permission denied"];
+        assert!(walls.iter().any(|wall| none.err.contains(wall)), "{way:?} {}", none.err);
         let loopback = run(Network::Loopback);
         assert!(loopback.err.contains("refused"), "{way:?} {}", loopback.err);
         let interfaces = loopback.out.lines().filter(|line| line.ends_with(':')).count();

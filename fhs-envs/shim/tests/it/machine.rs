@@ -233,8 +233,11 @@ fn a_socket_and_a_cookie_reach_the_tool_and_nobody_else() {
         let mut world = World::new(way).script(script);
         let _server = UnixListener::bind(world.path("share/socket")).unwrap();
         let uid = world.spec.identity.uid;
-        world.spec.sockets =
-            vec![BoundSocket { host: world.host("share/socket"), at: at("/tmp/.X11-unix/X7") }];
+        world.spec.sockets = vec![BoundSocket {
+            host: world.host("share/socket"),
+            at: at("/tmp/.X11-unix/X7"),
+            served: false,
+        }];
         let cookie = at(&format!("/run/user/{uid}/cookie"));
         world.spec.secrets = vec![Secret { at: cookie, content: b"secret\n".to_vec() }];
         let ran = world.run();

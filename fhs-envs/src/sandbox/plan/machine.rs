@@ -1,8 +1,8 @@
 //! What of the machine a recipe asks for: network, display, sound, devices, driver. Nothing is planned for what it does
 //! not ask for.
-use super::{Error, invalid};
+use super::{Error, driver, invalid};
 use crate::sandbox::spec::{Network, Spec};
-use hatchway_wire::{HostPath, InsidePath, Op, Owner, SourceKind};
+use hatchway_wire::{HostPath, InsidePath, Op, Owner};
 
 /// The name of the host's resolver configuration, which may be a symlink and may be replaced at any time.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -83,10 +83,7 @@ pub(super) fn late(spec: &Spec, owner: Owner, ops: &mut Vec<Op>) -> Result<(), E
     for secret in &spec.secrets {
         ops.push(Op::Secret { at: secret.at.clone(), owner, content: secret.content.clone() });
     }
-    for file in &spec.driver {
-        let (source, at) = (file.host.clone(), file.at.clone());
-        ops.push(Op::Bind { source, at, kind: SourceKind::File, read_only: true, optional: true });
-    }
+    driver::bind(spec, ops);
     if spec.network == Network::Host {
         ops.push(Op::Follow {
             source: HostPath::new(RESOLV_CONF)?,
