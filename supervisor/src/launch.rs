@@ -158,7 +158,7 @@ fn machine(
     limits::add(context, &recipe.run, request.explain, spec)?;
     let mut running = Running::default();
     if let Some(wish) = &recipe.run.dbus {
-        dbus::add(&session, wish, &run_folder(context, spec), request.explain, spec, &mut running)?;
+        dbus::add(&Session::find(), wish, &run_folder(context, spec), request.explain, spec, &mut running)?;
     }
     match recipe.run.display {
         recipe::Display::None => {}
