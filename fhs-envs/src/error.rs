@@ -164,6 +164,24 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// An image that cannot be a base.
+    #[error("the image `{image}` cannot be used: {reason}")]
+    Image {
+        /// The folder or file.
+        image: String,
+        /// Why.
+        reason: String,
+    },
+    /// A patch of the recipe does not fit.
+    #[error("the patch `{file}` cannot be applied to `{at}`: {reason}")]
+    Patch {
+        /// The file of the tree.
+        at: String,
+        /// The patch.
+        file: String,
+        /// Which hunk, what was expected, what was found.
+        reason: String,
+    },
     /// An archive could not be read.
     #[error(transparent)]
     Archive(#[from] hatchway_inspect::Error),
@@ -321,6 +339,12 @@ impl Error {
                     "or lock what it writes here: `hatchway lock RECIPE`".into(),
                 ];
             }
+            Self::Image { .. } => "make an archive of it: `skopeo copy --override-arch amd64 docker-archive:FILE oci-archive:IMAGE.tar`, \
+                                   or the same from `docker://NAME`"
+                .into(),
+            Self::Patch { .. } => "make the patch again, from the file as it is in the tree: `hatchway shell` shows it, `diff -u OLD NEW` \
+                                   writes the patch"
+                .into(),
             Self::Sandbox(error) => return error.hint().into_iter().collect(),
             _ => return self.store_hints(),
         };

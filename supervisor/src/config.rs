@@ -133,6 +133,7 @@ fn mirrors(configured: Vec<MirrorEntry>) -> Vec<Mirror> {
         }
     }
     all.extend(configured.into_iter().map(|entry| Mirror {
+        named: entry.suites.clone(),
         suites: entry.suites,
         check_valid_until: entry.check_valid_until,
         ..Mirror::new(&entry.url, entry.archive.into(), "hatchway.toml")

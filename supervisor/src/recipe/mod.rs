@@ -4,12 +4,14 @@
 //! a line and a column. What this version reads but does not carry out yet is listed by [`Recipe::unsupported`] and
 //! refused by `lock`, never ignored.
 
+mod adopt;
 mod diagnostic;
 mod draft;
 mod types;
 
 use std::path::{Path, PathBuf};
 
+pub use adopt::adopt;
 pub use diagnostic::Diagnostic;
 pub(crate) use draft::is_licence;
 pub use draft::{Draft, Origin, draft, unpack_folder};
@@ -121,7 +123,7 @@ impl Recipe {
                 .map(|s| (s.name.get_ref(), &s.urls, &s.suite, &s.components, &s.key))
                 .collect::<Vec<_>>(),
             environment.components,
-            environment.base,
+            environment.base(),
             environment.architectures,
             environment.packages,
             environment.exclude,
@@ -130,6 +132,10 @@ impl Recipe {
         // Added only where set: older locks stay good.
         if let Some(python) = &environment.python {
             text += &format!(" python {:?} {:?}", python.version, python.requirements);
+        }
+        if !environment.patch.is_empty() {
+            let patches = environment.patch.iter().map(|(at, file)| (at.as_str(), file.get_ref()));
+            text += &format!(" patch {:?}", patches.collect::<Vec<_>>());
         }
         for install in self.artifacts.iter().filter_map(|artifact| artifact.install.as_ref()) {
             text.push_str(&format!(" install {:?} {}", install.run, install.accept_licence));
@@ -149,6 +155,14 @@ impl Recipe {
         }
         for artifact in &self.artifacts {
             artifact.check()?;
+        }
+        self.check_base()?;
+        for file in self.environment.patch.values() {
+            let clean = |part: &str| !matches!(part, "" | "." | "..");
+            if !file.get_ref().split('/').all(clean) {
+                let message = format!("`{}` is not the name of a file beside the recipe", file.get_ref());
+                return Err(Diagnostic::new(&message, file.span()));
+            }
         }
         for (number, state) in self.run.state.iter().enumerate() {
             let folder = |path: &Inside| format!("{}/", path.as_str().trim_end_matches('/'));
@@ -172,6 +186,32 @@ impl Recipe {
         names("file slots", self.files.iter().map(|f| &f.name).collect())
     }
 
+    /// What only a base with an index of packages can give.
+    fn check_base(&self) -> Result<(), Diagnostic> {
+        let environment = &self.environment;
+        let Some(base) = environment.base.as_ref().filter(|base| !matches!(base.get_ref(), Base::Debian(_)))
+        else {
+            return Ok(());
+        };
+        let asked = [
+            (!environment.packages.is_empty(), "packages"),
+            (!environment.exclude.iter().all(|name| is_soname(name)), "exclude (of a package)"),
+            (!environment.pin.is_empty(), "pin"),
+            (environment.python.is_some(), "python"),
+            (environment.components != ["main"], "components"),
+            (environment.configure == Configure::Scripts, "configure = \"scripts\""),
+            (!self.sources.is_empty(), "[[source]]"),
+        ];
+        match asked.iter().find(|(asked, _)| *asked) {
+            None => Ok(()),
+            Some((_, key)) => {
+                let message =
+                    format!("this base has no index of packages, so `{key}` cannot be carried out with it");
+                Err(Diagnostic::new(&message, base.span()))
+            }
+        }
+    }
+
     /// What the recipe asks for that this version of Hatchway reads but does not carry out.
     #[must_use]
     pub fn unsupported(&self) -> Vec<String> {
@@ -180,12 +220,10 @@ impl Recipe {
         let checks = [
             (!self.channels.is_empty(), "[[channel]]"),
             (self.service.is_some(), "[service]"),
-            (!environment.patch.is_empty(), "patch"),
             (
                 environment.architectures.first() != Some(&Architecture::Amd64),
                 "architectures without amd64 first",
             ),
-            (matches!(environment.base, Some(Base::Oci(_) | Base::None)), "a base other than debian"),
             (matches!(run.rung, Rung::Container | Rung::Vm | Rung::Native), "a rung other than fhs"),
             (run.runner == Runner::Wine, "runner = \"wine\""),
             (run.gpu, "gpu"),
@@ -248,6 +286,11 @@ impl Artifact {
             (_, _, archive) => archive.clone().unwrap_or_default(),
         }
     }
+}
+
+/// Whether an entry of `exclude` names a library.
+pub(crate) fn is_soname(name: &str) -> bool {
+    name.ends_with(".so") || name.contains(".so.")
 }
 
 fn unique(kind: &str, names: &[&toml::Spanned<Name>]) -> Result<(), Diagnostic> {
