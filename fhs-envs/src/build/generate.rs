@@ -63,9 +63,10 @@ pub(crate) fn loader_cache(merge: &mut Merge, workspace: &Workspace<'_>) -> Resu
     }
 }
 
-/// What the scripts of base-files, debianutils and readline-common copy and make at a first installation.
+/// What the scripts of adduser, base-files, debianutils and readline-common copy and make at a first installation.
 fn base_files(merge: &mut Merge) -> Result<(), String> {
-    const COPIES: [(&str, &str); 6] = [
+    const COPIES: [(&str, &str); 7] = [
+        ("usr/share/adduser/adduser.conf", "etc/adduser.conf"),
         ("usr/share/base-files/dot.bashrc", "root/.bashrc"),
         ("usr/share/base-files/dot.profile", "root/.profile"),
         ("usr/share/base-files/motd", "etc/motd"),

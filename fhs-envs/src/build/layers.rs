@@ -275,12 +275,17 @@ mod tests {
 
     #[test]
     fn links_of_lower_layers_lead_about_in_the_tree_only() {
-        let below = layer(&[("lib", link("usr/lib")), ("usr/lib/x", file("1")), ("out", link("/../../etc"))]);
+        let below = layer(&[
+            ("lib", link("usr/lib")),
+            ("usr/lib/x", file("1")),
+            ("out", link("/../../etc")),
+            ("etc", Node::Directory),
+        ]);
         let above = layer(&[("lib/y", file("2")), ("out/passwd", file("3"))]);
         let all = image(&[(below.clone(), ""), (above, "")]).unwrap();
         assert_eq!(all, ["etc", "etc/passwd", "lib", "out", "usr", "usr/lib", "usr/lib/x", "usr/lib/y"]);
         let all = image(&[(below, ""), (Manifest::default(), "remove\tlib/.wh.x\nempty\tout\n")]).unwrap();
-        assert_eq!(all, ["lib", "out", "usr", "usr/lib"]);
+        assert_eq!(all, ["etc", "lib", "out", "usr", "usr/lib"]);
     }
 
     #[test]
@@ -307,6 +312,8 @@ mod tests {
         nodes.extend((1..10).map(|n| (format!("l{n}"), link(&format!("l{}/{deep}", n - 1)))));
         let nodes: Vec<(&str, Node)> =
             nodes.iter().map(|(path, node)| (path.as_str(), node.clone())).collect();
-        assert!(image(&[(layer(&nodes), ""), (layer(&[("l9/x", file("1"))]), "")]).is_err());
+        assert!(image(&[(layer(&nodes), ""), (Manifest::default(), "remove\tl9/.wh.x\n")]).is_err());
+        // A folder of the upper layer's own takes the place of such a link.
+        assert!(image(&[(layer(&nodes), ""), (layer(&[("l9/x", file("1"))]), "")]).is_ok());
     }
 }

@@ -43,7 +43,7 @@ use sandboxed::Room;
 use scripts::{Alternative, Class};
 
 /// A change of this number makes every tree anew: it stands for what the builder generates.
-const BUILDER: u32 = 2;
+const BUILDER: u32 = 3;
 
 /// What is built.
 #[allow(missing_debug_implementations, reason = "it holds a closure")]

@@ -79,12 +79,12 @@ pub fn patched(patch: &[u8], old: Option<&[u8]>) -> Result<Option<Vec<u8>>, Stri
     if patch.contains(&0) {
         return Err("the patch is not text".into());
     }
+    if is_of_several_files(patch) {
+        return Err("the patch is for several files: write one patch for each".into());
+    }
     let parsed = Patch::from_bytes(patch).map_err(|error| format!("the patch cannot be read: {error}"))?;
     if parsed.hunks().is_empty() {
         return Err("the patch has no hunk (`@@ … @@`): it must be a unified diff of text (`diff -u`)".into());
-    }
-    if is_of_several_files(patch) {
-        return Err("the patch is for several files: write one patch for each".into());
     }
     let (makes, removes) = (parsed.original() == Some(NOTHING), parsed.modified() == Some(NOTHING));
     let old = match (old, makes) {
@@ -125,7 +125,7 @@ fn apply(lines: &[&[u8]], hunks: &[Hunk<'_, [u8]>]) -> Result<Vec<u8>, String> {
     for (number, hunk) in hunks.iter().enumerate() {
         let range = hunk.old_range();
         // An empty range names the line before it.
-        let start = if range.len() == 0 { range.start() } else { range.start().saturating_sub(1) };
+        let start = if range.is_empty() { range.start() } else { range.start().saturating_sub(1) };
         let place = format!("hunk {} (line {})", number + 1, range.start());
         if start < at {
             return Err(format!("{place} begins before the end of the one above it"));
@@ -240,9 +240,11 @@ mod tests {
         assert!(fails("--- x\n+++ x\n@@ -1 +1 @@\n-a\n+b\n", Some(b"a\n\0")).contains("not text"));
         assert!(fails("--- x\n+++ x\n@@ -1 +1 @@\n-a\n+b\n", None).contains("no such file"));
         assert!(fails("--- /dev/null\n+++ x\n@@ -0,0 +1 @@\n+b\n", Some(OLD)).contains("there already"));
-        assert!(fails("--- x\n+++ /dev/null\n@@ -1 +0,0 @@\n-one\n", Some(OLD)).contains("4 lines"));
+        let left = fails("--- x\n+++ /dev/null\n@@ -1 +0,0 @@\n-one\n", Some(OLD));
+        assert!(left.contains("4 lines of it would be left"), "{left}");
         let two = "--- x\n+++ x\n@@ -1 +1 @@\n-one\n+1\n--- y\n+++ y\n@@ -1 +1 @@\n-one\n+1\n";
-        assert!(fails(two, Some(OLD)).contains("several files"));
+        let two = fails(two, Some(OLD));
+        assert!(two.contains("several files"), "{two}");
         assert!(fails("--- x\n+++ x\n@@ -1,9 +1 @@\n-one\n", Some(OLD)).contains("cannot be read"));
     }
 

@@ -30,7 +30,8 @@ pub(super) fn unpack(store: &Store, workspace: &Workspace<'_>, place: &Path) -> 
             || path.strip_suffix(".json").is_some_and(is_digest);
         let part = path.strip_prefix("blobs/sha256/").is_some_and(is_digest)
             || path.strip_suffix("/layer.tar").or(path.strip_suffix(".tar")).is_some_and(is_digest);
-        if !part && !(document && size <= DOCUMENT_BYTES_MAX) {
+        let wanted = part || document && size <= DOCUMENT_BYTES_MAX;
+        if !wanted {
             return Ok(());
         }
         documents += 1;
