@@ -339,24 +339,26 @@ impl Error {
                     "or lock what it writes here: `hatchway lock RECIPE`".into(),
                 ];
             }
-            Self::Image { .. } => "make an archive of it: `skopeo copy --override-arch amd64 docker-archive:FILE oci-archive:IMAGE.tar`, \
-                                   or the same from `docker://NAME`"
-                .into(),
-            Self::Patch { .. } => "make the patch again, from the file as it is in the tree: `hatchway shell` shows it, `diff -u OLD NEW` \
-                                   writes the patch"
-                .into(),
             Self::Sandbox(error) => return error.hint().into_iter().collect(),
             _ => return self.store_hints(),
         };
         vec![hint]
     }
 
-    /// The hints of what befalls the store.
+    /// The hints of what befalls the store, and of what a tree is made of.
     fn store_hints(&self) -> Vec<String> {
         let hint: &str = match self {
             Self::DiskFull { .. } => {
                 "free some space (`hatchway store gc` removes what no recipe needs) and run the same command again; finished \
                                       downloads are kept"
+            }
+            Self::Image { .. } => {
+                "make an archive of it: `skopeo copy --override-arch amd64 docker-archive:FILE oci-archive:IMAGE.tar`, \
+                                   or the same from `docker://NAME`"
+            }
+            Self::Patch { .. } => {
+                "make the patch again, from the file as it is in the tree: `hatchway shell` shows it, `diff -u OLD NEW` \
+                                   writes the patch"
             }
             Self::NoRoom { .. } => {
                 "free some space: `hatchway store du` says what takes it, `hatchway store gc` removes what no recipe needs"

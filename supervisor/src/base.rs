@@ -130,7 +130,7 @@ fn tell(context: &Context, located: &Located, image: Option<&Image>, depends: &[
         Some(_) => {}
         None => {
             say("base = \"none\": no shell, certificates, time zones and locales but those of the artifacts"
-                .into())
+                .into());
         }
     }
     let mut whose: Vec<&str> = depends.iter().map(|asked| asked.whose.as_str()).collect();

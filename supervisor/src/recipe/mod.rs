@@ -233,6 +233,22 @@ impl Recipe {
     }
 }
 
+impl Environment {
+    /// The base that the recipe names.
+    #[must_use]
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_ref().map(toml::Spanned::get_ref)
+    }
+}
+
+impl SpannedDigest {
+    /// Whether it only keeps the place of one: no file has this digest.
+    #[must_use]
+    pub fn is_placeholder(&self) -> bool {
+        self.hex().bytes().all(|digit| digit == b'0')
+    }
+}
+
 impl Source {
     /// A source is told apart from a folder with an index by the slash at the end of its suite, as in apt.
     fn check(&self) -> Result<(), Diagnostic> {

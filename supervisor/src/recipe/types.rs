@@ -187,12 +187,6 @@ impl SpannedDigest {
         *self.0.get_ref()
     }
 
-    /// Whether it only keeps the place of one: no file has this digest.
-    #[must_use]
-    pub fn is_placeholder(&self) -> bool {
-        self.hex().bytes().all(|digit| digit == b'0')
-    }
-
     /// The digest as text.
     #[must_use]
     pub fn hex(&self) -> String {
@@ -286,14 +280,6 @@ impl Default for Environment {
             locales: Vec::new(),
             configure: Configure::Builtin,
         }
-    }
-}
-
-impl Environment {
-    /// The base that the recipe names.
-    #[must_use]
-    pub fn base(&self) -> Option<&Base> {
-        self.base.as_ref().map(Spanned::get_ref)
     }
 }
 
