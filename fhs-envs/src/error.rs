@@ -164,6 +164,24 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// An image that cannot be a base.
+    #[error("the image `{image}` cannot be used: {reason}")]
+    Image {
+        /// The folder or file.
+        image: String,
+        /// Why.
+        reason: String,
+    },
+    /// A patch of the recipe does not fit.
+    #[error("the patch `{file}` cannot be applied to `{at}`: {reason}")]
+    Patch {
+        /// The file of the tree.
+        at: String,
+        /// The patch.
+        file: String,
+        /// Which hunk, what was expected, what was found.
+        reason: String,
+    },
     /// An archive could not be read.
     #[error(transparent)]
     Archive(#[from] hatchway_inspect::Error),
@@ -327,12 +345,20 @@ impl Error {
         vec![hint]
     }
 
-    /// The hints of what befalls the store.
+    /// The hints of what befalls the store, and of what a tree is made of.
     fn store_hints(&self) -> Vec<String> {
         let hint: &str = match self {
             Self::DiskFull { .. } => {
                 "free some space (`hatchway store gc` removes what no recipe needs) and run the same command again; finished \
                                       downloads are kept"
+            }
+            Self::Image { .. } => {
+                "make an archive of it: `skopeo copy --override-arch amd64 docker-archive:FILE oci-archive:IMAGE.tar`, \
+                                   or the same from `docker://NAME`"
+            }
+            Self::Patch { .. } => {
+                "make the patch again, from the file as it is in the tree: `hatchway shell` shows it, `diff -u OLD NEW` \
+                                   writes the patch"
             }
             Self::NoRoom { .. } => {
                 "free some space: `hatchway store du` says what takes it, `hatchway store gc` removes what no recipe needs"

@@ -7,6 +7,7 @@ pub mod choose;
 pub mod debian;
 pub mod fetch;
 pub mod lock;
+pub mod oci;
 pub mod python;
 pub mod resolve;
 pub mod sandbox;

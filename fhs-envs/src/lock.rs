@@ -24,7 +24,7 @@ pub struct Lock {
     pub recipe: Sha256,
     /// The rung that was planned.
     pub rung: String,
-    /// `debian:bookworm`.
+    /// `debian:bookworm`, `oci:sha256:<digest of the manifest>` or `none`.
     pub base: String,
     /// `amd64`, and the foreign ones beside it.
     pub architectures: Vec<String>,
@@ -36,9 +36,15 @@ pub struct Lock {
     /// The Python that wheels are installed for: `3.11`; empty where there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub python: String,
+    /// The image that is the base, where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<LockedImage>,
     /// The vendor's files.
-    #[serde(rename = "artifact")]
+    #[serde(rename = "artifact", default)]
     pub artifacts: Vec<LockedArtifact>,
+    /// Patches, in the order in which they are applied.
+    #[serde(rename = "patch", default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<LockedPatch>,
     /// Python packages, sorted by name.
     #[serde(rename = "wheel", default, skip_serializing_if = "Vec::is_empty")]
     pub wheels: Vec<LockedWheel>,
@@ -48,6 +54,39 @@ pub struct Lock {
     /// The closure, sorted by name.
     #[serde(rename = "package", default)]
     pub packages: Vec<LockedPackage>,
+}
+
+/// An OCI image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LockedImage {
+    /// Digest of its manifest; of what `docker save` wrote without one, that of its configuration.
+    pub manifest: Sha256,
+    /// Its layers, the lowest first.
+    #[serde(rename = "layer", default)]
+    pub layers: Vec<LockedLayer>,
+}
+
+/// A layer of an image, as its blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LockedLayer {
+    /// Digest.
+    pub sha256: Sha256,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A patch of the recipe's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LockedPatch {
+    /// The file of the tree, absolute.
+    pub at: String,
+    /// The patch's own name, beside the recipe.
+    pub file: String,
+    /// Digest of the patch.
+    pub sha256: Sha256,
 }
 
 /// A vendor's file.
@@ -208,6 +247,12 @@ impl Lock {
         lock
     }
 
+    /// Whether an installer is still to be run over the tree of this lock.
+    #[must_use]
+    pub fn is_before_installer(&self) -> bool {
+        self.artifacts.iter().any(|artifact| artifact.is_installer() && artifact.captured.is_none())
+    }
+
     /// The suite of Debian that is the base, if it is one.
     #[must_use]
     pub fn suite(&self) -> Option<&str> {
@@ -264,6 +309,15 @@ impl Lock {
                 (false, _) => artifact.sha256,
             };
             text.push_str(&format!("artifact {content} {}\n", artifact.how));
+        }
+        for layer in self.image.iter().flat_map(|image| &image.layers) {
+            text.push_str(&format!("layer {}\n", layer.sha256));
+        }
+        // An installer is run over the tree before it is patched.
+        if !self.is_before_installer() {
+            for patch in &self.patches {
+                text.push_str(&format!("patch {} {:?}\n", patch.sha256, patch.at));
+            }
         }
         if !self.python.is_empty() {
             text.push_str(&format!("python {}\n", self.python));
@@ -327,7 +381,9 @@ pub(crate) mod tests {
             base_packages: Vec::new(),
             refused: Vec::new(),
             python: String::new(),
+            image: None,
             artifacts: Vec::new(),
+            patches: Vec::new(),
             wheels: Vec::new(),
             sources: Vec::new(),
             packages: packages.iter().map(package).collect(),

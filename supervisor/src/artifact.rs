@@ -161,6 +161,9 @@ fn gather_one(
     let sha256 = artifact.sha256.digest();
     let stored = context.store.artifact(sha256);
     let file = artifact.file_name();
+    if artifact.sha256.is_placeholder() {
+        return Err(Error::Placeholder { file, name: located.recipe.package.name.to_string() });
+    }
     if !stored.exists() {
         if let Some(spec) = &artifact.archive {
             fetch(context, &spec.parse()?, spec, Some(sha256))?;

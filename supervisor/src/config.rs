@@ -144,6 +144,7 @@ impl Config {
             }
         }
         all.extend(self.configured_mirrors.iter().map(|entry| Mirror {
+            named: entry.suites.clone(),
             suites: entry.suites.clone(),
             check_valid_until: entry.check_valid_until,
             ..Mirror::new(&entry.url, entry.archive.into(), "hatchway.toml")

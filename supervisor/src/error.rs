@@ -60,6 +60,30 @@ pub enum Error {
         /// The recipe's folder.
         folder: PathBuf,
     },
+    /// A shipped recipe's artifact that nobody has supplied yet.
+    #[error("the recipe `{name}` leaves it to you which file `{file}` is")]
+    Placeholder {
+        /// The file's name, of some version.
+        file: String,
+        /// The recipe.
+        name: String,
+    },
+    /// A patch that is not beside the recipe.
+    #[error("the patch `{file}` is not beside the recipe")]
+    NoPatch {
+        /// Its name.
+        file: String,
+        /// The recipe's folder.
+        folder: PathBuf,
+    },
+    /// A base without an index of packages lacks libraries.
+    #[error("the base {base} lacks what the artifacts need:\n{}", missing.join("\n"))]
+    Missing {
+        /// `none`, or which image.
+        base: String,
+        /// One line for each library.
+        missing: Vec<String>,
+    },
     /// The lock is of an older recipe.
     #[error("the lock of `{0}` does not fit its recipe any more")]
     StaleLock(String),
@@ -185,6 +209,7 @@ impl Error {
             Self::NoArtifact { file, folder } => {
                 format!("put `{file}` into `{}` and run the command again", folder.display())
             }
+            Self::Placeholder { .. } | Self::NoPatch { .. } | Self::Missing { .. } => self.input_hint(),
             Self::StaleLock(name) | Self::NoLock(name) => format!("run `hatchway lock {name}`"),
             Self::Machine { .. } => "look for the vendor's file for x86-64 (amd64) or i386".into(),
             Self::Architecture { architecture, .. } => {
@@ -228,6 +253,22 @@ impl Error {
             _ => return Vec::new(),
         };
         vec![hint]
+    }
+
+    /// What to do about an input that is not there.
+    fn input_hint(&self) -> String {
+        match self {
+            Self::Placeholder { name, .. } => {
+                format!("get it from its maker, compare its checksum with theirs, then `hatchway recipe adopt {name} FILE`")
+            }
+            Self::NoPatch { file, folder } => {
+                format!("put `{file}` into `{}`, or take its line out of [environment.patch]", folder.display())
+            }
+            Self::Missing { .. } => "bring them with another [[artifact]], or take a base that has them; a library that only an unused \
+                                     part wants is left out with exclude = [\"libNAME.so.1\"] in [environment]"
+                .into(),
+            _ => String::new(),
+        }
     }
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

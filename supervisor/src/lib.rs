@@ -11,6 +11,7 @@ pub mod steps;
 pub mod suggest;
 pub mod upkeep;
 
+mod base;
 pub mod config;
 pub mod context;
 pub mod dirs;
@@ -20,6 +21,7 @@ pub mod gpu;
 mod install;
 mod installed;
 mod licence;
+mod patches;
 mod python;
 pub mod report;
 mod rpm;

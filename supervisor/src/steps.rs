@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::plan::{self, Host, Plan};
 use crate::recipe::{self, Architecture, Base, Draft, Located, Name, Rung, Runner};
-use crate::{install, installed, python, rpm, sources, suggest};
+use crate::{base, install, installed, patches, python, rpm, sources, suggest};
 
 /// What an AppImage starts (AppImage specification, "The AppDir").
 const APP_RUN: &str = "/AppRun";
@@ -200,8 +200,13 @@ fn choose(
 ) -> Result<Lock, Error> {
     let recipe = &located.recipe;
     let environment = &recipe.environment;
-    let (needs, depends) = evidence(inside)?;
+    let (needs, depends) = evidence(located, inside)?;
     refuse_foreign(located, &needs, &depends)?;
+    // As with a suite that the recipe names, `--suite` counts for more.
+    let asked = wish.suites.is_empty();
+    if matches!(environment.base(), Some(Base::Oci(_))) || asked && environment.base() == Some(&Base::None) {
+        return base::lock(context, located, wish, artifacts, (&needs, &depends), rung);
+    }
     let sources = sources::of_recipe(context, located);
     let request = choose::Request {
         archive: context.archive(),
@@ -218,6 +223,7 @@ fn choose(
         before,
         upgrade: wish.upgrade.clone(),
         artifacts,
+        patches: patches::gather(context, located)?,
         python: String::new(),
         wheels: Vec::new(),
         refused: Vec::new(),
@@ -243,7 +249,7 @@ fn lock_with_python(
     // Wheels bring libraries to each other.
     let needs_of = |wheels: &[Facts]| {
         let all: Vec<&Facts> = inside.iter().copied().chain(wheels).collect();
-        let (needs, depends) = evidence(&all)?;
+        let (needs, depends) = evidence(located, &all)?;
         refuse_foreign(located, &needs, &depends)?;
         Ok(needs)
     };
@@ -292,7 +298,7 @@ fn locked_artifacts(
 }
 
 fn suites_for(context: &Context, located: &Located, suites: &[String]) -> Vec<String> {
-    match &located.recipe.environment.base {
+    match located.recipe.environment.base() {
         _ if !suites.is_empty() => suites.to_vec(),
         Some(Base::Debian(suite)) => vec![suite.clone()],
         _ => context.config.suites.clone(),
@@ -329,12 +335,11 @@ fn empty_plan(located: &Located) -> Plan {
 /// Libraries that no artifact brings, and relations to packages that no artifact is, each with whose it is.
 type Evidence = (Vec<Need>, Vec<Asked>);
 
-/// What the artifacts need from outside.
 /// What belongs to one architecture: a library's name, and the machine as ELF files name it.
 pub(crate) type Library<'a> = (&'a str, &'a str);
 
 /// What the artifacts need from outside.
-fn evidence(all: &[&Facts]) -> Result<Evidence, Error> {
+fn evidence(located: &Located, all: &[&Facts]) -> Result<Evidence, Error> {
     let brought: BTreeSet<Library<'_>> = all
         .iter()
         .flat_map(|facts| &facts.elf)
@@ -362,6 +367,7 @@ fn evidence(all: &[&Facts]) -> Result<Evidence, Error> {
     let known: BTreeSet<Library<'_>> =
         needed.map(|need| (need.soname.as_str(), need.machine.as_str())).collect();
     needs.extend(rpm::needs(all, &brought, &known));
+    needs.retain(|need| !located.recipe.environment.exclude.contains(&need.soname));
     let own: BTreeSet<&str> =
         all.iter().filter_map(|f| f.package.as_ref()).map(|p| p.name.as_str()).collect();
     let mut depends = rpm::depends(all);
@@ -438,7 +444,7 @@ pub fn read_lock(located: &Located) -> Result<Lock, Error> {
     let lock = Lock::read(&located.lock_path())?;
     let wished = located.recipe.run.rung;
     let other_rung = wished != Rung::Auto && wished.to_string() != lock.rung;
-    if lock.recipe != located.recipe.lock_inputs() || other_rung {
+    if lock.recipe != located.recipe.lock_inputs() || other_rung || patches::differ(located, &lock)? {
         return Err(Error::StaleLock(name.to_owned()));
     }
     Ok(lock)
@@ -452,6 +458,8 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
     let built = with_request(context, located, lock, |request| {
         if context.store.built(request.key()).is_none() {
             artifact::gather(context, located)?;
+            base::provide(context, located, lock)?;
+            patches::provide(context, located, lock)?;
             install::provide(context, located, lock)?;
         }
         let built = build::build(&context.store, &context.client, request, &context.printer)?;

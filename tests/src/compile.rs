@@ -78,11 +78,28 @@ fn function(version: &str) -> String {
     format!("at_{}", version.replace(['.', '-'], "_"))
 }
 
+/// A program that is linked with musl: into itself, or at its start by musl's own loader.
+#[must_use]
+pub fn with_musl(source: &str, static_linked: bool) -> Vec<u8> {
+    compiled("musl-gcc", source, if static_linked { &["-O1", "-static"] } else { &["-O1"] }, &[])
+}
+
+/// musl's loader, which is its C library too.
+#[must_use]
+pub fn musl() -> Vec<u8> {
+    let path = "/lib/ld-musl-x86_64.so.1";
+    std::fs::read(path).unwrap_or_else(|_| panic!("`{path}` is missing: install the package `musl`"))
+}
+
 /// Compiles `source` in a folder that holds `files`.
 fn gcc(source: &str, arguments: &[&str], files: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    compiled("gcc", source, arguments, files)
+}
+
+fn compiled(compiler: &str, source: &str, arguments: &[&str], files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     static DONE: OnceLock<Mutex<HashMap<String, Vec<u8>>>> = OnceLock::new();
     let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
-    let key = format!("{source}{arguments:?}{names:?}");
+    let key = format!("{compiler}{source}{arguments:?}{names:?}");
     let done = DONE.get_or_init(Mutex::default);
     if let Some(bytes) = done.lock().unwrap().get(&key) {
         return bytes.clone();
@@ -92,12 +109,12 @@ fn gcc(source: &str, arguments: &[&str], files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     for (name, bytes) in files {
         std::fs::write(folder.path().join(name), bytes).unwrap();
     }
-    let output = Command::new("gcc")
+    let output = Command::new(compiler)
         .args(["-fno-stack-protector", "-fcf-protection=none", "-s", "-o", "out", "source.c"])
         .args(arguments)
         .current_dir(folder.path())
         .output()
-        .expect("gcc is missing: install the package `gcc`");
+        .unwrap_or_else(|_| panic!("{compiler} is missing: install the package `gcc` or `musl-tools`"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let bytes = std::fs::read(folder.path().join("out")).unwrap();
     done.lock().unwrap().insert(key, bytes.clone());

@@ -5,6 +5,7 @@
 //! - [`snapshot`]: comparing an outcome with text in the test, and writing that text anew;
 //! - [`package`], [`tar`], [`compile`]: vendor packages made by hand, byte for byte the same each time;
 //! - [`mirror`], [`keys`], [`server`]: a signed Debian archive in memory, served with faults on demand;
+//! - [`oci`]: images made by hand;
 //! - [`store`]: the store's folders seen from outside, by code that shares nothing with the program's.
 //!
 //! A test that lacks something panics with the package to install; none is skipped.
@@ -16,6 +17,7 @@ pub mod crash;
 pub mod host;
 pub mod keys;
 pub mod mirror;
+pub mod oci;
 pub mod package;
 pub mod server;
 pub mod snapshot;

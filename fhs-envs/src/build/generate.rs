@@ -1,5 +1,6 @@
 //! Files that maintainer scripts would have made, made by the builder, the same everywhere.
 
+use super::Ground;
 use super::merge::Merge;
 use super::scripts::{self, Alternative};
 use super::{accounts, certificates, ldcache, volatile};
@@ -20,22 +21,34 @@ pub(crate) fn generate(
     merge: &mut Merge,
     workspace: &Workspace<'_>,
     alternatives: Vec<Alternative>,
+    ground: Ground,
 ) -> Result<(), Error> {
-    write(merge, workspace, "etc/nsswitch.conf", NSSWITCH.as_bytes())?;
-    write(merge, workspace, "etc/timezone", b"Etc/UTC\n")?;
-    write(merge, workspace, "etc/networks", NETWORKS.as_bytes())?;
-    link(merge, "etc/localtime", "/usr/share/zoneinfo/Etc/UTC")?;
+    if ground == Ground::Debian {
+        write(merge, workspace, "etc/timezone", b"Etc/UTC\n")?;
+        write(merge, workspace, "etc/networks", NETWORKS.as_bytes())?;
+        link(merge, "etc/localtime", "/usr/share/zoneinfo/Etc/UTC")?;
+    }
+    // An image knows which modules it has; a tree of artifacts alone is looked up by static programs, too.
+    if ground != Ground::Image || merge.node("etc/nsswitch.conf").is_none() {
+        write(merge, workspace, "etc/nsswitch.conf", NSSWITCH.as_bytes())?;
+    }
     if merge.node("usr/bin/sh").is_none() && merge.node("usr/bin/dash").is_some() {
         link(merge, "usr/bin/sh", "dash")?;
     }
-    base_files(merge).map_err(own)?;
-    common(merge, workspace)?;
+    // What an image has not, its maker may have taken out.
+    if ground != Ground::Image {
+        base_files(merge).map_err(own)?;
+        common(merge, workspace)?;
+    }
     let exists = |path: &str| merge.node(path).is_some();
     for chosen in scripts::chosen(alternatives, &exists) {
         link(merge, &format!("etc/alternatives/{}", chosen.name), &chosen.path)?;
         link(merge, &chosen.link, &format!("/etc/alternatives/{}", chosen.name))?;
     }
-    certificates::add(merge, workspace)?;
+    // Which certificates an image trusts was its maker's choice.
+    if ground != Ground::Image || merge.node("etc/ssl/certs/ca-certificates.crt").is_none() {
+        certificates::add(merge, workspace)?;
+    }
     openssl(merge).map_err(own)?;
     accounts::add(merge, workspace)?;
     volatile::add(merge, workspace)?;
@@ -45,13 +58,16 @@ pub(crate) fn generate(
 
 /// Writes `ld.so.cache` for the libraries that are there now.
 pub(crate) fn loader_cache(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(), Error> {
-    let cache = ldcache::make(merge, workspace)?;
-    write(merge, workspace, "etc/ld.so.cache", &cache)
+    match ldcache::make(merge, workspace)? {
+        Some(cache) => write(merge, workspace, "etc/ld.so.cache", &cache),
+        None => Ok(()),
+    }
 }
 
-/// What the scripts of base-files, debianutils and readline-common copy and make at a first installation.
+/// What the scripts of adduser, base-files, debianutils and readline-common copy and make at a first installation.
 fn base_files(merge: &mut Merge) -> Result<(), String> {
-    const COPIES: [(&str, &str); 6] = [
+    const COPIES: [(&str, &str); 7] = [
+        ("usr/share/adduser/adduser.conf", "etc/adduser.conf"),
         ("usr/share/base-files/dot.bashrc", "root/.bashrc"),
         ("usr/share/base-files/dot.profile", "root/.profile"),
         ("usr/share/base-files/motd", "etc/motd"),

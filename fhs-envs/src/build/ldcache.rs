@@ -35,8 +35,8 @@ pub(crate) struct CacheEntry {
     pub(crate) flags: u32,
 }
 
-/// Makes the SONAME links that are missing in the loader's folders, and the cache.
-pub(crate) fn make(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<Vec<u8>, Error> {
+/// Makes the SONAME links that are missing in the loader's folders, and the cache; none where there is no library.
+pub(crate) fn make(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<Option<Vec<u8>>, Error> {
     let mut entries: BTreeMap<(String, u32), String> = BTreeMap::new();
     for (shown, folder) in directories(merge, workspace)? {
         for library in libraries(merge, workspace, &folder)? {
@@ -51,7 +51,7 @@ pub(crate) fn make(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<Vec<u
     }
     let entries: Vec<CacheEntry> =
         entries.into_iter().map(|((name, flags), path)| CacheEntry { name, path, flags }).collect();
-    Ok(encode(entries))
+    Ok((!entries.is_empty()).then(|| encode(entries)))
 }
 
 struct Library {

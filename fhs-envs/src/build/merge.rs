@@ -55,7 +55,7 @@ pub(crate) struct Merge {
     pub(crate) notes: Vec<String>,
 }
 
-/// Merges the layers; their order does not matter.
+/// Merges the layers over a merged `/usr`; their order does not matter.
 ///
 /// # Errors
 /// When two layers bring different things to one path and neither may replace the other.
@@ -68,6 +68,23 @@ pub(crate) fn merge(layers: &[Layer<'_>]) -> Result<Merge, Error> {
     for path in EXPECTED {
         merge.tree.insert(path, Node::Directory);
     }
+    add_all(merge, layers)
+}
+
+/// Merges the layers over an image, which decides itself where `/bin` is: one of `layers`.
+///
+/// # Errors
+/// As [`merge`].
+pub(crate) fn merge_over_image(layers: &[Layer<'_>]) -> Result<Merge, Error> {
+    let mut merge = add_all(Merge::default(), layers)?;
+    for path in EXPECTED {
+        let bad = |reason| Error::BadLayout { package: "the image".into(), reason };
+        merge.put_if_missing(path, Node::Directory).map_err(bad)?;
+    }
+    Ok(merge)
+}
+
+fn add_all(mut merge: Merge, layers: &[Layer<'_>]) -> Result<Merge, Error> {
     // Links first: a path of another package may lead through them.
     let kinds: [fn(&Node) -> bool; 3] = [
         |node| matches!(node, Node::Link { .. }),
@@ -165,14 +182,7 @@ impl Merge {
 
     /// Where a path leads, with every folder on the way resolved but not its last part.
     pub(crate) fn resolve_parent(&self, path: &str) -> Result<String, String> {
-        let path = path.trim_matches('/');
-        match path.rsplit_once('/') {
-            None => Ok(path.to_owned()),
-            Some((folder, name)) => {
-                let folder = self.resolve(folder)?;
-                Ok(if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") })
-            }
-        }
+        self.tree.resolve_parent(path)
     }
 
     /// Where a path leads, all links followed, inside the tree.
@@ -207,12 +217,7 @@ impl Merge {
 
     /// Removes what is at a path itself, no link followed, and all that is below it.
     pub(crate) fn remove(&mut self, path: &str) {
-        let prefix = format!("{path}/");
-        let below = self.tree.nodes.range(prefix.clone()..).map(|(path, _)| path.clone());
-        let below: Vec<String> = below.take_while(|path| path.starts_with(&prefix)).collect();
-        for path in below.iter().map(String::as_str).chain([path]) {
-            self.tree.nodes.remove(path);
-        }
+        self.tree.remove(path);
     }
 
     /// Puts something where nothing is, wherever the links lead.

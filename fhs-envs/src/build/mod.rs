@@ -10,9 +10,11 @@ mod certificates;
 mod configure;
 mod generate;
 pub mod install;
+mod layers;
 mod ldcache;
 pub mod locales;
 mod merge;
+pub mod patch;
 mod rpm;
 pub mod sandboxed;
 pub mod scripts;
@@ -63,6 +65,27 @@ pub struct Request<'a> {
     pub urls: &'a dyn Fn(&crate::lock::LockedPackage) -> Vec<String>,
     /// URLs for a wheel of the lock.
     pub wheel_urls: &'a dyn Fn(&crate::lock::LockedWheel) -> Result<Vec<String>, Error>,
+}
+
+/// What a tree stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Packages of Debian.
+    Debian,
+    /// An image, which has its own ways.
+    Image,
+    /// Nothing but the artifacts.
+    Nothing,
+}
+
+impl Ground {
+    fn of(lock: &Lock) -> Self {
+        match (&lock.image, lock.suite()) {
+            (Some(_), _) => Self::Image,
+            (None, Some(_)) => Self::Debian,
+            (None, None) => Self::Nothing,
+        }
+    }
 }
 
 /// Who does the work of maintainer scripts.
@@ -251,7 +274,9 @@ fn jobs(request: &Request<'_>) -> Vec<(usize, (Sha256, Layout, u64))> {
     });
     let wheels = lock.wheels.iter().map(|w| (w.sha256, Layout::of_wheel(&w.file, &lock.python), w.size));
     let packages = lock.packages.iter().map(|p| (p.sha256, Layout::of_package(&p.name), p.size));
-    artifacts.chain(wheels).chain(packages).enumerate().collect()
+    let layers = lock.image.iter().flat_map(|image| &image.layers);
+    let layers = layers.map(|layer| (layer.sha256, Layout::of_layer(), layer.size));
+    artifacts.chain(wheels).chain(packages).chain(layers).enumerate().collect()
 }
 
 /// Unpacks what was never unpacked, on all cores, and gives every layer's manifest in the lock's order.
@@ -289,6 +314,11 @@ fn assemble(
     manifests: &[Manifest],
 ) -> Result<(Sha256, Vec<String>), Error> {
     let all = || artifacts(request).map(|(artifact, _)| artifact);
+    let ground = Ground::of(request.lock);
+    // An image's layers come last among the manifests.
+    let stacked = request.lock.image.as_ref().map_or(0, |image| image.layers.len());
+    let (manifests, stacked) = manifests.split_at(manifests.len().saturating_sub(stacked));
+    let (image, image_notes) = layers::flatten(workspace, stacked)?;
     // What installers wrote comes last, over the finished tree: so they found it.
     let captures = all().zip(manifests).filter(|(artifact, _)| artifact.is_installer());
     let captures: Vec<&Manifest> = captures.map(|(_, manifest)| manifest).collect();
@@ -299,7 +329,7 @@ fn assemble(
     let packages = request.lock.packages.iter().zip(&labels);
     let packages =
         packages.map(|(p, label)| (label.as_str(), p.version.as_str(), p.replaces.as_str(), false));
-    let layers: Vec<Layer<'_>> = artifacts
+    let mut layers: Vec<Layer<'_>> = artifacts
         .chain(wheels)
         .chain(packages)
         .zip(manifests)
@@ -312,8 +342,14 @@ fn assemble(
             vendor,
         })
         .collect();
-    let mut merge = merge::merge(&layers)?;
+    let mut merge = if ground == Ground::Image {
+        layers.push(Layer { name: "the image", version: "", manifest: &image, replaces: "", vendor: false });
+        merge::merge_over_image(&layers)?
+    } else {
+        merge::merge(&layers)?
+    };
     let mut notes = std::mem::take(&mut merge.notes);
+    notes.extend(image_notes);
     let mut alternatives = Vec::new();
     let mut unknown = Vec::new();
     for layer in &layers {
@@ -322,14 +358,18 @@ fn assemble(
     }
     judge(unknown, request.configure, &mut notes)?;
     add_links(&mut merge, request.links)?;
-    generate::generate(&mut merge, workspace, alternatives)?;
+    generate::generate(&mut merge, workspace, alternatives, ground)?;
     if request.configure == Configure::Scripts {
         notes.extend(configure::run(&room(workspace, request.shim)?, workspace, &layers, &mut merge)?);
     }
     for captured in &captures {
         captured::apply(workspace, captured, &mut merge)?;
     }
-    if request.configure == Configure::Scripts || !captures.is_empty() {
+    let patched = !request.lock.patches.is_empty() && !request.lock.is_before_installer();
+    if patched {
+        patch::apply_all(workspace, &request.lock.patches, &mut merge)?;
+    }
+    if request.configure == Configure::Scripts || !captures.is_empty() || patched {
         add_links(&mut merge, request.links)?;
         generate::loader_cache(&mut merge, workspace)?;
     }

@@ -85,6 +85,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("833f4487d8d5", "init-system-helpers", "it concerns upgrades only"), // bookworm-trixie postinst
     ("2ebb124239d7", "libc6:i386", "services are not restarted, the kernel is not judged; /lib is the builder's link"), // bookworm preinst
     ("3a03659fd013", "libc6:i386", "services are not restarted, the kernel is not judged; /lib is the builder's link"), // trixie preinst
+    ("1be767b06928", "libc6:i386", "services are not restarted, the kernel is not judged, questions are not asked"), // bullseye preinst
     ("82afeb6e0658", "ucf", "its register of configuration files is not part of a tree"), // bookworm preinst
     ("b86f4186fdf2", "ucf", "its register of configuration files is not part of a tree"), // bookworm postinst
     ("3a13ed703cdb", "dpkg", "it concerns upgrades only"), // bookworm postinst
@@ -195,7 +196,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("461597740124", "systemd", "no service is enabled or runs in a tree; users come from sysusers.d, folders from tmpfiles.d"), // trixie preinst
     ("f1b6cd91ca53", "systemd", "no service is enabled or runs in a tree; users come from sysusers.d, folders from tmpfiles.d"), // trixie postinst
     ("59b0ecdcc73c", "systemd-sysv", "there is no boot loader in a tree"), // trixie postinst
-    ("33fb5b296d29", "adduser", "users are not added in a tree; its configuration comes with the package or is the default"), // bullseye postinst
+    ("33fb5b296d29", "adduser", "its configuration is made by the builder; questions are not asked"), // bullseye postinst
     ("71cee935a6d6", "adwaita-icon-theme", "icon caches are not part of a tree; the alternative is made by the builder"), // bullseye postinst
     ("f609e906f0d2", "ca-certificates-java", "the key store is written by the builder"), // bullseye postinst
     ("14e77a99bf25", "dbus", "users come from sysusers.d, no service runs, set-id bits are dropped"), // bullseye postinst
@@ -217,8 +218,8 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("d48c10e2379a", "python3", "it concerns upgrades only"), // bullseye preinst
     ("5394deb06ac4", "python3", "byte code is not part of a tree; the configuration is made by the builder"), // bullseye postinst
     ("fd353c652657", "python3.9", "byte code is not part of a tree"), // bullseye postinst
-    ("7560c1d2548b", "python3.9-minimal", "byte code is not part of a tree"), // bullseye preinst
-    ("635a81dacafc", "python3.9-minimal", "byte code is not part of a tree"), // bullseye postinst
+    ("7560c1d2548b", "python3.9-minimal", "it leaves a mark for byte code, which is not part of a tree"), // bullseye preinst
+    ("635a81dacafc", "python3.9-minimal", "byte code is not part of a tree; a wheel makes its folder below /usr/local itself"), // bullseye postinst
     ("da3231ba5b91", "systemd", "no service is enabled or runs in a tree; users come from sysusers.d, folders from tmpfiles.d"), // bullseye postinst
     ("96fa8bf2678b", "systemd-sysv", "there is no boot loader in a tree"), // bullseye postinst
     ("b5b0df5ce4b2", "tigervnc-common", "alternatives are made by the builder"), // bullseye postinst

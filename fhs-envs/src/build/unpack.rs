@@ -5,7 +5,7 @@ use std::path::Path;
 
 use hatchway_inspect::archive::{self, Entry, EntryKind, Format, Limits, Part};
 
-use super::{captured, rpm, wheel};
+use super::{captured, layers, rpm, wheel};
 use crate::digest::Sha256;
 use crate::error::Error;
 use crate::store::Workspace;
@@ -45,6 +45,8 @@ pub enum How {
     },
     /// What an installer wrote: the members, and what it removed as whiteouts.
     Captured,
+    /// A layer of an image: the members, and what it does to the layers below it.
+    Layer,
 }
 
 impl Layout {
@@ -64,6 +66,12 @@ impl Layout {
     #[must_use]
     pub fn of_capture(file_name: &str) -> Self {
         Self { how: How::Captured, ..Self::of_package(file_name) }
+    }
+
+    /// The layout of a layer of an image.
+    #[must_use]
+    pub fn of_layer() -> Self {
+        Self { how: How::Layer, ..Self::of_package("a layer of the image") }
     }
 
     /// Identifies archive and layout, so that one archive is unpacked once for each layout.
@@ -102,6 +110,7 @@ pub(crate) fn unpack(
         manifest: Manifest::default(),
         dropped: String::new(),
         removed: String::new(),
+        changes: String::new(),
         key: &key,
         number: 0,
         lone: false,
@@ -114,6 +123,13 @@ pub(crate) fn unpack(
         })?,
         How::Captured => {
             archive::walk(archive, limits, &mut |part, entry, content| {
+                unpacking.entry(part, entry, content)
+            })?;
+        }
+        How::Layer => {
+            let limits = &layers::limits();
+            let (source, format) = &mut layers::open(archive)?;
+            archive::walk_in(source, *format, limits, &mut |part, entry, content| {
                 unpacking.entry(part, entry, content)
             })?;
         }
@@ -138,6 +154,8 @@ struct Unpacking<'a> {
     dropped: String,
     /// Whiteouts of what an installer wrote, a path a line.
     removed: String,
+    /// What a layer of an image does to those below it, a change a line.
+    changes: String,
     key: &'a str,
     number: u64,
     /// A file that is no archive: the store knows it by its digest, the tree by its name.
@@ -160,6 +178,9 @@ impl Unpacking<'_> {
             && let Some(removed) = captured::whiteout(&path)
         {
             self.removed += &format!("{removed}\n");
+            return Ok(());
+        }
+        if self.layout.how == How::Layer && self.is_change(&path, entry)? {
             return Ok(());
         }
         if entry.mode & 0o6000 != 0 {
@@ -186,6 +207,24 @@ impl Unpacking<'_> {
             _ => self.dropped += &format!("device, pipe or socket {path}\n"),
         }
         Ok(())
+    }
+
+    /// What a layer says about those below it, and what of an image a tree must not hold.
+    fn is_change(&mut self, path: &str, entry: &Entry) -> Result<bool, Error> {
+        let bad = |reason| Error::BadLayout { package: self.layout.file_name.clone(), reason };
+        if let Some(change) = layers::change(path).map_err(bad)? {
+            self.changes += &change.map_or_else(String::new, |change| change.line());
+            return Ok(true);
+        }
+        if layers::is_secret(path) {
+            self.dropped += &format!("the password hashes in {path}\n");
+            return Ok(true);
+        }
+        if matches!(entry.kind, EntryKind::File { size } if size > 0) && entry.mode & 0o004 == 0 {
+            self.dropped +=
+                &format!("the mode {:04o} of {path}: in a tree everybody can read it\n", entry.mode & 0o777);
+        }
+        Ok(false)
     }
 
     /// Wheels and zips seldom carry modes: there, an ELF file is taken for a program whatever its mode says.
@@ -226,6 +265,10 @@ impl Unpacking<'_> {
 
     fn hardlink(&mut self, path: &str, target: &str) -> Result<(), Error> {
         let first = self.layout.place(target).and_then(|target| self.manifest.nodes.get(&target).cloned());
+        if first.is_none() && self.layout.how == How::Layer {
+            self.changes += &layers::Change::Link { path, target }.line();
+            return Ok(());
+        }
         let Some(node @ Node::File { .. }) = first else {
             let reason = format!("the hard link `{path}` names `{target}`, which is no earlier file");
             return Err(Error::BadLayout { package: self.layout.file_name.clone(), reason });
@@ -235,9 +278,11 @@ impl Unpacking<'_> {
     }
 
     fn finish(mut self) -> Result<Manifest, Error> {
-        for (name, text) in
-            [("dropped", std::mem::take(&mut self.dropped)), ("removed", std::mem::take(&mut self.removed))]
-        {
+        for (name, text) in [
+            ("dropped", std::mem::take(&mut self.dropped)),
+            ("removed", std::mem::take(&mut self.removed)),
+            (layers::CHANGES, std::mem::take(&mut self.changes)),
+        ] {
             if !text.is_empty() {
                 let node = self.file(false, &mut text.as_bytes())?;
                 self.manifest.insert(&format!("{CONTROL}/{name}"), node);

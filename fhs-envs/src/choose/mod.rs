@@ -19,7 +19,7 @@ use crate::debian::index::SuiteIndex;
 use crate::debian::relation::{Alternatives, Qualifier, Relation};
 use crate::digest::Sha256;
 use crate::error::Error;
-use crate::lock::{Lock, LockedArtifact, LockedWheel};
+use crate::lock::{Lock, LockedArtifact, LockedPatch, LockedWheel};
 use crate::progress::Progress;
 use crate::resolve::{self, Group, Wanted};
 use crate::store::Store;
@@ -80,6 +80,8 @@ pub struct Request<'a> {
     pub upgrade: Upgrade,
     /// The vendor's files.
     pub artifacts: Vec<LockedArtifact>,
+    /// The recipe's patches.
+    pub patches: Vec<LockedPatch>,
     /// See [`Lock::python`]. What wheels fit depends on the suite, so one suite is asked for at a time.
     pub python: String,
     /// The Python packages.

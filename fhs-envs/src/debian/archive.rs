@@ -117,15 +117,28 @@ impl Archive {
         }
         let absent = self.cache.join(format!("{}.absent", self.cache_name(scope.suite)));
         if cache::age(&absent).is_some_and(|age| age < self.max_age) {
+            self.tell_absent(scope.suite, progress);
             return Ok(None);
         }
         match self.parts(scope, progress) {
             Err(Error::DownloadStatus { status: 404, .. }) => {
                 std::fs::create_dir_all(&self.cache).map_err(Error::io("create", &self.cache))?;
                 crate::lock::write_atomically(&absent, b"no mirror has this suite\n")?;
+                self.tell_absent(scope.suite, progress);
                 Ok(None)
             }
             other => other.map(Some),
+        }
+    }
+
+    /// Whoever lists a suite of updates believes to get them.
+    fn tell_absent(&self, suite: &str, progress: &dyn Progress) {
+        let naming = self.mirrors.iter().find(|mirror| mirror.named.iter().any(|named| named == suite));
+        if let Some(mirror) = naming {
+            let by = &mirror.origin;
+            progress.note(&format!(
+                "warning: {by} names {suite}, and no mirror has it: its packages are not in the lock"
+            ));
         }
     }
 

@@ -2,7 +2,6 @@
 //!
 //! No mirror is built in. The order is the environment variable, then the configuration, then apt.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::deb822;
@@ -64,6 +63,8 @@ pub struct Mirror {
     pub holds: Holds,
     /// The suites it is used for, each with its updates; empty for all.
     pub suites: Vec<String>,
+    /// The suites by which the host's source lists or the configuration name it; one that it lacks is told.
+    pub named: Vec<String>,
     /// Whether an expired index is refused.
     pub check_valid_until: bool,
     /// Where the knowledge comes from, for messages ("apt", "hatchway.toml").
@@ -75,7 +76,8 @@ impl Mirror {
     #[must_use]
     pub fn new(url: &str, holds: Holds, origin: &str) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        Self { url, holds, suites: Vec::new(), check_valid_until: true, origin: origin.to_owned() }
+        let (suites, named) = (Vec::new(), Vec::new());
+        Self { url, holds, suites, named, check_valid_until: true, origin: origin.to_owned() }
     }
 
     /// Whether it is to be asked for a suite.
@@ -128,10 +130,20 @@ pub fn from_apt(root: &Path) -> Vec<Mirror> {
             _ => {}
         }
     }
-    let mut seen = BTreeSet::new();
-    let mirrors = found.iter().map(|(url, holds)| Mirror::new(url, *holds, "apt"));
-    mirrors.filter(|mirror| seen.insert((mirror.url.clone(), mirror.holds))).collect()
+    let mut mirrors: Vec<Mirror> = Vec::new();
+    for (url, holds, suite) in found {
+        let new = Mirror::new(&url, holds, "apt");
+        let there = mirrors.iter_mut().find(|there| there.url == new.url && there.holds == new.holds);
+        match there {
+            Some(there) => there.named.push(suite),
+            None => mirrors.push(Mirror { named: vec![suite], ..new }),
+        }
+    }
+    mirrors
 }
+
+/// One line of a source list: URL, which archive, suite.
+type Listed = (String, Holds, String);
 
 /// Which of Debian's archives a source is, judged by the suite's name.
 fn debian_archive(url: &str, suite: &str) -> Option<Holds> {
@@ -140,7 +152,7 @@ fn debian_archive(url: &str, suite: &str) -> Option<Holds> {
     known.then_some(if is_security(suite) { Holds::Security } else { Holds::Main })
 }
 
-fn one_line_style(text: &str, found: &mut Vec<(String, Holds)>) {
+fn one_line_style(text: &str, found: &mut Vec<Listed>) {
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim();
         let Some(rest) = line.strip_prefix("deb ").or_else(|| line.strip_prefix("deb\t")) else { continue };
@@ -153,12 +165,12 @@ fn one_line_style(text: &str, found: &mut Vec<(String, Holds)>) {
             && let Some(holds) = debian_archive(url, suite)
             && words.any(|component| component == "main")
         {
-            found.push((url.to_owned(), holds));
+            found.push((url.to_owned(), holds, suite.to_owned()));
         }
     }
 }
 
-fn deb822_style(text: &str, found: &mut Vec<(String, Holds)>) {
+fn deb822_style(text: &str, found: &mut Vec<Listed>) {
     for paragraph in deb822::paragraphs(text) {
         let words = |field: &str| paragraph.text(field).split_whitespace();
         if !words("Types").any(|t| t == "deb") || paragraph.text("Enabled").eq_ignore_ascii_case("no") {
@@ -169,8 +181,8 @@ fn deb822_style(text: &str, found: &mut Vec<(String, Holds)>) {
             continue;
         }
         for url in words("URIs") {
-            let archives = words("Suites").filter_map(|suite| debian_archive(url, suite));
-            found.extend(archives.map(|holds| (url.to_owned(), holds)));
+            let archives = words("Suites").filter_map(|suite| Some((debian_archive(url, suite)?, suite)));
+            found.extend(archives.map(|(holds, suite)| (url.to_owned(), holds, suite.to_owned())));
         }
     }
 }
@@ -208,7 +220,10 @@ mod tests {
         )
         .unwrap();
         std::fs::write(folder.join("x.list.bak"), "deb http://bak.example/debian sid main").unwrap();
-        let found: Vec<_> = from_apt(root.path()).into_iter().map(|m| (m.url, m.holds)).collect();
+        let mirrors = from_apt(root.path());
+        let two = mirrors.iter().find(|mirror| mirror.url.contains("two.example")).unwrap();
+        assert_eq!(two.named, ["trixie", "trixie-updates"]);
+        let found: Vec<_> = mirrors.into_iter().map(|m| (m.url, m.holds)).collect();
         let expected = [
             ("http://one.example/debian", Holds::Main),
             ("http://sec.example/debian-security", Holds::Security),

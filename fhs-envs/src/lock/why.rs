@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
-use super::{Lock, LockedPackage};
+use super::{Lock, LockedPackage, LockedWheel};
+use crate::python::normal_name;
+
+/// What the reason of a Python package that others ask for begins with.
+const REQUIRES: &str = "Requires-Dist of ";
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,14 +24,16 @@ pub struct Why {
     pub reason: String,
     /// The shortest way from a package that is there for itself to this one, both included.
     pub chain: Vec<String>,
-    /// All that depend on it directly.
+    /// All that depend on it directly. Of Python packages the lock knows the first one only.
     pub needed_by: Vec<String>,
+    /// Whether it is a Python package.
+    pub python: bool,
 }
 
 /// Says why a package is in the lock, or nothing where it is not.
 #[must_use]
 pub fn why(lock: &Lock, label: &str) -> Option<Why> {
-    let package = lock.package(label)?;
+    let Some(package) = lock.package(label) else { return of_wheel(lock, label) };
     let dependents = dependents(lock);
     let needed_by = |label: &str| dependents.get(label).cloned().unwrap_or_default();
     // Breadth first, from the package up: the first that is there for itself ends the shortest chain.
@@ -44,6 +50,7 @@ pub fn why(lock: &Lock, label: &str) -> Option<Why> {
                 reason: there.why.clone(),
                 chain: way.into_iter().rev().collect(),
                 needed_by: needed_by(label),
+                python: false,
             });
         }
         for next in needed_by(last) {
@@ -54,6 +61,28 @@ pub fn why(lock: &Lock, label: &str) -> Option<Why> {
         }
     }
     None
+}
+
+/// What asks for a Python package, up to what nobody asks for.
+fn of_wheel(lock: &Lock, name: &str) -> Option<Why> {
+    let find = |name: &str| lock.wheels.iter().find(|wheel| wheel.name == normal_name(name));
+    let asks = |wheel: &LockedWheel| wheel.why.strip_prefix(REQUIRES).map(str::to_owned);
+    let wheel = find(name)?;
+    let (mut chain, mut last) = (vec![wheel.name.clone()], wheel);
+    while let Some(next) = asks(last).and_then(|name| find(&name)).filter(|next| !chain.contains(&next.name))
+    {
+        chain.insert(0, next.name.clone());
+        last = next;
+    }
+    Some(Why {
+        package: wheel.name.clone(),
+        version: wheel.version.clone(),
+        source: wheel.file.clone(),
+        reason: last.why.clone(),
+        chain,
+        needed_by: asks(wheel).into_iter().collect(),
+        python: true,
+    })
 }
 
 fn is_root(package: &LockedPackage) -> bool {
@@ -73,6 +102,32 @@ fn dependents(lock: &Lock) -> BTreeMap<&str, Vec<String>> {
 #[cfg(test)]
 mod tests {
     use crate::lock::tests::lock;
+
+    #[test]
+    fn python_packages_are_told_by_what_asks_for_them() {
+        let mut lock = lock(&[("python3", "1", &[])]);
+        for (name, why) in [("a-b", "recipe"), ("c", "Requires-Dist of a-b"), ("d", "Requires-Dist of c")] {
+            lock.wheels.push(crate::lock::LockedWheel {
+                name: name.into(),
+                version: "2".into(),
+                file: format!("{name}-2-py3-none-any.whl"),
+                size: 1,
+                sha256: crate::digest::Sha256::of(name.as_bytes()),
+                why: why.into(),
+            });
+        }
+        let why = super::why(&lock, "D").unwrap();
+        assert_eq!(
+            (why.reason.as_str(), &why.chain[..]),
+            ("recipe", &["a-b".into(), "c".into(), "d".to_owned()][..])
+        );
+        assert_eq!(super::why(&lock, "A_b").unwrap().chain, ["a-b"]);
+        // One that an artifact asks for, which is no package of the lock.
+        lock.wheels[0].why = "Requires-Dist of vendors".into();
+        let why = super::why(&lock, "a-b").unwrap();
+        assert_eq!((why.chain.len(), &why.needed_by[..]), (1, &["vendors".to_owned()][..]));
+        assert_eq!(super::why(&lock, "e"), None);
+    }
 
     #[test]
     fn the_shortest_chain_is_told_and_everybody_who_depends_on_it() {

@@ -12,6 +12,10 @@ use hatchway_wire::{Bootstrap, Namespaces, Op, Owner, Process, SourceKind, Stdio
 
 /// Bytes in `/run` and `/dev/shm` of a build step. What is large goes to `/tmp`, which is on disk.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of memory of its own that each process of a build step may have: several times what compilers and installers take.
+const DATA_BYTES_MAX: u64 = 8 << 30;
+/// Processes and threads of a build step. The kernel does not count those that root started.
+const TASKS_MAX: u64 = 4096;
 /// Milliseconds between asking a build step to end and killing it.
 const GRACE_MS: u64 = 2000;
 
@@ -143,7 +147,9 @@ fn process(spec: &BuildSpec) -> Process {
         capabilities: Vec::new(),
         no_new_privs: true,
         seccomp: seccomp::build_filter(),
-        limits: vec![ResourceLimit { resource: Resource::Core, soft: Some(0), hard: Some(0) }],
+        limits: [(Resource::Core, 0), (Resource::Data, DATA_BYTES_MAX), (Resource::Tasks, TASKS_MAX)]
+            .map(|(resource, value)| ResourceLimit { resource, soft: Some(value), hard: Some(value) })
+            .into(),
         fence: None,
         umask: 0o022,
     }

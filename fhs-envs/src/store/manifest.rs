@@ -11,6 +11,8 @@ use crate::digest::Sha256;
 
 /// As many links as the kernel follows in one path.
 const LINKS_MAX: usize = 40;
+/// Bytes of a path that links lead to; Linux refuses longer ones. Without it few links lead to any depth.
+const PATH_BYTES_MAX: usize = 4095;
 /// The mode of every folder in a tree.
 pub const DIRECTORY_MODE: u32 = 0o755;
 
@@ -77,7 +79,41 @@ impl Manifest {
                 pending.extend(parts(target));
             }
         }
-        Ok(resolved.join("/"))
+        let resolved = resolved.join("/");
+        if resolved.len() > PATH_BYTES_MAX {
+            return Err(format!("`/{path}` leads to a path of more than {PATH_BYTES_MAX} bytes"));
+        }
+        Ok(resolved)
+    }
+
+    /// Where a path leads, with every folder on the way resolved but not its last part.
+    ///
+    /// # Errors
+    /// When it leads through more links than the kernel would follow.
+    pub fn resolve_parent(&self, path: &str) -> Result<String, String> {
+        let path = path.trim_matches('/');
+        match path.rsplit_once('/') {
+            None => Ok(path.to_owned()),
+            Some((folder, name)) => {
+                let folder = self.resolve(folder)?;
+                Ok(if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") })
+            }
+        }
+    }
+
+    /// The paths below a folder, itself not among them.
+    #[must_use]
+    pub fn below(&self, path: &str) -> Vec<String> {
+        let prefix = format!("{path}/");
+        let below = self.nodes.range(prefix.clone()..).map(|(path, _)| path);
+        below.take_while(|path| path.starts_with(&prefix)).cloned().collect()
+    }
+
+    /// Removes what is at a path itself, no link followed, and all that is below it.
+    pub fn remove(&mut self, path: &str) {
+        for path in self.below(path).iter().map(String::as_str).chain([path]) {
+            self.nodes.remove(path);
+        }
     }
 
     /// Checks that every entry's folder is a folder of the manifest, and that its name is one. Only then may a tree be

@@ -110,7 +110,19 @@ impl Store {
         {
             return Ok((expected, there.len()));
         }
-        let mut source = File::open(file).map_err(Error::io("open", file))?;
+        self.import_open(File::open(file).map_err(Error::io("open", file))?, file, expected)
+    }
+
+    /// The same of a file that is open; `file` is its name in messages.
+    ///
+    /// # Errors
+    /// As [`Self::import`].
+    pub(crate) fn import_open(
+        &self,
+        mut source: File,
+        file: &Path,
+        expected: Option<Sha256>,
+    ) -> Result<(Sha256, u64), Error> {
         // `gc` must not take it before anything names it.
         let _builders = self.lock("store", Mode::Shared)?;
         // A folder of our own below `tmp`: what a killed import leaves there is removed by the next one.
@@ -499,6 +511,11 @@ impl Workspace<'_> {
                 .map_err(Error::io("write", &target))?;
         }
         Ok(())
+    }
+
+    /// Where an artifact of the store is.
+    pub(crate) fn artifact(&self, sha256: Sha256) -> PathBuf {
+        self.store.artifact(sha256)
     }
 
     /// Reads an object's content.

@@ -55,7 +55,10 @@ impl Tool {
             let captured = lock.artifacts.iter().filter_map(|a| a.captured).map(|captured| captured.sha256);
             let artifacts = lock.artifacts.iter().map(|a| a.sha256).chain(captured);
             let wheels = lock.wheels.iter().map(|w| w.sha256);
-            artifacts.chain(wheels).chain(lock.packages.iter().map(|p| p.sha256))
+            let layers = lock.image.iter().flat_map(|image| &image.layers).map(|layer| layer.sha256);
+            let patches = lock.patches.iter().map(|patch| patch.sha256);
+            let packages = lock.packages.iter().map(|p| p.sha256);
+            artifacts.chain(wheels).chain(layers).chain(patches).chain(packages)
         })
     }
 }

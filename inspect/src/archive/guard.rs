@@ -50,7 +50,7 @@ impl Guard {
     pub(super) fn admit(&mut self, archive: &Path, entry: &Entry, limits: &Limits) -> Result<(), Error> {
         self.check_parents(archive, &entry.path, limits)?;
         if let EntryKind::Hardlink { target } = &entry.kind {
-            self.check_hardlink(archive, &entry.path, target)?;
+            self.check_hardlink(archive, &entry.path, target, limits)?;
         }
         let kind = Seen::of(&entry.kind);
         if entry.path.is_root() {
@@ -93,11 +93,18 @@ impl Guard {
         Ok(())
     }
 
-    fn check_hardlink(&self, archive: &Path, path: &MemberPath, target: &MemberPath) -> Result<(), Error> {
+    fn check_hardlink(
+        &self,
+        archive: &Path,
+        path: &MemberPath,
+        target: &MemberPath,
+        limits: &Limits,
+    ) -> Result<(), Error> {
         let aim = printable(target.as_str().as_bytes());
         let what = match self.seen.get(target.as_str()) {
             _ if target == path => format!("is a hard link to itself (`{aim}`)"),
             Some(Seen::File) => return Ok(()),
+            None if limits.links_outside => return Ok(()),
             Some(other) => format!("is a hard link to `{aim}`, which is {}, not a file", other.name()),
             None => format!("is a hard link to `{aim}`, which does not appear earlier in the archive"),
         };

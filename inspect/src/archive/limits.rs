@@ -42,6 +42,9 @@ pub struct Limits {
     pub nested_bytes: u64,
     /// Archives around one that is still opened.
     pub containers_deep: usize,
+    /// Whether a hard link may name a file that the archive does not have: a layer of an image may name those of the
+    /// layers below it. Whoever unpacks it looks for that file in its own tree.
+    pub links_outside: bool,
     /// Memory an xz decoder may ask for. `xz -9` needs 65 MiB; the file names any amount it likes.
     pub decoder_memory: u64,
 }
@@ -72,6 +75,7 @@ impl Default for Limits {
             facts_bytes: 512 << 20,
             nested_bytes: 512 << 20,
             containers_deep: 6,
+            links_outside: false,
             decoder_memory: 512 << 20,
         }
     }

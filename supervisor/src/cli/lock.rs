@@ -107,6 +107,17 @@ pub(super) fn summary(lock: &Lock) -> String {
         1 => format!(", Python {} with 1 wheel", lock.python),
         count => format!(", Python {} with {count} wheels", lock.python),
     };
+    if lock.suite().is_none() {
+        let what = match &lock.image {
+            Some(image) => {
+                let bytes = image.layers.iter().map(|layer| layer.size).sum();
+                let megabytes = bytes_to_megabytes(bytes);
+                format!("image {}, {} layers, {megabytes:.1} MB", image.manifest.short(), image.layers.len())
+            }
+            None => format!("no base, {} artifacts", lock.artifacts.len()),
+        };
+        return format!("locked: {what}, rung {}", lock.rung);
+    }
     let date = lock.sources.first().map_or("no index", |s| s.date.as_str());
     format!(
         "locked: {} ({date}), {} packages{wheels}, {:.1} MB, rung {}",
@@ -130,6 +141,8 @@ fn view(locked: &Locked) -> serde_json::Value {
         "suite": suite,
         "base": lock.base,
         "rung": lock.rung,
+        "image": lock.image,
+        "patches": lock.patches,
         "refused": lock.refused,
         "sources": lock.sources,
         "artifacts": lock.artifacts,

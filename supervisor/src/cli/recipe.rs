@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use hatchway_envs::lock::why;
 
+use crate::context::{Context, NetworkUse};
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::report::Printer;
-use crate::{recipe, steps};
+use crate::{artifact, recipe, steps};
 
 /// Verbs about recipes.
 #[derive(Debug, clap::Subcommand)]
@@ -18,11 +19,18 @@ pub(super) enum Command {
         /// Names or paths
         recipes: Vec<String>,
     },
+    /// Name the vendor's file that a shipped recipe leaves open: its name and digest are written into the recipe
+    Adopt {
+        /// The recipe's name or path
+        recipe: String,
+        /// The file
+        file: PathBuf,
+    },
     /// Say why a package is in a recipe's lock
     Why {
         /// The recipe's name or path
         recipe: String,
-        /// The package: `libc6`, or `libc6:i386` for one of a foreign architecture
+        /// The package: `libc6`, `libc6:i386` for one of a foreign architecture, or a Python package's name
         package: String,
         /// Print the answer as JSON
         #[arg(long)]
@@ -33,8 +41,34 @@ pub(super) enum Command {
 pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
     match command {
         Command::Check { recipes } => check(recipes),
+        Command::Adopt { recipe, file } => adopt(recipe, file),
         Command::Why { recipe, package, json } => why(recipe, package, *json),
     }
+}
+
+/// Takes the file into the store, too: from then on the recipe is like any other.
+fn adopt(recipe: &str, file: &std::path::Path) -> Result<ExitCode, Error> {
+    let context = Context::open(false, NetworkUse::default())?;
+    let located = recipe::find(recipe, &context.dirs.recipes())?;
+    let name = &located.recipe.package.name;
+    let open = located.recipe.artifacts.iter().position(|artifact| artifact.sha256.is_placeholder());
+    let number =
+        open.ok_or_else(|| Error::Usage(format!("each artifact of `{name}` has its digest already")))?;
+    let acquired = artifact::acquire(&context, &file.display().to_string())?;
+    // Until the recipe names it, nothing but this keeps the file.
+    let _no_collector = context.store.no_collector()?;
+    context.store.import(&acquired.path, Some(acquired.sha256))?;
+    recipe::adopt(&located.path, number, &acquired.file, acquired.sha256)?;
+    let printer = &context.printer;
+    printer.say(format!(
+        "wrote {}: `{}` is sha256 {}",
+        located.path.display(),
+        acquired.file,
+        acquired.sha256
+    ));
+    printer.say("  whether that is the vendor's file only a comparison with the vendor's own checksum tells");
+    printer.say(format!("next: hatchway lock {name}"));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The chain from what is there for itself down to the package. Exit code 1 where it is not in the lock.
@@ -52,6 +86,7 @@ fn why(recipe: &str, package: &str, json: bool) -> Result<ExitCode, Error> {
     }
     let reason = match why.reason.as_str() {
         "base" => "belongs to every Debian base".to_owned(),
+        "recipe" if why.python => "is in the recipe's `requirements`".to_owned(),
         "recipe" => "is in the recipe's `packages`".to_owned(),
         other => format!("is there for {other}"),
     };
@@ -79,6 +114,13 @@ fn check(recipes: &[String]) -> Result<ExitCode, Error> {
                 for what in &missing {
                     printer
                         .warn(format!("{}: this version does not carry out {what}", located.path.display()));
+                }
+                for artifact in located.recipe.artifacts.iter().filter(|a| a.sha256.is_placeholder()) {
+                    let path = located.path.display();
+                    printer.warn(format!(
+                        "{path}: `{}` is left open: `hatchway recipe adopt`",
+                        artifact.file_name()
+                    ));
                 }
                 printer.say(format!("{}: ok", located.path.display()));
             }

@@ -11,8 +11,8 @@ use crate::launch::{self, Request};
 use crate::recipe::{self, Located};
 use crate::{artifact, steps};
 
-/// The shell that `hatchway shell` opens.
-const SHELL: &str = "/bin/bash";
+/// The shells that `hatchway shell` looks for in a tree; every Debian has the first.
+const SHELLS: [&str; 2] = ["/bin/bash", "/bin/sh"];
 
 /// What `run` and `shell` share.
 #[derive(Debug, clap::Args)]
@@ -96,11 +96,12 @@ fn start(
         located
     };
     let lock = steps::read_lock(&located)?;
-    let program = match program {
-        Some(wish) => steps::program(&context, &located, wish)?,
-        None => SHELL.to_owned(),
-    };
+    let named = program.map(|wish| steps::program(&context, &located, wish)).transpose()?;
     let (built, held) = steps::build_and_hold(&context, &located, &lock)?;
+    let program = match named {
+        Some(program) => program,
+        None => shell_of(&context, built.tree)?,
+    };
     if !built.cached {
         for note in &built.notes {
             context.printer.say(format!("note: {note}"));
@@ -117,6 +118,13 @@ fn start(
     };
     launch::launch(&context, &located, (built.tree, held), &request)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn shell_of(context: &Context, tree: hatchway_envs::digest::Sha256) -> Result<String, Error> {
+    let manifest = context.store.manifest(tree)?;
+    let there = |shell: &&&str| manifest.resolve(shell).is_ok_and(|path| manifest.nodes.contains_key(&path));
+    let found = SHELLS.iter().find(there).map(|shell| (*shell).to_owned());
+    found.ok_or_else(|| Error::Usage("the tree has no shell: its base and its artifacts bring none".into()))
 }
 
 /// Options that choose what goes into a lock have no say where there is one.

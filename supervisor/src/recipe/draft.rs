@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hatchway_inspect::{Facts, HardCodedPath, PackageKind};
+use hatchway_inspect::{Facts, HardCodedPath, PackageKind, ProgramKind};
 
 use super::Name;
 use crate::rpm;
@@ -135,11 +135,15 @@ fn environment(draft: &Draft<'_>, text: &mut String) {
     let links = links(draft);
     let python = python(draft);
     let i386 = of_i386(facts);
-    let evidence = !outside.is_empty() || declared.is_some() || !foreign.is_empty();
+    let alone = stands_alone(draft);
+    let evidence = !outside.is_empty() || alone || declared.is_some() || !foreign.is_empty();
     if !evidence && links.is_empty() && python.is_empty() && i386.is_none() {
         return;
     }
     text.push_str("\n[environment]\n");
+    if alone {
+        text.push_str("base = \"none\"  # statically linked, and it names no file that a base would bring\n");
+    }
     if let Some(evidence) = i386 {
         text.push_str(&format!("architectures = [\"amd64\", \"i386\"]  # {}\n", comment(&evidence)));
     }
@@ -168,6 +172,40 @@ fn environment(draft: &Draft<'_>, text: &mut String) {
             text.push_str(&format!("{} = {}\n", quoted(&path), quoted(&target)));
         }
     }
+}
+
+/// Whether facts prove that nothing is missing without a base: nothing but programs that are linked with nothing, everything
+/// read, and no path among their constants that a launch does not make.
+fn stands_alone(draft: &Draft<'_>) -> bool {
+    const FOLDERS: [&str; 6] = ["/dev/", "/proc/", "/sys/", "/tmp/", "/var/tmp/", "/run/"];
+    const FILES: [&str; 7] = [
+        "/etc/passwd",
+        "/etc/group",
+        "/etc/hosts",
+        "/etc/resolv.conf",
+        "/etc/hostname",
+        "/etc/machine-id",
+        "/etc/nsswitch.conf",
+    ];
+    let facts = draft.facts;
+    let package = facts.package.is_some() || draft.python || draft.install.is_some() || is_app_image(facts);
+    let programs = facts.programs.iter().all(|program| program.kind == ProgramKind::Elf);
+    let linked_with_nothing =
+        facts.elf.iter().all(|elf| elf.static_linked && !elf.partial && elf.packer.is_none());
+    let made = |path: &str| {
+        let folder = format!("{}/", path.trim_end_matches('/'));
+        FOLDERS.iter().any(|made| folder.starts_with(made)) || FILES.contains(&path) || (draft.brings)(path)
+    };
+    !package
+        && !facts.elf.is_empty()
+        && !facts.programs.is_empty()
+        && facts.omitted.is_empty()
+        && facts.pe.is_empty()
+        && facts.contains.is_empty()
+        && programs
+        && linked_with_nothing
+        && facts.elf.iter().all(|elf| elf.machine == "x86-64")
+        && facts.hard_coded_paths.iter().all(|constant| made(&constant.path))
 }
 
 /// The links that the tree should have, path and target.

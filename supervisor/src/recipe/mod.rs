@@ -4,6 +4,7 @@
 //! a line and a column. What this version reads but does not carry out yet is listed by [`Recipe::unsupported`] and
 //! refused by `lock`, never ignored.
 
+mod adopt;
 mod dbus;
 mod diagnostic;
 mod draft;
@@ -12,6 +13,7 @@ mod types;
 
 use std::path::{Path, PathBuf};
 
+pub use adopt::adopt;
 pub use dbus::{BusAccess, BusName, Dbus};
 pub use diagnostic::Diagnostic;
 pub(crate) use draft::is_licence;
@@ -125,7 +127,7 @@ impl Recipe {
                 .map(|s| (s.name.get_ref(), &s.urls, &s.suite, &s.components, &s.key))
                 .collect::<Vec<_>>(),
             environment.components,
-            environment.base,
+            environment.base(),
             environment.architectures,
             environment.packages,
             environment.exclude,
@@ -134,6 +136,10 @@ impl Recipe {
         // Added only where set: older locks stay good.
         if let Some(python) = &environment.python {
             text += &format!(" python {:?} {:?}", python.version, python.requirements);
+        }
+        if !environment.patch.is_empty() {
+            let patches = environment.patch.iter().map(|(at, file)| (at.as_str(), file.get_ref()));
+            text += &format!(" patch {:?}", patches.collect::<Vec<_>>());
         }
         for install in self.artifacts.iter().filter_map(|artifact| artifact.install.as_ref()) {
             text.push_str(&format!(" install {:?} {}", install.run, install.accept_licence));
@@ -153,6 +159,14 @@ impl Recipe {
         }
         for artifact in &self.artifacts {
             artifact.check()?;
+        }
+        self.check_base()?;
+        for file in self.environment.patch.values() {
+            let clean = |part: &str| !matches!(part, "" | "." | "..");
+            if !file.get_ref().split('/').all(clean) {
+                let message = format!("`{}` is not the name of a file beside the recipe", file.get_ref());
+                return Err(Diagnostic::new(&message, file.span()));
+            }
         }
         for (number, state) in self.run.state.iter().enumerate() {
             let folder = |path: &Inside| format!("{}/", path.as_str().trim_end_matches('/'));
@@ -176,6 +190,32 @@ impl Recipe {
         names("file slots", self.files.iter().map(|f| &f.name).collect())
     }
 
+    /// What only a base with an index of packages can give.
+    fn check_base(&self) -> Result<(), Diagnostic> {
+        let environment = &self.environment;
+        let Some(base) = environment.base.as_ref().filter(|base| !matches!(base.get_ref(), Base::Debian(_)))
+        else {
+            return Ok(());
+        };
+        let asked = [
+            (!environment.packages.is_empty(), "packages"),
+            (!environment.exclude.iter().all(|name| is_soname(name)), "exclude (of a package)"),
+            (!environment.pin.is_empty(), "pin"),
+            (environment.python.is_some(), "python"),
+            (environment.components != ["main"], "components"),
+            (environment.configure == Configure::Scripts, "configure = \"scripts\""),
+            (!self.sources.is_empty(), "[[source]]"),
+        ];
+        match asked.iter().find(|(asked, _)| *asked) {
+            None => Ok(()),
+            Some((_, key)) => {
+                let message =
+                    format!("this base has no index of packages, so `{key}` cannot be carried out with it");
+                Err(Diagnostic::new(&message, base.span()))
+            }
+        }
+    }
+
     /// What the recipe asks for that this version of Hatchway reads but does not carry out.
     #[must_use]
     pub fn unsupported(&self) -> Vec<String> {
@@ -184,17 +224,31 @@ impl Recipe {
         let checks = [
             (!self.channels.is_empty(), "[[channel]]"),
             (self.service.is_some(), "[service]"),
-            (!environment.patch.is_empty(), "patch"),
             (
                 environment.architectures.first() != Some(&Architecture::Amd64),
                 "architectures without amd64 first",
             ),
-            (matches!(environment.base, Some(Base::Oci(_) | Base::None)), "a base other than debian"),
             (matches!(run.rung, Rung::Container | Rung::Vm | Rung::Native), "a rung other than fhs"),
             (run.runner == Runner::Wine, "runner = \"wine\""),
             (run.vm.is_some() || !run.modules.is_empty(), "vm"),
         ];
         checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned()).collect()
+    }
+}
+
+impl Environment {
+    /// The base that the recipe names.
+    #[must_use]
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_ref().map(toml::Spanned::get_ref)
+    }
+}
+
+impl SpannedDigest {
+    /// Whether it only keeps the place of one: no file has this digest.
+    #[must_use]
+    pub fn is_placeholder(&self) -> bool {
+        self.hex().bytes().all(|digit| digit == b'0')
     }
 }
 
@@ -251,6 +305,11 @@ impl Artifact {
             (_, _, archive) => archive.clone().unwrap_or_default(),
         }
     }
+}
+
+/// Whether an entry of `exclude` names a library.
+pub(crate) fn is_soname(name: &str) -> bool {
+    name.ends_with(".so") || name.contains(".so.")
 }
 
 fn unique(kind: &str, names: &[&toml::Spanned<Name>]) -> Result<(), Diagnostic> {

@@ -164,7 +164,7 @@ pub struct Artifact {
     /// A package of Debian's archive: `debian:<suite>/<component>/<package>`, with `:i386` behind it for the 32-bit one.
     #[serde(default)]
     pub archive: Option<String>,
-    /// Its digest.
+    /// Its digest; 64 zeros stand for a file that whoever uses the recipe supplies (`hatchway recipe adopt`).
     #[schemars(with = "String")]
     pub sha256: SpannedDigest,
     /// Where an archive without a layout of its own is unpacked.
@@ -241,15 +241,17 @@ fn yes() -> bool {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Environment {
-    /// `debian:<suite>`, `oci:<path>` or `none`; chosen by evidence where it is missing.
-    pub base: Option<Base>,
+    /// `debian:<suite>`, `oci:<path>` or `none`; a suite chosen by evidence where it is missing.
+    #[schemars(with = "Option<Base>")]
+    pub base: Option<Spanned<Base>>,
     /// `amd64`, and `i386` beside it.
     pub architectures: Vec<Architecture>,
     /// Components of Debian's archive: `main`, and what is asked for beside it (`contrib`, `non-free` …).
     pub components: Vec<String>,
     /// Packages beyond what inspection resolved.
     pub packages: Vec<PackageWish>,
-    /// Packages left out wherever they are asked for.
+    /// Packages left out wherever they are asked for, and libraries by soname (`libmysqlclient.so.18`) that only a part of
+    /// the software wants that nobody uses.
     pub exclude: Vec<String>,
     /// Exact versions.
     pub pin: BTreeMap<String, String>,
@@ -257,8 +259,9 @@ pub struct Environment {
     pub python: Option<Python>,
     /// Links: path → target.
     pub links: BTreeMap<String, String>,
-    /// Patches: path → file beside the recipe.
-    pub patch: BTreeMap<String, String>,
+    /// Patches: path → unified diff beside the recipe, which must fit exactly.
+    #[schemars(with = "BTreeMap<Inside, String>")]
+    pub patch: BTreeMap<Inside, Spanned<String>>,
     /// Locales beside `C.UTF-8`.
     pub locales: Vec<String>,
     /// How maintainer scripts are treated.
@@ -354,9 +357,9 @@ impl From<PackageWish> for String {
 pub enum Base {
     /// A suite of Debian.
     Debian(String),
-    /// An OCI layout or archive.
+    /// An OCI layout or archive beside the recipe, with `:NAME` behind it for one of several images.
     Oci(String),
-    /// Nothing.
+    /// Nothing but the artifacts.
     None,
 }
 

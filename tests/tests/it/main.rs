@@ -1,6 +1,7 @@
 //! The program from outside: what a person types, sees and finds on disk. One binary, since each links the same library.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod bases;
 mod broken_archives;
 mod broken_recipes;
 mod configure;
@@ -21,6 +22,7 @@ mod installers;
 mod machine;
 mod odd_places;
 mod oracles;
+mod patches;
 mod python_packages;
 mod recipes_in_use;
 mod robustness;
