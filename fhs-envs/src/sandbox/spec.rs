@@ -80,6 +80,9 @@ pub struct Spec {
     pub limits: Vec<ResourceLimit>,
     /// What is known to be otherwise than asked for.
     pub notes: Vec<String>,
+    /// Sockets of servers that were started for this run only. They lie in the run's folder, of which nothing else is
+    /// ever shown.
+    pub companion_sockets: Vec<BoundSocket>,
     /// How the standard streams are made.
     pub stdio: StdioMode,
     /// Where `exit.json` goes.
@@ -106,6 +109,7 @@ impl Spec {
             devices: Vec::new(),
             slots: Vec::new(),
             sockets: Vec::new(),
+            companion_sockets: Vec::new(),
             secrets: Vec::new(),
             driver: Vec::new(),
             companions: Vec::new(),
