@@ -155,6 +155,16 @@ const NEEDS: &[Need] = &[
         is_there: || on_path("Xephyr"),
     },
     Need { package: "xauth", what_for: "writes cookies for the tests", is_there: || on_path("xauth") },
+    Need {
+        package: "pulseaudio",
+        what_for: "a session's sound server, and a tool's own, for the tests",
+        is_there: || on_path("pulseaudio"),
+    },
+    Need {
+        package: "pulseaudio-utils",
+        what_for: "asks sound servers what tools may not",
+        is_there: || on_path("pactl"),
+    },
     Need { package: "iproute2", what_for: "makes networks for the tests", is_there: || on_path("ip") },
     Need {
         package: "kmod",

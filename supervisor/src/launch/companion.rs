@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use hatchway_envs::sandbox::{Companion, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -42,14 +44,38 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+/// How a program says that it is ready.
+#[derive(Debug)]
+pub(super) enum Ready {
+    /// By a line on its standard output.
+    Line,
+    /// By this socket.
+    Socket(PathBuf),
+}
+
 /// Starts a program and waits for the line on its standard output that says it is ready.
 ///
 /// # Errors
 /// When it cannot be started, ends, or does not get ready in time.
 pub(super) fn start(
+    command: Command,
+    role: &str,
+    folder: &Path,
+    spec: &mut Spec,
+    running: &mut Running,
+) -> Result<String, Error> {
+    start_when(command, role, folder, &Ready::Line, spec, running)
+}
+
+/// Starts a program and waits until it is ready; the result is the line it said, if it was to say one.
+///
+/// # Errors
+/// When it cannot be started, ends, or does not get ready in time.
+pub(super) fn start_when(
     mut command: Command,
     role: &str,
     folder: &Path,
+    when: &Ready,
     spec: &mut Spec,
     running: &mut Running,
 ) -> Result<String, Error> {
@@ -65,7 +91,10 @@ pub(super) fn start(
     }
     hatchway_sys::process::end_with_parent(&mut command);
     let mut child = command.spawn().map_err(Error::io("start", &name))?;
-    let said = ready(&mut child);
+    let said = match when {
+        Ready::Line => ready(&mut child),
+        Ready::Socket(path) => connected(&mut child, path),
+    };
     let pid = i32::try_from(child.id()).unwrap_or_default();
     running.0.push(child);
     let Some(said) = said else {
@@ -89,6 +118,21 @@ pub(super) fn start(
 pub(super) fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// An empty line once somebody listens at the socket; nothing if the program ends before or takes too long.
+fn connected(child: &mut Child, path: &Path) -> Option<String> {
+    let end = Instant::now() + Duration::from_secs(READY_MAX_S.unsigned_abs());
+    while Instant::now() < end {
+        if UnixStream::connect(path).is_ok() {
+            return Some(String::new());
+        }
+        if !matches!(child.try_wait(), Ok(None)) {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    None
 }
 
 /// The first line it says; nothing if it ends or is silent for too long.
