@@ -22,5 +22,6 @@ mod licence;
 mod python;
 pub mod report;
 mod rpm;
+mod scripts;
 
 pub use error::Error;
