@@ -101,7 +101,7 @@ pub enum Error {
         what: String,
     },
     /// No suite can carry the artifact.
-    #[error("no suite fits:\n{}", refusals.iter().map(|line| one_line(line)).collect::<Vec<_>>().join("\n"))]
+    #[error("no suite fits:\n{}", refusals.join("\n"))]
     NoSuite {
         /// One line per reason, with the suite.
         refusals: Vec<String>,
@@ -382,8 +382,8 @@ fn installer_hints(reason: &str) -> Vec<String> {
     hints
 }
 
-/// Text with a vendor's names in it, on one line: a name with a line's end could look like a hint of ours.
-fn one_line(text: &str) -> String {
+/// A vendor's name on one line: with a line's end in it, it could look like a hint of ours.
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -391,7 +391,7 @@ fn one_line(text: &str) -> String {
 fn no_suite_hints(refusals: &[String], near: &[String]) -> Vec<String> {
     let mut hints = Vec::new();
     if !near.is_empty() {
-        hints.push(format!("similar names: {}", one_line(&near.join(", "))));
+        hints.push(format!("similar names: {}", near.join(", ")));
     }
     let any = |words: &str| refusals.iter().any(|line| line.contains(words));
     let all = |words: &[&str]| refusals.iter().all(|line| words.iter().any(|word| line.contains(word)));

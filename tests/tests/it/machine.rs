@@ -318,7 +318,7 @@ fn real_time_and_locked_memory_are_given_or_refused() {
 
     let machine = Machine::new(Bench::ordinary());
     machine.asks("realtime = 100", "");
-    assert!(machine.run(&["--", "fifo", "1"]).stderr.contains("a priority is 1 to 99"));
+    assert!(machine.run(&["--", "fifo", "1"]).stderr.contains("no real-time priority: it is 1 to 99"));
     machine.asks("realtime = 99\nmemlock = \"64K\"", "");
     // No ordinary user of a fresh system has it.
     let outcome = machine.run(&["--", "fifo", "99"]);
