@@ -308,7 +308,7 @@ impl Error {
                 "check the names of suite and component; if the mirror is out of step, name another in hatchway.toml".into()
             }
             Self::Offline { .. } => "run the same command once without `--offline`".into(),
-            Self::NoSuite { near, .. } => return no_suite_hints(near),
+            Self::NoSuite { refusals, near } => return no_suite_hints(refusals, near),
             Self::NoPackage { name, .. } => format!("check the spelling of `{name}`, or name another suite or component"),
             Self::NotLocked { .. } => "`hatchway recipe why RECIPE PACKAGE` says what is in a lock and why".into(),
             Self::Gone { .. } => {
@@ -408,10 +408,44 @@ fn installer_hints(reason: &str) -> Vec<String> {
     hints
 }
 
-fn no_suite_hints(near: &[String]) -> Vec<String> {
+/// A vendor's name on one line: with a line's end in it, it could look like a hint of ours.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// What to do depends on what was wrong: the recipe, the command line, or the vendor's file.
+fn no_suite_hints(refusals: &[String], near: &[String]) -> Vec<String> {
     let mut hints = Vec::new();
     if !near.is_empty() {
         hints.push(format!("similar names: {}", near.join(", ")));
+    }
+    let any = |words: &str| refusals.iter().any(|line| line.contains(words));
+    let all = |words: &[&str]| refusals.iter().all(|line| words.iter().any(|word| line.contains(word)));
+    if any("` is pinned to ") {
+        hints.push("change that `pin` in [environment] to a version that is there, or take it out".into());
+    }
+    if any("in the recipe's `packages`)") || any("is in `packages` and in `exclude`") {
+        hints.push("correct `packages` in [environment] of the recipe".into());
+    }
+    if any("(Depends of python ") || any("its Python is ") {
+        hints.push("choose another `python = { version = \"…\" }`, or a suite that has that one".into());
+    }
+    if any("no mirror has it") {
+        hints.push(
+            "check the spelling of the suite; a mirror that has it is named as [[mirror]] in hatchway.toml"
+                .into(),
+        );
+    }
+    let ours = [
+        "` is pinned to ",
+        "in the recipe's `packages`)",
+        "is in `packages` and in `exclude`",
+        "(Depends of python ",
+        "its Python is ",
+        "no mirror has it",
+    ];
+    if !hints.is_empty() && all(&ours) {
+        return hints;
     }
     hints.push("try other suites with `--suite NAME`, leave a bogus dependency out with `exclude = [\"…\"]`, or ship the missing library as a second [[artifact]]".into());
     hints

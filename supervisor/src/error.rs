@@ -205,7 +205,15 @@ impl Error {
             Self::Unsupported { .. } => {
                 "take those keys out of the recipe; CHANGELOG.md says what is there".into()
             }
-            Self::Rung { reasons, .. } => return reasons.clone(),
+            Self::Rung { reasons, rung, .. } => {
+                let mut hints = reasons.clone();
+                // What a vm is for (another kernel, a driver) cannot be done without.
+                if rung != "container" {
+                    return hints;
+                }
+                hints.push("`rung = \"fhs\"` in [run] of the recipe runs it all the same, without what that rung would add".into());
+                return hints;
+            }
             Self::NoArtifact { file, folder } => {
                 format!("put `{file}` into `{}` and run the command again", folder.display())
             }

@@ -10,6 +10,7 @@ mod gpu;
 mod identity;
 pub(crate) mod limits;
 mod network;
+mod run_folder;
 mod session;
 mod xauthority;
 
@@ -37,12 +38,6 @@ use session::Session;
 /// The uids that tools get when root runs them without `--user`: a range that neither distributions nor systemd's
 /// containers use (systemd's UIDS-GIDS page lists 1879048192 to 2147483647 as unused). One for each tool's name.
 const TOOL_UID_FIRST: u32 = 0x7000_0000;
-/// How many finished runs' folders are kept for each tool.
-const INCARNATIONS_KEPT: usize = 10;
-
-/// Files that a run leaves in its folder beside `exit.json`.
-const LEFT_BEHIND: [&str; 4] = ["exit.json", companion::LOG, companion::OUTER_AUTHORITY, display::AUTHORITY];
-
 /// What the command line adds.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -71,7 +66,28 @@ pub fn launch(
     (tree, held): (Sha256, OwnedFd),
     request: &Request,
 ) -> Result<(), Error> {
-    let (spec, mut running) = spec(context, located, tree, request)?;
+    let (mut spec, run) = spec(context, located, tree, request)?;
+    let done = start(context, located, held, request, &run, &mut spec);
+    if !request.explain {
+        // Only a failure comes back: nothing ran, so there is nothing to record.
+        run_folder::remove(&run);
+    }
+    done
+}
+
+/// The part that leaves something behind: the run's folder, and the programs that run beside the tool.
+fn start(
+    context: &Context,
+    located: &Located,
+    held: OwnedFd,
+    request: &Request,
+    run: &Path,
+    spec: &mut Spec,
+) -> Result<(), Error> {
+    if !request.explain {
+        run_folder::make(run)?;
+    }
+    let mut running = companions(context, &located.recipe, request, run, spec)?;
     let dirs = &context.dirs;
     let own = [
         dirs.store(),
@@ -81,7 +97,7 @@ pub fn launch(
         dirs.cache.clone(),
     ];
     let own = own.iter().filter_map(|path| sandbox::host_path(path).ok()).collect();
-    let bootstrap = sandbox::plan(&spec, &HostFacts::detect(own))?;
+    let bootstrap = sandbox::plan(spec, &HostFacts::detect(own))?;
     if request.explain {
         context.printer.data(Explained(&bootstrap));
         return Ok(());
@@ -106,7 +122,7 @@ fn spec(
     located: &Located,
     tree: Sha256,
     request: &Request,
-) -> Result<(Spec, Running), Error> {
+) -> Result<(Spec, PathBuf), Error> {
     let recipe = &located.recipe;
     let name = recipe.package.name.as_str();
     let (user, mode) = identity(name, request.user.as_deref())?;
@@ -130,16 +146,18 @@ fn spec(
     spec.files = files(context, recipe, &bindings)?;
     spec.tree_users = accounts(context, tree, "etc/passwd")?;
     spec.tree_groups = accounts(context, tree, "etc/group")?;
-    spec.shares = request.share.iter().map(|text| share(text)).collect::<Result<_, _>>()?;
+    spec.shares = request.share.iter().map(|text| share(context, text)).collect::<Result<_, _>>()?;
     if let [one] = &spec.shares[..] {
         spec.cwd = Some(one.at.clone());
     }
-    spec.exit_file = Some(unit_folder(context, name, &spec.incarnation)?);
+    let run = run_folder::path(context, name, &spec.incarnation)?;
+    let exit_file = HostPath::try_from(run.join(run_folder::EXIT).as_path());
+    spec.exit_file = Some(exit_file.map_err(sandbox::Error::from)?);
     if recipe.run.gpu {
         gpu::add(context, tree, &mut spec)?;
     }
-    let running = machine(context, recipe, request, &bindings, &mut spec)?;
-    Ok((spec, running))
+    machine(context, recipe, request, &bindings, &mut spec)?;
+    Ok((spec, run))
 }
 
 /// What of this machine the recipe asks for: nothing happens for what it does not.
@@ -149,31 +167,37 @@ fn machine(
     request: &Request,
     bindings: &Bindings<'_>,
     spec: &mut Spec,
-) -> Result<Running, Error> {
+) -> Result<(), Error> {
     identity::add(context, recipe, bindings, spec)?;
     devices::add(context, recipe, bindings, spec)?;
-    if recipe.run.audio {
-        audio::add(&Session::find(), spec)?;
-    }
-    limits::add(context, &recipe.run, request.explain, spec)?;
+    limits::add(context, &recipe.run, request.explain, spec)
+}
+
+/// Display and sound, with the programs of the host that stand between them and the tool.
+fn companions(
+    context: &Context,
+    recipe: &recipe::Recipe,
+    request: &Request,
+    run: &Path,
+    spec: &mut Spec,
+) -> Result<Running, Error> {
     let mut running = Running::default();
     if let Some(wish) = &recipe.run.dbus {
-        dbus::add(&Session::find(), wish, &run_folder(context, spec), request.explain, spec, &mut running)?;
+        dbus::add(&Session::find(), wish, run, request.explain, spec, &mut running)?;
+    }
+    match recipe.run.audio {
+        recipe::Audio::None => {}
+        recipe::Audio::Shared => audio::shared(context, &Session::find(), spec)?,
+        recipe::Audio::Own => audio::own(&Session::find(), run, request.explain, spec, &mut running)?,
     }
     match recipe.run.display {
         recipe::Display::None => {}
         recipe::Display::Shared => display::shared(context, &Session::find(), spec)?,
         recipe::Display::Nested => {
-            display::nested(context, &Session::find(), request.explain, spec, &mut running)?
+            display::nested(context, &Session::find(), run, request.explain, spec, &mut running)?
         }
     }
     Ok(running)
-}
-
-/// Where what serves a run puts its files.
-fn run_folder(context: &Context, spec: &Spec) -> PathBuf {
-    let file = spec.exit_file.as_ref().map(|file| PathBuf::from(file.as_str()));
-    file.and_then(|file| file.parent().map(Path::to_owned)).unwrap_or_else(|| context.dirs.runtime.clone())
 }
 
 /// Bytes of a tree's passwd or group file that are read.
@@ -408,41 +432,37 @@ fn files(
     Ok(files)
 }
 
-fn share(text: &str) -> Result<Share, Error> {
+/// Where X servers of this host have their sockets.
+const X_SOCKETS: &str = "/tmp/.X11-unix";
+
+fn share(context: &Context, text: &str) -> Result<Share, Error> {
     let (path, read_only) = match text.strip_suffix(":ro") {
         Some(path) => (path, true),
         None => (text, false),
     };
+    if !Path::new(path).exists() {
+        return Err(Error::Host {
+            message: format!("`--share {text}`: there is no `{path}`"),
+            hints: vec![
+                "make the folder first: `mkdir -p FOLDER`; it appears at the same path inside".into(),
+            ],
+        });
+    }
     let host = sandbox::host_path(path)?;
+    if !Path::new(host.as_str()).is_dir() {
+        let folder = Path::new(host.as_str()).parent().unwrap_or(Path::new("/")).display().to_string();
+        return Err(Error::Host {
+            message: format!("`--share {text}`: `{host}` is not a folder"),
+            hints: vec![format!("share the folder it is in: `--share {folder}:ro`")],
+        });
+    }
+    let displays = HostPath::new(X_SOCKETS).map_err(sandbox::Error::from)?;
+    if host.is_within(&displays) || displays.is_within(&host) {
+        context.printer.warn(format!(
+            "`--share {text}` shows the sockets of this host's displays: a tool that gets onto one can read what is typed \
+             there; `display = \"nested\"` in the recipe gives it one of its own"
+        ));
+    }
     let at = inside(host.as_str())?;
     Ok(Share { host, at, read_only })
-}
-
-/// Where this run's `exit.json` goes. Older runs' folders beyond a few are removed.
-fn unit_folder(context: &Context, unit: &str, incarnation: &str) -> Result<HostPath, Error> {
-    let unit_folder = context.dirs.runtime.join("units").join(unit);
-    let folder = unit_folder.join(incarnation);
-    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-    let mut finished: Vec<PathBuf> = fs::read_dir(&unit_folder)
-        .map_err(Error::io("read", &unit_folder))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.join("exit.json").is_file())
-        .collect();
-    finished.sort();
-    for old in finished.iter().rev().skip(INCARNATIONS_KEPT) {
-        for file in LEFT_BEHIND.map(|name| old.join(name)).iter().filter(|file| file.exists()) {
-            fs::remove_file(file).map_err(Error::io("remove", file))?;
-        }
-        for socket in dbus::SOCKETS.map(|name| old.join(dbus::FOLDER).join(name)) {
-            // Not there, in most runs.
-            drop(fs::remove_file(socket));
-        }
-        drop(fs::remove_dir(old.join(dbus::FOLDER)));
-        // A folder with something else in it stays.
-        drop(fs::remove_dir(old));
-    }
-    let folder = sandbox::host_path(&folder)?;
-    Ok(HostPath::try_from(Path::new(folder.as_str()).join("exit.json").as_path())
-        .map_err(sandbox::Error::from)?)
 }

@@ -25,5 +25,6 @@ mod patches;
 mod python;
 pub mod report;
 mod rpm;
+mod scripts;
 
 pub use error::Error;

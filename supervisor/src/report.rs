@@ -99,6 +99,9 @@ impl Progress for Printer {
             return;
         }
         if !std::io::stderr().is_terminal() {
+            if total == 0 {
+                return;
+            }
             let megabytes = total.div_ceil(1 << 20);
             self.line(&format!("  {phase} ({megabytes} MiB)"));
             return;

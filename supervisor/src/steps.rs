@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::plan::{self, Host, Plan};
 use crate::recipe::{self, Architecture, Base, Draft, Located, Name, Rung, Runner};
-use crate::{base, install, installed, patches, python, rpm, sources, suggest};
+use crate::{base, install, installed, patches, python, rpm, scripts, sources, suggest};
 
 /// What an AppImage starts (AppImage specification, "The AppDir").
 const APP_RUN: &str = "/AppRun";
@@ -371,6 +371,7 @@ fn evidence(located: &Located, all: &[&Facts]) -> Result<Evidence, Error> {
     let own: BTreeSet<&str> =
         all.iter().filter_map(|f| f.package.as_ref()).map(|p| p.name.as_str()).collect();
     let mut depends = rpm::depends(all);
+    depends.extend(scripts::depends(all));
     for package in all.iter().filter_map(|facts| facts.package.as_ref()) {
         // A package for every architecture counts as a native one.
         let own_architecture = package.architecture.as_deref().filter(|a| *a == "i386").unwrap_or("amd64");

@@ -184,6 +184,16 @@ const NEEDS: &[Need] = &[
         is_there: || exists("/usr/sbin/apparmor_parser"),
     },
     Need { package: "xauth", what_for: "writes cookies for the tests", is_there: || on_path("xauth") },
+    Need {
+        package: "pulseaudio",
+        what_for: "a session's sound server, and a tool's own, for the tests",
+        is_there: || on_path("pulseaudio"),
+    },
+    Need {
+        package: "pulseaudio-utils",
+        what_for: "asks sound servers what tools may not",
+        is_there: || on_path("pactl"),
+    },
     Need { package: "iproute2", what_for: "makes networks for the tests", is_there: || on_path("ip") },
     Need {
         package: "kmod",

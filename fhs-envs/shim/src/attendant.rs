@@ -2,9 +2,9 @@
 //!
 //! Which signals reach the tool, and how:
 //!
-//! | signal | tool with a terminal of its own | sharing the caller's terminal | detached |
+//! | signal | all streams at a terminal | some at a terminal | detached |
 //! | --- | --- | --- | --- |
-//! | keys (Ctrl-C, Ctrl-\, Ctrl-Z) | from its own terminal | from the kernel, not again from here | passed on |
+//! | keys (Ctrl-C, Ctrl-\, Ctrl-Z) | from its own terminal | passed on to its group; from its own terminal once it reads keys | passed on |
 //! | INT, QUIT sent to the shim | passed on | passed on | passed on |
 //! | TERM, HUP | passed on, then the grace period, then KILL | same | same |
 //! | USR1, USR2, ALRM, … | passed on | passed on | passed on |
@@ -12,6 +12,10 @@
 //! | CONT | passed on | passed on | passed on |
 //!
 //! When the tool is stopped and a shell waits for us, we stop as well, with the terminal as we found it.
+//!
+//! With some streams at a terminal (`tool | less`, `tool < file`) the keys may be meant for another program of the
+//! pipeline. So nobody reads them until the tool does: it is in the background of its terminal then, the kernel stops
+//! it, and we take the keys for it if we are in the foreground of ours, or stop like any job that wants to read.
 use crate::channel::{Channel, Received};
 use crate::error::{Error, Step};
 use crate::mapping::Mapping;
@@ -77,6 +81,8 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
     rustix::thread::set_name(c"hatchway-shim").step("name the process")?;
     SigSet::all().thread_block().step("block signals")?;
     let mode = terminal::resolve(bootstrap.stdio);
+    // Asked here: in a namespace of its own, the inner half does not know our process group.
+    let front = terminal::in_front(terminal::outer_keys().as_ref());
     let Some(first @ Op::Unshare(namespaces)) = bootstrap.ops.first() else { return Err(Error::Plan) };
     let (outer, inner) = Channel::pair().step("make a channel to the sandbox")?;
     let mapping = Mapping::of(bootstrap);
@@ -85,7 +91,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
     match forked {
         Fork::Child => {
             drop(outer);
-            Ok(init::run(bootstrap, mode, &inner, mapping.is_some()))
+            Ok(init::run(bootstrap, (mode, front), &inner, mapping.is_some()))
         }
         Fork::Parent(pid) => {
             drop(inner);
@@ -225,14 +231,25 @@ impl Attendant<'_> {
         let key = info.ssi_code == FROM_KERNEL;
         match signal {
             Signal::SIGCHLD => {}
-            Signal::SIGWINCH => self.relay.iter().for_each(Relay::resize),
+            Signal::SIGWINCH => {
+                self.relay.iter().for_each(Relay::resize);
+                // The kernel tells the group in front of the terminal only.
+                if self.waiting() {
+                    self.order(Order::Group { signal: number });
+                }
+            }
             Signal::SIGCONT => {
                 self.relay.iter_mut().for_each(Relay::resume);
                 self.order(Order::Continue);
             }
-            // The kernel has sent it to the tool, too. If that stops, we hear of it.
-            Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU
-                if key && self.mode != StdioMode::Detached => {}
+            Signal::SIGTSTP | Signal::SIGINT | Signal::SIGQUIT if key && self.waiting() => {
+                if signal != Signal::SIGTSTP {
+                    self.asked = Some(number);
+                }
+                self.order(Order::Group { signal: number });
+            }
+            // Not about the tool, which has a terminal of its own. If that stops, we hear of it.
+            Signal::SIGTSTP if key && self.mode != StdioMode::Detached => {}
             Signal::SIGTSTP => {
                 self.stop = true;
                 let detached = self.mode == StdioMode::Detached;
@@ -242,9 +259,7 @@ impl Attendant<'_> {
             Signal::SIGTTIN | Signal::SIGTTOU | Signal::SIGURG | Signal::SIGPIPE => {}
             Signal::SIGINT | Signal::SIGQUIT => {
                 self.asked = Some(number);
-                if !(key && self.mode == StdioMode::Shared) {
-                    self.order(Order::Signal { signal: number });
-                }
+                self.order(Order::Signal { signal: number });
             }
             Signal::SIGTERM | Signal::SIGHUP => {
                 self.asked = Some(number);
@@ -265,7 +280,8 @@ impl Attendant<'_> {
             Report::Note { message } => self.seen.notes.push(message),
             Report::Terminal => {
                 if let Some(master) = fd {
-                    self.relay = Some(Relay::new(master).step("relay the terminal")?);
+                    let waits = self.mode != StdioMode::Terminal;
+                    self.relay = Some(Relay::new(master, waits).step("relay the terminal")?);
                 }
             }
             Report::Handed(handed) => {
@@ -281,11 +297,10 @@ impl Attendant<'_> {
             Report::Started { pid } => {
                 self.services.start(&self.bootstrap.process).step("start what serves the sandbox")?;
                 self.seen.tool = Some(pid);
-                if self.relay.is_none() {
-                    release_streams().step("release the standard streams")?;
-                }
+                // The relay has its own copies of those that are terminals.
+                release_streams().step("release the standard streams")?;
             }
-            Report::Stopped { .. } => self.stopped(),
+            Report::Stopped { signal } => self.stopped(signal),
             Report::Ended { outcome, forced } => {
                 self.seen.ended = Some(record::now());
                 self.seen.reason = Some(self.reason(outcome, forced));
@@ -318,20 +333,42 @@ impl Attendant<'_> {
         }
     }
 
+    /// Part of the streams are at a terminal, and the tool has not asked for keys.
+    fn waiting(&self) -> bool {
+        self.relay.as_ref().is_some_and(Relay::waits)
+    }
+
     /// The tool is stopped. With a shell above us we stop too; somebody who stopped a detached tool did so on purpose.
-    fn stopped(&mut self) {
+    fn stopped(&mut self, signal: i32) {
         if self.mode == StdioMode::Detached && !self.stop {
             return;
         }
         self.stop = false;
-        self.relay.iter_mut().for_each(Relay::restore);
-        // With nobody to continue us the kernel ignores this, and the tool goes on at once.
-        let own = SigSet::from(Signal::SIGTSTP);
-        if raise(Signal::SIGTSTP).is_ok() && own.thread_unblock().is_ok() {
-            own.thread_block().ok();
+        let keys = self.waiting() && [Signal::SIGTTIN as i32, Signal::SIGTTOU as i32].contains(&signal);
+        if keys && self.take_keys() {
+            return;
         }
+        self.relay.iter_mut().for_each(Relay::restore);
+        let continued = stop(if keys { Signal::SIGTTIN } else { Signal::SIGTSTP });
         self.relay.iter_mut().for_each(Relay::resume);
+        if keys && self.take_keys() {
+            return;
+        }
+        if keys && !continued {
+            // Nobody could ever bring us to the front: the keys are at their end.
+            self.relay.iter_mut().for_each(Relay::give_up_keys);
+            return self.order(Order::Foreground);
+        }
         self.order(Order::Continue);
+    }
+
+    /// The tool wants keys: it gets them if we are in front of the outer terminal.
+    fn take_keys(&mut self) -> bool {
+        let taken = self.relay.as_mut().is_some_and(Relay::take_keys);
+        if taken {
+            self.order(Order::Foreground);
+        }
+        taken
     }
 
     fn say(&mut self, message: &str, hint: Option<&str>) {
@@ -415,6 +452,18 @@ impl Attendant<'_> {
         }
         code
     }
+}
+
+/// Stops this process as a signal of the terminal does. With nobody to continue us (a process group that no shell looks
+/// after) the kernel ignores the signal, and the result is false.
+fn stop(signal: Signal) -> bool {
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let continued = SignalFd::with_flags(&SigSet::from(Signal::SIGCONT), flags);
+    let own = SigSet::from(signal);
+    if raise(signal).is_ok() && own.thread_unblock().is_ok() {
+        own.thread_block().ok();
+    }
+    continued.is_ok_and(|fd| matches!(fd.read_signal(), Ok(Some(_))))
 }
 
 /// The tool has these streams. A copy kept here would keep a pipe open that the tool has closed. Standard error

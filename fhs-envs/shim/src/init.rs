@@ -14,8 +14,13 @@ use std::io;
 use std::os::fd::AsFd;
 
 /// `is_mapped`: the attendant maps the ids. Runs to the end of the unit; the result is this process's exit code, which nobody looks at.
-pub(crate) fn run(bootstrap: &Bootstrap, mode: StdioMode, channel: &Channel, is_mapped: bool) -> i32 {
-    match start(bootstrap, mode, channel, is_mapped) {
+pub(crate) fn run(
+    bootstrap: &Bootstrap,
+    terminal: (StdioMode, bool),
+    channel: &Channel,
+    is_mapped: bool,
+) -> i32 {
+    match start(bootstrap, terminal, channel, is_mapped) {
         Ok(Some(reaper)) => reaper.run(channel),
         Ok(None) => 1,
         Err(failure) => {
@@ -28,7 +33,7 @@ pub(crate) fn run(bootstrap: &Bootstrap, mode: StdioMode, channel: &Channel, is_
 
 fn start(
     bootstrap: &Bootstrap,
-    mode: StdioMode,
+    (mode, front): (StdioMode, bool),
     channel: &Channel,
     is_mapped: bool,
 ) -> Result<Option<Reaper>, Failure> {
@@ -59,8 +64,8 @@ fn start(
     }
     privileges::drop_all(&bootstrap.process)?;
     die_with_attendant()?;
-    let streams =
-        streams(mode, channel).map_err(|source| Failure::new("make a terminal for the tool", source))?;
+    let streams = streams(mode, front, channel)
+        .map_err(|source| Failure::new("make a terminal for the tool", source))?;
     let cwd = bootstrap.process.cwd.as_str();
     rustix::process::chdir(cwd).map_err(|errno| Failure {
         hint: Some("the working folder must be in the tree, in state, or a share".to_owned()),
@@ -70,7 +75,7 @@ fn start(
     let signals =
         SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|errno| Failure::new("watch for ended processes", io::Error::from(errno)))?;
-    match spawn(&bootstrap.process, streams.as_ref())? {
+    match spawn(&bootstrap.process, streams.as_ref().map(|terminal| (terminal, mode)))? {
         Spawned::Child => Ok(None),
         Spawned::Failed(report) => {
             channel.send(&report, None).map_err(|source| Failure::new("report", source))?;
@@ -81,18 +86,18 @@ fn start(
                 .send(&Report::Started { pid: tool.as_raw() }, None)
                 .map_err(|source| Failure::new("report", source))?;
             release_streams().map_err(|source| Failure::new("release the standard streams", source))?;
-            drop(streams);
-            let own_group = mode == StdioMode::Terminal;
-            Ok(Some(Reaper::new(tool, own_group, bootstrap.grace_ms, signals)))
+            Ok(Some(Reaper::new(tool, streams, bootstrap.grace_ms, signals)))
         }
     }
 }
 
 /// A terminal and a session as the mode wants them.
-fn streams(mode: StdioMode, channel: &Channel) -> io::Result<Option<std::os::fd::OwnedFd>> {
+fn streams(mode: StdioMode, front: bool, channel: &Channel) -> io::Result<Option<std::os::fd::OwnedFd>> {
     match mode {
-        StdioMode::Terminal => {
-            let (master, slave) = terminal::open_inner()?;
+        // With only some streams at a terminal as well: whoever holds a descriptor of the caller's terminal, or has it
+        // as its controlling one, can read the keys that are meant for others.
+        StdioMode::Terminal | StdioMode::Shared | StdioMode::Auto => {
+            let (master, slave) = terminal::open_inner(mode, front)?;
             rustix::process::setsid()?;
             rustix::process::ioctl_tiocsctty(&slave)?;
             channel.send(&Report::Terminal, Some(master.as_fd()))?;
@@ -102,7 +107,6 @@ fn streams(mode: StdioMode, channel: &Channel) -> io::Result<Option<std::os::fd:
             rustix::process::setsid()?;
             Ok(None)
         }
-        StdioMode::Shared | StdioMode::Auto => Ok(None),
     }
 }
 

@@ -1,4 +1,5 @@
 //! Interfaces and addresses, by rtnetlink (linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h).
+use hatchway_wire::op::INTERFACE_INDEX;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -33,6 +34,8 @@ pub(crate) fn make_interface(name: &str, mac: [u8; 6]) -> io::Result<()> {
     let mut last = Errno::OPNOTSUPP;
     for kind in KINDS {
         let mut body = vec![0; 16];
+        // What is shown of it in /sys was planned with this number.
+        body[4..8].copy_from_slice(&INTERFACE_INDEX.to_ne_bytes());
         body[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
         body[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
         attribute(&mut body, IFLA_IFNAME, &[name.as_bytes(), b"\0"].concat());

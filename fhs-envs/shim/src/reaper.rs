@@ -9,7 +9,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use rustix::process::{WaitOptions, WaitStatus};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Every process but this one, in this namespace.
@@ -18,8 +18,9 @@ const EVERYBODY: Pid = Pid::from_raw(-1);
 #[derive(Debug)]
 pub(crate) struct Reaper {
     tool: Pid,
-    /// The tool leads a process group of its own.
-    own_group: bool,
+    /// Its terminal, if it has one; then it leads a process group of its own. Held open here, so that the relay goes on
+    /// for a tool that closes its streams and opens `/dev/tty` later.
+    terminal: Option<OwnedFd>,
     grace: Duration,
     signals: SignalFd,
     ended: bool,
@@ -28,9 +29,9 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    pub(crate) fn new(tool: Pid, own_group: bool, grace_ms: u64, signals: SignalFd) -> Self {
+    pub(crate) fn new(tool: Pid, terminal: Option<OwnedFd>, grace_ms: u64, signals: SignalFd) -> Self {
         let grace = Duration::from_millis(grace_ms);
-        Self { tool, own_group, grace, signals, ended: false, forced: false, deadline: None }
+        Self { tool, terminal, grace, signals, ended: false, forced: false, deadline: None }
     }
 
     /// Until nothing is left. When this process ends, the kernel kills whatever still is in the namespace.
@@ -125,7 +126,24 @@ impl Reaper {
                     self.deadline = Some(Instant::now() + self.grace);
                 }
             }
+            Order::Group { signal } => {
+                if let Ok(signal) = Signal::try_from(signal)
+                    && !self.ended
+                {
+                    // It fails once the group is empty.
+                    killpg(self.tool, signal).ok();
+                }
+            }
             Order::Continue => self.go_on(),
+            Order::Foreground => {
+                if let (Some(terminal), Some(tool)) =
+                    (&self.terminal, rustix::process::Pid::from_raw(self.tool.as_raw()))
+                {
+                    // It fails once the group is empty, and then nobody reads.
+                    rustix::termios::tcsetpgrp(terminal, tool).ok();
+                }
+                self.go_on();
+            }
             // The sandbox was made long ago.
             Order::GoOn => {}
         }
@@ -143,7 +161,7 @@ impl Reaper {
         if self.ended {
             return;
         }
-        if self.own_group {
+        if self.terminal.is_some() {
             // It fails once the group is empty, and then nothing is stopped.
             killpg(self.tool, Signal::SIGCONT).ok();
         }

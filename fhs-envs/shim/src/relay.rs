@@ -83,15 +83,19 @@ fn run(listeners: &[(SocketAddr, TcpListener)]) -> io::Result<()> {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
+        let ready: Vec<PollFlags> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLERR)).collect();
         drop(fds);
         let (heads, ends) = ready.split_at(listeners.len());
-        let mut ends = ends.chunks_exact(2);
-        open.retain_mut(|connection| match ends.next() {
-            Some(ends) if ends.contains(&true) => connection.turn().unwrap_or(false),
-            _ => true,
+        let mut ends = ends.iter().copied();
+        open.retain_mut(|connection| {
+            let mut next =
+                |waited: bool| if waited { ends.next() } else { None }.unwrap_or(PollFlags::empty());
+            let [tool, other] = connection.waited();
+            let (tool, other) = (next(tool), next(other));
+            tool.is_empty() && other.is_empty() || connection.turn(tool, other).unwrap_or(false)
         });
-        for ((to, listener), _) in listeners.iter().zip(heads).filter(|(_, ready)| **ready && accepting) {
+        let heads = listeners.iter().zip(heads);
+        for ((to, listener), _) in heads.filter(|(_, ready)| !ready.is_empty() && accepting) {
             // The tool may be gone already, and the other side may refuse: that is between the two.
             if let Ok((tool, _)) = listener.accept()
                 && let Ok(connection) = Connection::new(tool, *to)
@@ -108,6 +112,9 @@ struct Connection {
     tool: TcpStream,
     other: TcpStream,
     connected: bool,
+    /// The kernel has said that the tool's end, or the other side's, is closed or broken. It says so again at every
+    /// look, so this end is looked at only while something is wanted of it.
+    hung: [bool; 2],
     out: Lane,
     back: Lane,
 }
@@ -178,31 +185,48 @@ impl Connection {
                 return Err(errno.into());
             }
         };
-        Ok(Self { tool, other, connected: false, out: Lane::default(), back: Lane::default() })
+        Ok(Self {
+            tool,
+            other,
+            connected: false,
+            hung: [false; 2],
+            out: Lane::default(),
+            back: Lane::default(),
+        })
     }
 
-    /// What each end is waited for.
-    fn interest(&self) -> [PollFd<'_>; 2] {
+    /// Which ends are waited for: the tool's, the other side's.
+    fn waited(&self) -> [bool; 2] {
+        let [tool, other] = self.wishes();
+        [!(self.hung[0] && tool.is_empty()), !(self.hung[1] && other.is_empty())]
+    }
+
+    /// Those ends, and for what.
+    fn interest(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let ends = [self.tool.as_fd(), self.other.as_fd()].into_iter().zip(self.wishes());
+        ends.zip(self.waited()).filter(|(_, waited)| *waited).map(|((fd, wish), _)| PollFd::new(fd, wish))
+    }
+
+    fn wishes(&self) -> [PollFlags; 2] {
         let wish = |read: bool, write: bool| {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::POLLIN, read);
             flags.set(PollFlags::POLLOUT, write);
             flags
         };
-        let (tool, other) = if self.connected {
-            (
+        if self.connected {
+            [
                 wish(self.out.wants_read(), self.back.wants_write()),
                 wish(self.back.wants_read(), self.out.wants_write()),
-            )
+            ]
         } else {
-            (PollFlags::empty(), PollFlags::POLLOUT)
-        };
-        [PollFd::new(self.tool.as_fd(), tool), PollFd::new(self.other.as_fd(), other)]
+            [PollFlags::empty(), PollFlags::POLLOUT]
+        }
     }
 
     /// False when both directions are at their end.
-    fn turn(&mut self) -> io::Result<bool> {
-        let done = self.pass_on();
+    fn turn(&mut self, tool: PollFlags, other: PollFlags) -> io::Result<bool> {
+        let done = self.pass_on(tool, other);
         if done.is_err() {
             reset(&self.tool);
             reset(&self.other);
@@ -210,8 +234,13 @@ impl Connection {
         done
     }
 
-    fn pass_on(&mut self) -> io::Result<bool> {
+    fn pass_on(&mut self, tool: PollFlags, other: PollFlags) -> io::Result<bool> {
+        let closed = PollFlags::POLLERR | PollFlags::POLLHUP;
+        self.hung = [self.hung[0] || tool.intersects(closed), self.hung[1] || other.intersects(closed)];
         if !self.connected {
+            if self.hung[0] {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
             if let Some(error) = self.other.take_error()? {
                 return Err(error);
             }
@@ -223,6 +252,11 @@ impl Connection {
         }
         self.out.turn(&self.tool, &self.other)?;
         self.back.turn(&self.other, &self.tool)?;
+        // Where no more is read, a break is not noticed otherwise. What was read before is still passed on.
+        let broken = |flags: PollFlags, from: &Lane| flags.contains(PollFlags::POLLERR) && from.read_end;
+        if broken(tool, &self.out) || broken(other, &self.back) {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         Ok(!(self.out.write_end && self.back.write_end))
     }
 }
@@ -265,6 +299,28 @@ mod tests {
         stream.read_to_end(&mut back).unwrap();
         answering.join().unwrap();
         assert_eq!(back, much);
+    }
+
+    #[test]
+    fn a_reset_after_the_end_reaches_the_other_side() {
+        // Either side: the one that ends its direction and then resets, while the other stays.
+        for tool_resets in [true, false] {
+            let server = TcpListener::bind("127.0.0.1:0").unwrap();
+            let at = relay(server.local_addr().unwrap());
+            let tool = TcpStream::connect(at).unwrap();
+            let (other, _) = server.accept().unwrap();
+            let (mut gone, mut stays) = if tool_resets { (tool, other) } else { (other, tool) };
+            gone.write_all(b"x").unwrap();
+            gone.shutdown(Shutdown::Write).unwrap();
+            let mut got = Vec::new();
+            stays.read_to_end(&mut got).unwrap();
+            assert_eq!(got, b"x");
+            reset(&gone);
+            drop(gone);
+            let mut fds = [PollFd::new(stays.as_fd(), PollFlags::empty())];
+            assert_eq!(poll(&mut fds, PollTimeout::from(10_000_u16)), Ok(1), "{tool_resets}");
+            assert!(fds[0].revents().unwrap().contains(PollFlags::POLLERR), "{tool_resets}");
+        }
     }
 
     #[test]

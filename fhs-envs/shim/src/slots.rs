@@ -13,13 +13,22 @@ use hatchway_sys::mount::{Attributes, set_attributes};
 use hatchway_sys::process::{Fork, end_at_once, fork};
 use hatchway_wire::attend::{Handed, Report};
 use hatchway_wire::{DeviceId, HostPath, InsidePath, Slot};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, inotify};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, inotify};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// How long a copy may take to show one device. It makes a dozen calls, none of which should wait.
+const ENTER_MAX: Duration = Duration::from_secs(5);
+/// How much of its reason is read.
+const SAID_MAX: usize = 4096;
+/// How often a place is cleared before we give up.
+const PLACE_TRIES: usize = 16;
 
 /// The inner half's side: hands out its namespaces and waits until what is there is shown.
 pub(crate) fn hand_out(slots: &[Slot], channel: &Channel) -> io::Result<()> {
@@ -154,7 +163,7 @@ fn enter(
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     match fork()? {
         Fork::Child => {
-            let done = exchange(user, mount, old, new);
+            let done = die_with_attendant().and_then(|()| exchange(user, mount, old, new));
             if let Err(error) = &done {
                 // Nobody is left to tell if the pipe is broken.
                 File::from(write).write_all(error.to_string().as_bytes()).ok();
@@ -163,8 +172,12 @@ fn enter(
         }
         Fork::Parent(pid) => {
             drop(write);
-            let mut said = String::new();
-            File::from(read).read_to_string(&mut said)?;
+            let Some(said) = hear(File::from(read))? else {
+                // Our own child, not waited for yet. If even this does not end it, it is left to the end of the shim.
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
+                nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WNOHANG)).ok();
+                return Err(io::Error::from(io::ErrorKind::TimedOut));
+            };
             let status = nix::sys::wait::waitpid(pid, None)?;
             match status {
                 nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
@@ -175,6 +188,34 @@ fn enter(
     }
 }
 
+/// What the copy says until its end; nothing if that does not come in time. The places it works in are the tool's, and
+/// whatever the tool does there must not stop the attendant for good.
+fn hear(mut from: File) -> io::Result<Option<String>> {
+    let end = Instant::now() + ENTER_MAX;
+    let mut said = Vec::new();
+    while said.len() < SAID_MAX {
+        let left = end.saturating_duration_since(Instant::now()).as_millis();
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(from.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(nix::Error::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut buffer = [0; 256];
+        match from.read(&mut buffer)? {
+            0 => break,
+            count => said.extend_from_slice(&buffer[..count]),
+        }
+    }
+    Ok(Some(String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// A change of the user namespace takes the wish back, so it is made again then.
+fn die_with_attendant() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+}
+
 fn exchange(
     user: Option<&OwnedFd>,
     mount: &OwnedFd,
@@ -183,6 +224,7 @@ fn exchange(
 ) -> io::Result<()> {
     if let Some(user) = user {
         setns(user, CloneFlags::CLONE_NEWUSER)?;
+        die_with_attendant()?;
         unshare(CloneFlags::CLONE_NEWNS)?;
     }
     let node = new.as_ref().map(|(source, _)| detached(source)).transpose()?;
@@ -230,10 +272,37 @@ fn folder(root: &OwnedFd, at: &InsidePath) -> io::Result<OwnedFd> {
 
 fn show(root: &OwnedFd, at: &InsidePath, node: &OwnedFd) -> io::Result<()> {
     let (folder, name) = (folder(root, at)?, at.name().ok_or(Errno::INVAL)?);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    drop(rustix::fs::openat(&folder, name, flags, Mode::from(0o444))?);
+    attach(node, place_in(&folder, name)?)
+}
+
+/// An empty file to mount on. Whatever the tool has put there instead goes; nothing of it is ever opened, since
+/// opening a FIFO waits for its other end.
+fn place_in(folder: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    attach(node, rustix::fs::openat(&folder, name, flags, Mode::empty())?)
+    // The tool may put something there between two of our calls; it does not win for ever.
+    for _ in 0..PLACE_TRIES {
+        match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+            Ok(place) => match FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) {
+                FileType::RegularFile => return Ok(place),
+                FileType::Directory => match rustix::fs::unlinkat(folder, name, AtFlags::REMOVEDIR) {
+                    Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                    Err(errno) => return Err(errno.into()),
+                },
+                _ => match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+                    Err(errno) => return Err(errno.into()),
+                },
+            },
+            Err(Errno::NOENT) => {
+                match rustix::fs::mknodat(folder, name, FileType::RegularFile, Mode::from(0o444), 0) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(io::Error::other("the tool puts something in its place again and again"))
 }
 
 /// "No such device" is what the tool should see, so nothing is left in its place.

@@ -4,7 +4,7 @@ use crate::fence;
 use hatchway_sys::process::{Fork, fork};
 use hatchway_sys::{descriptors, process as sys, seccomp};
 use hatchway_wire::attend::Report;
-use hatchway_wire::{Instruction, Process};
+use hatchway_wire::{Instruction, Process, StdioMode};
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
@@ -13,7 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::OwnedFd;
 
 /// What came of it.
@@ -27,8 +27,8 @@ pub(crate) enum Spawned {
     Child,
 }
 
-/// Starts the tool; with a terminal as its standard streams if there is one.
-pub(crate) fn spawn(process: &Process, terminal: Option<&OwnedFd>) -> Result<Spawned, Failure> {
+/// Starts the tool, with its terminal if there is one.
+pub(crate) fn spawn(process: &Process, terminal: Option<(&OwnedFd, StdioMode)>) -> Result<Spawned, Failure> {
     let program = match find(process) {
         Some(program) => program,
         None => return Ok(Spawned::Failed(not_found(process))),
@@ -94,7 +94,7 @@ impl Image {
     fn execute(
         &self,
         process: &Process,
-        terminal: Option<&OwnedFd>,
+        terminal: Option<(&OwnedFd, StdioMode)>,
         fence: Option<landlock::RulesetCreated>,
     ) -> Result<Infallible, (&'static str, io::Error)> {
         fn at<T, E: Into<io::Error>>(
@@ -103,8 +103,8 @@ impl Image {
         ) -> Result<T, (&'static str, io::Error)> {
             done.map_err(|error| (step, error.into()))
         }
-        if let Some(terminal) = terminal {
-            at("take the terminal", take(terminal))?;
+        if let Some((terminal, mode)) = terminal {
+            at("take the terminal", take(terminal, mode))?;
         }
         sys::reset_signal_actions();
         rustix::process::umask(Mode::from(process.umask));
@@ -120,14 +120,28 @@ impl Image {
     }
 }
 
-/// A process group of its own, in front of the terminal. The parent stays in the session: a group whose parent is
-/// elsewhere counts as orphaned, and the kernel would not stop it at Ctrl-Z.
-fn take(terminal: &OwnedFd) -> io::Result<()> {
+/// A process group of its own. The parent stays in the session: a group whose parent is elsewhere counts as orphaned,
+/// and the kernel would not stop it at Ctrl-Z.
+///
+/// Where only some streams are terminals the group begins in the background: a first attempt to read keys stops it,
+/// which is how the attendant learns that they are wanted here and not by another program of the same pipeline.
+fn take(terminal: &OwnedFd, mode: StdioMode) -> io::Result<()> {
     rustix::process::setpgid(None, None)?;
-    rustix::termios::tcsetpgrp(terminal, rustix::process::getpid())?;
-    rustix::stdio::dup2_stdin(terminal)?;
-    rustix::stdio::dup2_stdout(terminal)?;
-    Ok(rustix::stdio::dup2_stderr(terminal)?)
+    let all = mode == StdioMode::Terminal;
+    if all {
+        rustix::termios::tcsetpgrp(terminal, rustix::process::getpid())?;
+    }
+    // No descriptor of the caller's terminal goes inside.
+    if all || io::stdin().is_terminal() {
+        rustix::stdio::dup2_stdin(terminal)?;
+    }
+    if all || io::stdout().is_terminal() {
+        rustix::stdio::dup2_stdout(terminal)?;
+    }
+    if all || io::stderr().is_terminal() {
+        rustix::stdio::dup2_stderr(terminal)?;
+    }
+    Ok(())
 }
 
 /// The file to execute: a path as it is; a bare name from `PATH`, the first executable one or else the first.

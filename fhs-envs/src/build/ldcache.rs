@@ -79,7 +79,7 @@ fn libraries(merge: &Merge, workspace: &Workspace<'_>, folder: &str) -> Result<V
             continue;
         }
         let soname = object.soname.unwrap_or_else(|| file.clone());
-        if soname == file || (is_link && is_other_name(merge, &path, &soname)) {
+        if soname == file || (is_link && is_for_linker(&file, &soname)) {
             found.push(Library { name: file.clone(), file, flags, link_missing: false });
         } else if is_plain_name(&soname) {
             let link_missing = merge.node(&format!("{folder}/{soname}")).is_none();
@@ -89,12 +89,10 @@ fn libraries(merge: &Merge, workspace: &Workspace<'_>, folder: &str) -> Result<V
     Ok(found)
 }
 
-/// Whether a link is a name of its own for a library: where it leads to a file that is called like the SONAME, or that is
-/// the one for the linker. Any other link stands for the SONAME (`search_dir` in glibc's `elf/ldconfig.c`).
-fn is_other_name(merge: &Merge, link: &str, soname: &str) -> bool {
-    let real = merge.resolve(link).unwrap_or_default();
-    let real = real.rsplit('/').next().unwrap_or_default();
-    real == soname || (real.ends_with(".so") && soname.starts_with(real))
+/// Whether a link is the one for the linker, which has a name of its own in the cache. Any other link whose name is not the
+/// SONAME stands for the SONAME (`search_dir` in glibc's `elf/ldconfig.c`).
+fn is_for_linker(link: &str, soname: &str) -> bool {
+    link.ends_with(".so") && soname.starts_with(link)
 }
 
 fn is_plain_name(soname: &str) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Attempt, Provided, Refusal};
 use crate::debian::contents::{self, Libraries, Provider};
 use crate::debian::relation::{Alternatives, Relation};
+use crate::error::one_line;
 use crate::resolve;
 
 /// The architecture's folder name of the loader.
@@ -32,7 +33,8 @@ impl Attempt<'_> {
             let Some(libraries) = self.index.libraries.get(&need.architecture) else {
                 reasons.push(format!(
                     "`{}` is for {}, of which nothing was read",
-                    need.wanted_by, need.architecture
+                    one_line(&need.wanted_by),
+                    need.architecture
                 ));
                 continue;
             };
@@ -45,8 +47,8 @@ impl Attempt<'_> {
             if providers.is_empty() {
                 reasons.push(format!(
                     "`{}` (needed by {}) is in no package of {}{}",
-                    need.soname,
-                    need.wanted_by,
+                    one_line(&need.soname),
+                    one_line(&need.wanted_by),
                     self.index.suite,
                     self.for_architecture(&need.architecture)
                 ));

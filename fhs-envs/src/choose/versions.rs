@@ -10,6 +10,7 @@ use crate::build;
 use crate::debian::version;
 use crate::digest::Sha256;
 use crate::error::Error;
+use crate::error::one_line;
 use crate::lock::LockedPackage;
 use crate::progress::Progress;
 
@@ -45,11 +46,12 @@ impl Attempt<'_> {
             let missing: Vec<&String> = need.versions.iter().filter(|v| !defined.contains(v)).collect();
             if let Some(newest) = missing.last() {
                 reasons.push(format!(
-                    "`{newest}` is not in {}'s {} {} (needed by {})",
+                    "`{}` is not in {}'s {} {} (needed by {})",
+                    one_line(newest),
                     self.index.suite,
                     package.label(&self.index.native),
                     version::upstream(&package.version),
-                    need.wanted_by
+                    one_line(&need.wanted_by)
                 ));
             }
         }

@@ -28,7 +28,9 @@ pub(super) const PROC_READ_ONLY: [&str; 5] =
 /// What of `/sys` programs ask about processors and memory.
 pub(super) const SYS_MINIMAL: [&str; 2] = ["/sys/devices/system/cpu", "/sys/devices/system/node"];
 /// Host places that give away the host to whoever can talk to them.
-const REFUSED: [(&str, &str); 14] = [
+///
+/// `*` stands for one name.
+const REFUSED: [(&str, &str); 24] = [
     ("/run/hatchway", "it holds Hatchway's own sockets"),
     ("/var/run/hatchway", "it holds Hatchway's own sockets"),
     ("/var/lib/hatchway/store", "it is Hatchway's store"),
@@ -38,7 +40,17 @@ const REFUSED: [(&str, &str); 14] = [
     ("/run/docker", "whoever can talk to docker is root"),
     ("/run/containerd", "whoever can talk to containerd is root"),
     ("/run/podman", "whoever can talk to podman is root"),
+    ("/run/crio", "whoever can talk to CRI-O is root"),
+    ("/run/lxd", "whoever can talk to LXD is root"),
+    ("/run/incus", "whoever can talk to Incus is root"),
+    ("/run/libvirt", "whoever can talk to libvirt is root"),
+    ("/run/snapd.socket", "whoever can talk to snapd is root"),
     ("/run/systemd", "whoever can talk to systemd is root"),
+    ("/run/user/*/systemd", "it starts programs as the user"),
+    ("/run/user/*/bus", "the session bus starts programs as the user"),
+    ("/run/user/*/dbus-1", "the session bus starts programs as the user"),
+    ("/run/user/*/podman", "it starts programs as the user"),
+    ("/run/user/*/docker.sock", "it starts programs as the user"),
     ("/run/dbus", "the system bus reaches systemd"),
     ("/proc", "the sandbox has its own"),
     ("/sys", "the sandbox has its own"),
@@ -204,7 +216,9 @@ fn check_paths(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
 fn refuse(path: &HostPath, host: &HostFacts) -> Result<(), Error> {
     let touches = |place: &HostPath| path.is_within(place) || place.is_within(path);
     for (place, why) in REFUSED {
-        if touches(&HostPath::new(place)?) {
+        // As far as the shorter one goes: one lies in the other then.
+        let mut names = path.relative().split('/').zip(place.trim_start_matches('/').split('/'));
+        if path.as_str() == "/" || names.all(|(name, pattern)| pattern == "*" || name == pattern) {
             return Err(Error::Refused { path: path.clone(), why: format!("`{place}`: {why}") });
         }
     }
@@ -421,7 +435,7 @@ fn kernel_views(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
             optional: true,
         });
     }
-    Ok(())
+    machine::interfaces_in_sys(spec, system_owner(spec), ops)
 }
 
 fn binds(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {

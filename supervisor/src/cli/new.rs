@@ -18,6 +18,9 @@ pub(super) struct Args {
     /// Replace a recipe of that name
     #[arg(long)]
     force: bool,
+    /// Print the recipe's name and path as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
@@ -26,6 +29,11 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
     let facts = artifact::facts(&context, &acquired.file, acquired.sha256, &acquired.path)?;
     let folder = steps::recipes_here();
     let located = steps::new(&context, &acquired, &facts, args.name.as_deref(), &folder, args.force)?;
+    if args.json {
+        let path = located.path.display().to_string();
+        let answer = serde_json::json!({ "name": located.recipe.package.name.to_string(), "recipe": path });
+        context.printer.data(super::json(&answer)?);
+    }
     context.printer.say(format!("next: hatchway lock {}", located.recipe.package.name));
     Ok(ExitCode::SUCCESS)
 }

@@ -18,6 +18,9 @@ pub(super) enum Command {
     Check {
         /// Names or paths
         recipes: Vec<String>,
+        /// Print what was found as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Name the vendor's file that a shipped recipe leaves open: its name and digest are written into the recipe
     Adopt {
@@ -40,7 +43,7 @@ pub(super) enum Command {
 
 pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
     match command {
-        Command::Check { recipes } => check(recipes),
+        Command::Check { recipes, json } => check(recipes, *json),
         Command::Adopt { recipe, file } => adopt(recipe, file),
         Command::Why { recipe, package, json } => why(recipe, package, *json),
     }
@@ -77,6 +80,10 @@ fn why(recipe: &str, package: &str, json: bool) -> Result<ExitCode, Error> {
     let located = recipe::find(recipe, &Dirs::discover().recipes())?;
     let lock = steps::read_lock(&located)?;
     let Some(why) = why::why(&lock, package) else {
+        if json {
+            // No answer is an answer: a program that reads this must not find nothing.
+            printer.data("null");
+        }
         printer.warn(format!("`{package}` is not in the lock of `{}`", located.recipe.package.name));
         return Ok(ExitCode::from(1));
     };
@@ -103,14 +110,20 @@ fn why(recipe: &str, package: &str, json: bool) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(recipes: &[String]) -> Result<ExitCode, Error> {
+fn check(recipes: &[String], json: bool) -> Result<ExitCode, Error> {
     let printer = Printer::default();
     let names = if recipes.is_empty() { all_here()? } else { recipes.to_vec() };
     let mut wrong = false;
+    let mut found = Vec::new();
     for name in &names {
         match recipe::find(name, &Dirs::discover().recipes()) {
             Ok(located) => {
                 let missing = located.recipe.unsupported();
+                if json {
+                    let path = located.path.display().to_string();
+                    found.push(serde_json::json!({ "recipe": path, "ok": true, "not-carried-out": missing }));
+                    continue;
+                }
                 for what in &missing {
                     printer
                         .warn(format!("{}: this version does not carry out {what}", located.path.display()));
@@ -125,11 +138,19 @@ fn check(recipes: &[String]) -> Result<ExitCode, Error> {
                 printer.say(format!("{}: ok", located.path.display()));
             }
             Err(error @ Error::Recipe(_)) => {
-                printer.error(&error);
                 wrong = true;
+                if json {
+                    found
+                        .push(serde_json::json!({ "recipe": name, "ok": false, "error": error.to_string() }));
+                    continue;
+                }
+                printer.error(&error);
             }
             Err(other) => return Err(other),
         }
+    }
+    if json {
+        printer.data(super::json(&found)?);
     }
     Ok(if wrong { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }

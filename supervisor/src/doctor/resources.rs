@@ -73,7 +73,10 @@ fn realtime() -> Check {
             NAME,
             "this user may give none",
             MEANS,
-            "add `@USER - rtprio 80` to /etc/security/limits.d/hatchway.conf and log in again",
+            format!(
+                "add `{} - rtprio 80` to /etc/security/limits.d/hatchway.conf and log in again",
+                limits::user_name()
+            ),
         ),
         Some(most) => Check::works(For::Recipes, NAME, format!("up to {most}")),
         None => Check::works(For::Recipes, NAME, "any"),
@@ -92,7 +95,10 @@ fn memlock() -> Check {
             NAME,
             format!("at most {}", hatchway_envs::store::space::readable(most)),
             "recipes with a larger `memlock` are refused",
-            "add `@USER - memlock unlimited` to /etc/security/limits.d/hatchway.conf",
+            format!(
+                "add `{} - memlock unlimited` to /etc/security/limits.d/hatchway.conf and log in again",
+                limits::user_name()
+            ),
         )
         .less(),
     }

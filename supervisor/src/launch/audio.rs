@@ -1,30 +1,155 @@
-//! Sound: the socket of the person's PulseAudio, or of PipeWire in its place, and its cookie. PipeWire's own socket is
-//! not shown: it hands out cameras and screens as well.
+//! Sound. The person's server loads code for whoever asks: a client names a file of the host as a plug-in, and the server
+//! runs it as the person; or it has the server listen on the network. PulseAudio has no client without these rights, and
+//! PipeWire's server for the same protocol keeps them too.
+//!
+//! So the tool gets a PulseAudio of its own, which loads nothing after its start (`--disallow-module-loading`,
+//! pulseaudio(1)) and passes sound on to the person's server and back. `shared` is the person's own, and says what it
+//! means. PipeWire's own socket is never shown: it hands out cameras and screens as well.
 
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use hatchway_envs::sandbox::{self, BoundSocket, Secret, Spec};
+use hatchway_envs::sandbox::{self, BoundSocket, Companion, HostPath, Secret, Spec};
 
+use super::companion::{self, Running};
 use super::inside;
 use super::session::Session;
+use crate::context::Context;
+use crate::dirs::is_root;
 use crate::error::Error;
 
 /// A cookie has 256 bytes.
 const COOKIE_MAX: u64 = 4096;
+/// What the server is called to people.
+const ROLE: &str = "the sound server";
+/// The server's folder in the run's folder.
+pub(super) const FOLDER: &str = "sound";
+/// Its socket in that folder.
+pub(super) const SOCKET: &str = "native";
+/// A copy of the cookie of the person's server, in that folder.
+pub(super) const COOKIE: &str = "cookie";
 
-pub(super) fn add(session: &Session, spec: &mut Spec) -> Result<(), Error> {
+/// The person's server itself.
+pub(super) fn shared(context: &Context, session: &Session, spec: &mut Spec) -> Result<(), Error> {
     let socket = socket(session)?;
-    let folder = format!("/run/user/{}", spec.identity.uid);
-    let at = format!("{folder}/pulse/native");
+    context.printer.warn(
+        "the tool shares this session's sound server: it can have it load code from files that the tool has written, as \
+         you and outside of the sandbox; `audio = true` gives it a server of its own",
+    );
+    let at = place(spec);
     spec.sockets.push(BoundSocket { host: sandbox::host_path(&socket)?, at: inside(&at)?, served: false });
-    spec.env.entry("PULSE_SERVER".to_owned()).or_insert_with(|| format!("unix:{at}"));
     if let Some(path) = &session.pulse_cookie {
         let content = bounded(path)?;
-        let at = format!("{folder}/pulse-cookie");
+        let at = format!("/run/user/{}/pulse-cookie", spec.identity.uid);
         spec.secrets.push(Secret { at: inside(&at)?, content });
         spec.env.entry("PULSE_COOKIE".to_owned()).or_insert(at);
     }
     Ok(())
+}
+
+/// A server of the tool's own.
+pub(super) fn own(
+    session: &Session,
+    run: &Path,
+    explain: bool,
+    spec: &mut Spec,
+    running: &mut Running,
+) -> Result<(), Error> {
+    let program = companion::find("pulseaudio").ok_or_else(|| Error::Host {
+        message: "`audio = true` needs `pulseaudio`, which is not installed: a server of the tool's own that passes sound \
+                  on to this session's"
+            .into(),
+        hints: vec![
+            "`apt install pulseaudio`; beside PipeWire, `systemctl --user mask pulseaudio.socket` keeps it from starting \
+             by itself"
+                .into(),
+            "or `audio = \"shared\"` in the recipe, which lets the tool run code as you".into(),
+        ],
+    })?;
+    let outer = sandbox::host_path(socket(session)?)?;
+    let folder = run.join(FOLDER);
+    let socket = folder.join(SOCKET);
+    let mut command = Command::new(program);
+    arguments(&mut command, outer.as_str(), &socket)?;
+    if explain {
+        let command = companion::shown(&command);
+        spec.companions.push(Companion { pid: 0, role: ROLE.to_owned(), command });
+    } else {
+        fs::DirBuilder::new().mode(0o700).create(&folder).map_err(Error::io("create", &folder))?;
+        let cookie = cookie(session, &folder, spec)?;
+        give(&folder, spec)?;
+        environment(&mut command, &folder, cookie.as_deref());
+        companion::start_listening(command, ROLE, run, socket.clone(), spec, running)?;
+    }
+    let host = HostPath::try_from(socket.as_path()).map_err(sandbox::Error::from)?;
+    let at = place(spec);
+    spec.sockets.push(BoundSocket { host, at: inside(&at)?, served: true });
+    Ok(())
+}
+
+/// Where the tool finds its server.
+fn place(spec: &mut Spec) -> String {
+    let at = format!("/run/user/{}/pulse/native", spec.identity.uid);
+    spec.env.entry("PULSE_SERVER".to_owned()).or_insert_with(|| format!("unix:{at}"));
+    at
+}
+
+/// Everything it will ever load, in order; the socket comes last and says that it is ready. Who may connect is decided by
+/// the folder of the socket. Without shared memory, which goes by numbers of another namespace.
+fn arguments(command: &mut Command, outer: &str, socket: &Path) -> Result<(), Error> {
+    let plain = |path: &str| path.chars().all(|c| c.is_alphanumeric() || "/._-+@:".contains(c));
+    let socket = socket.to_string_lossy();
+    for path in [outer, &socket] {
+        if !plain(path) {
+            let message = format!("`{path}` has characters that cannot be given to a sound server");
+            let hints = vec!["set `HATCHWAY_DATA_DIR` to a path of letters, digits, `.`, `_` and `-`".into()];
+            return Err(Error::Host { message, hints });
+        }
+    }
+    command.args(["--daemonize=no", "-n", "--use-pid-file=no", "--disallow-module-loading=yes"]);
+    command.args(["--disallow-exit=yes", "--exit-idle-time=-1", "--disable-shm=yes", "--realtime=no"]);
+    command.args(["--high-priority=no", "--log-target=stderr", "--log-level=warning"]);
+    for module in [
+        format!("module-tunnel-sink-new server=unix:{outer} sink_name=speaker"),
+        format!("module-tunnel-source-new server=unix:{outer} source_name=microphone"),
+        // The microphone is open only while the tool listens.
+        "module-suspend-on-idle".to_owned(),
+        format!("module-native-protocol-unix socket={socket} auth-anonymous=1 auth-cookie-enabled=0"),
+    ] {
+        command.arg("-L").arg(module);
+    }
+    Ok(())
+}
+
+/// Nothing of the person's configuration, session bus or display.
+fn environment(command: &mut Command, folder: &Path, cookie: Option<&Path>) {
+    command.env_clear().env("HOME", folder).env("PULSE_RUNTIME_PATH", folder);
+    command.env("PULSE_STATE_PATH", folder).env("DBUS_SESSION_BUS_ADDRESS", "disabled:");
+    if let Some(cookie) = cookie {
+        command.env("PULSE_COOKIE", cookie);
+    }
+}
+
+/// The cookie of the person's server, as a file that the tool's user can read but the tool cannot reach.
+fn cookie(session: &Session, folder: &Path, spec: &Spec) -> Result<Option<PathBuf>, Error> {
+    let Some(path) = &session.pulse_cookie else { return Ok(None) };
+    let (content, copy) = (bounded(path)?, folder.join(COOKIE));
+    let mut options = fs::File::options();
+    let made = options.write(true).create_new(true).mode(0o600).open(&copy);
+    made.and_then(|mut file| file.write_all(&content)).map_err(Error::io("write", &copy))?;
+    give(&copy, spec)?;
+    Ok(Some(copy))
+}
+
+fn give(path: &Path, spec: &Spec) -> Result<(), Error> {
+    if !is_root() {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(path, Some(spec.identity.uid), Some(spec.identity.gid))
+        .map_err(Error::io("change the owner of", path))
 }
 
 fn socket(session: &Session) -> Result<PathBuf, Error> {
@@ -32,7 +157,7 @@ fn socket(session: &Session) -> Result<PathBuf, Error> {
         message,
         hints: vec![
             "start this in a session with PulseAudio, or with PipeWire and pipewire-pulse".to_owned(),
-            "or take `audio = true` out of the recipe".to_owned(),
+            "or take `audio` out of the recipe".to_owned(),
         ],
     };
     if let Some(server) = &session.pulse {
@@ -49,9 +174,8 @@ fn socket(session: &Session) -> Result<PathBuf, Error> {
 }
 
 fn bounded(path: &Path) -> Result<Vec<u8>, Error> {
-    use std::io::Read;
     let mut content = Vec::new();
-    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    let file = fs::File::open(path).map_err(Error::io("read", path))?;
     file.take(COOKIE_MAX).read_to_end(&mut content).map_err(Error::io("read", path))?;
     Ok(content)
 }

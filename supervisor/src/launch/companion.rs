@@ -4,9 +4,11 @@
 use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use hatchway_envs::sandbox::{Companion, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -47,6 +49,17 @@ pub(super) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+/// How a program says that it is ready.
+#[derive(Debug)]
+enum Ready {
+    /// By a line on its standard output.
+    Line,
+    /// By the byte `x` there; it ends when nobody holds the other end.
+    Held,
+    /// By this socket.
+    Socket(PathBuf),
+}
+
 /// Starts a program and waits for the line on its standard output that says it is ready; the result is the line.
 ///
 /// # Errors
@@ -58,7 +71,22 @@ pub(super) fn start(
     spec: &mut Spec,
     running: &mut Running,
 ) -> Result<String, Error> {
-    begin(command, role, folder, spec, running, b'\n').map(|(said, _)| said)
+    begin(command, role, folder, &Ready::Line, spec, running).map(|(said, _)| said)
+}
+
+/// As [`start`], for a program that is ready when somebody listens at this socket.
+///
+/// # Errors
+/// As [`start`].
+pub(super) fn start_listening(
+    command: Command,
+    role: &str,
+    folder: &Path,
+    socket: PathBuf,
+    spec: &mut Spec,
+    running: &mut Running,
+) -> Result<(), Error> {
+    begin(command, role, folder, &Ready::Socket(socket), spec, running).map(drop)
 }
 
 /// As [`start`], for a program that says so by the byte `x` and ends when the other end of its standard output is closed.
@@ -72,8 +100,8 @@ pub(super) fn start_held(
     spec: &mut Spec,
     running: &mut Running,
 ) -> Result<(), Error> {
-    let (_, end) = begin(command, role, folder, spec, running, b'x')?;
-    running.held.push(end.into());
+    let (_, end) = begin(command, role, folder, &Ready::Held, spec, running)?;
+    running.held.extend(end.map(OwnedFd::from));
     Ok(())
 }
 
@@ -81,10 +109,10 @@ fn begin(
     mut command: Command,
     role: &str,
     folder: &Path,
+    when: &Ready,
     spec: &mut Spec,
     running: &mut Running,
-    last: u8,
-) -> Result<(String, ChildStdout), Error> {
+) -> Result<(String, Option<ChildStdout>), Error> {
     let log = folder.join(LOG);
     let name = command.get_program().to_string_lossy().into_owned();
     let stderr = fs::File::options().create(true).append(true).open(&log).map_err(Error::io("open", &log))?;
@@ -97,7 +125,11 @@ fn begin(
     }
     hatchway_sys::process::end_with_parent(&mut command);
     let mut child = command.spawn().map_err(Error::io("start", &name))?;
-    let said = ready(&mut child, last);
+    let said = match when {
+        Ready::Line => ready(&mut child, b'\n'),
+        Ready::Held => ready(&mut child, b'x'),
+        Ready::Socket(path) => connected(&mut child, path).then(|| (String::new(), None)),
+    };
     let pid = i32::try_from(child.id()).unwrap_or_default();
     running.children.push(child);
     let Some(said) = said else {
@@ -123,8 +155,20 @@ pub(super) fn shown(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
+/// Whether somebody listens at the socket before the program ends or takes too long.
+fn connected(child: &mut Child, path: &Path) -> bool {
+    let end = Instant::now() + Duration::from_secs(READY_MAX_S.unsigned_abs());
+    while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
+        if UnixStream::connect(path).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
 /// What it says up to a last byte, and its end of the pipe; nothing if it ends or is silent for too long.
-fn ready(child: &mut Child, last: u8) -> Option<(String, ChildStdout)> {
+fn ready(child: &mut Child, last: u8) -> Option<(String, Option<ChildStdout>)> {
     let mut stdout = child.stdout.take()?;
     let mut said = Vec::new();
     while !said.ends_with(&[last]) && said.len() < 64 {
@@ -139,5 +183,5 @@ fn ready(child: &mut Child, last: u8) -> Option<(String, ChildStdout)> {
             _ => return None,
         }
     }
-    Some((String::from_utf8_lossy(&said).trim().to_owned(), stdout))
+    Some((String::from_utf8_lossy(&said).trim().to_owned(), Some(stdout)))
 }

@@ -67,11 +67,11 @@ pub(super) fn shared(context: &Context, session: &Session, spec: &mut Spec) -> R
 pub(super) fn nested(
     context: &Context,
     session: &Session,
+    folder: &Path,
     explain: bool,
     spec: &mut Spec,
     running: &mut Running,
 ) -> Result<(), Error> {
-    let folder = super::run_folder(context, spec);
     let (name, package) =
         if session.display.is_some() { ("Xephyr", "xserver-xephyr") } else { ("Xvfb", "xvfb") };
     let program = companion::find(name).ok_or_else(|| Error::Host {

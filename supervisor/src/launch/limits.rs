@@ -21,7 +21,7 @@ const PARENT: &str = "hatchway";
 pub(super) fn add(context: &Context, run: &Run, explain: bool, spec: &mut Spec) -> Result<(), Error> {
     spec.capabilities.clone_from(&run.capabilities);
     if let Some(priority) = run.realtime {
-        realtime(priority, spec)?;
+        realtime(priority.get(), spec)?;
     }
     if let Some(size) = run.memlock {
         memlock(size.bytes(), spec)?;
@@ -50,9 +50,6 @@ pub(crate) fn has(capability: u32) -> bool {
 }
 
 fn realtime(priority: u8, spec: &mut Spec) -> Result<(), Error> {
-    if !(1..=99).contains(&priority) {
-        return Err(Error::Usage(format!("`realtime = {priority}`: a priority is 1 to 99")));
-    }
     if let Some(group) = without_realtime() {
         return Err(Error::Host {
             message: format!(
@@ -79,10 +76,17 @@ fn realtime(priority: u8, spec: &mut Spec) -> Result<(), Error> {
         hints: vec![
             "run it as root, who gives it to the tool's user".into(),
             format!(
-                "or add `@USER - rtprio {priority}` to /etc/security/limits.d/hatchway.conf and log in again"
+                "or add `{} - rtprio {priority}` to /etc/security/limits.d/hatchway.conf and log in again",
+                user_name()
             ),
         ],
     })
+}
+
+/// Who this is, as limits.conf(5) names a user: `@` before it would be a group.
+pub(crate) fn user_name() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 /// This process's group of the first version's `cpu` controller, if it has no real-time budget: then even root's
@@ -109,7 +113,8 @@ fn memlock(bytes: u64, spec: &mut Spec) -> Result<(), Error> {
     Err(Error::Host {
         message: format!("the recipe asks for {bytes} bytes of locked memory, and this host allows {hard}"),
         hints: vec![format!(
-            "add `@USER - memlock {}` to /etc/security/limits.d/hatchway.conf",
+            "add `{} - memlock {}` to /etc/security/limits.d/hatchway.conf and log in again",
+            user_name(),
             bytes.div_ceil(1024)
         )],
     })

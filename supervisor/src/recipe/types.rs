@@ -5,6 +5,7 @@ use std::fmt;
 
 use hatchway_envs::digest::Sha256;
 use schemars::JsonSchema;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
@@ -430,8 +431,8 @@ pub struct Run {
     pub network: Network,
     /// What display it sees.
     pub display: Display,
-    /// Sound.
-    pub audio: bool,
+    /// Sound: a server of its own (`true`), or the person's (`"shared"`).
+    pub audio: Audio,
     /// The host's GPU.
     pub gpu: bool,
     /// Names on D-Bus; no bus at all where this is missing.
@@ -439,7 +440,8 @@ pub struct Run {
     /// Capabilities it keeps.
     pub capabilities: Vec<String>,
     /// Real-time priority, 1 to 99.
-    pub realtime: Option<u8>,
+    #[schemars(with = "Option<u8>")]
+    pub realtime: Option<Priority>,
     /// Memory it may lock.
     pub memlock: Option<Size>,
     /// Size of `/dev/shm`.
@@ -463,7 +465,7 @@ impl Default for Run {
             state: Vec::new(),
             network: Network::Loopback,
             display: Display::None,
-            audio: false,
+            audio: Audio::None,
             gpu: false,
             dbus: None,
             capabilities: Vec::new(),
@@ -527,7 +529,7 @@ impl fmt::Display for Runner {
 }
 
 /// What network a tool sees.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// No interface is up.
@@ -543,6 +545,104 @@ pub enum Network {
         /// `10.0.0.5:5025`
         allow: Vec<String>,
     },
+}
+
+/// By hand, since an error of serde's about untagged variants names none of them.
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Wish;
+        impl<'de> Visitor<'de> for Wish {
+            type Value = Network;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"none\", \"loopback\", \"host\" or { allow = [\"ADDRESS:PORT\"] }")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Network, E> {
+                match text {
+                    "none" => Ok(Network::None),
+                    "loopback" => Ok(Network::Loopback),
+                    "host" => Ok(Network::Host),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Network, A::Error> {
+                #[derive(Deserialize)]
+                #[serde(deny_unknown_fields)]
+                struct List {
+                    allow: Vec<String>,
+                }
+                let list = List::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(Network::Allow { allow: list.allow })
+            }
+        }
+        deserializer.deserialize_any(Wish)
+    }
+}
+
+/// What sound a tool has: `false`, `true`, or `"shared"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Audio {
+    /// None.
+    #[default]
+    None,
+    /// A server of its own, which passes sound on to the person's.
+    Own,
+    /// The person's server, which loads code for whoever asks.
+    Shared,
+}
+
+impl<'de> Deserialize<'de> for Audio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Wish;
+        impl Visitor<'_> for Wish {
+            type Value = Audio;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false or \"shared\"")
+            }
+            fn visit_bool<E: de::Error>(self, wish: bool) -> Result<Audio, E> {
+                Ok(if wish { Audio::Own } else { Audio::None })
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Audio, E> {
+                match text {
+                    "shared" => Ok(Audio::Shared),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Wish)
+    }
+}
+
+impl JsonSchema for Audio {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Audio".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "What sound a tool has: none, a server of its own that passes sound on, or the person's.",
+            "enum": [false, true, "shared"],
+        })
+    }
+}
+
+/// A real-time priority of Linux: 1 to 99.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Priority {
+    type Error = String;
+    fn try_from(number: i64) -> Result<Self, String> {
+        let fits = u8::try_from(number).ok().filter(|number| (1..=99).contains(number));
+        fits.map(Self).ok_or_else(|| format!("`{number}` is no real-time priority: it is 1 to 99"))
+    }
 }
 
 /// What display a tool sees.

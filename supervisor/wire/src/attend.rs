@@ -105,8 +105,15 @@ pub enum Order {
         /// Its number.
         signal: i32,
     },
+    /// Pass a signal to the tool's process group: what a key of the terminal does.
+    Group {
+        /// Its number.
+        signal: i32,
+    },
     /// Let a stopped tool go on.
     Continue,
+    /// Let a stopped tool go on in the foreground of its terminal: from now on it may read keys.
+    Foreground,
     /// What was handed out is served; making the sandbox can go on.
     GoOn,
 }

@@ -58,7 +58,8 @@ pub enum StdioMode {
     Auto,
     /// A terminal of the tool's own, from the sandbox's devpts, relayed by the shim.
     Terminal,
-    /// The caller's streams, in the caller's process group, so that the terminal's keys reach the tool directly.
+    /// The caller's streams but for those that are terminals: these are a terminal of the tool's own, as with
+    /// `Terminal`. The tool begins in the background of it, and gets the keys when it asks for them.
     Shared,
     /// The caller's streams, in a session of the tool's own.
     Detached,

@@ -103,6 +103,10 @@ impl fmt::Display for Mac {
     }
 }
 
+/// The number of the interface that [`Op::Interface`] makes. Kernels number the tunnels that a new namespace begins with
+/// from 2, a few of them.
+pub const INTERFACE_INDEX: u32 = 64;
+
 /// One step towards the sandbox. `Display` gives it as the end of a sentence: "cannot …".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -183,9 +183,9 @@ fn a_shared_display_is_the_persons_and_said_to_be() {
 }
 
 #[test]
-fn sound_is_the_sessions_socket_with_its_cookie() {
+fn shared_sound_is_the_sessions_socket_with_its_cookie_and_said_to_be() {
     for_both(|machine| {
-        machine.asks("audio = true", "");
+        machine.asks("audio = \"shared\"", "");
         let none = machine.session("XDG_RUNTIME_DIR=$PWD", "-- fifo 1");
         assert!(none.code == Some(125) && none.stderr.contains("no sound server"), "{none}");
         let runtime = machine.bench.path("runtime");
@@ -202,7 +202,42 @@ fn sound_is_the_sessions_socket_with_its_cookie() {
             runtime.display(),
             cookie.display()
         );
-        assert_eq!(machine.bench.script(&script).stdout, "socket\n0123456789\n");
+        let outcome = machine.bench.script(&script);
+        assert_eq!(outcome.stdout, "socket\n0123456789\n");
+        assert!(outcome.stderr.contains("have it load code"), "{outcome}");
+    });
+}
+
+/// The same wishes are put to the tool's server and to a session's: the one refuses what the other does.
+#[test]
+fn the_tools_own_sound_server_loads_no_code_for_it() {
+    for_both(|machine| {
+        machine.asks("audio = true", "");
+        let script = r#"d=$(mktemp -d); chmod 755 "$d"; mkfifo go
+            wait_for() { for try in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; echo "no: $*"; }
+            env -i PATH="$PATH" HOME="$d" pulseaudio --daemonize=no -n --use-pid-file=no --exit-idle-time=-1 \
+                --disable-shm=yes --log-target=stderr -L "module-null-sink sink_name=outer" \
+                -L "module-native-protocol-unix socket=$d/native auth-anonymous=1 auth-cookie-enabled=0" 2>session.log &
+            server=$!
+            wait_for test -S "$d/native"
+            export PULSE_SERVER="unix:$d/native"
+            "$HATCHWAY" shell -q acme -- -c 'test -S "${PULSE_SERVER#unix:}" && echo socket; read -r line' <go &
+            tool=$!
+            exec 4>go
+            own() { PULSE_SERVER="unix:$(echo "$HATCHWAY_DATA_DIR"/run/units/acme/*/sound/native)" pactl "$@"; }
+            speaker() { own list short sinks | grep -q speaker; }
+            wait_for speaker; speaker && echo speaker
+            for at in pactl own; do
+                $at load-module module-pipe-sink "file=$d/$at" >/dev/null 2>&1 && echo "$at loads"
+                test -e "$d/$at" && echo "$at makes files"
+                $at load-module module-native-protocol-tcp port=47199 >/dev/null 2>&1 && echo "$at listens"
+            done
+            own exit >/dev/null 2>&1; speaker && echo "still there"
+            echo >&4; wait $tool; kill $server; wait $server
+            ls "$HATCHWAY_DATA_DIR"/run/units/acme/*/sound/native 2>/dev/null; echo end"#;
+        let outcome = machine.bench.script(script);
+        let expected = "socket\nspeaker\npactl loads\npactl makes files\npactl listens\nstill there\nend\n";
+        assert_eq!(outcome.stdout, expected, "packages pulseaudio and pulseaudio-utils\n{outcome}");
     });
 }
 
@@ -287,7 +322,7 @@ fn real_time_and_locked_memory_are_given_or_refused() {
 
     let machine = Machine::new(Bench::ordinary());
     machine.asks("realtime = 100", "");
-    assert!(machine.run(&["--", "fifo", "1"]).stderr.contains("a priority is 1 to 99"));
+    assert!(machine.run(&["--", "fifo", "1"]).stderr.contains("no real-time priority: it is 1 to 99"));
     machine.asks("realtime = 99\nmemlock = \"64K\"", "");
     // No ordinary user of a fresh system has it.
     let outcome = machine.run(&["--", "fifo", "99"]);

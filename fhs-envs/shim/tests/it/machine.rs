@@ -139,6 +139,33 @@ fn a_device_that_comes_back_is_there_again_under_its_name() {
 }
 
 #[test]
+fn what_the_tool_puts_in_a_devices_place_does_not_stop_the_attendant() {
+    // A FIFO waits for its other end when it is opened, a link leads elsewhere, a folder is no place for a node.
+    for way in ways() {
+        for (name, trap) in [("fifo", "mkfifo $0"), ("link", "ln -s /dev/null $0"), ("folder", "mkdir $0")] {
+            let plug = Plug::new(&format!("trap-{name}"), way);
+            let script = format!(
+                "set -- /dev/vendor/ttyV0; trap_it() {{ {}; }}
+                 until [ ! -e $1 ]; do sleep 0.02; done; trap_it 2>/dev/null; echo trapped
+                 until [ -c $1 ] && [ ! -L $1 ]; do sleep 0.02; done; echo back",
+                trap.replace("$0", "/dev/vendor/ttyV0")
+            );
+            let mut world = World::new(way).script(&script);
+            world.spec.slots = vec![plug.slot("mem")];
+            plug.plug("node7", 3);
+            let mut child = world.start();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            plug.unplug("node7");
+            assert_eq!(lines.next().unwrap().unwrap(), "trapped", "{way:?} {name}");
+            plug.plug("node8", 5);
+            assert_eq!(lines.next().unwrap().unwrap(), "back", "{way:?} {name}");
+            assert_eq!(world.finish(child).code, 0, "{way:?} {name}");
+        }
+    }
+}
+
+#[test]
 fn a_device_that_is_not_there_yet_appears_and_one_of_another_class_does_not() {
     for way in ways() {
         let plug = Plug::new("late", way);
@@ -209,14 +236,24 @@ fn an_interface_bears_the_name_and_the_address() {
         // SIOCGIFHWADDR, what licence managers ask with.
         let script = r#"while read -r line; do echo "$line"; done </proc/net/dev
             perl -e 'socket(my $s, 2, 2, 0); my $r = pack("a16x24", "eth7"); ioctl($s, 0x8927, $r) or die $!;
-                     print "mac=", unpack("H12", substr($r, 18, 6)), "\n"'"#;
+                     print "mac=", unpack("H12", substr($r, 18, 6)), "\n";
+                     ioctl($s, 0x8933, $r) or die $!; print "index=", unpack("x16l", $r), "\n"'
+            for name in address type ifindex operstate; do echo "$name=$(cat /sys/class/net/eth7/$name)"; done
+            ls /sys/class/net; touch /sys/class/net/x"#;
         let mut world = World::new(way).script(script);
         world.spec.interface = Some(Interface { name: "eth7".to_owned(), mac: [0, 0x1b, 0x21, 1, 2, 0xfe] });
         let ran = world.run();
-        assert_eq!(ran.code, 0, "{way:?} {ran:?}");
-        assert!(ran.out.contains("mac=001b210102fe"), "{way:?} {ran:?}");
-        let names: Vec<&str> =
-            ran.out.lines().filter_map(|line| line.trim().split_once(':')).map(|(name, _)| name).collect();
+        assert_eq!(ran.code, 1, "{way:?} {ran:?}");
+        assert!(ran.err.contains("Read-only file system"), "{way:?} {ran:?}");
+        let shown = "mac=001b210102fe\nindex=64\naddress=00:1b:21:01:02:fe\ntype=1\nifindex=64\noperstate=up\neth7\nlo\n";
+        assert!(ran.out.ends_with(shown), "{way:?} {ran:?}");
+        let names: Vec<&str> = ran
+            .out
+            .lines()
+            .take_while(|line| !line.starts_with("mac="))
+            .filter_map(|line| line.trim().split_once(':'))
+            .map(|(name, _)| name)
+            .collect();
         assert!(names.contains(&"eth7") && names.contains(&"lo"), "{way:?} {ran:?}");
         assert!(
             names.iter().all(|name| ["eth7", "lo"].contains(name) || name.contains([' ', '\t'])),

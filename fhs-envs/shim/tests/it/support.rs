@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 /// An id nobody on the host has.
 pub(crate) const STRANGER: u32 = 12345;
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 15] = [
     "bash", "cat", "ls", "id", "sleep", "mount", "unshare", "stat", "touch", "rm", "perl", "stty", "mkdir",
-    "mkfifo",
+    "mkfifo", "ln",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -134,6 +134,110 @@ fn a_pipe_shares_the_terminal_and_ctrl_c_arrives_once() {
     }
 }
 
+/// In the background of a shell, a tool that has one pipe among its streams takes the terminal it can reach and reads.
+#[test]
+fn a_tool_in_the_background_cannot_take_the_terminal() {
+    for way in ways() {
+        // 0x5410 is TIOCSPGRP.
+        let script = r#"$SIG{TTOU} = $SIG{TTIN} = "IGNORE"; setpgrp(0, 0);
+            open(my $tty, "+<", "/dev/tty") or die "no tty: $!";
+            my $own = pack("i", $$); ioctl($tty, 0x5410, $own) or print STDERR "refused: $!\n";
+            for (0, 1, 2) { print STDERR "stream $_ is ", readlink("/proc/self/fd/$_"), "\n"; }
+            print STDERR "taken\n"; $SIG{ALRM} = sub { print STDERR "read nothing\n"; exit 3 }; alarm 2;
+            sysread($tty, my $keys, 100); print STDERR "stolen: $keys\n""#;
+        let mut world = World::new(way);
+        world.spec.program = "perl".to_owned();
+        world.spec.args = vec!["-e".to_owned(), script.to_owned()];
+        let line = world.command_line();
+        let mut shell = Shell::new(&world);
+        shell.type_keys(&format!("(echo x; sleep 4) | {line} &\n"));
+        shell.expect("stream 1 is /dev/pts/0");
+        shell.expect("stream 2 is /dev/pts/0");
+        shell.expect("taken");
+        shell.type_keys("echo secret-$((1+1))\n");
+        shell.expect("secret-2");
+        shell.expect("read nothing");
+        assert!(!shell.shown.contains("stolen"), "{}", shell.shown);
+    }
+}
+
+/// `less < file`: the keys are the tool's once it reads them, and the terminal is as it was afterwards.
+#[test]
+fn a_tool_with_a_pipe_gets_keys_when_it_reads_them() {
+    for way in ways() {
+        let script = "read line; echo \"input:$line\"; stty size <&2; trap 'echo winch:$(stty size <&2)' WINCH
+            exec 3</dev/tty; echo re''ady; read key <&3; echo \"key:$key\"; read more <&3; echo \"more:$more\"; exit 6";
+        let mut world = World::new(way).script(script);
+        let line = world.command_line();
+        let mut shell = Shell::new(&world);
+        shell.type_keys(&format!("echo piped | {line}\n"));
+        shell.expect("input:piped");
+        shell.expect("33 77");
+        shell.expect("ready");
+        shell.type_keys("first\n");
+        shell.expect("key:first");
+        shell.type_keys("\x1a");
+        shell.expect("Stopped");
+        shell.type_keys("echo outer-$((1+1))\n");
+        shell.expect("outer-2");
+        shell.type_keys("fg\n");
+        shell.expect("bootstrap-fd 9");
+        std::thread::sleep(Duration::from_millis(200));
+        shell.type_keys("second\n");
+        shell.expect("more:second");
+        shell.expect("$ ");
+        shell.type_keys("echo code=$?\n");
+        shell.expect("code=6");
+    }
+}
+
+/// `tool | pager`: as long as the tool reads no keys, they are the pager's.
+#[test]
+fn keys_of_a_pipeline_are_the_other_programs() {
+    for way in ways() {
+        let mut world = World::new(way).script("echo re''ady >&2; sleep 1; echo end");
+        let line = world.command_line();
+        let mut shell = Shell::new(&world);
+        shell.type_keys(&format!("{line} | (read key </dev/tty; echo \"pager:$key\"; cat)\n"));
+        shell.expect("ready");
+        shell.type_keys("mine\n");
+        shell.expect("pager:mine");
+        shell.expect("end");
+    }
+}
+
+/// A tool in the background that wants keys is stopped, as any job is, and goes on in the foreground.
+#[test]
+fn a_job_that_wants_keys_waits_for_fg() {
+    for way in ways() {
+        let mut world = World::new(way).script("exec 3</dev/tty; read key <&3; echo \"key:$key\"");
+        let line = world.command_line();
+        let mut shell = Shell::new(&world);
+        shell.type_keys(&format!("true | {line} &\n"));
+        std::thread::sleep(Duration::from_millis(700));
+        shell.type_keys("\n");
+        shell.expect("Stopped");
+        shell.type_keys("fg\n");
+        shell.expect("bootstrap-fd 9");
+        std::thread::sleep(Duration::from_millis(300));
+        shell.type_keys("hello\n");
+        shell.expect("key:hello");
+    }
+}
+
+/// Where no shell could ever bring it to the front, a tool that wants keys reads an end instead of stopping for good.
+#[test]
+fn a_tool_that_can_never_have_keys_reads_an_end() {
+    for way in ways() {
+        let mut world = World::new(way).script("exec 3</dev/tty; read key <&3; echo \"end:$?\"");
+        let line = world.command_line();
+        let mut shell = Shell::new(&world);
+        // Neither in the foreground's group nor watched by a shell: its parent has left for another session.
+        shell.type_keys(&format!("(true | {line} &) ; set +m\n"));
+        shell.expect("end:1");
+    }
+}
+
 #[test]
 fn a_big_output_arrives_whole() {
     for way in ways() {

@@ -2,6 +2,7 @@
 //! not ask for.
 use super::{Error, driver, invalid};
 use crate::sandbox::spec::{Network, Spec};
+use hatchway_wire::op::INTERFACE_INDEX;
 use hatchway_wire::{HostPath, InsidePath, Op, Owner};
 
 /// The name of the host's resolver configuration, which may be a symlink and may be replaced at any time.
@@ -17,6 +18,10 @@ const CAPABILITIES: [&str; 6] = [
     "CAP_SYS_NICE",
     "CAP_WAKE_ALARM",
 ];
+/// Where programs look for interfaces.
+const SYS_NET: &str = "/sys/class/net";
+/// Room for a few dozen files of one page.
+const SYS_NET_BYTES: u64 = 1 << 20;
 /// As long as the kernel lets an interface's name be.
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -76,6 +81,43 @@ pub(super) fn network(spec: &Spec, ops: &mut Vec<Op>) {
     if let Network::Allow(to) = &spec.network {
         ops.push(Op::Relay { to: to.clone() });
     }
+}
+
+/// The interfaces as `/sys` shows them: many programs read the address there and not from the kernel. The real folder
+/// would be that of the network namespace in which `/sys` was mounted, the host's.
+pub(super) fn interfaces_in_sys(spec: &Spec, owner: Owner, ops: &mut Vec<Op>) -> Result<(), Error> {
+    let Some(interface) = &spec.interface else { return Ok(()) };
+    let folder = InsidePath::new(SYS_NET)?;
+    ops.push(Op::Tmpfs { at: folder.clone(), mode: 0o755, size: SYS_NET_BYTES, owner });
+    let mut show = |name: &str, values: [(&str, String); 11]| -> Result<(), Error> {
+        for (file, value) in values {
+            let at = InsidePath::new(format!("{SYS_NET}/{name}/{file}"))?;
+            ops.push(Op::File { at, mode: 0o444, content: format!("{value}\n") });
+        }
+        Ok(())
+    };
+    let hex = |bytes: [u8; 6]| bytes.map(|byte| format!("{byte:02x}")).join(":");
+    // Numbers and words as the kernel writes them (Documentation/ABI/testing/sysfs-class-net, linux/if_arp.h).
+    let values = |mac: [u8; 6], all: [u8; 6], index: u32, kind: u32, mtu: u32, flags: u32, state: &str| {
+        [
+            ("address", hex(mac)),
+            ("broadcast", hex(all)),
+            ("addr_len", "6".to_owned()),
+            ("addr_assign_type", "0".to_owned()),
+            ("ifindex", index.to_string()),
+            ("iflink", index.to_string()),
+            ("type", kind.to_string()),
+            ("mtu", mtu.to_string()),
+            ("flags", format!("{flags:#x}")),
+            ("operstate", state.to_owned()),
+            ("carrier", "1".to_owned()),
+        ]
+    };
+    show("lo", values([0; 6], [0; 6], 1, 772, 65536, 0x9, "unknown"))?;
+    let card = values(interface.mac, [0xff; 6], INTERFACE_INDEX, 1, 1500, 0x1003, "up");
+    show(&interface.name, card)?;
+    ops.push(Op::ReadOnly { at: folder });
+    Ok(())
 }
 
 /// What comes last, when everything it lies in is there.

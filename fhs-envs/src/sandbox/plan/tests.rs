@@ -70,6 +70,14 @@ fn nothing_that_gives_the_host_away_is_shown() {
         "/dev",
         "/sys",
         "/run/systemd/private",
+        "/run/user",
+        "/run/user/1000",
+        "/run/user/1000/bus",
+        "/run/user/1000/systemd/private",
+        "/run/libvirt/libvirt-sock",
+        "/run/lxd",
+        "/run/snapd.socket",
+        "/run/crio/crio.sock",
         "/var/lib/hatchway",
         "/var/lib/hatchway/store/objects",
         "/home/anna",
@@ -83,7 +91,9 @@ fn nothing_that_gives_the_host_away_is_shown() {
         spec.files = vec![BoundFile { host: host(path), at: at("/etc/x") }];
         assert!(matches!(plan(&spec, &facts(1000)), Err(Error::Refused { .. })), "{path}");
     }
-    for path in ["/home/anna/data", "/var/lib/hatchway/state/gclib", "/srv"] {
+    for path in
+        ["/home/anna/data", "/var/lib/hatchway/state/gclib", "/srv", "/run/user/1000/data", "/run/crionics"]
+    {
         let mut spec = spec(Mode::User);
         spec.shares = vec![Share { host: host(path), at: at("/mnt"), read_only: true }];
         plan(&spec, &facts(1000)).unwrap();

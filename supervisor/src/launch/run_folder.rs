@@ -1,0 +1,98 @@
+//! The folder of one run below the runtime folder: what it leaves to know its end by, and what serves it meanwhile.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hatchway_envs::sandbox;
+
+use super::{audio, companion, dbus, display};
+use crate::context::Context;
+use crate::error::Error;
+
+/// The record of how the run ended.
+pub(super) const EXIT: &str = "exit.json";
+/// How many finished runs' folders are kept for each tool.
+const KEPT: usize = 10;
+/// Files in a run's folder.
+const FILES: [&str; 4] = [EXIT, companion::LOG, companion::OUTER_AUTHORITY, display::AUTHORITY];
+/// Files in the sound server's folder, and those it makes there by itself.
+const SOUND: [&str; 4] = [audio::SOCKET, audio::COOKIE, ".config/pulse/cookie", "pid"];
+
+/// Where the folder of a run will be. The path has no symlink, as the shim demands.
+pub(super) fn path(context: &Context, unit: &str, incarnation: &str) -> Result<PathBuf, Error> {
+    let runtime = &context.dirs.runtime;
+    fs::create_dir_all(runtime).map_err(Error::io("create", runtime))?;
+    let runtime = PathBuf::from(sandbox::host_path(runtime)?.as_str());
+    Ok(runtime.join("units").join(unit).join(incarnation))
+}
+
+/// Makes it, and removes those of older runs beyond a few.
+pub(super) fn make(run: &Path) -> Result<(), Error> {
+    fs::create_dir_all(run).map_err(Error::io("create", run))?;
+    let Some(unit) = run.parent() else { return Ok(()) };
+    let others = fs::read_dir(unit).map_err(Error::io("read", unit))?.flatten().map(|entry| entry.path());
+    let (mut finished, unfinished): (Vec<PathBuf>, Vec<PathBuf>) =
+        others.partition(|other| other.join(EXIT).is_file());
+    finished.sort();
+    finished.iter().rev().skip(KEPT).for_each(|old| remove(old));
+    unfinished
+        .iter()
+        .filter(|other| other.as_path() != run && abandoned(other))
+        .for_each(|other| remove(other));
+    Ok(())
+}
+
+/// Its shim is gone without a word, as after a kill: the cookies in it are nobody's any more. A folder bears the number of
+/// the process that has become the shim.
+fn abandoned(run: &Path) -> bool {
+    let name = run.file_name().unwrap_or_default().to_string_lossy();
+    let Some(pid) = name.rsplit_once('-').and_then(|(_, pid)| pid.parse::<u32>().ok()) else { return false };
+    let command = fs::read_to_string(format!("/proc/{pid}/comm"));
+    // Between its start and its change into the shim, a process is still the command.
+    !command.is_ok_and(|name| name.starts_with("hatchway"))
+}
+
+/// Removes what a run leaves. A folder with something else in it stays, and what cannot be removed is tried again at the
+/// next start.
+pub(super) fn remove(run: &Path) {
+    let (sound, bus) = (run.join(audio::FOLDER), run.join(dbus::FOLDER));
+    let files = FILES.iter().map(|name| run.join(name));
+    let files = files.chain(SOUND.iter().map(|name| sound.join(name)));
+    for file in files.chain(dbus::SOCKETS.iter().map(|name| bus.join(name))) {
+        drop(fs::remove_file(file));
+    }
+    for folder in [sound.join(".config/pulse"), sound.join(".config"), sound, bus, run.to_owned()] {
+        drop(fs::remove_dir(folder));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_ended_without_a_word_is_abandoned() {
+        let folder = tempfile::tempdir().unwrap();
+        // The number of a process that is no shim, one that no process has, and a name that is no run's.
+        assert!(abandoned(&folder.path().join("1700000000000-1")));
+        assert!(abandoned(&folder.path().join("1700000000000-4999999")));
+        assert!(!abandoned(&folder.path().join("kept-by-somebody")));
+    }
+
+    #[test]
+    fn a_new_run_clears_away_what_killed_ones_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let unit = folder.path().join("units/acme");
+        let old = unit.join("1700000000000-4999999");
+        fs::create_dir_all(old.join("sound")).unwrap();
+        for file in ["xauthority", "companions.log", "sound/cookie"] {
+            fs::write(old.join(file), "secret").unwrap();
+        }
+        let foreign = unit.join("1700000000001-4999999");
+        fs::create_dir_all(&foreign).unwrap();
+        fs::write(foreign.join("notes"), "mine").unwrap();
+        make(&unit.join("1700000000002-1")).unwrap();
+        assert!(!old.exists());
+        assert!(foreign.join("notes").exists());
+    }
+}

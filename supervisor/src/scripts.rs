@@ -1,0 +1,87 @@
+//! The interpreter of a script that is a vendor's whole file. A package's scripts have their package's `Depends`; this one
+//! has nothing but its first line.
+
+use hatchway_envs::choose::Asked;
+use hatchway_envs::debian::relation::Relation;
+use hatchway_envs::resolve::Group;
+use hatchway_inspect::{Facts, ProgramKind};
+
+use crate::recipe::Architecture;
+
+/// Interpreters by their name, and Debian's packages of them. Shells of the base are not here.
+const INTERPRETERS: [(&str, &str); 15] = [
+    ("perl", "perl"),
+    ("python3", "python3"),
+    ("python", "python-is-python3"),
+    ("tclsh", "tcl"),
+    ("wish", "tk"),
+    ("expect", "expect"),
+    ("ruby", "ruby"),
+    ("gawk", "gawk"),
+    ("tcsh", "tcsh"),
+    ("csh", "csh"),
+    ("ksh", "ksh93u+m"),
+    ("zsh", "zsh"),
+    ("node", "nodejs"),
+    ("php", "php-cli"),
+    ("Rscript", "r-base-core"),
+];
+/// Folders in which Debian has interpreters; a script that names another place has its own there.
+const FOLDERS: [&str; 3] = ["/bin", "/usr/bin", "/usr/local/bin"];
+
+/// Interpreters of lone scripts, as packages of Debian.
+pub(crate) fn depends(all: &[&Facts]) -> Vec<Asked> {
+    let lone = all.iter().filter(|facts| facts.artifact.format == "script");
+    let lines = lone.flat_map(|facts| {
+        facts.programs.iter().filter_map(|program| match &program.kind {
+            ProgramKind::Script { interpreter } => Some((facts.artifact.file.as_str(), interpreter.as_str())),
+            _ => None,
+        })
+    });
+    let found = lines.filter_map(|(file, line)| Some((file, package(line)?)));
+    found
+        .map(|(file, package)| Asked {
+            whose: file.to_owned(),
+            group: Group {
+                architecture: Architecture::Amd64.name().to_owned(),
+                alternatives: vec![Relation::any(package)],
+            },
+        })
+        .collect()
+}
+
+/// `/usr/bin/perl -w`, `/usr/bin/env -S python3 -u`: the package of the interpreter.
+fn package(line: &str) -> Option<&'static str> {
+    let mut words = line.split_whitespace();
+    let (folder, mut name) = words.next()?.rsplit_once('/')?;
+    if !FOLDERS.contains(&folder) {
+        return None;
+    }
+    if name == "env" {
+        // Its options, and variables that it sets.
+        name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+    }
+    INTERPRETERS.iter().find(|(known, _)| *known == name).map(|(_, package)| *package)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::package;
+
+    #[test]
+    fn the_first_line_names_a_package() {
+        for (line, name) in [
+            ("/usr/bin/perl", Some("perl")),
+            ("/usr/bin/perl -w", Some("perl")),
+            ("/usr/bin/env python3", Some("python3")),
+            ("/usr/bin/env -S LANG=C python3 -u", Some("python3")),
+            ("/usr/bin/env", None),
+            ("/opt/acme/bin/perl", None),
+            ("/bin/sh", None),
+            ("perl", None),
+            ("", None),
+        ] {
+            assert_eq!(package(line), name, "{line}");
+        }
+    }
+}
