@@ -205,15 +205,7 @@ impl Error {
             Self::Unsupported { .. } => {
                 "take those keys out of the recipe; CHANGELOG.md says what is there".into()
             }
-            Self::Rung { reasons, rung, .. } => {
-                let mut hints = reasons.clone();
-                // What a vm is for (another kernel, a driver) cannot be done without.
-                if rung != "container" {
-                    return hints;
-                }
-                hints.push("`rung = \"fhs\"` in [run] of the recipe runs it all the same, without what that rung would add".into());
-                return hints;
-            }
+            Self::Rung { reasons, rung, .. } => return rung_hints(reasons, rung),
             Self::NoArtifact { file, folder } => {
                 format!("put `{file}` into `{}` and run the command again", folder.display())
             }
@@ -283,6 +275,18 @@ impl Error {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
+}
+
+/// Why it needs that rung, and what can be done without it.
+fn rung_hints(reasons: &[String], rung: &str) -> Vec<String> {
+    let mut hints = reasons.to_vec();
+    // What a vm is for (another kernel, a driver) cannot be done without.
+    if rung == "container" {
+        let way =
+            "`rung = \"fhs\"` in [run] of the recipe runs it all the same, without what that rung would add";
+        hints.push(way.into());
+    }
+    hints
 }
 
 fn licence_hints(recipe: &std::path::Path) -> Vec<String> {

@@ -9,6 +9,7 @@ mod dbus;
 mod diagnostic;
 mod draft;
 mod limits;
+mod service;
 mod types;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use diagnostic::Diagnostic;
 pub(crate) use draft::is_licence;
 pub use draft::{Draft, Origin, draft, unpack_folder};
 pub use limits::{Limits, Processors};
+pub use service::*;
 pub use types::*;
 
 use crate::error::Error;
