@@ -3,6 +3,8 @@
 //! `sandboxed SHIM TREE STATE PROGRAM [ARG…]`: STATE is a folder that the program sees as `/var/lib/state`.
 //! `sandboxed --filter` writes the system call filter.
 
+#![allow(clippy::print_stderr, reason = "a program of its own, which has no printer")]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;

@@ -194,7 +194,7 @@ fn companions(
         recipe::Display::None => {}
         recipe::Display::Shared => display::shared(context, &Session::find(), spec)?,
         recipe::Display::Nested => {
-            display::nested(context, &Session::find(), run, request.explain, spec, &mut running)?
+            display::nested(context, &Session::find(), run, request.explain, spec, &mut running)?;
         }
     }
     Ok(running)

@@ -32,8 +32,11 @@ const TOOL: &str = "beside-chroot";
 /// The issue asks for a hundred programs.
 const PROGRAMS_MIN: usize = 100;
 
-/// What is asked, and lines that may differ, with the reason.
-const QUESTIONS: [(&str, &str, &[(&str, &str)]); 6] = [
+/// A part of a line, and why such a line may differ.
+type Reason = (&'static str, &'static str);
+
+/// What is asked, by name, and what may differ.
+const QUESTIONS: [(&str, &str, &[Reason]); 6] = [
     ("fonts", "fc-list | sort", &[]),
     ("locales", "locale -a", &[]),
     (

@@ -97,11 +97,11 @@ pub(super) fn nested(
     let cookie = random()?;
     private(&authority, &xauthority::file(0, &cookie), spec)?;
     if name == "Xephyr" {
-        outer(session, &folder, spec, &mut command)?;
+        outer(session, folder, spec, &mut command)?;
     } else {
         context.printer.say("no DISPLAY here: the tool draws on a display in memory, which nobody sees");
     }
-    let said = companion::start(command, ROLE, &folder, spec, running)?;
+    let said = companion::start(command, ROLE, folder, spec, running)?;
     let number: u32 = said.parse().map_err(|_| Error::Host {
         message: format!("{ROLE} said `{said}` instead of its number"),
         hints: Vec::new(),
