@@ -40,7 +40,11 @@ pub(super) fn measure() -> Result<String> {
     let place = Place::new()?;
     let vendor = acme::build(&place.folder("work")?)?;
     let mut text = String::from("| what | value |\n| --- | --- |\n");
-    let mut row = |what: &str, value: &str| text.push_str(&format!("| {what} | {value} |\n"));
+    let mut row = |what: &str, value: &str| {
+        // What was measured is seen at once: the rest takes minutes, and may fail.
+        eprintln!("{what}: {value}");
+        text.push_str(&format!("| {what} | {value} |\n"));
+    };
     row("machine", &machine()?);
     row("file system", &place.kind);
     let recipes = Recipes::new(&programs, &place, &vendor)?;

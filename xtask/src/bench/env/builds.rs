@@ -12,7 +12,7 @@ use super::{Place, Programs, Recipes, Rows, spread};
 use crate::bench::{ratio, timed};
 use crate::sh;
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 const FIRST: &str = "gtk";
 const SECOND: &str = "gtk-and-more";
 

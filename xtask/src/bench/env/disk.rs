@@ -35,12 +35,14 @@ const ADDED: [&str; 20] = [
 ];
 
 pub(super) fn measure(programs: &Programs, place: &Place, recipes: &Recipes) -> Result<Rows> {
-    for package in ADDED {
-        recipes.add(programs, &format!("with-{package}"), &["libgtk-3-0", package])?;
+    // A recipe's name has no dots.
+    let names: Vec<String> = (1..=ADDED.len()).map(|number| format!("with-{number}")).collect();
+    for (name, package) in names.iter().zip(ADDED) {
+        recipes.add(programs, name, &["libgtk-3-0", package])?;
     }
     let data = recipes.fresh(place, "twenty")?;
-    for package in ADDED {
-        sh::run(&mut recipes.command(programs, &data, &["build", &format!("with-{package}")]))?;
+    for name in &names {
+        sh::run(&mut recipes.command(programs, &data, &["build", name]))?;
     }
     let store = data.join("store");
     let mut files = HashMap::new();

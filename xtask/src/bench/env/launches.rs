@@ -36,6 +36,15 @@ pub(super) fn measure(programs: &Programs, place: &Place, recipes: &Recipes) -> 
     fs::write(&filter, bytes.stdout)?;
     let mut rows = Rows::new();
     let root = sh::is_root()?;
+    // Root's units have their folders in memory, below /run, where the data is below /var/lib; so here.
+    let units = root.then(|| sh::Scratch {
+        path: Path::new("/dev/shm").join(format!("hatchway-bench-{}", std::process::id())),
+        keep: false,
+    });
+    if let Some(units) = &units {
+        fs::create_dir_all(&units.path)?;
+        std::os::unix::fs::symlink(&units.path, data.join("run"))?;
+    }
     let own = Launcher::new(programs, recipes, &data, &filter, None)?;
     rows.extend(own.measure(if root { "as root" } else { "as an ordinary user" })?);
     if root {

@@ -50,7 +50,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.mounted && !sh::succeeds(Command::new("umount").arg(&self.root)) {
+        // Lazily: an engine that has just ended may still hold a mount below it for a moment.
+        if self.mounted
+            && !sh::succeeds(Command::new("umount").args(["--recursive", "--lazy"]).arg(&self.root))
+        {
             eprintln!("warning: `{}` stays mounted", self.root.display());
             self.scratch.keep = true;
         }
