@@ -49,7 +49,7 @@ const PARTS: &[Part] = &[
     Part { name: "e2e", budget_minutes: 15.0, needs: &["build"], run: e2e },
     Part { name: "fuzz", budget_minutes: 4.0, needs: &["setup"], run: |_| fuzz::short() },
     Part { name: "chroot", budget_minutes: 7.0, needs: &["build"], run: |_| chroot() },
-    Part { name: "demo", budget_minutes: 15.0, needs: &["build"], run: |_| demo::both_ways() },
+    Part { name: "demo", budget_minutes: 8.0, needs: &["build"], run: |_| demo::both_ways() },
 ];
 
 /// How a part went: `Err` holds the reason.
