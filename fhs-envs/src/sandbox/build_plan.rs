@@ -14,7 +14,8 @@ use hatchway_wire::{Bootstrap, Namespaces, Op, Owner, Process, SourceKind, Stdio
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of memory of its own that each process of a build step may have: several times what compilers and installers take.
 const DATA_BYTES_MAX: u64 = 8 << 30;
-/// Processes and threads of a build step. The kernel does not count those that root started.
+/// Processes and threads of a build step. The kernel counts them by user, so of root's builds, which all run as [`BUILD_ID`],
+/// those of all together.
 const TASKS_MAX: u64 = 4096;
 /// Milliseconds between asking a build step to end and killing it.
 const GRACE_MS: u64 = 2000;
