@@ -193,8 +193,10 @@ fn endings(bench: &Bench, tree: &std::path::Path, seconds: &str) {
         ));
         assert_eq!((ours.code, theirs.code), (Some(code), Some(code)), "{line}\n{ours}\n{theirs}");
     }
-    let left =
-        Command::new("pgrep").args(["-f", &format!("^sleep {seconds}")]).output().expect("install the package `procps`");
+    let left = Command::new("pgrep")
+        .args(["-f", &format!("^sleep {seconds}")])
+        .output()
+        .expect("install the package `procps`");
     assert_eq!(String::from_utf8_lossy(&left.stdout), "", "left behind");
 }
 
