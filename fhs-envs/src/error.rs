@@ -58,6 +58,19 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A mirror whose signed list names an index file that it does not have.
+    #[error(
+        "the mirror is out of step: its signed list names {what} with sha256 {expected}, and it has {has}: it is being \
+         updated, or incomplete"
+    )]
+    OutOfStep {
+        /// File and source.
+        what: String,
+        /// From the signed list.
+        expected: Sha256,
+        /// What it has instead.
+        has: &'static str,
+    },
     /// A download failed.
     #[error("cannot download {what}")]
     Download {
@@ -278,9 +291,7 @@ impl Error {
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         let hint = match self {
-            Self::NoMirror => "set HATCHWAY_DEBIAN_MIRROR to a mirror's URL, or add a [[mirror]] to hatchway.toml, or a \
-                               Debian source to the host's apt"
-                .to_owned(),
+            Self::NoMirror => "set HATCHWAY_DEBIAN_MIRROR to a mirror's URL, or add a [[mirror]] to hatchway.toml, or a Debian source to the host's apt".into(),
             Self::NoPythonIndex => {
                 "set HATCHWAY_PYPI_MIRROR to an index's URL (the folder with one folder a project), or `python-index` in \
                  hatchway.toml, or `index-url` in the host's pip.conf"
@@ -303,6 +314,9 @@ impl Error {
             }
             Self::WrongArtifact { .. } => {
                 "put the file of that digest there, or make a recipe for this one with `hatchway new`".into()
+            }
+            Self::OutOfStep { .. } => {
+                "try again later, or name another mirror (HATCHWAY_DEBIAN_MIRROR, or [[mirror]] in hatchway.toml)".into()
             }
             Self::BadIndex { .. } => {
                 "check the names of suite and component; if the mirror is out of step, name another in hatchway.toml".into()

@@ -347,18 +347,44 @@ impl Archive {
         let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         let plain = format!("{}{path}{form}", folder_of(suite));
         let by_hash = format!("{}{folder}by-hash/SHA256/{sha256}", folder_of(suite));
-        let location = if release.by_hash { by_hash } else { plain };
+        // As apt does it: by its name where the mirror has none by its hash.
+        let locations = if release.by_hash { vec![by_hash, plain] } else { vec![plain] };
         progress.begin(&what, size);
-        let bytes = self.client.get(&self.urls(suite, &location), &what)?;
+        let bytes = self.index_file(suite, &locations, sha256, &what)?;
         progress.advance(bytes.len() as u64);
         progress.end();
-        let found = Sha256::of(&bytes);
-        if found != sha256 {
-            return Err(Error::WrongHash { what, expected: sha256, found });
-        }
         cache::unpack(&bytes, form)
             .map(Some)
             .map_err(|e| Error::BadIndex { index: what, reason: e.to_string() })
+    }
+}
+
+impl Archive {
+    /// An index file from the first place that has it with this digest. That it is nowhere says nothing about the suite: the
+    /// signed list that names it was there.
+    fn index_file(
+        &self,
+        suite: &str,
+        locations: &[String],
+        sha256: Sha256,
+        what: &str,
+    ) -> Result<Vec<u8>, Error> {
+        let out_of_step = |has| Error::OutOfStep { what: what.to_owned(), expected: sha256, has };
+        let mut missing = None;
+        for location in locations {
+            match self.client.get(&self.urls(suite, location), what) {
+                Ok(bytes) => match Sha256::of(&bytes) {
+                    found if found == sha256 => return Ok(bytes),
+                    _ if missing.is_some() => return Err(out_of_step("another one")),
+                    found => {
+                        return Err(Error::WrongHash { what: what.to_owned(), expected: sha256, found });
+                    }
+                },
+                Err(Error::DownloadStatus { status: 404 | 410, .. }) => missing = Some(out_of_step("none")),
+                Err(other) => return Err(other),
+            }
+        }
+        Err(missing.unwrap_or(Error::NoMirror))
     }
 }
 

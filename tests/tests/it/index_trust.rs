@@ -175,6 +175,36 @@ fn indices_are_read_by_their_hash_where_the_archive_offers_it() {
 }
 
 #[test]
+fn a_mirror_in_the_middle_of_an_update_is_named_as_such() {
+    let mirror = Mirror::new(vec![suite()], Key::new(1));
+    let (bench, server) = bench(&mirror);
+    let text = mirror.release("bookworm").replacen("SHA256:", "Acquire-By-Hash: yes\nSHA256:", 1);
+    server.replace(IN_RELEASE, mirror.key.clearsign(&text));
+    // None has its name by its hash: by their own they are read, as apt does it.
+    drop(lock(&bench).ok());
+
+    let contents = "dists/bookworm/main/Contents-amd64.gz";
+    let before = server.file(contents);
+    server.replace(contents, "newer");
+    let refused = bench.hatchway(&["lock", "acme", "--suite", "bookworm", "--refresh"]);
+    snapshot!(
+        refused,
+        r#"
+exit 2
+--- stderr
+  reading the indices of bookworm
+  `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
+  `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
+error: the mirror is out of step: its signed list names `main/Contents-amd64.gz` of debian:bookworm/main with sha256 [sha256], and it has another one: it is being updated, or incomplete
+hint: try again later, or name another mirror (HATCHWAY_DEBIAN_MIRROR, or [[mirror]] in hatchway.toml)
+"#
+    );
+    // It is no reason to believe that the suite is not there.
+    server.replace(contents, before);
+    drop(bench.hatchway(&["lock", "acme", "--suite", "bookworm", "--refresh"]).ok());
+}
+
+#[test]
 fn an_old_index_is_refused_unless_the_mirror_is_declared_frozen() {
     let old = Suite { valid_for_s: -86_400, ..suite() };
     let (bench, server) = bench(&Mirror::new(vec![old], Key::new(1)));
