@@ -74,6 +74,12 @@ pub fn program_with(source: &str, soname: &str) -> Vec<u8> {
     gcc(source, &["-O1", "-Wl,--no-as-needed", soname], &[(soname, library(soname, &[]))])
 }
 
+/// A module for programs that load such, linked with the host's libc.
+#[must_use]
+pub fn module(source: &str) -> Vec<u8> {
+    gcc(source, &["-O1", "-shared", "-fPIC"], &[])
+}
+
 fn function(version: &str) -> String {
     format!("at_{}", version.replace(['.', '-'], "_"))
 }

@@ -104,7 +104,7 @@ fn is_library_name(name: &str) -> bool {
 }
 
 /// The loader's folders in order: as the configuration names them, and where they are in the tree.
-fn directories(merge: &Merge, workspace: &Workspace<'_>) -> Result<Vec<(String, String)>, Error> {
+pub(super) fn directories(merge: &Merge, workspace: &Workspace<'_>) -> Result<Vec<(String, String)>, Error> {
     let mut named = Vec::new();
     read_configuration(merge, workspace, "etc/ld.so.conf", 0, &mut named)?;
     // Debian's ldconfig knows these by itself.

@@ -78,7 +78,7 @@ fn one(merge: &Merge, workspace: &Workspace<'_>, name: &str) -> Result<Trigger, 
     args.push(&out);
     let mut run = Step::new(&step, "/usr/bin/localedef", &args);
     run.env.insert("I18NPATH".into(), "/run/in".into());
-    Ok(Trigger::locale(run, "usr/lib/locale".into(), inputs))
+    Ok(Trigger::locale(run, "usr/lib/locale".into(), inputs, &["usr/share/i18n/locales", alias]))
 }
 
 /// The character map of a locale by its name in the list.

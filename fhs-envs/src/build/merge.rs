@@ -1,6 +1,6 @@
 //! Many manifests to one tree, as dpkg would have unpacked them on a system with a merged `/usr`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::unpack::CONTROL;
 use crate::debian::relation;
@@ -100,12 +100,36 @@ fn add_all(mut merge: Merge, layers: &[Layer<'_>]) -> Result<Merge, Error> {
             .filter(|(_, path, node)| kind(node) && !is_control(path))
             .collect();
         // What is nearer to the root first: a link may lie in a folder that another layer's link leads to.
-        entries.sort_by_key(|(number, path, _)| (path.matches('/').count(), *path, *number));
+        entries.sort_by_cached_key(|(number, path, _)| (path.matches('/').count(), *path, *number));
+        let mut folders = Folders::default();
         for (number, path, node) in entries {
-            merge.add(layers, number, path, node)?;
+            // Of links each may change where the next one's folder is.
+            if matches!(node, Node::Link { .. }) {
+                folders.known.clear();
+            }
+            merge.add(layers, number, path, node, &mut folders)?;
         }
     }
     Ok(merge)
+}
+
+/// Where folders lead, each looked up once: thousands of files lie in a few hundred.
+#[derive(Default)]
+struct Folders<'a> {
+    known: HashMap<&'a str, String>,
+}
+
+impl<'a> Folders<'a> {
+    /// As [`Manifest::resolve_parent`].
+    fn place(&mut self, tree: &Manifest, path: &'a str) -> Result<String, String> {
+        let path = path.trim_matches('/');
+        let Some((folder, name)) = path.rsplit_once('/') else { return Ok(path.to_owned()) };
+        let resolved = match self.known.get(folder) {
+            Some(resolved) => resolved,
+            None => self.known.entry(folder).or_insert(tree.resolve(folder)?),
+        };
+        Ok(if resolved.is_empty() { name.to_owned() } else { format!("{resolved}/{name}") })
+    }
 }
 
 fn is_control(path: &str) -> bool {
@@ -113,10 +137,17 @@ fn is_control(path: &str) -> bool {
 }
 
 impl Merge {
-    fn add(&mut self, layers: &[Layer<'_>], number: usize, path: &str, node: &Node) -> Result<(), Error> {
+    fn add<'a>(
+        &mut self,
+        layers: &[Layer<'_>],
+        number: usize,
+        path: &'a str,
+        node: &Node,
+        folders: &mut Folders<'a>,
+    ) -> Result<(), Error> {
         let layer = &layers[number];
         let bad = |reason: String| Error::BadLayout { package: layer.name.to_owned(), reason };
-        let place = self.resolve_parent(path).map_err(bad)?;
+        let place = folders.place(&self.tree, path).map_err(bad)?;
         let Some(there) = self.tree.nodes.get(&place) else {
             self.tree.insert(&place, node.clone());
             self.owners.insert(place, number);
@@ -143,6 +174,8 @@ impl Merge {
                 if let Some(owner) = owner.filter(|owner| layer.vendor && !layers[*owner].vendor) {
                     self.replace(&place, layer.name, layers[owner].name);
                 }
+                // It may have been a link that folders lead through.
+                folders.known.clear();
                 self.tree.insert(&place, node.clone());
                 self.owners.insert(place, number);
                 Ok(())

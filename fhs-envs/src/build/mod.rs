@@ -8,6 +8,7 @@ mod capture;
 mod captured;
 mod certificates;
 mod configure;
+mod excerpt;
 mod generate;
 pub mod install;
 mod layers;
@@ -38,7 +39,7 @@ use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::store::manifest::{Manifest, Node};
 use crate::store::space;
-use crate::store::{LinkedTree, Mode, Store, Workspace};
+use crate::store::{Mode, Store, Workspace};
 use merge::Layer;
 use sandboxed::Room;
 use scripts::{Alternative, Class};
@@ -286,7 +287,9 @@ fn unpack_all(
     request: &Request<'_>,
     progress: &dyn Progress,
 ) -> Result<Vec<Manifest>, Error> {
-    let jobs = jobs(request);
+    let mut jobs = jobs(request);
+    // The largest first: one that came last would keep one core busy and leave the others idle.
+    jobs.sort_by_key(|(_, (_, _, size))| std::cmp::Reverse(*size));
     let done: Mutex<BTreeMap<usize, Manifest>> = Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     progress.begin("unpacking", jobs.iter().map(|(_, (_, _, size))| size).sum());
@@ -373,8 +376,8 @@ fn assemble(
         add_links(&mut merge, request.links)?;
         generate::loader_cache(&mut merge, workspace)?;
     }
-    let linked = run_triggers(workspace, request, &mut merge, &mut notes)?;
-    Ok((workspace.add_tree(key, &merge.tree, linked)?, notes))
+    run_triggers(workspace, request, &mut merge, &mut notes)?;
+    Ok((workspace.add_tree(key, &merge.tree)?, notes))
 }
 
 fn add_links(merge: &mut merge::Merge, links: &BTreeMap<String, String>) -> Result<(), Error> {
@@ -394,21 +397,16 @@ fn room<'a>(workspace: &Workspace<'_>, shim: Option<&'a Path>) -> Result<Room<'a
     Room::new(shim.ok_or_else(missing)?, workspace)
 }
 
-/// Links the tree so far and lets its own tools add what they make of it.
+/// Lets the tree's own tools add what they make of it.
 fn run_triggers(
     workspace: &Workspace<'_>,
     request: &Request<'_>,
     merge: &mut merge::Merge,
     notes: &mut Vec<String>,
-) -> Result<Option<LinkedTree>, Error> {
+) -> Result<(), Error> {
     let wanted = triggers::wanted(merge, workspace, request.locales, notes)?;
-    if wanted.is_empty() {
-        return Ok(None);
-    }
-    let room = room(workspace, request.shim)?;
-    let linked = workspace.link_tree(&merge.tree)?;
-    notes.extend(triggers::run(&room, workspace, linked.folder(), &wanted, merge)?);
-    Ok(Some(linked))
+    notes.extend(triggers::run(&|| room(workspace, request.shim), workspace, &wanted, merge)?);
+    Ok(())
 }
 
 /// Scripts that nobody has read: a vendor's are told, the archive's are an error.

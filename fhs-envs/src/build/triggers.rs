@@ -1,9 +1,10 @@
 //! What dpkg's triggers make from the files of several packages: caches and databases, written by the tree's own tools.
 //!
 //! The formats belong to the libraries that read them, so the tools of the same version write them, offline in a build
-//! sandbox over the finished tree ([`super::sandboxed`]). A tool runs only where the tree has files for it. Its input
-//! is handed over in the order of names, in memory where it reads a folder by itself: the order in which a disk gives
-//! a folder's entries differs between machines.
+//! sandbox over what of the tree it runs and reads ([`super::sandboxed`], [`super::excerpt`]); its result is kept for the
+//! next tree that has the same. A tool runs only where the tree has files for it. Its input is handed over in the order of
+//! names, in memory where it reads a folder by itself: the order in which a disk gives a folder's entries differs between
+//! machines.
 //!
 //! No code of a vendor's file is meant to run in them. A tool that is a vendor's is not started, a vendor's module is left
 //! out, the loader looks into the archive's folders first, and where a vendor's file replaced a program or library of the
@@ -16,9 +17,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::excerpt::{Excerpt, Excerpts};
 use super::merge::Merge;
 use super::sandboxed::{Room, Root, Step};
 use super::{capture, locales};
+use crate::digest::Sha256;
 use crate::error::Error;
 use crate::fetch::parallel;
 use crate::store::Workspace;
@@ -50,23 +53,55 @@ pub(crate) struct Trigger {
     required: bool,
     /// Files that it reads from `/run/in`.
     inputs: BTreeMap<String, Vec<u8>>,
+    /// Programs of the tree that it runs and modules that it loads.
+    runs: Vec<String>,
+    /// Files and folders of the tree that it reads.
+    reads: Vec<String>,
 }
 
 impl Trigger {
     fn new(name: &str, program: &str, args: &[&str], result: Outcome) -> Self {
         let mut step = Step::new(name, &format!("/{program}"), args);
         step.cwd = "/".into();
-        Self { step, result, required: false, inputs: BTreeMap::new() }
+        let runs = vec![step.program.clone()];
+        Self { step, result, required: false, inputs: BTreeMap::new(), runs, reads: Vec::new() }
     }
 
-    /// Runs `script` in the tree's shell, `$1` and so on being `arguments`.
-    fn script(name: &str, script: &str, arguments: &[&str], result: Outcome) -> Self {
-        Self::new(name, "usr/bin/sh", &[&["-ec", script, "sh"], arguments].concat(), result)
+    /// Runs `script` in the tree's shell, `$1` and so on being `arguments`; `programs` are those that it calls.
+    fn script(name: &str, script: &str, programs: &[&str], arguments: &[&str], result: Outcome) -> Self {
+        let args = [&["-ec", script, "sh"], arguments].concat();
+        Self::new(name, "usr/bin/sh", &args, result).running(programs.iter().map(|p| format!("/usr/bin/{p}")))
+    }
+
+    fn running(mut self, programs: impl IntoIterator<Item = String>) -> Self {
+        self.runs.extend(programs);
+        self
+    }
+
+    fn reading(mut self, path: &str) -> Self {
+        self.reads.push(path.to_owned());
+        self
     }
 
     /// For a locale: its result was asked for by name.
-    pub(crate) fn locale(step: Step, folder: String, inputs: BTreeMap<String, Vec<u8>>) -> Self {
-        Self { step, result: Outcome::Folder(folder), required: true, inputs }
+    pub(crate) fn locale(
+        step: Step,
+        folder: String,
+        inputs: BTreeMap<String, Vec<u8>>,
+        reads: &[&str],
+    ) -> Self {
+        let runs = vec![step.program.clone()];
+        let reads = reads.iter().map(|&path| path.to_owned()).collect();
+        Self { step, result: Outcome::Folder(folder), required: true, inputs, runs, reads }
+    }
+
+    /// Names the result: all that it can depend on. The first number stands for what is made of a tool's output.
+    fn key(&self, excerpt: &Manifest) -> Sha256 {
+        let inputs: Vec<String> =
+            self.inputs.iter().map(|(path, content)| format!("{path} {}", Sha256::of(content))).collect();
+        let Step { program, args, env, cwd, .. } = &self.step;
+        let text = format!("1\n{program}\n{args:?}\n{env:?}\n{cwd}\n{:?}\n{inputs:?}\n", self.result);
+        Sha256::of(format!("{text}{}", excerpt.digest()).as_bytes())
     }
 }
 
@@ -105,13 +140,6 @@ pub(crate) fn wanted(
     mime(merge, &mut triggers);
     desktop(merge, &mut triggers);
     triggers.extend(locales::wanted(merge, workspace, wanted_locales)?);
-    // A library in a folder of a vendor's, named by a file in `ld.so.conf.d`, does not come before the archive's.
-    let folders: Vec<String> =
-        merge.names("usr/lib").into_iter().filter(|name| name.ends_with("-linux-gnu")).collect();
-    let folders: Vec<String> = folders.iter().map(|triplet| format!("/usr/lib/{triplet}")).collect();
-    for trigger in &mut triggers {
-        trigger.step.env.insert("LD_LIBRARY_PATH".into(), format!("{}:/usr/lib", folders.join(":")));
-    }
     Ok(triggers)
 }
 
@@ -152,7 +180,8 @@ fn schemas(merge: &Merge, triggers: &mut Vec<Trigger>) {
     let sources = files(merge, FOLDER, &[".gschema.xml", ".gschema.override", ".enums.xml"]);
     if let Some(tool) = program(merge, &places).filter(|_| !sources.is_empty()) {
         let args = ["--targetdir=/run/out", "/usr/share/glib-2.0/schemas"];
-        triggers.push(Trigger::new("GSettings' schemas", &tool, &args, Outcome::Folder(FOLDER.into())));
+        let trigger = Trigger::new("GSettings' schemas", &tool, &args, Outcome::Folder(FOLDER.into()));
+        triggers.push(trigger.reading(FOLDER));
     }
 }
 
@@ -164,7 +193,7 @@ fn pixbuf_loaders(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>, notes: 
     if let Some(tool) = tool.filter(|_| merge.node(&folder).is_some()) {
         let args: Vec<&str> = loaders.iter().map(String::as_str).collect();
         let result = Outcome::Stdout(format!("{folder}/loaders.cache"));
-        triggers.push(Trigger::new("GDK's image loaders", &tool, &args, result));
+        triggers.push(Trigger::new("GDK's image loaders", &tool, &args, result).running(loaders));
     }
 }
 
@@ -177,7 +206,7 @@ fn input_modules(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>, notes: &
         if let Some(tool) = tool_below(merge, lib, prefix, tool).filter(|_| !modules.is_empty()) {
             let args: Vec<&str> = modules.iter().map(String::as_str).collect();
             let result = Outcome::Stdout(format!("{lib}/{folder}/immodules.cache"));
-            triggers.push(Trigger::new("GTK's input modules", &tool, &args, result));
+            triggers.push(Trigger::new("GTK's input modules", &tool, &args, result).running(modules));
         }
     }
 }
@@ -196,10 +225,10 @@ fn gio_modules(merge: &Merge, lib: &str, triggers: &mut Vec<Trigger>, notes: &mu
         let modules = modules(merge, &folder, notes);
         if !modules.is_empty() {
             let result = Outcome::SortedFolder(folder.clone());
-            let modules: Vec<&str> = modules.iter().map(String::as_str).collect();
-            let mut trigger = Trigger::script("GIO's modules", SCRIPT, &modules, result);
+            let args: Vec<&str> = modules.iter().map(String::as_str).collect();
+            let mut trigger = Trigger::script("GIO's modules", SCRIPT, &["mkdir", "ln", "cp"], &args, result);
             trigger.step.env.insert("TOOL".into(), format!("/{tool}"));
-            triggers.push(trigger);
+            triggers.push(trigger.running(modules).running([tool.clone()]));
         }
     }
 }
@@ -213,9 +242,11 @@ fn mime(merge: &Merge, triggers: &mut Vec<Trigger>) {
         let mut trigger = Trigger::script(
             "the MIME database",
             SCRIPT,
+            &["mkdir", "ln", "rm", "cp", "update-mime-database"],
             &["usr/share/mime"],
             Outcome::Folder("usr/share/mime".into()),
-        );
+        )
+        .reading("usr/share/mime/packages");
         // The result is in memory: there is nothing to wait for.
         trigger.step.env.insert("PKGSYSTEM_ENABLE_FSYNC".into(), "0".into());
         triggers.push(trigger);
@@ -229,30 +260,36 @@ fn desktop(merge: &Merge, triggers: &mut Vec<Trigger>) {
     let tool = program(merge, &["usr/bin/update-desktop-database".into()]);
     if tool.is_some() && !files(merge, FOLDER, &[".desktop"]).is_empty() {
         let result = Outcome::SortedFolder(FOLDER.into());
-        triggers.push(Trigger::script("the programs for MIME types", SCRIPT, &[FOLDER], result));
+        let programs = ["cp", "update-desktop-database"];
+        let trigger = Trigger::script("the programs for MIME types", SCRIPT, &programs, &[FOLDER], result);
+        triggers.push(trigger.reading(FOLDER));
     }
 }
 
-/// Runs the tools over the tree in `folder` and adds what they made; gives what is worth telling.
+/// Runs the tools whose results are not known, and adds what they make; gives what is worth telling. `room` makes the place
+/// to run in, where one is needed.
 ///
 /// # Errors
 /// No sandbox can be made; a required tool fails; a result that a tree cannot hold.
-pub(crate) fn run(
-    room: &Room<'_>,
+pub(crate) fn run<'a>(
+    room: &dyn Fn() -> Result<Room<'a>, Error>,
     workspace: &Workspace<'_>,
-    folder: &Path,
     triggers: &[Trigger],
     merge: &mut Merge,
 ) -> Result<Vec<String>, Error> {
     let mut notes = Vec::new();
-    for (trigger, nodes) in triggers.iter().zip(all_made(room, workspace, folder, triggers)) {
-        match nodes {
-            Ok(nodes) => {
-                for (path, node) in nodes {
-                    add(merge, &path, node)?;
-                }
-            }
-            Err(Error::BuildStep { step, reason }) if !trigger.required => {
+    let excerpts = Excerpts::new(merge, workspace, library_path(merge))?;
+    let runs: Vec<Run<'_>> = triggers.iter().map(|trigger| Run::new(trigger, &excerpts, workspace)).collect();
+    drop(excerpts);
+    let unknown: Vec<(usize, &Run<'_>)> =
+        runs.iter().enumerate().filter(|(_, run)| run.known.is_none()).collect();
+    let mut made =
+        if unknown.is_empty() { BTreeMap::new() } else { all_made(&room()?, workspace, &unknown)? };
+    for (number, run) in runs.into_iter().enumerate() {
+        let result = run.known.map(Ok).or_else(|| made.remove(&number));
+        match result.unwrap_or_else(|| Ok(Manifest::default())) {
+            Ok(result) => result.nodes.into_iter().try_for_each(|(path, node)| add(merge, &path, node))?,
+            Err(Error::BuildStep { step, reason }) if !run.trigger.required => {
                 notes.push(format!("{step} were not made: {reason}"));
             }
             Err(other) => return Err(other),
@@ -261,20 +298,50 @@ pub(crate) fn run(
     Ok(notes)
 }
 
-type Made = Result<BTreeMap<String, Node>, Error>;
+/// A library in a folder of a vendor's, named by a file in `ld.so.conf.d`, does not come before the archive's.
+fn library_path(merge: &Merge) -> Vec<String> {
+    let triplets = merge.names("usr/lib").into_iter().filter(|name| name.ends_with("-linux-gnu"));
+    let folders = triplets.map(|triplet| format!("/usr/lib/{triplet}"));
+    folders.chain(["/usr/lib".to_owned()]).collect()
+}
 
-/// Each tool's result, in their order. They run on all cores: none sees what another one makes.
-fn all_made(room: &Room<'_>, workspace: &Workspace<'_>, folder: &Path, triggers: &[Trigger]) -> Vec<Made> {
+/// A tool with what it sees, and its result where a tree before had the same.
+struct Run<'a> {
+    trigger: &'a Trigger,
+    excerpt: Excerpt,
+    key: Sha256,
+    known: Option<Manifest>,
+}
+
+impl<'a> Run<'a> {
+    fn new(trigger: &'a Trigger, excerpts: &Excerpts<'_>, workspace: &Workspace<'_>) -> Self {
+        let excerpt = excerpts.of(&trigger.runs, &trigger.reads);
+        let key = trigger.key(&excerpt.tree);
+        Self { trigger, excerpt, key, known: workspace.result(key) }
+    }
+}
+
+type Made = Result<Manifest, Error>;
+
+/// Each tool's result, by its number. They run on all cores: none sees what another one makes.
+fn all_made(
+    room: &Room<'_>,
+    workspace: &Workspace<'_>,
+    runs: &[(usize, &Run<'_>)],
+) -> Result<BTreeMap<usize, Made>, Error> {
     let results: Mutex<BTreeMap<usize, Made>> = Mutex::default();
-    let numbered: Vec<(usize, &Trigger)> = triggers.iter().enumerate().collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let outcome = parallel(&numbered, threads, |(number, trigger)| {
-        let nodes = made(room, workspace, folder, trigger, *number);
-        results.lock().unwrap_or_else(PoisonError::into_inner).insert(*number, nodes);
-        Ok(())
-    });
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner).into_values();
-    results.chain(outcome.err().map(Err)).collect()
+    std::thread::scope(|scope| {
+        // The tools keep the processors busy, so it is the time for the disk to take what was unpacked.
+        let disk = scope.spawn(|| workspace.sync());
+        parallel(runs, threads, |(number, run)| {
+            let made = made(room, workspace, run, *number);
+            results.lock().unwrap_or_else(PoisonError::into_inner).insert(*number, made);
+            Ok(())
+        })?;
+        disk.join().unwrap_or(Ok(()))
+    })?;
+    Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn add(merge: &mut Merge, path: &str, node: Node) -> Result<(), Error> {
@@ -286,37 +353,44 @@ fn add(merge: &mut Merge, path: &str, node: Node) -> Result<(), Error> {
     .map_err(bad)
 }
 
-/// One tool's result by path.
-fn made(room: &Room<'_>, workspace: &Workspace<'_>, folder: &Path, trigger: &Trigger, number: usize) -> Made {
+/// One tool's result by path, kept for the next tree.
+fn made(room: &Room<'_>, workspace: &Workspace<'_>, run: &Run<'_>, number: usize) -> Made {
+    let Run { trigger, excerpt, .. } = run;
     let out = workspace.scratch(&format!("trigger-{number}-out"))?;
     let input = workspace.scratch(&format!("trigger-{number}-in"))?;
     for (path, content) in &trigger.inputs {
         put(&input.join(path), content)?;
     }
+    let root = workspace.scratch(&format!("trigger-{number}-tree"))?.join("root");
+    workspace.link_tree(&root, &excerpt.tree)?;
     let mut step = trigger.step.clone();
+    step.env.insert("LD_LIBRARY_PATH".into(), excerpt.library_path.join(":"));
     step.binds.push((out.clone(), OUT.into(), false));
     step.binds.push((input, "/run/in".into(), true));
-    let stdout = room.run(Root::ReadOnly(folder), &step)?.success(&step.name)?;
-    let (place, sorted) = match &trigger.result {
+    let stdout = room.run(Root::ReadOnly(&root), &step)?.success(&step.name)?;
+    let mut result = Manifest::default();
+    match &trigger.result {
         Outcome::Stdout(path) => {
             let label = format!("trigger-{number}");
             let (sha256, size) = workspace.add(&mut &stdout[..], false, &label)?;
-            return Ok(BTreeMap::from([(path.clone(), Node::File { sha256, size, executable: false })]));
+            result.nodes.insert(path.clone(), Node::File { sha256, size, executable: false });
         }
-        Outcome::Folder(place) => (place, false),
-        Outcome::SortedFolder(place) => (place, true),
-    };
-    if sorted {
-        sort_lines(&out)?;
+        Outcome::Folder(place) => collect(workspace, &out, place, &mut result)?,
+        Outcome::SortedFolder(place) => {
+            sort_lines(&out)?;
+            collect(workspace, &out, place, &mut result)?;
+        }
     }
-    let captured = capture::capture(workspace, &out, &Manifest::default())?;
-    let whole = |(path, node)| (format!("{place}/{path}"), node);
-    Ok(captured
-        .written
-        .into_iter()
-        .filter(|(_, node)| !matches!(node, Node::Link { .. }))
-        .map(whole)
-        .collect())
+    workspace.add_result(run.key, &result)?;
+    Ok(result)
+}
+
+/// What a tool left in its folder, as it will lie in the tree. A link of a tool's is none of a tree's.
+fn collect(workspace: &Workspace<'_>, out: &Path, place: &str, result: &mut Manifest) -> Result<(), Error> {
+    let captured = capture::capture(workspace, out, &Manifest::default())?;
+    let kept = captured.written.into_iter().filter(|(_, node)| !matches!(node, Node::Link { .. }));
+    result.nodes.extend(kept.map(|(path, node)| (format!("{place}/{path}"), node)));
+    Ok(())
 }
 
 fn put(path: &Path, content: &[u8]) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::manifest::{Manifest, Node};
 use super::roots::{Tool, digest_of, is_half_written};
 use super::verify::{ObjectName, object_name};
-use super::{Mode, Store, list, missing_is_fine, remove_tree, sync_folder, tree_lock};
+use super::{Mode, Store, list, missing_is_fine, read_manifest, remove_tree, sync_folder, tree_lock};
 use crate::digest::Sha256;
 use crate::error::Error;
 
@@ -47,6 +47,8 @@ pub enum Kind {
     Manifest,
     /// What an archive held.
     Package,
+    /// What a tool of a tree made.
+    Result,
     /// A file's content.
     Object,
     /// A vendor's file or a downloaded package.
@@ -181,63 +183,58 @@ impl Store {
 
     fn find(&self, collected: &mut Collected, live: &Live, tools: &[Tool], keep: &Keep) -> Result<(), Error> {
         let mut add = |kind, path: PathBuf, bytes| collected.items.push(Item { kind, path, bytes });
-        let file = |path: &Path| fs::symlink_metadata(path).map_or(0, |there| there.blocks() * 512);
         for tool in tools.iter().filter(|tool| !tool.alive) {
             // The tree of a recipe that is gone may be young: its record goes with it, not before it.
             let gone = tool.tree.is_none_or(|tree| !live.trees.contains(&tree));
             if let (true, Some(record)) = (gone, &tool.record) {
-                add(Kind::Tool, record.clone(), file(record));
+                add(Kind::Tool, record.clone(), blocks(record));
             }
         }
         for (kind, folder) in [(Kind::Tool, "roots"), (Kind::Capture, "captures")] {
             let left = list(&self.root.join(folder))?.into_iter().filter(|path| is_half_written(path));
             // Whoever writes one now is not disturbed.
             for path in left.filter(|path| age(path, true).is_none_or(|age| age >= keep.younger_than)) {
-                add(kind, path.clone(), file(&path));
+                add(kind, path.clone(), blocks(&path));
             }
         }
         for path in list(&self.root.join("builds"))? {
             let tree = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
             if tree.is_none_or(|tree| !live.trees.contains(&tree)) {
-                add(Kind::Build, path.clone(), file(&path));
+                add(Kind::Build, path.clone(), blocks(&path));
             }
         }
         for path in list(&self.root.join("captures"))?.into_iter().filter(|path| !is_half_written(path)) {
             let content = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
             if content.is_none_or(|content| !live.artifacts.contains(&content)) {
-                add(Kind::Capture, path.clone(), file(&path));
+                add(Kind::Capture, path.clone(), blocks(&path));
             }
         }
         for (kind, folder) in [(Kind::Tree, "trees"), (Kind::Manifest, "manifests")] {
             for path in list(&self.root.join(folder))? {
                 let Some(digest) = digest_of(&path) else { continue };
                 if !live.trees.contains(&digest) {
-                    let bytes = if kind == Kind::Tree { own_bytes(&path)? } else { file(&path) };
+                    let bytes = if kind == Kind::Tree { own_bytes(&path)? } else { blocks(&path) };
                     add(kind, path, bytes);
                 }
             }
         }
-        for path in list(&self.root.join("packages"))? {
-            if Self::package_record(&path).is_none_or(|(archive, _)| !live.artifacts.contains(&archive)) {
-                add(Kind::Package, path.clone(), file(&path));
-            }
-        }
+        self.idle_records(live, &mut add)?;
         for fanout in list(&self.root.join("objects"))? {
             for path in list(&fanout)? {
                 if object_name(&path).is_some_and(|name| !live.objects.contains(&name)) {
-                    add(Kind::Object, path.clone(), file(&path));
+                    add(Kind::Object, path.clone(), blocks(&path));
                 }
             }
         }
         for path in list(&self.root.join("artifacts"))? {
             let Some(digest) = digest_of(&path) else { continue };
             if !live.artifacts.contains(&digest) {
-                add(Kind::Artifact, path.clone(), file(&path));
+                add(Kind::Artifact, path.clone(), blocks(&path));
             }
         }
         for path in list(&self.root.join("artifacts/.partial"))? {
             if age(&path, true).is_none_or(|age| age >= keep.younger_than) {
-                add(Kind::Partial, path.clone(), file(&path));
+                add(Kind::Partial, path.clone(), blocks(&path));
             }
         }
         for path in self.abandoned()? {
@@ -245,6 +242,24 @@ impl Store {
             add(Kind::Unfinished, path, bytes);
         }
         self.free_locks(live, &mut add)
+    }
+
+    /// Records of archives that go, and of caches that no tree has any more.
+    fn idle_records(&self, live: &Live, add: &mut impl FnMut(Kind, PathBuf, u64)) -> Result<(), Error> {
+        for path in list(&self.root.join("packages"))? {
+            if Self::package_record(&path).is_none_or(|(archive, _)| !live.artifacts.contains(&archive)) {
+                add(Kind::Package, path.clone(), blocks(&path));
+            }
+        }
+        // A result keeps nothing: it goes with the last tree that has its files.
+        for path in list(&self.root.join("results"))? {
+            let kept =
+                read_manifest(&path).is_ok_and(|made| objects_of(&made).all(|o| live.objects.contains(&o)));
+            if !kept {
+                add(Kind::Result, path.clone(), blocks(&path));
+            }
+        }
+        Ok(())
     }
 
     /// Lock files of things that are not there. The store's own stays: it is what is held now.
@@ -286,6 +301,7 @@ impl Store {
         sync_folder(&self.root.join("trees"))?;
         remove_all(Kind::Manifest, "manifests")?;
         remove_all(Kind::Package, "packages")?;
+        remove_all(Kind::Result, "results")?;
         remove_all(Kind::Object, "objects")?;
         remove_all(Kind::Artifact, "artifacts")?;
         remove_all(Kind::Partial, "artifacts/.partial")?;
@@ -331,6 +347,11 @@ fn age(path: &Path, placed: bool) -> Option<Duration> {
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).ok()?);
     // A time in the future is a clock that was set back: as young as can be.
     Some(SystemTime::now().duration_since(then).unwrap_or_default())
+}
+
+/// Bytes on disk of a file.
+fn blocks(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |there| there.blocks() * 512)
 }
 
 /// Bytes on disk of a folder that nothing else shares: folders, links, copies.

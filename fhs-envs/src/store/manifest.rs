@@ -6,6 +6,7 @@
 //! backslashes are written as three octal digits, as vis(3) does with `VIS_OCTAL`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use crate::digest::Sha256;
 
@@ -58,6 +59,21 @@ impl Manifest {
     /// # Errors
     /// When it leads through more links than the kernel would follow.
     pub fn resolve(&self, path: &str) -> Result<String, String> {
+        self.follow(path, |_| {})
+    }
+
+    /// The links that a path leads through, and last where it leads.
+    ///
+    /// # Errors
+    /// When it leads through more links than the kernel would follow.
+    pub fn way(&self, path: &str) -> Result<Vec<String>, String> {
+        let mut way = Vec::new();
+        let end = self.follow(path, |link| way.push(link.to_owned()))?;
+        way.push(end);
+        Ok(way)
+    }
+
+    fn follow(&self, path: &str, mut passed: impl FnMut(&str)) -> Result<String, String> {
         let mut pending: Vec<String> = parts(path);
         let mut resolved: Vec<String> = Vec::new();
         let mut links = 0;
@@ -67,11 +83,13 @@ impl Manifest {
                 continue;
             }
             resolved.push(part);
-            if let Some(Node::Link { target }) = self.nodes.get(&resolved.join("/")) {
+            let place = resolved.join("/");
+            if let Some(Node::Link { target }) = self.nodes.get(&place) {
                 links += 1;
                 if links > LINKS_MAX {
                     return Err(format!("`/{path}` leads through too many links"));
                 }
+                passed(&place);
                 resolved.pop();
                 if target.starts_with('/') {
                     resolved.clear();
@@ -139,17 +157,21 @@ impl Manifest {
     pub fn to_text(&self) -> String {
         let mut text = String::from("#mtree\n");
         for (path, node) in &self.nodes {
-            let path = encode(path);
-            text += &match node {
-                Node::Directory => format!("./{path} type=dir mode=0{DIRECTORY_MODE:o} uid=0 gid=0\n"),
+            text.push_str("./");
+            encode(path, &mut text);
+            let written = match node {
+                Node::Directory => writeln!(text, " type=dir mode=0{DIRECTORY_MODE:o} uid=0 gid=0"),
                 Node::File { sha256, size, executable } => {
                     let mode = if *executable { "0555" } else { "0444" };
-                    format!("./{path} type=file mode={mode} uid=0 gid=0 size={size} sha256digest={sha256}\n")
+                    writeln!(text, " type=file mode={mode} uid=0 gid=0 size={size} sha256digest={sha256}")
                 }
                 Node::Link { target } => {
-                    format!("./{path} type=link mode=0777 uid=0 gid=0 link={}\n", encode(target))
+                    text.push_str(" type=link mode=0777 uid=0 gid=0 link=");
+                    encode(target, &mut text);
+                    writeln!(text)
                 }
             };
+            debug_assert!(written.is_ok(), "a string takes everything");
         }
         text
     }
@@ -165,12 +187,10 @@ impl Manifest {
     /// # Errors
     /// The line that cannot be read.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut nodes = BTreeMap::new();
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let (path, node) = parse_line(line).ok_or_else(|| format!("cannot read the line `{line}`"))?;
-            nodes.insert(path, node);
-        }
-        Ok(Self { nodes })
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let entries =
+            lines.map(|line| parse_line(line).ok_or_else(|| format!("cannot read the line `{line}`")));
+        Ok(Self { nodes: entries.collect::<Result<_, _>>()? })
     }
 }
 
@@ -182,33 +202,53 @@ fn parts(path: &str) -> Vec<String> {
 fn parse_line(line: &str) -> Option<(String, Node)> {
     let mut words = line.split(' ');
     let path = decode(words.next()?.strip_prefix("./")?)?;
-    let keywords: BTreeMap<&str, &str> = words.filter_map(|word| word.split_once('=')).collect();
-    let node = match *keywords.get("type")? {
+    let [mut kind, mut mode, mut size, mut sha256, mut link] = [None; 5];
+    for (keyword, value) in words.filter_map(|word| word.split_once('=')) {
+        let place = match keyword {
+            "type" => &mut kind,
+            "mode" => &mut mode,
+            "size" => &mut size,
+            "sha256digest" => &mut sha256,
+            "link" => &mut link,
+            _ => continue,
+        };
+        *place = Some(value);
+    }
+    let node = match kind? {
         "dir" => Node::Directory,
-        "link" => Node::Link { target: decode(keywords.get("link")?)? },
+        "link" => Node::Link { target: decode(link?)? },
         "file" => Node::File {
-            sha256: keywords.get("sha256digest")?.parse().ok()?,
-            size: keywords.get("size")?.parse().ok()?,
-            executable: *keywords.get("mode")? == "0555",
+            sha256: sha256?.parse().ok()?,
+            size: size?.parse().ok()?,
+            executable: mode? == "0555",
         },
         _ => return None,
     };
     Some((path, node))
 }
 
-fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'#')
+}
+
+fn encode(text: &str, encoded: &mut String) {
+    if text.bytes().all(is_plain) {
+        encoded.push_str(text);
+        return;
+    }
     for byte in text.bytes() {
-        if byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'#') {
+        if is_plain(byte) {
             encoded.push(char::from(byte));
         } else {
-            encoded += &format!("\\{byte:03o}");
+            encoded.push_str(&format!("\\{byte:03o}"));
         }
     }
-    encoded
 }
 
 fn decode(text: &str) -> Option<String> {
+    if !text.contains('\\') {
+        return Some(text.to_owned());
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

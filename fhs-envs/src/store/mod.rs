@@ -4,6 +4,7 @@
 //! store/artifacts/<sha256>           files as they came; `.partial/` holds unfinished downloads
 //! store/objects/ab/cdef…[x]          file contents, 0444 or (x) 0555, fixed mtime, no setid bits, no xattrs
 //! store/packages/<key>               manifest of one unpacked archive, so that no archive is unpacked twice
+//! store/results/<key>                manifest of what a tree's tool made of what it saw, so that no cache is made twice
 //! store/manifests/<digest>           manifest of a tree; the digest is over this text
 //! store/trees/<digest>/              the tree: folders, links, and hard links into objects
 //! store/builds/<key>                 digest of the tree that a lock gave
@@ -18,6 +19,7 @@
 
 pub mod du;
 pub mod gc;
+mod link;
 pub mod manifest;
 pub mod repair;
 pub mod roots;
@@ -35,7 +37,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::digest::{HashingWriter, Sha256};
 use crate::error::Error;
-use crate::fetch::{self, Client, Wanted, parallel};
+use crate::fetch::{self, Client, Wanted};
 use crate::progress::Progress;
 use manifest::{Manifest, Node};
 
@@ -43,8 +45,18 @@ use manifest::{Manifest, Node};
 const FIXED_MTIME: Duration = Duration::from_secs(1);
 
 /// The folders of a store.
-const FOLDERS: [&str; 9] =
-    ["artifacts/.partial", "objects", "packages", "manifests", "trees", "builds", "roots", "locks", "tmp"];
+const FOLDERS: [&str; 10] = [
+    "artifacts/.partial",
+    "objects",
+    "packages",
+    "results",
+    "manifests",
+    "trees",
+    "builds",
+    "roots",
+    "locks",
+    "tmp",
+];
 
 /// A store on disk.
 #[derive(Debug, Clone)]
@@ -185,8 +197,12 @@ impl Store {
 
     /// The manifest of an unpacked archive, if all its objects are here.
     pub(crate) fn package_manifest(&self, key: &str) -> Option<Manifest> {
-        // A damaged one, or one whose objects somebody has removed, is made anew from the archive.
-        let manifest = read_manifest(&self.root.join("packages").join(key)).ok()?;
+        self.whole(&self.root.join("packages").join(key))
+    }
+
+    /// A manifest whose objects are all here. A damaged one, or one whose objects somebody has removed, is made anew.
+    fn whole(&self, record: &Path) -> Option<Manifest> {
+        let manifest = read_manifest(record).ok()?;
         let here = |node: &Node| match node {
             Node::File { sha256, executable, .. } => self.object(*sha256, *executable).exists(),
             Node::Directory | Node::Link { .. } => true,
@@ -311,9 +327,7 @@ impl Store {
     }
 
     fn object(&self, sha256: Sha256, executable: bool) -> PathBuf {
-        let hex = sha256.hex();
-        let suffix = if executable { "x" } else { "" };
-        self.root.join("objects").join(&hex[..2]).join(format!("{}{suffix}", &hex[2..]))
+        self.root.join("objects").join(object_path(sha256, executable))
     }
 
     /// Opens the content of a file of a manifest.
@@ -352,6 +366,13 @@ fn is_still(file: &File, path: &Path) -> bool {
     let same =
         |here: fs::Metadata, there: fs::Metadata| (here.dev(), here.ino()) == (there.dev(), there.ino());
     file.metadata().is_ok_and(|here| fs::metadata(path).is_ok_and(|there| same(here, there)))
+}
+
+/// Where an object is below the folder of objects.
+fn object_path(sha256: Sha256, executable: bool) -> PathBuf {
+    let hex = sha256.hex();
+    let suffix = if executable { "x" } else { "" };
+    Path::new(&hex[..2]).join(format!("{}{suffix}", &hex[2..]))
 }
 
 fn tree_lock(digest: Sha256) -> String {
@@ -393,8 +414,16 @@ fn read_manifest(path: &Path) -> Result<Manifest, Error> {
 
 /// Files below this size are written when their digest is known, larger ones while it is computed.
 const IN_MEMORY: usize = 1 << 20;
-/// Files of a tree that one thread links before it asks for more.
-const LINKED_AT_ONCE: usize = 512;
+
+/// Files of this size and above are sent to the disk as soon as they are complete, so that the disk works while the next
+/// ones are unpacked. Smaller ones are many, and cheaper together.
+const WRITTEN_EARLY: usize = 128 << 10;
+
+/// Sends a file to the disk without waiting for it: a matter of speed alone, since what is durable only the one `syncfs`
+/// says, which also reports what the disk refused.
+fn begin_to_write(file: &File) {
+    hatchway_sys::write_back::begin(file).ok();
+}
 
 /// New content on its way into the store. Dropped without [`Workspace::commit`], it leaves nothing.
 #[derive(Debug)]
@@ -428,6 +457,7 @@ impl Workspace<'_> {
         io::copy(content, &mut writer).map_err(Error::io("write", &temporary))?;
         let (file, sha256, size) = writer.finish();
         seal(&file, executable).map_err(Error::io("write", &temporary))?;
+        begin_to_write(&file);
         self.place(&temporary, sha256, executable)?;
         Ok((sha256, size))
     }
@@ -450,6 +480,9 @@ impl Workspace<'_> {
         file.write_all(content)
             .and_then(|()| seal(&file, executable))
             .map_err(Error::io("write", &target))?;
+        if content.len() >= WRITTEN_EARLY {
+            begin_to_write(&file);
+        }
         Ok((sha256, size))
     }
 
@@ -472,19 +505,21 @@ impl Workspace<'_> {
     }
 
     fn object(&self, sha256: Sha256, executable: bool) -> PathBuf {
-        let hex = sha256.hex();
-        let suffix = if executable { "x" } else { "" };
-        self.folder.join("objects").join(&hex[..2]).join(format!("{}{suffix}", &hex[2..]))
+        self.folder.join("objects").join(object_path(sha256, executable))
     }
 
     /// Where an object's content is: in the store, or here until the commit.
     fn locate(&self, sha256: Sha256, executable: bool) -> PathBuf {
-        let here = self.here.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if here.contains(&(sha256, executable)) {
+        if self.is_here(sha256, executable) {
             self.object(sha256, executable)
         } else {
             self.store.object(sha256, executable)
         }
+    }
+
+    fn is_here(&self, sha256: Sha256, executable: bool) -> bool {
+        let here = self.here.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        here.contains(&(sha256, executable))
     }
 
     /// A folder of this name to work in, removed with the workspace; an existing one is used again.
@@ -496,12 +531,19 @@ impl Workspace<'_> {
 
     /// Copies a tree: nothing in it is shared with the store, and its owner may write everything.
     pub(crate) fn copy_tree(&self, folder: &Path, manifest: &Manifest) -> Result<(), Error> {
-        Self::add_directory(folder)?;
+        link::directory(folder)?;
         for (path, node) in &manifest.nodes {
             let target = folder.join(path);
-            let Node::File { sha256, executable, .. } = node else {
-                self.add_node(&target, node)?;
-                continue;
+            let (sha256, executable) = match node {
+                Node::File { sha256, executable, .. } => (sha256, executable),
+                Node::Directory => {
+                    link::directory(&target)?;
+                    continue;
+                }
+                Node::Link { target: to } => {
+                    std::os::unix::fs::symlink(to, &target).map_err(Error::io("link", &target))?;
+                    continue;
+                }
             };
             fs::copy(self.locate(*sha256, *executable), &target).map_err(Error::io("copy", &target))?;
             let file = File::open(&target).map_err(Error::io("open", &target))?;
@@ -535,61 +577,32 @@ impl Workspace<'_> {
         self.write("packages", key, &with_digest(&manifest.to_text()))
     }
 
-    /// Links a tree together that is not finished, for build steps to run over.
-    pub(crate) fn link_tree(&self, manifest: &Manifest) -> Result<LinkedTree, Error> {
-        let bad = |reason| Error::BadLayout { package: "the merged tree".into(), reason };
-        manifest.check().map_err(bad)?;
-        let folder = self.scratch("linked")?.join("root");
-        Self::add_directory(&folder)?;
-        self.add_nodes(&folder, manifest)?;
-        Ok(LinkedTree { folder, manifest: manifest.clone() })
+    /// What a tool of a tree made before, if all its objects are in the store.
+    pub(crate) fn result(&self, key: Sha256) -> Option<Manifest> {
+        self.store.whole(&self.store.root.join("results").join(key.hex()))
     }
 
-    /// Brings a linked tree to the state of a manifest.
-    fn update(&self, linked: &LinkedTree, manifest: &Manifest) -> Result<(), Error> {
-        let is_folder = |node: Option<&Node>| matches!(node, Some(Node::Directory));
-        let changed =
-            linked.manifest.nodes.iter().filter(|(path, node)| manifest.nodes.get(*path) != Some(node));
-        // What is deeper first: a folder is empty when its turn comes.
-        for (path, node) in changed.rev() {
-            let there = linked.folder.join(path);
-            let removed =
-                if is_folder(Some(node)) { fs::remove_dir(&there) } else { fs::remove_file(&there) };
-            removed.map_err(Error::io("remove", &there))?;
-        }
-        for (path, node) in &manifest.nodes {
-            if linked.manifest.nodes.get(path) != Some(node) {
-                self.add_node(&linked.folder.join(path), node)?;
-            }
-        }
-        Ok(())
+    /// Keeps what a tool of a tree made.
+    pub(crate) fn add_result(&self, key: Sha256, manifest: &Manifest) -> Result<(), Error> {
+        self.write("results", &key.hex(), &with_digest(&manifest.to_text()))
     }
 
-    /// Links a tree together, or finishes one that is `linked`, and writes its manifest and its build key.
-    pub(crate) fn add_tree(
-        &self,
-        key: Sha256,
-        manifest: &Manifest,
-        linked: Option<LinkedTree>,
-    ) -> Result<Sha256, Error> {
+    /// Links a tree together in a folder that is not there yet.
+    pub(crate) fn link_tree(&self, folder: &Path, manifest: &Manifest) -> Result<(), Error> {
         let bad = |reason| Error::BadLayout { package: "the merged tree".into(), reason };
         manifest.check().map_err(bad)?;
-        let digest = manifest.digest();
-        self.write("manifests", &digest.hex(), &with_digest(&manifest.to_text()))?;
+        link::tree(self, folder, manifest)
+    }
+
+    /// Links a tree together, and writes its manifest and its build key.
+    pub(crate) fn add_tree(&self, key: Sha256, manifest: &Manifest) -> Result<Sha256, Error> {
+        let text = manifest.to_text();
+        let digest = Sha256::of(text.as_bytes());
+        self.write("manifests", &digest.hex(), &with_digest(&text))?;
         self.write("builds", &key.hex(), &format!("{digest}\n"))?;
-        if self.store.tree(digest).is_dir() {
-            return Ok(digest);
+        if !self.store.tree(digest).is_dir() {
+            self.link_finished(digest, manifest)?;
         }
-        let tree = self.folder.join("trees").join(digest.hex());
-        let trees = self.folder.join("trees");
-        fs::create_dir_all(&trees).map_err(Error::io("create", &trees))?;
-        if let Some(linked) = linked {
-            self.update(&linked, manifest)?;
-            fs::rename(&linked.folder, &tree).map_err(Error::io("rename", &linked.folder))?;
-            return Ok(digest);
-        }
-        Self::add_directory(&tree)?;
-        self.add_nodes(&tree, manifest)?;
         Ok(digest)
     }
 
@@ -604,7 +617,7 @@ impl Workspace<'_> {
         let target = self.object(sha256, executable);
         let folder = target.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        self.link_or_copy(path, &target, executable)?;
+        link::link_or_copy(path, &target, executable)?;
         self.claim(sha256, executable);
         Ok(true)
     }
@@ -614,63 +627,11 @@ impl Workspace<'_> {
         self.locate(sha256, executable).exists()
     }
 
-    /// Links a tree whose manifest is in the store already.
+    /// Links a tree whose manifest is written.
     fn link_finished(&self, digest: Sha256, manifest: &Manifest) -> Result<(), Error> {
-        let linked = self.link_tree(manifest)?;
         let trees = self.folder.join("trees");
         fs::create_dir_all(&trees).map_err(Error::io("create", &trees))?;
-        fs::rename(&linked.folder, trees.join(digest.hex())).map_err(Error::io("rename", &linked.folder))
-    }
-
-    /// The mode is set, not left to the builder's umask or to a setgid folder above.
-    fn add_directory(path: &Path) -> Result<(), Error> {
-        fs::create_dir(path).map_err(Error::io("create", path))?;
-        let mode = fs::Permissions::from_mode(manifest::DIRECTORY_MODE);
-        fs::set_permissions(path, mode).map_err(Error::io("change the mode of", path))
-    }
-
-    /// Folders first, then on all cores what lies in them: a thread takes files that follow each other, so that seldom
-    /// two work in one folder.
-    fn add_nodes(&self, root: &Path, manifest: &Manifest) -> Result<(), Error> {
-        let (folders, rest): (Vec<_>, Vec<_>) =
-            manifest.nodes.iter().partition(|(_, node)| matches!(node, Node::Directory));
-        for (path, _) in folders {
-            Self::add_directory(&root.join(path))?;
-        }
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let chunks: Vec<_> = rest.chunks(LINKED_AT_ONCE).collect();
-        parallel(&chunks, threads, |chunk| {
-            chunk.iter().try_for_each(|(path, node)| self.add_node(&root.join(path), node))
-        })
-    }
-
-    fn add_node(&self, path: &Path, node: &Node) -> Result<(), Error> {
-        match node {
-            Node::Directory => Self::add_directory(path),
-            Node::Link { target } => {
-                std::os::unix::fs::symlink(target, path).map_err(Error::io("link", path))
-            }
-            Node::File { sha256, executable, .. } => self.link_object(*sha256, *executable, path),
-        }
-    }
-
-    fn link_object(&self, sha256: Sha256, executable: bool, path: &Path) -> Result<(), Error> {
-        self.link_or_copy(&self.locate(sha256, executable), path, executable)
-    }
-
-    fn link_or_copy(&self, from: &Path, path: &Path, executable: bool) -> Result<(), Error> {
-        match fs::hard_link(from, path) {
-            // ext4 allows 65000 links to one file; an empty `__init__.py` gets there. Trees on another file system than
-            // the objects share what that can share: `copy` clones where both lie on one that clones.
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::TooManyLinks | io::ErrorKind::CrossesDevices) =>
-            {
-                fs::copy(from, path).map_err(Error::io("copy", path))?;
-                let file = File::open(path).map_err(Error::io("open", path))?;
-                seal(&file, executable).map_err(Error::io("write", path))
-            }
-            other => other.map_err(Error::io("link", path)),
-        }
+        self.link_tree(&trees.join(digest.hex()), manifest)
     }
 
     fn write(&self, folder: &str, name: &str, text: &str) -> Result<(), Error> {
@@ -686,8 +647,12 @@ impl Workspace<'_> {
         self.sync()?;
         let mut moved = false;
         for fanout in list(&self.folder.join("objects"))? {
-            let name = fanout.file_name().unwrap_or_default().to_owned();
-            moved |= self.move_all(&fanout, &Path::new("objects").join(name))?;
+            moved = true;
+            let name = Path::new("objects").join(fanout.file_name().unwrap_or_default());
+            // At once where the store has none of these objects yet; one by one where it has.
+            if fs::rename(&fanout, self.store.root.join(&name)).is_err() {
+                self.move_all(&fanout, &name)?;
+            }
         }
         if moved {
             // Objects of one build lie in all the folders: what they hold is on disk by now, so that syncing all at once
@@ -695,7 +660,7 @@ impl Workspace<'_> {
             self.sync()?;
         }
         // A manifest without its tree is of no use and does no harm; a tree without its manifest cannot be checked.
-        for kind in ["packages", "manifests", "trees", "builds"] {
+        for kind in ["packages", "results", "manifests", "trees", "builds"] {
             if self.move_all(&self.folder.join(kind), Path::new(kind))? {
                 sync_folder(&self.store.root.join(kind))?;
             }
@@ -704,7 +669,7 @@ impl Workspace<'_> {
     }
 
     /// Waits until all that was written to the store's file system is on disk.
-    fn sync(&self) -> Result<(), Error> {
+    pub(crate) fn sync(&self) -> Result<(), Error> {
         let folder = File::open(&self.folder).map_err(Error::io("open", &self.folder))?;
         rustix::fs::syncfs(&folder).map_err(|e| Error::io("sync", &self.folder)(e.into()))
     }
@@ -734,20 +699,6 @@ impl Drop for Workspace<'_> {
         // What cannot be removed now is removed by the next builder.
         drop(remove_tree(&self.folder));
         drop(fs::remove_file(&self.lock_path));
-    }
-}
-
-/// A tree on its way: what is in the folder, and what it was linked from.
-#[derive(Debug)]
-pub(crate) struct LinkedTree {
-    folder: PathBuf,
-    manifest: Manifest,
-}
-
-impl LinkedTree {
-    /// Its root folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
     }
 }
 

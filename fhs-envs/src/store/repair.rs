@@ -112,7 +112,8 @@ impl Store {
             }
             free.insert(digest);
         }
-        for folder in ["objects", "artifacts", "trees", "manifests", "packages", "builds", "roots"] {
+        for folder in ["objects", "artifacts", "trees", "manifests", "packages", "results", "builds", "roots"]
+        {
             sync_folder(&self.root.join(folder))?;
         }
         Ok(free)

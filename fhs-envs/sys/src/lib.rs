@@ -14,6 +14,7 @@ pub mod probe;
 pub mod process;
 pub mod seccomp;
 pub mod user_namespace;
+pub mod write_back;
 
 use std::io;
 

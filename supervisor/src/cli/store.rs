@@ -169,11 +169,12 @@ fn gc(quiet: bool, dry_run: bool, days: u32, wishes: &[String], json: bool) -> R
 }
 
 fn show_collected(context: &Context, collected: &Collected, dry_run: bool, days: u32) {
-    const KINDS: [(Kind, &str); 6] = [
+    const KINDS: [(Kind, &str); 7] = [
         (Kind::Tree, "trees"),
         (Kind::Object, "objects"),
         (Kind::Artifact, "artifacts"),
         (Kind::Package, "records of archives"),
+        (Kind::Result, "records of caches"),
         (Kind::Partial, "interrupted downloads"),
         (Kind::Unfinished, "interrupted builds"),
     ];

@@ -156,6 +156,11 @@ const HARMS: &[Harm] = &[
         |b| fs::write(first(b, "packages"), "odd").unwrap(),
         &["package-record-changed"],
     ),
+    (
+        "the record of a cache",
+        |b| fs::write(b.path("data/store/results").join("a".repeat(64)), "odd").unwrap(),
+        &["result-record-changed"],
+    ),
     ("the record of a tool", |b| fs::write(first(b, "roots"), "odd").unwrap(), &["tool-record-changed"]),
 ];
 

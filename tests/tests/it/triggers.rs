@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use hatchway_tests::bench::Bench;
+use hatchway_tests::bench::{Bench, Outcome};
 use hatchway_tests::compile;
 use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::{Libc, Mirror, Suite};
@@ -64,6 +64,76 @@ fn the_tree_s_own_tool_runs_in_a_sandbox_and_the_result_is_the_same_for_everybod
     );
     let other = Bench::ordinary().with_server(&mirror, &server);
     assert_eq!(build(&other, &vendor("libgdk-pixbuf-2.0-0")).0, tree);
+}
+
+/// Loads what it is given, as a tool that lists modules does, and looks for something that is none of its business.
+const LOADER: &str = r#"#include <dlfcn.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+        void *module = dlopen(argv[i], RTLD_NOW);
+        int (*number)(void) = module ? (int (*)(void))dlsym(module, "number") : 0;
+        printf("%s %d\n", argv[i], number ? number() : -1);
+    }
+    printf("the vendor's program is %s\n", access("/usr/bin/acme", F_OK) ? "not here" : "here");
+    return 0;
+}
+"#;
+
+fn number(number: u32) -> Vec<u8> {
+    compile::module(&format!("int number(void) {{ return {number}; }}\n"))
+}
+
+/// Writes a recipe for a vendor's file, locks and builds it with `program`; the outcome of the build.
+fn built_with(bench: &Bench, name: &str, depends: &str, program: &str) -> Outcome {
+    let deb = Package::new(name, "1.0")
+        .field("Depends", &format!("libc6 (>= 2.14), {depends}"))
+        .program("usr/bin/acme", compile::program(ACME));
+    bench.put(&format!("{name}.deb"), deb.deb());
+    bench.script(&format!(
+        "$HATCHWAY new -q --force {name}.deb && $HATCHWAY lock -q {name} && {program} build {name} --json"
+    ))
+}
+
+#[test]
+fn a_cache_is_made_once_for_all_trees_that_have_the_same_to_make_it_from() {
+    let loaders = format!("{PIXBUF}/2.10.0/loaders");
+    let library = Package::new("libgdk-pixbuf-2.0-0", "1.0-1")
+        .program(&format!("{PIXBUF}/gdk-pixbuf-query-loaders"), compile::program(LOADER))
+        .file(&format!("{loaders}/a.so"), number(7));
+    let other = Package::new("libother", "1.0-1").file("usr/share/other", "other");
+    let module = Package::new("libmodule", "1.0-1").file(&format!("{loaders}/b.so"), number(8));
+    let suite = Suite::new("bookworm", Libc::Hosts).with(library).with(other).with(module);
+    let (bench, _server) = Bench::new().exact().with_mirror(&Mirror::new(vec![suite], Key::new(1)));
+    let cache = |built: &Outcome| {
+        let tree = built.json()["tree"].as_str().unwrap().to_owned();
+        let path = bench.store().tree(&tree).join(PIXBUF).join("2.10.0/loaders.cache");
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{error}\n{built}"))
+    };
+    let first = built_with(&bench, "acme", "libgdk-pixbuf-2.0-0", "$HATCHWAY").ok();
+    assert_eq!(cache(&first), format!("/{loaders}/a.so 7\nthe vendor's program is not here\n"));
+    assert_eq!(bench.store().names("results").len(), 1);
+
+    // Without the shim beside it a program cannot start a tool, and need not.
+    drop(bench.script("mkdir alone && cp $HATCHWAY alone/").ok());
+    let same = built_with(&bench, "acme-too", "libgdk-pixbuf-2.0-0, libother", "alone/hatchway").ok();
+    assert_ne!(same.json()["tree"], first.json()["tree"]);
+    assert_eq!(cache(&same), cache(&first));
+
+    let more = "libgdk-pixbuf-2.0-0, libmodule";
+    let refused = built_with(&bench, "acme-more", more, "alone/hatchway");
+    assert_eq!(refused.code, Some(2), "{refused}");
+    assert!(refused.stderr.contains("`hatchway-shim` was not found"), "{refused}");
+    let made = built_with(&bench, "acme-more", more, "$HATCHWAY").ok();
+    assert!(cache(&made).contains("a.so 7\n") && cache(&made).contains("b.so 8\n"), "{}", cache(&made));
+
+    // A result whose file is gone is made again.
+    let results = bench.store().names("results");
+    assert_eq!(results.len(), 2);
+    drop(bench.script("rm -r recipes/acme-more recipes/acme-too && $HATCHWAY store gc --older-than 0").ok());
+    let left = bench.store().names("results");
+    assert_eq!(left.len(), 1, "{results:?} {left:?}");
 }
 
 #[test]

@@ -2,35 +2,46 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use super::{Check, Subject};
 use crate::digest::Sha256;
 use crate::error::Error;
+use crate::store::manifest::Manifest;
 use crate::store::roots::{Tool, digest_of, is_half_written, read_record};
-use crate::store::{Store, list};
+use crate::store::{Store, list, read_manifest};
+
+/// What is said of a kind of record.
+struct Words {
+    changed: &'static str,
+    is_none: &'static str,
+    alone: &'static str,
+    is_alone: &'static str,
+}
+
+const ARCHIVE: Words = Words {
+    changed: "package-record-changed",
+    is_none: "it is not the manifest of an unpacked archive",
+    alone: "package-record-alone",
+    is_alone: "objects of this archive are not here: it will be unpacked again",
+};
+const RESULT: Words = Words {
+    changed: "result-record-changed",
+    is_none: "it is not the manifest of what a tool made",
+    alone: "result-record-alone",
+    is_alone: "objects of this result are not here: it will be made again",
+};
 
 impl Check<'_> {
     pub(super) fn records(&mut self) -> Result<(), Error> {
         let root = self.store.root.clone();
         for path in list(&root.join("packages"))? {
-            match Store::package_record(&path) {
-                None => {
-                    let what = "it is not the manifest of an unpacked archive";
-                    self.damage("package-record-changed", &path, what, Subject::Record(path.clone()));
-                }
-                Some((_, manifest)) => {
-                    let none = BTreeSet::new();
-                    let whole =
-                        manifest.nodes.values().filter(|node| !self.object_fits(node, &none)).count() == 0;
-                    if !whole {
-                        self.leftover(
-                            "package-record-alone",
-                            &path,
-                            "objects of this archive are not here: it will be unpacked again",
-                        );
-                    }
-                }
-            }
+            let manifest = Store::package_record(&path).map(|(_, manifest)| manifest);
+            self.manifest_record(&path, manifest.as_ref(), &ARCHIVE);
+        }
+        for path in list(&root.join("results"))? {
+            let manifest = digest_of(&path).and_then(|_| read_manifest(&path).ok());
+            self.manifest_record(&path, manifest.as_ref(), &RESULT);
         }
         for path in list(&root.join("builds"))? {
             let named = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<Sha256>().ok());
@@ -62,6 +73,18 @@ impl Check<'_> {
             }
         }
         self.work_in_progress()
+    }
+
+    fn manifest_record(&mut self, path: &Path, manifest: Option<&Manifest>, words: &Words) {
+        let Some(manifest) = manifest else {
+            self.damage(words.changed, path, words.is_none, Subject::Record(path.to_owned()));
+            return;
+        };
+        let none = BTreeSet::new();
+        // Each is looked at: what is damaged is told with whom it concerns.
+        if manifest.nodes.values().filter(|node| !self.object_fits(node, &none)).count() > 0 {
+            self.leftover(words.alone, path, words.is_alone);
+        }
     }
 
     fn work_in_progress(&mut self) -> Result<(), Error> {
