@@ -5,7 +5,7 @@
 //! store/objects/ab/cdef…[x]          file contents, 0444 or (x) 0555, fixed mtime, no setid bits, no xattrs
 //! store/packages/<key>               manifest of one unpacked archive, so that no archive is unpacked twice
 //! store/manifests/<digest>           manifest of a tree; the digest is over this text
-//! store/trees/<digest>/              the tree: folders, links, and hard links into objects
+//! store/trees/<digest>/              the tree: folders with the same time, links, and hard links into objects
 //! store/builds/<key>                 digest of the tree that a lock gave
 //! store/captures/<key>               digest of what an installer wrote over a tree: an artifact
 //! store/roots/<id>                   a recipe that was built here: what `gc` keeps, and whom damage concerns
@@ -396,6 +396,21 @@ const IN_MEMORY: usize = 1 << 20;
 /// Files of a tree that one thread links before it asks for more.
 const LINKED_AT_ONCE: usize = 512;
 
+/// Gives the folders of a linked tree the time that its files have: caches of icons and fonts are compared with it.
+fn fix_folder_times(root: &Path, manifest: &Manifest) -> Result<(), Error> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
+    let fixed = Timespec { tv_sec: i64::try_from(FIXED_MTIME.as_secs()).unwrap_or_default(), tv_nsec: 0 };
+    let times =
+        Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: fixed };
+    let folders = manifest.nodes.iter().filter(|(_, node)| matches!(node, Node::Directory));
+    let folders = folders.map(|(path, _)| root.join(path)).chain([root.to_owned()]);
+    for folder in folders {
+        rustix::fs::utimensat(CWD, &folder, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| Error::io("set the time of", &folder)(errno.into()))?;
+    }
+    Ok(())
+}
+
 /// New content on its way into the store. Dropped without [`Workspace::commit`], it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct Workspace<'a> {
@@ -542,6 +557,7 @@ impl Workspace<'_> {
         let folder = self.scratch("linked")?.join("root");
         Self::add_directory(&folder)?;
         self.add_nodes(&folder, manifest)?;
+        fix_folder_times(&folder, manifest)?;
         Ok(LinkedTree { folder, manifest: manifest.clone() })
     }
 
@@ -585,11 +601,13 @@ impl Workspace<'_> {
         fs::create_dir_all(&trees).map_err(Error::io("create", &trees))?;
         if let Some(linked) = linked {
             self.update(&linked, manifest)?;
+            fix_folder_times(&linked.folder, manifest)?;
             fs::rename(&linked.folder, &tree).map_err(Error::io("rename", &linked.folder))?;
             return Ok(digest);
         }
         Self::add_directory(&tree)?;
         self.add_nodes(&tree, manifest)?;
+        fix_folder_times(&tree, manifest)?;
         Ok(digest)
     }
 
