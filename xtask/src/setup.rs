@@ -167,6 +167,21 @@ const NEEDS: &[Need] = &[
         what_for: "filters D-Bus for tools",
         is_there: || on_path("xdg-dbus-proxy"),
     },
+    Need {
+        package: "fontconfig",
+        what_for: "makes a cache of fonts in the tests",
+        is_there: || on_path("fc-cache"),
+    },
+    Need {
+        package: "fonts-dejavu-core",
+        what_for: "a font for the tests",
+        is_there: || exists("/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf"),
+    },
+    Need {
+        package: "gtk-update-icon-cache",
+        what_for: "makes a cache of icons in the tests",
+        is_there: || on_path("gtk-update-icon-cache"),
+    },
     Need { package: "dbus-daemon", what_for: "a bus for the tests", is_there: || starts("dbus-daemon") },
     Need {
         package: "dbus-bin",

@@ -122,6 +122,10 @@ impl<'a> Sandbox<'a> {
                 let made = root::mirror(tree, *size, open)?;
                 self.enter(made)
             }
+            Op::MemoryRoot { size } => {
+                let made = root::empty(*size)?;
+                self.enter(made)
+            }
             Op::FolderRoot { folder, read_only } => {
                 let made = root::folder(|host| self.source(host, folder), *read_only)?;
                 self.enter(made)

@@ -102,12 +102,22 @@ pub(crate) fn folder(
     pivot(root, host, None)
 }
 
+/// A tmpfs with nothing in it.
+pub(crate) fn empty(size: u64) -> io::Result<Made> {
+    let host = rustix::fs::open("/", folder_flags(), Mode::empty())?;
+    in_memory(host, size)
+}
+
+fn in_memory(host: OwnedFd, size: u64) -> io::Result<Made> {
+    let flags = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    pivot(memory(size, 0o755, None, flags)?, host, None)
+}
+
 /// A tmpfs filled with what the tree has: binds of whole folders, except on the way to the open ones.
 pub(crate) fn mirror(tree: &HostPath, size: u64, open: &[InsidePath]) -> io::Result<Made> {
     let host = rustix::fs::open("/", folder_flags(), Mode::empty())?;
     let tree = open_host(&host, tree, OFlags::RDONLY | OFlags::DIRECTORY)?;
-    let flags = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let made = pivot(memory(size, 0o755, None, flags)?, host, None)?;
+    let made = in_memory(host, size)?;
     let top = InsidePath::new("/").map_err(io::Error::other)?;
     fill(&tree, &made.root, &top, open)?;
     Ok(made)

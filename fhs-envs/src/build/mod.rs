@@ -45,7 +45,7 @@ use sandboxed::Room;
 use scripts::{Alternative, Class};
 
 /// A change of this number makes every tree anew: it stands for what the builder generates.
-const BUILDER: u32 = 3;
+const BUILDER: u32 = 4;
 
 /// What is built.
 #[allow(missing_debug_implementations, reason = "it holds a closure")]

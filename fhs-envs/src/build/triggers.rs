@@ -10,8 +10,8 @@
 //! out, the loader looks into the archive's folders first, and where a vendor's file replaced a program or library of the
 //! archive, none is started at all; each is told.
 //!
-//! Not made, since programs do without: icon caches (GTK compares the times of cache and folder, and the store keeps no
-//! times), fontconfig's cache (the same; fonts are read at the first use), `fonts.dir` of X servers' bitmap fonts.
+//! Caches of icons and fonts are compared with the times of folders, so these are the same in each tree, as those of files
+//! are (`store/mod.rs`). Not made, since programs do without: `fonts.dir` of X servers' bitmap fonts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -105,6 +105,8 @@ impl Trigger {
     }
 }
 
+/// What the names of icons end in.
+const ICONS: [&str; 3] = [".png", ".svg", ".xpm"];
 /// Folders whose files the archive's tools load or start.
 const CODE: [&str; 5] = ["usr/bin/", "usr/sbin/", "usr/lib/", "usr/lib64/", "usr/libexec/"];
 /// What the loader puts before everything.
@@ -139,6 +141,8 @@ pub(crate) fn wanted(
     }
     mime(merge, &mut triggers);
     desktop(merge, &mut triggers);
+    fonts(merge, &mut triggers, notes);
+    icons(merge, &mut triggers);
     triggers.extend(locales::wanted(merge, workspace, wanted_locales)?);
     Ok(triggers)
 }
@@ -264,6 +268,66 @@ fn desktop(merge: &Merge, triggers: &mut Vec<Trigger>) {
         let trigger = Trigger::script("the programs for MIME types", SCRIPT, &programs, &[FOLDER], result);
         triggers.push(trigger.reading(FOLDER));
     }
+}
+
+/// fontconfig's cache, without which each start of a program reads every font. A folder with a cache is not read again,
+/// so where a vendor's font or settings are, there is none: making it would read them.
+fn fonts(merge: &Merge, triggers: &mut Vec<Trigger>, notes: &mut Vec<String>) {
+    const FOLDERS: [&str; 4] =
+        ["usr/share/fonts", "usr/local/share/fonts", "etc/fonts", "usr/share/fontconfig"];
+    const SETTINGS: &[u8] =
+        b"<?xml version=\"1.0\"?><!DOCTYPE fontconfig SYSTEM \"urn:fontconfig:fonts.dtd\"><fontconfig>\
+        <cachedir>/run/out</cachedir><include>/etc/fonts/fonts.conf</include></fontconfig>\n";
+    // Whatever looks for a font writes what is missing; `fc-cache` does no more, and then sleeps for two seconds.
+    let tool = program(merge, &["usr/bin/fc-list".into()]);
+    let has_fonts = below(merge, FOLDERS[0]).any(|(_, node)| !matches!(node, Node::Directory));
+    if tool.is_none() || merge.node("etc/fonts/fonts.conf").is_none() || !has_fonts {
+        return;
+    }
+    let files = FOLDERS.iter().flat_map(|folder| below(merge, folder));
+    let mut files = files.filter(|(_, node)| !matches!(node, Node::Directory)).map(|(path, _)| path);
+    if let Some(path) = files.find(|path| merge.is_vendors(path)) {
+        notes.push(format!("fonts are in no cache: `/{path}` is a vendor's, and making one would read it"));
+        return;
+    }
+    let script = "fc-list >/run/list; rm -f /run/out/CACHEDIR.TAG";
+    let result = Outcome::Folder("var/cache/fontconfig".into());
+    let mut trigger = Trigger::script("files of fontconfig's cache", script, &["fc-list", "rm"], &[], result);
+    trigger.reads.extend(FOLDERS.map(str::to_owned));
+    trigger.inputs.insert("fonts.conf".into(), SETTINGS.to_vec());
+    trigger.step.env.insert("FONTCONFIG_FILE".into(), "/run/in/fonts.conf".into());
+    triggers.push(trigger);
+}
+
+/// GTK's cache of each theme of icons. It holds names alone, a vendor's too, and no picture is read for it. The tool sorts
+/// them, so the order in which a folder gives them does not matter.
+fn icons(merge: &Merge, triggers: &mut Vec<Trigger>) {
+    const FOLDER: &str = "usr/share/icons";
+    const SCRIPT: &str = "cp -rs \"/$1\" /run/icons; $TOOL --quiet --force --index-only /run/icons; \
+                          cp /run/icons/icon-theme.cache /run/out/";
+    let tools = ["usr/bin/gtk-update-icon-cache".to_owned(), "usr/bin/gtk4-update-icon-cache".to_owned()];
+    let Some(tool) = program(merge, &tools) else { return };
+    for theme in merge.names(FOLDER) {
+        let place = format!("{FOLDER}/{theme}");
+        let is_theme = matches!(merge.node(&format!("{place}/index.theme")), Some(Node::File { .. }));
+        // A theme of settings alone has nothing to look for.
+        if !is_theme
+            || !below(merge, &place).any(|(path, _)| ICONS.iter().any(|ending| path.ends_with(ending)))
+        {
+            continue;
+        }
+        let name = format!("the cached names of the icons `{theme}`");
+        let mut trigger = Trigger::script(&name, SCRIPT, &["cp"], &[&place], Outcome::Folder(place.clone()));
+        trigger.step.env.insert("TOOL".into(), format!("/{tool}"));
+        triggers.push(trigger.running([tool.clone()]).reading(&place));
+    }
+}
+
+/// What is below a folder.
+fn below<'a>(merge: &'a Merge, folder: &str) -> impl Iterator<Item = (&'a str, &'a Node)> {
+    let prefix = format!("{folder}/");
+    let start = merge.tree.nodes.range(prefix.clone()..);
+    start.map(|(path, node)| (path.as_str(), node)).take_while(move |(path, _)| path.starts_with(&prefix))
 }
 
 /// Runs the tools whose results are not known, and adds what they make; gives what is worth telling. `room` makes the place

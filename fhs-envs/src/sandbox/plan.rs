@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Where programs and libraries are: never written, not even for a throw-away copy.
-const READ_ONLY: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec"];
+pub(super) const READ_ONLY: [&str; 8] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec"];
 /// Folders below which tools keep things they do not need to keep: the tool's own from the start.
 const SCRATCH: [&str; 4] = ["/var/log", "/var/cache", "/var/lib", "/var/opt"];
 /// What of `/proc` says too much about the host.
@@ -97,7 +98,7 @@ pub struct Explained<'a>(pub &'a Bootstrap);
 impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for companion in &self.0.companions {
-            writeln!(f, "start {} on the host: `{}`", companion.role, companion.command)?;
+            writeln!(f, "start {} in a sandbox of its own: `{}`", companion.role, companion.command)?;
         }
         for op in &self.0.ops {
             writeln!(f, "{op}")?;
@@ -512,7 +513,7 @@ fn process(spec: &Spec, host: &HostFacts) -> Process {
 }
 
 mod driver;
-mod fence;
+pub(super) mod fence;
 mod machine;
 #[cfg(test)]
 mod tests;

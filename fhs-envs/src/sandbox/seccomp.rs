@@ -42,35 +42,52 @@ enum Verdict {
 /// family. So there the rule about families holds for 64-bit code only.
 #[must_use]
 pub fn filter(i386: bool) -> Vec<Instruction> {
-    program(if i386 { &["socketcall"] } else { &[] }, &[])
+    program(if i386 { &[("socketcall", Verdict::Allow)] } else { &[] }, true)
 }
 
 /// The filter of build sandboxes: also, a change of a file's owner succeeds and does nothing. Only one user exists in
 /// there, and a tree's files have no owner but root.
 #[must_use]
 pub fn build_filter() -> Vec<Instruction> {
-    program(&[], &["chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lchown32"])
+    let owners = ["chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lchown32"];
+    program(&owners.map(|name| (name, Verdict::Error(0))), true)
 }
 
-/// The table's program; the calls in `granted` are allowed too, those in `pretended` succeed without being made.
-fn program(granted: &[&str], pretended: &[&str]) -> Vec<Instruction> {
-    let wide = |name: &str| x86_64::Sysno::from_str(name).ok().map(|call| call as usize);
-    let narrow = |name: &str| x86::Sysno::from_str(name).ok().map(|call| call as usize);
-    let wide = tree(&ranges(&verdicts(wide, granted, pretended)));
-    let narrow = tree(&ranges(&verdicts(narrow, granted, pretended)));
+/// The filter of programs of the host that serve a tool: 64-bit code alone, without what only tools have a use for, and
+/// without sockets that lead to a network unless `network` is theirs.
+#[must_use]
+pub fn companion_filter(network: bool) -> Vec<Instruction> {
+    let values = if network { table::COMPANION_NETWORK } else { table::COMPANION_LOCAL };
+    let sockets = Verdict::Check(Check::OneOf { argument: 0, values, otherwise: table::EAFNOSUPPORT });
+    let refused = table::COMPANION_REFUSED.iter().flat_map(|(_, names)| *names);
+    let refused = refused.map(|name| (*name, Verdict::Error(EPERM)));
+    let changes: Vec<_> = refused.chain([("socket", sockets), ("socketpair", sockets)]).collect();
+    program(&changes, false)
+}
+
+/// The table's program with these changes; without `narrow`, 32-bit code is ended.
+fn program(changes: &[(&str, Verdict)], narrow: bool) -> Vec<Instruction> {
+    let number = |name: &str| x86_64::Sysno::from_str(name).ok().map(|call| call as usize);
+    let wide = tree(&ranges(&verdicts(number, changes)));
     let mut program = vec![load(ARCHITECTURE)];
     let mut wide_half = vec![load(NUMBER)];
     branch(&mut wide_half, IF_AT_LEAST, X32, &error(ENOSYS), &wide);
-    let mut narrow_half = vec![load(NUMBER)];
-    narrow_half.extend(narrow);
+    let kill = [Instruction(RETURN, 0, 0, KILL)];
     let mut other = Vec::new();
-    branch(&mut other, IF_EQUAL, I386, &narrow_half, &[Instruction(RETURN, 0, 0, KILL)]);
+    if narrow {
+        let number = |name: &str| x86::Sysno::from_str(name).ok().map(|call| call as usize);
+        let mut narrow_half = vec![load(NUMBER)];
+        narrow_half.extend(tree(&ranges(&verdicts(number, changes))));
+        branch(&mut other, IF_EQUAL, I386, &narrow_half, &kill);
+    } else {
+        other.extend(kill);
+    }
     branch(&mut program, IF_EQUAL, X86_64, &wide_half, &other);
     program
 }
 
 /// One verdict per number, `ENOSYS` where the table is silent.
-fn verdicts(number: impl Fn(&str) -> Option<usize>, granted: &[&str], pretended: &[&str]) -> Vec<Verdict> {
+fn verdicts(number: impl Fn(&str) -> Option<usize>, changes: &[(&str, Verdict)]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let mut set = |name: &str, verdict| {
         if let Some(number) = number(name) {
@@ -80,7 +97,7 @@ fn verdicts(number: impl Fn(&str) -> Option<usize>, granted: &[&str], pretended:
             verdicts[number] = verdict;
         }
     };
-    for name in table::ALLOWED.iter().flat_map(|(_, names)| *names).chain(granted) {
+    for name in table::ALLOWED.iter().flat_map(|(_, names)| *names) {
         set(name, Verdict::Allow);
     }
     for name in table::REFUSED.iter().flat_map(|(_, names)| *names) {
@@ -89,8 +106,8 @@ fn verdicts(number: impl Fn(&str) -> Option<usize>, granted: &[&str], pretended:
     for (name, check) in table::CHECKED {
         set(name, Verdict::Check(*check));
     }
-    for name in pretended {
-        set(name, Verdict::Error(0));
+    for (name, verdict) in changes {
+        set(name, *verdict);
     }
     verdicts
 }
@@ -286,6 +303,34 @@ mod tests {
         assert_eq!(interpret(&filter(true), call(I386)), ALLOW);
         // The number means another call to 64-bit code.
         assert_eq!(interpret(&filter(true), call(X86_64)), interpret(&filter(false), call(X86_64)));
+    }
+
+    #[test]
+    fn what_serves_a_tool_gets_less_than_a_tool() {
+        let (local, network) = (companion_filter(false), companion_filter(true));
+        let ask = |program: &[Instruction], architecture, name: &str, argument| {
+            let number = x86_64::Sysno::from_str(name).unwrap().id().cast_unsigned();
+            interpret(program, Call { number, architecture, arguments: [argument, 0, 0, 0, 0, 0] })
+        };
+        for name in table::COMPANION_REFUSED.iter().flat_map(|(_, names)| *names) {
+            assert_eq!(wide(name, &[0]), ALLOW, "{name} is refused to tools too");
+            assert_eq!(ask(&local, X86_64, name, 0), REFUSE, "{name}");
+            assert_eq!(ask(&network, X86_64, name, 0), REFUSE, "{name}");
+        }
+        for name in ["socket", "socketpair"] {
+            let refused = ERRNO | u32::from(table::EAFNOSUPPORT);
+            for (family, without, with) in
+                [(1, ALLOW, ALLOW), (2, refused, ALLOW), (10, refused, ALLOW), (16, refused, refused)]
+            {
+                assert_eq!(ask(&local, X86_64, name, family), without, "{name} {family}");
+                assert_eq!(ask(&network, X86_64, name, family), with, "{name} {family}");
+            }
+        }
+        for name in ["read", "connect", "execve", "clone"] {
+            assert_eq!(ask(&local, X86_64, name, 0), ALLOW, "{name}");
+            assert_eq!(ask(&local, I386, name, 0), KILL, "{name}");
+        }
+        assert_eq!(ask(&local, X86_64, "mount", 0), REFUSE);
     }
 
     #[test]

@@ -10,10 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, symlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, linkat, openat, symlinkat};
 
 use super::manifest::{DIRECTORY_MODE, Manifest, Node};
-use super::{Workspace, object_path, seal};
+use super::{FIXED_MTIME, Workspace, object_path, seal};
 use crate::digest::Sha256;
 use crate::error::Error;
 use crate::fetch::parallel;
@@ -53,7 +53,19 @@ pub(super) fn tree(workspace: &Workspace<'_>, root: &Path, manifest: &Manifest) 
         chunk
             .chunk_by(|(one, ..), (other, ..)| one == other)
             .try_for_each(|entries| in_one_folder(root, entries, &objects))
-    })
+    })?;
+    let all: Vec<&str> = folders.into_values().flatten().chain([""]).collect();
+    let chunks: Vec<&[&str]> = all.chunks(FOLDERS_AT_ONCE).collect();
+    parallel(&chunks, threads, |chunk| chunk.iter().try_for_each(|path| fix_time(&root.join(path))))
+}
+
+/// Gives a folder that is complete the time that files have: caches of icons and fonts are compared with it.
+fn fix_time(folder: &Path) -> Result<(), Error> {
+    let fixed = Timespec { tv_sec: i64::try_from(FIXED_MTIME.as_secs()).unwrap_or_default(), tv_nsec: 0 };
+    let times =
+        Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: fixed };
+    rustix::fs::utimensat(CWD, folder, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|errno| Error::io("set the time of", folder)(errno.into()))
 }
 
 /// The mode is set, not left to the builder's umask or to a setgid folder above.

@@ -6,7 +6,7 @@
 //! store/packages/<key>               manifest of one unpacked archive, so that no archive is unpacked twice
 //! store/results/<key>                manifest of what a tree's tool made of what it saw, so that no cache is made twice
 //! store/manifests/<digest>           manifest of a tree; the digest is over this text
-//! store/trees/<digest>/              the tree: folders, links, and hard links into objects
+//! store/trees/<digest>/              the tree: folders with the same time, links, and hard links into objects
 //! store/builds/<key>                 digest of the tree that a lock gave
 //! store/captures/<key>               digest of what an installer wrote over a tree: an artifact
 //! store/roots/<id>                   a recipe that was built here: what `gc` keeps, and whom damage concerns

@@ -8,17 +8,16 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hatchway_envs::sandbox::{self, BoundSocket, Companion, HostPath, Secret, Spec};
 
-use super::companion::{self, Running};
+use super::companion::{self, Running, Sight, Wish};
 use super::inside;
 use super::session::Session;
 use crate::context::Context;
-use crate::dirs::is_root;
 use crate::error::Error;
 
 /// A cookie has 256 bytes.
@@ -27,10 +26,12 @@ const COOKIE_MAX: u64 = 4096;
 const ROLE: &str = "the sound server";
 /// The server's folder in the run's folder.
 pub(super) const FOLDER: &str = "sound";
+/// Where the server sees that folder.
+const INSIDE: &str = "/run/sound";
 /// Its socket in that folder.
-pub(super) const SOCKET: &str = "native";
+const SOCKET: &str = "native";
 /// A copy of the cookie of the person's server, in that folder.
-pub(super) const COOKIE: &str = "cookie";
+const COOKIE: &str = "cookie";
 
 /// The person's server itself.
 pub(super) fn shared(context: &Context, session: &Session, spec: &mut Spec) -> Result<(), Error> {
@@ -71,20 +72,20 @@ pub(super) fn own(
     })?;
     let outer = sandbox::host_path(socket(session)?)?;
     let folder = run.join(FOLDER);
-    let socket = folder.join(SOCKET);
     let mut command = Command::new(program);
-    arguments(&mut command, outer.as_str(), &socket)?;
+    arguments(&mut command, outer.as_str())?;
     if explain {
         let command = companion::shown(&command);
         spec.companions.push(Companion { pid: 0, role: ROLE.to_owned(), command });
     } else {
-        fs::DirBuilder::new().mode(0o700).create(&folder).map_err(Error::io("create", &folder))?;
-        let cookie = cookie(session, &folder, spec)?;
-        give(&folder, spec)?;
-        environment(&mut command, &folder, cookie.as_deref());
-        companion::start_listening(command, ROLE, run, socket.clone(), spec, running)?;
+        companion::make_folder(&folder, spec)?;
+        environment(&mut command, cookie(session, &folder, spec)?);
+        let mut sight = Sight::of(&folder, INSIDE);
+        let at = inside(outer.as_str())?;
+        sight.sockets.push((outer, at));
+        companion::start_listening(&Wish { command, role: ROLE, sight, run }, SOCKET, spec, running)?;
     }
-    let host = HostPath::try_from(socket.as_path()).map_err(sandbox::Error::from)?;
+    let host = HostPath::try_from(folder.join(SOCKET).as_path()).map_err(sandbox::Error::from)?;
     let at = place(spec);
     spec.sockets.push(BoundSocket { host, at: inside(&at)?, served: true });
     Ok(())
@@ -99,15 +100,11 @@ fn place(spec: &mut Spec) -> String {
 
 /// Everything it will ever load, in order; the socket comes last and says that it is ready. Who may connect is decided by
 /// the folder of the socket. Without shared memory, which goes by numbers of another namespace.
-fn arguments(command: &mut Command, outer: &str, socket: &Path) -> Result<(), Error> {
-    let plain = |path: &str| path.chars().all(|c| c.is_alphanumeric() || "/._-+@:".contains(c));
-    let socket = socket.to_string_lossy();
-    for path in [outer, &socket] {
-        if !plain(path) {
-            let message = format!("`{path}` has characters that cannot be given to a sound server");
-            let hints = vec!["set `HATCHWAY_DATA_DIR` to a path of letters, digits, `.`, `_` and `-`".into()];
-            return Err(Error::Host { message, hints });
-        }
+fn arguments(command: &mut Command, outer: &str) -> Result<(), Error> {
+    if !outer.chars().all(|c| c.is_alphanumeric() || "/._-+@:".contains(c)) {
+        let message = format!("`{outer}` has characters that cannot be given to a sound server");
+        let hints = vec!["set `PULSE_SERVER` to a path of letters, digits, `.`, `_` and `-`".into()];
+        return Err(Error::Host { message, hints });
     }
     command.args(["--daemonize=no", "-n", "--use-pid-file=no", "--disallow-module-loading=yes"]);
     command.args(["--disallow-exit=yes", "--exit-idle-time=-1", "--disable-shm=yes", "--realtime=no"]);
@@ -117,39 +114,33 @@ fn arguments(command: &mut Command, outer: &str, socket: &Path) -> Result<(), Er
         format!("module-tunnel-source-new server=unix:{outer} source_name=microphone"),
         // The microphone is open only while the tool listens.
         "module-suspend-on-idle".to_owned(),
-        format!("module-native-protocol-unix socket={socket} auth-anonymous=1 auth-cookie-enabled=0"),
+        format!(
+            "module-native-protocol-unix socket={INSIDE}/{SOCKET} auth-anonymous=1 auth-cookie-enabled=0"
+        ),
     ] {
         command.arg("-L").arg(module);
     }
     Ok(())
 }
 
-/// Nothing of the person's configuration, session bus or display.
-fn environment(command: &mut Command, folder: &Path, cookie: Option<&Path>) {
-    command.env_clear().env("HOME", folder).env("PULSE_RUNTIME_PATH", folder);
-    command.env("PULSE_STATE_PATH", folder).env("DBUS_SESSION_BUS_ADDRESS", "disabled:");
-    if let Some(cookie) = cookie {
-        command.env("PULSE_COOKIE", cookie);
+/// Nothing of the person's configuration, session bus or display. What it writes for itself is in memory.
+fn environment(command: &mut Command, has_cookie: bool) {
+    command.env("PULSE_RUNTIME_PATH", "/tmp/runtime").env("PULSE_STATE_PATH", "/tmp/state");
+    command.env("DBUS_SESSION_BUS_ADDRESS", "disabled:");
+    if has_cookie {
+        command.env("PULSE_COOKIE", format!("{INSIDE}/{COOKIE}"));
     }
 }
 
 /// The cookie of the person's server, as a file that the tool's user can read but the tool cannot reach.
-fn cookie(session: &Session, folder: &Path, spec: &Spec) -> Result<Option<PathBuf>, Error> {
-    let Some(path) = &session.pulse_cookie else { return Ok(None) };
+fn cookie(session: &Session, folder: &Path, spec: &Spec) -> Result<bool, Error> {
+    let Some(path) = &session.pulse_cookie else { return Ok(false) };
     let (content, copy) = (bounded(path)?, folder.join(COOKIE));
     let mut options = fs::File::options();
     let made = options.write(true).create_new(true).mode(0o600).open(&copy);
     made.and_then(|mut file| file.write_all(&content)).map_err(Error::io("write", &copy))?;
-    give(&copy, spec)?;
-    Ok(Some(copy))
-}
-
-fn give(path: &Path, spec: &Spec) -> Result<(), Error> {
-    if !is_root() {
-        return Ok(());
-    }
-    std::os::unix::fs::lchown(path, Some(spec.identity.uid), Some(spec.identity.gid))
-        .map_err(Error::io("change the owner of", path))
+    companion::give(&copy, spec)?;
+    Ok(true)
 }
 
 fn socket(session: &Session) -> Result<PathBuf, Error> {

@@ -9,19 +9,20 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hatchway_envs::sandbox::{self, BoundSocket, Companion, HostPath, Spec};
+use hatchway_envs::sandbox::{self, BoundSocket, Companion, HostPath, Reach, Spec};
 
-use super::companion::{self, Running};
+use super::companion::{self, Running, Sight, Wish};
 use super::inside;
 use super::session::Session;
-use crate::dirs::is_root;
 use crate::error::Error;
 use crate::recipe::{BusAccess, Dbus};
 
 /// The folder of the filter's sockets, in the run's folder.
 pub(super) const FOLDER: &str = "bus";
+/// Where the filter sees that folder.
+const INSIDE: &str = "/run/bus";
 /// The sockets in it.
-pub(super) const SOCKETS: [&str; 2] = ["session", "system"];
+const SOCKETS: [&str; 2] = ["session", "system"];
 /// What the filter is called to people.
 const ROLE: &str = "the filter of D-Bus messages";
 /// Where a system bus is, unless a variable says otherwise.
@@ -65,7 +66,7 @@ pub(super) fn add(
     })?;
     account(spec)?;
     let folder = run_folder.join(FOLDER);
-    let command = command(&program, &buses, &folder);
+    let command = command(&program, &buses);
     if explain {
         spec.companions.push(Companion {
             pid: 0,
@@ -73,8 +74,9 @@ pub(super) fn add(
             command: companion::shown(&command),
         });
     } else {
-        make_folder(&folder, spec)?;
-        companion::start_held(command, ROLE, run_folder, spec, running)?;
+        companion::make_folder(&folder, spec)?;
+        let sight = sight(&folder, &buses)?;
+        companion::start_held(&Wish { command, role: ROLE, sight, run: run_folder }, spec, running)?;
     }
     for bus in buses {
         let host = HostPath::try_from(folder.join(bus.name).as_path()).map_err(sandbox::Error::from)?;
@@ -100,11 +102,23 @@ fn account(spec: &Spec) -> Result<(), Error> {
     })
 }
 
-/// Names are relative to its working folder: a path of ours may be longer than a socket's may be.
-fn command(program: &Path, buses: &[Bus<'_>], folder: &Path) -> Command {
+/// The filter sees the sockets of the buses where they are. One without a file is reached by the host's network namespace.
+fn sight(folder: &Path, buses: &[Bus<'_>]) -> Result<Sight, Error> {
+    let mut sight = Sight::of(folder, INSIDE);
+    for bus in buses {
+        match path_of(&bus.address) {
+            Some(path) => sight.sockets.push((sandbox::host_path(&path)?, inside(&path.to_string_lossy())?)),
+            None => sight.reach = Reach::Abstract,
+        }
+    }
+    Ok(sight)
+}
+
+/// Names are relative to its working folder.
+fn command(program: &Path, buses: &[Bus<'_>]) -> Command {
     let mut command = Command::new(program);
     // It says there that it is ready, and ends when nobody holds the other end any more.
-    command.arg("--fd=1").current_dir(folder);
+    command.arg("--fd=1");
     for bus in buses {
         command.args([&bus.address, bus.name, "--filter"]);
         let wishes = [("see", &bus.access.see), ("talk", &bus.access.talk), ("own", &bus.access.own)];
@@ -113,17 +127,6 @@ fn command(program: &Path, buses: &[Bus<'_>], folder: &Path) -> Command {
         }
     }
     command
-}
-
-/// A folder in which the filter can make its sockets, and nobody else anything.
-fn make_folder(folder: &Path, spec: &Spec) -> Result<(), Error> {
-    use std::os::unix::fs::{DirBuilderExt, chown};
-    std::fs::DirBuilder::new().mode(0o700).create(folder).map_err(Error::io("create", folder))?;
-    if is_root() {
-        chown(folder, Some(spec.identity.uid), Some(spec.identity.gid))
-            .map_err(Error::io("change the owner of", folder))?;
-    }
-    Ok(())
 }
 
 /// The bus of the person at the machine. A bus lets in only its own user, and another user's must not be tried.

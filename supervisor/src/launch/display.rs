@@ -11,17 +11,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hatchway_envs::sandbox::{self, BoundSocket, Companion, Secret, Spec};
+use hatchway_envs::sandbox::{self, BoundSocket, Companion, HostPath, Reach, Secret, Spec};
 
-use super::companion::{self, Running};
+use super::companion::{self, Running, Sight, Wish};
 use super::session::Session;
 use super::{inside, xauthority};
 use crate::context::Context;
-use crate::dirs::is_root;
 use crate::error::Error;
 
 /// The cookie of the nested server, in the run's folder.
 pub(super) const AUTHORITY: &str = "xauthority";
+/// The folder of the nested server's socket, in the run's folder.
+pub(super) const FOLDER: &str = "display";
+/// Where the nested server sees its cookie, and those of the display that it is a window of.
+const AUTHORITY_INSIDE: &str = "/run/xauthority";
+const OUTER_AUTHORITY_INSIDE: &str = "/run/outer-xauthority";
+/// Numbers of nested displays: above those that people's displays and `ssh` have, by the number of a process that
+/// lives as long.
+const NUMBER_FIRST: u32 = 1000;
+const NUMBERS: u32 = 50_000;
 /// Where X servers have their sockets, by their number.
 const SOCKETS: &str = "/tmp/.X11-unix";
 /// Size of a nested display, and its bits of colour. Xephyr's window can be resized.
@@ -51,7 +59,8 @@ pub(super) fn shared(context: &Context, session: &Session, spec: &mut Spec) -> R
             Some(path) => xauthority::cookie(path, number)?,
             None => None,
         };
-        show(number, cookie.as_deref(), spec)?;
+        let host = HostPath::new(format!("{SOCKETS}/X{number}")).map_err(sandbox::Error::from)?;
+        show((number, host, false), cookie.as_deref(), spec)?;
         // Its memory is in another IPC namespace than the server.
         spec.env.entry("QT_X11_NO_MITSHM".to_owned()).or_insert_with(|| "1".to_owned());
     }
@@ -63,11 +72,11 @@ pub(super) fn shared(context: &Context, session: &Session, spec: &mut Spec) -> R
     Ok(())
 }
 
-/// A server of the tool's own.
+/// A server of the tool's own, in a sandbox: its socket lies in the run's folder, and no abstract socket is made.
 pub(super) fn nested(
     context: &Context,
     session: &Session,
-    folder: &Path,
+    run: &Path,
     explain: bool,
     spec: &mut Spec,
     running: &mut Running,
@@ -78,9 +87,11 @@ pub(super) fn nested(
         message: format!("`display = \"nested\"` needs `{name}`, which is not installed"),
         hints: vec![format!("`apt install {package}`")],
     })?;
+    let number = NUMBER_FIRST + std::process::id() % NUMBERS;
+    let folder = run.join(FOLDER);
     let mut command = Command::new(program);
-    let authority = folder.join(AUTHORITY);
-    command.args(["-displayfd", "1", "-nolisten", "tcp", "-noreset"]).arg("-auth").arg(&authority);
+    command.arg(format!(":{number}")).args(["-displayfd", "1", "-nolisten", "tcp", "-nolisten", "local"]);
+    command.args(["-noreset", "-auth", AUTHORITY_INSIDE]);
     // Shared memory goes by numbers of an IPC namespace, and the tool has its own: the server would attach somebody
     // else's. Without the extension every toolkit takes the socket.
     command.args(["-extension", "MIT-SHM"]);
@@ -89,39 +100,58 @@ pub(super) fn nested(
     } else {
         command.args(["-screen", "0", SCREEN]);
     }
+    let cookie = if explain { [0; 16] } else { random()? };
     if explain {
         let (pid, command) = (0, companion::shown(&command));
         spec.companions.push(Companion { pid, role: ROLE.to_owned(), command });
-        return show(free_number(), Some(&[0; 16]), spec);
-    }
-    let cookie = random()?;
-    private(&authority, &xauthority::file(0, &cookie), spec)?;
-    if name == "Xephyr" {
-        outer(session, folder, spec, &mut command)?;
     } else {
-        context.printer.say("no DISPLAY here: the tool draws on a display in memory, which nobody sees");
+        companion::make_folder(&folder, spec)?;
+        private(&run.join(AUTHORITY), &xauthority::file(number, &cookie), spec)?;
+        let mut sight = Sight::of(&folder, SOCKETS);
+        sight.files.push((run.join(AUTHORITY), AUTHORITY_INSIDE));
+        if name == "Xephyr" {
+            outer(session, run, spec, &mut command, &mut sight)?;
+        } else {
+            context.printer.say("no DISPLAY here: the tool draws on a display in memory, which nobody sees");
+        }
+        let said = companion::start(&Wish { command, role: ROLE, sight, run }, spec, running)?;
+        if said != number.to_string() {
+            let message = format!("{ROLE} said `{said}` instead of its number, {number}");
+            return Err(Error::Host { message, hints: Vec::new() });
+        }
     }
-    let said = companion::start(command, ROLE, folder, spec, running)?;
-    let number: u32 = said.parse().map_err(|_| Error::Host {
-        message: format!("{ROLE} said `{said}` instead of its number"),
-        hints: Vec::new(),
-    })?;
-    show(number, Some(&cookie), spec)
+    let socket = folder.join(format!("X{number}"));
+    let host = HostPath::try_from(socket.as_path()).map_err(sandbox::Error::from)?;
+    show((number, host, true), Some(&cookie), spec)
 }
 
-/// The nested server is a client of the person's display; as another user than the person it needs the cookie.
-fn outer(session: &Session, folder: &Path, spec: &Spec, command: &mut Command) -> Result<(), Error> {
-    let Some(authority) = &session.authority else { return Ok(()) };
-    if !is_root() {
-        command.env("XAUTHORITY", authority);
-        return Ok(());
+/// The nested server is a client of the person's display: it sees that one's socket, and a copy of its cookies.
+fn outer(
+    session: &Session,
+    run: &Path,
+    spec: &Spec,
+    command: &mut Command,
+    sight: &mut Sight,
+) -> Result<(), Error> {
+    let Some(display) = &session.display else { return Ok(()) };
+    // Its shared memory is in an IPC namespace of its own, too.
+    command.env("DISPLAY", display).env("XEPHYR_NO_SHM", "1");
+    match local(display).map(|number| format!("{SOCKETS}/X{number}")) {
+        Ok(socket) if Path::new(&socket).exists() => {
+            sight.sockets.push((sandbox::host_path(&socket)?, inside(&socket)?));
+        }
+        Ok(_) => sight.reach = Reach::Abstract,
+        Err(_) => sight.reach = Reach::Network,
     }
+    // A display without cookies may have a variable that names none.
+    let Some(authority) = session.authority.as_ref().filter(|path| path.exists()) else { return Ok(()) };
     let mut bytes = Vec::new();
     let file = fs::File::open(authority).map_err(Error::io("read", authority))?;
     file.take(1 << 20).read_to_end(&mut bytes).map_err(Error::io("read", authority))?;
-    let copy = folder.join(companion::OUTER_AUTHORITY);
+    let copy = run.join(companion::OUTER_AUTHORITY);
     private(&copy, &bytes, spec)?;
-    command.env("XAUTHORITY", copy);
+    sight.files.push((copy, OUTER_AUTHORITY_INSIDE));
+    command.env("XAUTHORITY", OUTER_AUTHORITY_INSIDE);
     Ok(())
 }
 
@@ -131,19 +161,17 @@ fn private(path: &Path, bytes: &[u8], spec: &Spec) -> Result<(), Error> {
     let mut file =
         options.write(true).create_new(true).mode(0o600).open(path).map_err(Error::io("create", path))?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
-    if is_root() {
-        std::os::unix::fs::fchown(&file, Some(spec.identity.uid), Some(spec.identity.gid))
-            .map_err(Error::io("change the owner of", path))?;
-    }
-    Ok(())
+    companion::give(path, spec)
 }
 
-/// Shows one X server's socket and gives the tool its cookie. The number stays what it is on the host: libraries try
-/// the abstract socket of that number too.
-fn show(number: u32, cookie: Option<&[u8]>, spec: &mut Spec) -> Result<(), Error> {
-    let socket = format!("{SOCKETS}/X{number}");
-    let host = sandbox::HostPath::new(&socket).map_err(sandbox::Error::from)?;
-    spec.sockets.push(BoundSocket { host, at: inside(&socket)?, served: false });
+/// Shows one X server's socket and gives the tool its cookie. The number is one that no other server of the host has:
+/// libraries try the abstract socket of that number too.
+fn show(
+    (number, host, served): (u32, HostPath, bool),
+    cookie: Option<&[u8]>,
+    spec: &mut Spec,
+) -> Result<(), Error> {
+    spec.sockets.push(BoundSocket { host, at: inside(&format!("{SOCKETS}/X{number}"))?, served });
     spec.env.entry("DISPLAY".to_owned()).or_insert_with(|| format!(":{number}"));
     if let Some(cookie) = cookie {
         let at = format!("/run/user/{}/xauthority", spec.identity.uid);
@@ -172,14 +200,6 @@ fn wayland(session: &Session) -> Option<PathBuf> {
     let name = session.wayland.as_ref()?;
     let path = if name.starts_with('/') { PathBuf::from(name) } else { session.runtime.as_ref()?.join(name) };
     path.exists().then_some(path)
-}
-
-/// What the server would take, for people.
-fn free_number() -> u32 {
-    let taken = |n: &u32| {
-        Path::new(&format!("{SOCKETS}/X{n}")).exists() || Path::new(&format!("/tmp/.X{n}-lock")).exists()
-    };
-    (0..1000).find(|number| !taken(number)).unwrap_or(0)
 }
 
 fn random() -> Result<[u8; 16], Error> {

@@ -15,8 +15,10 @@ pub(super) const EXIT: &str = "exit.json";
 const KEPT: usize = 10;
 /// Files in a run's folder.
 const FILES: [&str; 4] = [EXIT, companion::LOG, companion::OUTER_AUTHORITY, display::AUTHORITY];
-/// Files in the sound server's folder, and those it makes there by itself.
-const SOUND: [&str; 4] = [audio::SOCKET, audio::COOKIE, ".config/pulse/cookie", "pid"];
+/// Folders in a run's folder in which companions make their sockets. They have no folders in them.
+const SERVED: [&str; 3] = [audio::FOLDER, dbus::FOLDER, display::FOLDER];
+/// How many files of one of those are looked at: a few sockets and a cookie.
+const SERVED_MAX: usize = 64;
 
 /// Where the folder of a run will be. The path has no symlink, as the shim demands.
 pub(super) fn path(context: &Context, unit: &str, incarnation: &str) -> Result<PathBuf, Error> {
@@ -55,15 +57,17 @@ fn abandoned(run: &Path) -> bool {
 /// Removes what a run leaves. A folder with something else in it stays, and what cannot be removed is tried again at the
 /// next start.
 pub(super) fn remove(run: &Path) {
-    let (sound, bus) = (run.join(audio::FOLDER), run.join(dbus::FOLDER));
-    let files = FILES.iter().map(|name| run.join(name));
-    let files = files.chain(SOUND.iter().map(|name| sound.join(name)));
-    for file in files.chain(dbus::SOCKETS.iter().map(|name| bus.join(name))) {
-        drop(fs::remove_file(file));
+    for name in FILES {
+        drop(fs::remove_file(run.join(name)));
     }
-    for folder in [sound.join(".config/pulse"), sound.join(".config"), sound, bus, run.to_owned()] {
+    for folder in SERVED.map(|name| run.join(name)) {
+        // Only the run's owner can put something else in the place of such a folder.
+        for file in fs::read_dir(&folder).into_iter().flatten().flatten().take(SERVED_MAX) {
+            drop(fs::remove_file(file.path()));
+        }
         drop(fs::remove_dir(folder));
     }
+    drop(fs::remove_dir(run));
 }
 
 #[cfg(test)]

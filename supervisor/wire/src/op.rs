@@ -148,6 +148,11 @@ pub enum Op {
         /// The folders in which something is made, mounted or written.
         open: Vec<InsidePath>,
     },
+    /// An empty file system in memory as `/`.
+    MemoryRoot {
+        /// Bytes it may take.
+        size: u64,
+    },
     /// A folder of the host as root, as it is: for build sandboxes, whose writes are kept, or which write nothing.
     FolderRoot {
         /// Root folder of the tree.
@@ -294,6 +299,7 @@ impl fmt::Display for Op {
                 write!(f, "overlay `{tree}` with {size} bytes of memory at `/`")
             }
             Self::MirrorRoot { tree, .. } => write!(f, "mirror `{tree}` at `/`"),
+            Self::MemoryRoot { size } => write!(f, "use {size} bytes of memory as `/`"),
             Self::FolderRoot { folder, read_only } => {
                 write!(f, "use `{folder}` as `/`{}", if *read_only { " (read-only)" } else { "" })
             }

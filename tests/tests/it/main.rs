@@ -4,6 +4,7 @@
 mod bases;
 mod broken_archives;
 mod broken_recipes;
+mod companions;
 mod configure;
 mod conformance;
 mod crash;

@@ -2,10 +2,12 @@
 //! builder, the same for everybody.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use hatchway_tests::bench::{Bench, Outcome};
 use hatchway_tests::compile;
+use hatchway_tests::host;
 use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::{Libc, Mirror, Suite};
 use hatchway_tests::package::Package;
@@ -256,4 +258,64 @@ fn no_tool_runs_where_a_vendors_file_took_the_place_of_one() {
     assert!(!bench.store().tree(&tree).join(PIXBUF).join("2.10.0/loaders.cache").exists(), "{said}");
     assert!(said.contains("`acme.deb` replaces `/usr/bin/gauge` of `libgdk-pixbuf-2.0-0`"), "{said}");
     assert!(said.contains("were not made: `/usr/bin/gauge` is a vendor's"), "{said}");
+}
+
+/// The host's own fontconfig and GTK tools with one font and one icon.
+fn desktop_mirror() -> Mirror {
+    let font = "/usr/share/fonts/truetype/dejavu/DejaVuSansMono.ttf";
+    let bytes = fs::read(font).unwrap_or_else(|error| panic!("{font}: {error}: install `fonts-dejavu-core`"));
+    let settings = "<?xml version=\"1.0\"?><!DOCTYPE fontconfig SYSTEM \"urn:fontconfig:fonts.dtd\"><fontconfig>\
+                    <dir>/usr/share/fonts</dir><cachedir>/var/cache/fontconfig</cachedir></fontconfig>\n";
+    let theme = "[Icon Theme]\nName=Acme\nDirectories=16x16/apps\n[16x16/apps]\nSize=16\n";
+    let suite = host::suite("bookworm")
+        .with(
+            host::with_programs("fontconfig", &["fc-cache", "fc-list"])
+                .file("etc/fonts/fonts.conf", settings)
+                .file("usr/share/fonts/truetype/mono.ttf", bytes),
+        )
+        .with(
+            host::with_programs("gtk-update-icon-cache", &["gtk-update-icon-cache"])
+                .file("usr/share/icons/acme/index.theme", theme)
+                .file("usr/share/icons/acme/16x16/apps/archives.png", "no picture"),
+        );
+    Mirror::new(vec![suite], Key::new(1))
+}
+
+fn with_desktop(more: &str) -> Vec<u8> {
+    Package::new("acme", "1.0")
+        .field("Depends", "libc6 (>= 2.14), fontconfig, gtk-update-icon-cache, dash, coreutils")
+        .program("usr/bin/acme", compile::program(ACME))
+        .file(more, "no picture either")
+        .deb()
+}
+
+#[test]
+fn caches_of_icons_and_fonts_are_the_same_for_everybody_and_are_taken() {
+    let mirror = desktop_mirror();
+    let (bench, server) = Bench::new().with_mirror(&mirror);
+    let deb = with_desktop("usr/share/icons/acme/16x16/apps/vendors.png");
+    let (tree, said) = build(&bench, &deb);
+    let folder = bench.store().tree(&tree);
+    let names = fs::read(folder.join("usr/share/icons/acme/icon-theme.cache")).expect(&said);
+    let names = String::from_utf8_lossy(&names);
+    assert!(names.contains("archives") && names.contains("vendors"), "{names}");
+    for place in ["", "usr", "usr/share/fonts/truetype", "usr/share/icons/acme"] {
+        assert_eq!(fs::metadata(folder.join(place)).unwrap().mtime(), 1, "{place}");
+    }
+    // The number has fontconfig say which fonts it reads. GTK's tool makes a cache anew that it would not take, which
+    // cannot be written here.
+    let script = "fc-list : family; FC_DEBUG=128 fc-list | grep -c Scanning.file; FC_DEBUG=128 fc-cache -f | \
+                  grep -c Scanning.file; gtk-update-icon-cache /usr/share/icons/acme && echo taken";
+    let outcome = bench.hatchway(&["shell", "-q", "acme", "--", "-c", script]);
+    assert_eq!(outcome.stdout, "DejaVu Sans Mono\n0\n1\ntaken\n", "{outcome}");
+    let other = Bench::ordinary().with_server(&mirror, &server);
+    assert_eq!(build(&other, &deb).0, tree);
+}
+
+#[test]
+fn a_vendors_font_is_not_read_to_make_a_cache() {
+    let (bench, _server) = Bench::new().with_mirror(&desktop_mirror());
+    let (tree, said) = build(&bench, &with_desktop("usr/share/fonts/truetype/acme.ttf"));
+    assert!(said.contains("fonts are in no cache"), "{said}");
+    assert!(!bench.store().tree(&tree).join("var/cache/fontconfig").exists(), "{said}");
 }

@@ -5,7 +5,7 @@ use crate::sandbox::spec::{Network, Spec};
 use hatchway_wire::{Fence, InsidePath};
 
 /// The first version that lets files be moved between folders; under the one before, every such move would fail.
-const VERSION_MIN: u32 = 2;
+pub(in crate::sandbox) const VERSION_MIN: u32 = 2;
 /// What is written nowhere in it, beside programs and libraries. `/proc` has a rule of its own.
 const ALSO_READ_ONLY: [&str; 2] = ["/proc", "/sys"];
 

@@ -145,6 +145,23 @@ pub(super) const CHECKED: &[(&str, Check)] = &[
     ("socketpair", Check::OneOf { argument: 0, values: FAMILIES, otherwise: EAFNOSUPPORT }),
 ];
 
+/// Refused on top to programs of the host that serve a tool: they parse what it sends, and need none of these.
+#[rustfmt::skip]
+pub(super) const COMPANION_REFUSED: &[Group] = &[
+    ("looking into other processes", &["ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp"]),
+    ("old doors of the kernel", &["modify_ldt", "uprobe", "uretprobe"]),
+    ("device nodes and files by number", &["mknod", "mknodat", "name_to_handle_at"]),
+    ("asynchronous I/O and message queues", &[
+        "io_setup", "io_submit", "io_pgetevents", "mq_open", "msgget", "semget",
+    ]),
+];
+
+/// Families of sockets of theirs: Unix.
+pub(super) const COMPANION_LOCAL: &[u32] = &[1];
+
+/// And of those that have to reach a server by name: Unix, IPv4, IPv6.
+pub(super) const COMPANION_NETWORK: &[u32] = &[1, 2, 10];
+
 /// Unix, IPv4, IPv6, netlink (interface lists, device events), CAN (instruments). Each of the others has had holes
 /// and none of them a use here.
 const FAMILIES: &[u32] = &[1, 2, 10, 16, 29];
