@@ -74,6 +74,9 @@ impl Error {
             Self::Invalid { what: "user id", .. } => {
                 Some("give the unit a user of its own: `user = \"hw-NAME\"` in the instrument".to_owned())
             }
+            Self::Invalid { what: "machine id", .. } => Some(
+                "it is what `cat /etc/machine-id` prints on the machine that the licence names".to_owned(),
+            ),
             Self::Refused { .. } => {
                 Some("copy what the tool needs into a folder of its own and share that".to_owned())
             }

@@ -109,13 +109,14 @@ fn memlock(bytes: u64, spec: &mut Spec) -> Result<(), Error> {
         push(spec, Resource::LockedMemory, bytes);
         return Ok(());
     }
-    let hard = getrlimit(HostResource::Memlock).maximum.unwrap_or(u64::MAX);
+    let hard = getrlimit(HostResource::Memlock).maximum.unwrap_or(u64::MAX) / 1024;
+    // In the unit of that file.
+    let wish = bytes.div_ceil(1024);
     Err(Error::Host {
-        message: format!("the recipe asks for {bytes} bytes of locked memory, and this host allows {hard}"),
+        message: format!("the recipe asks for {wish} KiB of locked memory, and this host allows {hard} KiB"),
         hints: vec![format!(
-            "add `{} - memlock {}` to /etc/security/limits.d/hatchway.conf and log in again",
-            user_name(),
-            bytes.div_ceil(1024)
+            "add `{} - memlock {wish}` to /etc/security/limits.d/hatchway.conf and log in again",
+            user_name()
         )],
     })
 }

@@ -252,6 +252,9 @@ fn a_licence_identity_is_what_was_bound() {
         assert!(outcome.stdout.contains("eno1:\n") && outcome.stdout.contains("lo:\n"), "{outcome}");
         let wrong = machine.shell(&["identity.mac=01:00:5e:00:00:01"], "true");
         assert!(wrong.code == Some(125) && wrong.stderr.contains("no single interface has it"), "{wrong}");
+        let wrong = machine.shell(&["identity.mac=00:1b:21:0a:0b:0c", "identity.machine-id=7"], "true");
+        let hint = "hint: it is what `cat /etc/machine-id` prints on the machine";
+        assert!(wrong.code == Some(125) && wrong.stderr.contains(hint), "{wrong}");
         machine.asks("network = \"host\"", "[identity]\nneeds = [\"mac\"]");
         let host = machine.shell(&["identity.mac=00:1b:21:0a:0b:0c"], "true");
         assert!(host.code == Some(125) && host.stderr.contains("needs a network of its own"), "{host}");
