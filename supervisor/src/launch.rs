@@ -52,7 +52,16 @@ pub struct Request {
     /// `NAME`, `UID` or `UID:GID`; for root only.
     pub user: Option<String>,
     /// Print the plan of operations instead of running.
-    pub explain: bool,
+    pub explain: Option<Form>,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A line an operation.
+    Lines,
+    /// For programs.
+    Json,
 }
 
 /// Replaces this process by the shim, which runs the tool. Comes back only with an error, or when explaining. `held` keeps
@@ -68,7 +77,7 @@ pub fn launch(
 ) -> Result<(), Error> {
     let (mut spec, run) = spec(context, located, tree, request)?;
     let done = start(context, located, held, request, &run, &mut spec);
-    if !request.explain {
+    if request.explain.is_none() {
         // Only a failure comes back: nothing ran, so there is nothing to record.
         run_folder::remove(&run);
     }
@@ -84,7 +93,7 @@ fn start(
     run: &Path,
     spec: &mut Spec,
 ) -> Result<(), Error> {
-    if !request.explain {
+    if request.explain.is_none() {
         run_folder::make(run)?;
     }
     let mut running = companions(context, &located.recipe, request, run, spec)?;
@@ -98,9 +107,16 @@ fn start(
     ];
     let own = own.iter().filter_map(|path| sandbox::host_path(path).ok()).collect();
     let bootstrap = sandbox::plan(spec, &HostFacts::detect(own))?;
-    if request.explain {
-        context.printer.data(Explained(&bootstrap));
-        return Ok(());
+    match request.explain {
+        Some(Form::Lines) => {
+            context.printer.data(Explained(&bootstrap));
+            return Ok(());
+        }
+        Some(Form::Json) => {
+            context.printer.data(format_args!("{:#}", sandbox::explained_json(&bootstrap)));
+            return Ok(());
+        }
+        None => {}
     }
     let mut keep = vec![held];
     keep.append(&mut running.held);
@@ -170,7 +186,7 @@ fn machine(
 ) -> Result<(), Error> {
     identity::add(context, recipe, bindings, spec)?;
     devices::add(context, recipe, bindings, spec)?;
-    limits::add(context, &recipe.run, request.explain, spec)
+    limits::add(context, &recipe.run, request.explain.is_some(), spec)
 }
 
 /// Display and sound, with the programs of the host that stand between them and the tool.
@@ -183,18 +199,20 @@ fn companions(
 ) -> Result<Running, Error> {
     let mut running = Running::default();
     if let Some(wish) = &recipe.run.dbus {
-        dbus::add(&Session::find(), wish, run, request.explain, spec, &mut running)?;
+        dbus::add(&Session::find(), wish, run, request.explain.is_some(), spec, &mut running)?;
     }
     match recipe.run.audio {
         recipe::Audio::None => {}
         recipe::Audio::Shared => audio::shared(context, &Session::find(), spec)?,
-        recipe::Audio::Own => audio::own(&Session::find(), run, request.explain, spec, &mut running)?,
+        recipe::Audio::Own => {
+            audio::own(&Session::find(), run, request.explain.is_some(), spec, &mut running)?;
+        }
     }
     match recipe.run.display {
         recipe::Display::None => {}
         recipe::Display::Shared => display::shared(context, &Session::find(), spec)?,
         recipe::Display::Nested => {
-            display::nested(context, &Session::find(), run, request.explain, spec, &mut running)?;
+            display::nested(context, &Session::find(), run, request.explain.is_some(), spec, &mut running)?;
         }
     }
     Ok(running)

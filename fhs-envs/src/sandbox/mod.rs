@@ -3,6 +3,7 @@
 //! A [`Spec`] says what is wanted, [`plan()`] turns it into a list of operations without touching anything,
 //! [`exec_shim`] hands the list to the shim, which becomes the running unit. [`probe`] says what this host allows.
 pub mod build_plan;
+pub mod explain;
 pub mod launch;
 pub mod plan;
 pub mod probe;
@@ -10,9 +11,10 @@ pub mod seccomp;
 pub mod spec;
 
 pub use build_plan::{BUILD_ID, BuildSpec, build_plan, build_user};
+pub use explain::{Explained, explained_json};
 pub use hatchway_wire::bootstrap::Resource;
 pub use launch::{exec_shim, spawn_shim};
-pub use plan::{Explained, plan};
+pub use plan::plan;
 pub use probe::{HostFacts, Problem, Report};
 pub use spec::{
     BoundFile, BoundSocket, Companion, Device, DeviceId, Driver, HostPath, InsidePath, Interface, Mode,

@@ -194,6 +194,31 @@ fn explain_prints_the_plan_and_runs_nothing() {
 }
 
 #[test]
+fn explain_as_json_has_what_the_lines_say_under_names_that_stay() {
+    for_both(|bench| {
+        let explain = |form: &[&str]| {
+            let head = ["run", "-q", "acme", "--bind", "license=acme.deb", "--explain"];
+            bench.hatchway(&[&head[..], form, &["--", "count"]].concat()).ok()
+        };
+        let plan = explain(&["--json"]).json();
+        assert_eq!((&plan["schema"], &plan["unit"]), (&1.into(), &"acme".into()), "{plan}");
+        let lines = explain(&[]).stdout;
+        let operations = plan["operations"].as_array().unwrap();
+        let texts: Vec<&str> = operations.iter().map(|op| op["text"].as_str().unwrap()).collect();
+        let expected: Vec<&str> = lines.lines().take(texts.len()).collect();
+        assert_eq!(texts, expected);
+        let bind = operations.iter().find(|op| op["at"] == "/etc/acme/license.dat").unwrap();
+        assert_eq!((&bind["operation"], &bind["kind"]), (&"bind".into(), &"file".into()), "{bind}");
+        assert_eq!(plan["process"]["args"], serde_json::json!(["count"]));
+        assert!(plan["process"]["seccomp"]["instructions"].as_u64().unwrap() > 100, "{plan}");
+        assert!(!bench.state("/var/lib/acme").join("count").exists());
+    });
+    let (bench, _server) = built(Bench::new());
+    let outcome = bench.hatchway(&["run", "acme", "--bind", "license=acme.deb", "--json"]);
+    assert!(outcome.code == Some(2) && outcome.stderr.contains("--explain"), "{outcome}");
+}
+
+#[test]
 fn the_end_is_recorded_beside_the_unit() {
     for_both(|bench| {
         assert_eq!(run(bench, &["exit", "7"]).code, Some(7));
