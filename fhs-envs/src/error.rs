@@ -223,6 +223,14 @@ pub enum Error {
         /// How it ended, and what it said.
         reason: String,
     },
+    /// A step of a build took more of the machine than it may.
+    #[error("{step} takes more than it may: {limit}")]
+    StepLimit {
+        /// Which step.
+        step: String,
+        /// Of what.
+        limit: crate::build::watch::StepLimit,
+    },
     /// A vendor's installer failed, or did nothing.
     #[error("the installer `{file}` failed: {reason}")]
     Installer {
@@ -264,6 +272,26 @@ pub enum Error {
         needed: u64,
         /// Bytes that are free.
         available: u64,
+    },
+    /// What is kept free was reached while something was written.
+    #[error(
+        "{what} needs more room than there is: {} are written, and of the {} left on the device of `{}` {} stay free for others",
+        crate::store::space::readable(*written),
+        crate::store::space::readable(*available),
+        path.display(),
+        crate::store::space::readable(*reserve)
+    )]
+    RoomUsedUp {
+        /// What was being written.
+        what: String,
+        /// Where.
+        path: PathBuf,
+        /// Bytes that this build has written so far.
+        written: u64,
+        /// Bytes that are free.
+        available: u64,
+        /// Bytes of these that nothing is written to.
+        reserve: u64,
     },
     /// The store is in use by builds.
     #[error("a build is using the store `{}`", .0.display())]
@@ -329,6 +357,8 @@ impl Error {
             Self::BuildSandbox { hint: Some(hint), .. } => hint.clone(),
             Self::BuildSandbox { .. } => "`hatchway doctor` says what this host lacks".into(),
             Self::Installer { reason, .. } => return installer_hints(reason),
+            Self::StepLimit { limit, .. } => limit.hint(),
+            Self::BuildStep { reason, .. } => return crate::build::watch::hints(reason),
             Self::OtherCapture { expected, .. } => {
                 return vec![
                     format!(
@@ -360,7 +390,7 @@ impl Error {
                 "make the patch again, from the file as it is in the tree: `hatchway shell` shows it, `diff -u OLD NEW` \
                                    writes the patch"
             }
-            Self::NoRoom { .. } => {
+            Self::NoRoom { .. } | Self::RoomUsedUp { .. } => {
                 "free some space: `hatchway store du` says what takes it, `hatchway store gc` removes what no recipe needs"
             }
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::CrossesDevices => {
@@ -387,7 +417,7 @@ fn installer_hints(reason: &str) -> Vec<String> {
     let said = reason.to_ascii_lowercase();
     let missing = said.contains("not found") || said.contains("no such file");
     let terminal = ["terminal", "tty", "/dev/tty"].iter().any(|word| said.contains(word));
-    let mut hints = Vec::new();
+    let mut hints = crate::build::watch::hints(reason);
     if missing {
         hints.push("add the package that has what it misses: packages = [\"…\"] in [environment]".to_owned());
     }

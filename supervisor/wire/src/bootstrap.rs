@@ -163,6 +163,8 @@ pub enum Resource {
     Data,
     /// Bytes of stack.
     Stack,
+    /// Bytes of one file.
+    FileSize,
     /// Processes and threads of the user, in its user namespace.
     Tasks,
 }
@@ -177,6 +179,7 @@ impl std::fmt::Display for Resource {
             Self::AddressSpace => "address space of each process (bytes)",
             Self::Data => "memory of each process (bytes)",
             Self::Stack => "stack (bytes)",
+            Self::FileSize => "size of each file (bytes)",
             Self::Tasks => "processes and threads of the user",
         })
     }
