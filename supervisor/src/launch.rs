@@ -149,7 +149,7 @@ fn spec(
     spec.env = recipe.run.env.clone();
     spec.machine_id = machine_id(name);
     spec.i386 = recipe.environment.architectures.contains(&recipe::Architecture::I386);
-    spec.network = network::network(&recipe.run.network)?;
+    spec.network = network::network(&recipe.run.network);
     let bindings = Bindings::new(recipe, &request.bind)?;
     if let Some(size) = recipe.run.shm {
         spec.shm_size = size.bytes();
