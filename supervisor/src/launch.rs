@@ -8,6 +8,7 @@ mod devices;
 mod display;
 mod gpu;
 mod identity;
+mod interpreter;
 pub(crate) mod limits;
 mod network;
 mod run_folder;
@@ -76,7 +77,7 @@ pub fn launch(
     request: &Request,
 ) -> Result<(), Error> {
     let (mut spec, run) = spec(context, located, tree, request)?;
-    let done = start(context, located, held, request, &run, &mut spec);
+    let done = start(context, located, (tree, held), request, &run, &mut spec);
     if request.explain.is_none() {
         // Only a failure comes back: nothing ran, so there is nothing to record.
         run_folder::remove(&run);
@@ -88,7 +89,7 @@ pub fn launch(
 fn start(
     context: &Context,
     located: &Located,
-    held: OwnedFd,
+    (tree, held): (Sha256, OwnedFd),
     request: &Request,
     run: &Path,
     spec: &mut Spec,
@@ -106,7 +107,7 @@ fn start(
         dirs.cache.clone(),
     ];
     let own = own.iter().filter_map(|path| sandbox::host_path(path).ok()).collect();
-    let bootstrap = sandbox::plan(spec, &HostFacts::detect(own))?;
+    let mut bootstrap = sandbox::plan(spec, &HostFacts::detect(own))?;
     match request.explain {
         Some(Form::Lines) => {
             context.printer.data(Explained(&bootstrap));
@@ -118,6 +119,7 @@ fn start(
         }
         None => {}
     }
+    bootstrap.missing = interpreter::missing(context, located, tree, &bootstrap.process);
     let mut keep = vec![held];
     keep.append(&mut running.held);
     let error = sandbox::exec_shim(&shim()?, &bootstrap, keep);

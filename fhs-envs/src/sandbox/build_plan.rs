@@ -99,6 +99,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         companions: Vec::new(),
         notes: Vec::new(),
         keep_fds: Vec::new(),
+        missing: None,
         grace_ms: GRACE_MS,
     })
 }

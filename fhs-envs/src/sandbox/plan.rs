@@ -83,6 +83,7 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         exit_file: spec.exit_file.clone(),
         exit_is_scratch: false,
         keep_fds: Vec::new(),
+        missing: None,
         grace_ms: spec.grace_ms,
         companions: spec.companions.clone(),
         notes: spec.notes.clone(),

@@ -33,9 +33,22 @@ pub struct Bootstrap {
     /// that they are its children; it ends them with the tool.
     #[serde(default)]
     pub companions: Vec<Companion>,
+    /// What starts the program and is not in the tree; known before the start, since the shim knows no packages.
+    #[serde(default)]
+    pub missing: Option<Missing>,
     /// What is known before the start to be otherwise than asked for; goes into the exit record.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+/// The interpreter or loader of a program, where the tree has not got it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Missing {
+    /// As the program names it.
+    pub name: String,
+    /// What to do about it.
+    pub hint: String,
 }
 
 /// A program of the host that serves one run.
