@@ -236,6 +236,14 @@ pub enum Error {
         /// How it ended, and what it said.
         reason: String,
     },
+    /// A step of a build took more of the machine than it may.
+    #[error("{step} takes more than it may: {limit}")]
+    StepLimit {
+        /// Which step.
+        step: String,
+        /// Of what.
+        limit: crate::build::watch::StepLimit,
+    },
     /// A vendor's installer failed, or did nothing.
     #[error("the installer `{file}` failed: {reason}")]
     Installer {
@@ -278,6 +286,26 @@ pub enum Error {
         /// Bytes that are free.
         available: u64,
     },
+    /// What is kept free was reached while something was written.
+    #[error(
+        "{what} needs more room than there is: {} are written, and of the {} left on the device of `{}` {} stay free for others",
+        crate::store::space::readable(*written),
+        crate::store::space::readable(*available),
+        path.display(),
+        crate::store::space::readable(*reserve)
+    )]
+    RoomUsedUp {
+        /// What was being written.
+        what: String,
+        /// Where.
+        path: PathBuf,
+        /// Bytes that this build has written so far.
+        written: u64,
+        /// Bytes that are free.
+        available: u64,
+        /// Bytes of these that nothing is written to.
+        reserve: u64,
+    },
     /// The store is in use by builds.
     #[error("a build is using the store `{}`", .0.display())]
     StoreBusy(PathBuf),
@@ -287,40 +315,51 @@ pub enum Error {
 }
 
 impl Error {
-    /// The next command or the setting that helps, one line each.
-    #[must_use]
-    pub fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::NoMirror => "set HATCHWAY_DEBIAN_MIRROR to a mirror's URL, or add a [[mirror]] to hatchway.toml, or a Debian source to the host's apt".into(),
+    /// What helps where a mirror, an index or a key is wrong.
+    fn source_hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoMirror => {
+                "set HATCHWAY_DEBIAN_MIRROR to a mirror's URL, or add a [[mirror]] to hatchway.toml, or a Debian source to the host's apt"
+            }
             Self::NoPythonIndex => {
                 "set HATCHWAY_PYPI_MIRROR to an index's URL (the folder with one folder a project), or `python-index` in \
                  hatchway.toml, or `index-url` in the host's pip.conf"
-                    .into()
             }
-            Self::NoKeyring => "install `debian-archive-keyring`, or name a key ring in hatchway.toml: keyring = \"…\"".into(),
+            Self::NoKeyring => {
+                "install `debian-archive-keyring`, or name a key ring in hatchway.toml: keyring = \"…\""
+            }
             Self::BadKeyring { .. } | Self::Unsigned { .. } => {
                 "update `debian-archive-keyring` on this host; if the mirror is your own, name its key ring in hatchway.toml"
-                    .into()
             }
             Self::Expired { .. } => {
                 "use a current mirror, or, for a frozen one, set `check-valid-until = false` at its [[mirror]] in hatchway.toml"
-                    .into()
             }
             Self::Download { .. } | Self::DownloadStatus { .. } => {
-                "check the mirror (HATCHWAY_DEBIAN_MIRROR or hatchway.toml) and the network; the same command resumes".into()
+                "check the mirror (HATCHWAY_DEBIAN_MIRROR or hatchway.toml) and the network; the same command resumes"
             }
             Self::WrongHash { .. } => {
-                "the file changed or was damaged on the way; if a mirror is out of step, run `hatchway lock --refresh`".into()
+                "the file changed or was damaged on the way; if a mirror is out of step, run `hatchway lock --refresh`"
             }
             Self::WrongArtifact { .. } => {
-                "put the file of that digest there, or make a recipe for this one with `hatchway new`".into()
+                "put the file of that digest there, or make a recipe for this one with `hatchway new`"
             }
             Self::OutOfStep { .. } => {
-                "try again later, or name another mirror (HATCHWAY_DEBIAN_MIRROR, or [[mirror]] in hatchway.toml)".into()
+                "try again later, or name another mirror (HATCHWAY_DEBIAN_MIRROR, or [[mirror]] in hatchway.toml)"
             }
             Self::BadIndex { .. } => {
-                "check the names of suite and component; if the mirror is out of step, name another in hatchway.toml".into()
+                "check the names of suite and component; if the mirror is out of step, name another in hatchway.toml"
             }
+            _ => return None,
+        })
+    }
+
+    /// The next command or the setting that helps, one line each.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        if let Some(hint) = self.source_hint() {
+            return vec![hint.to_owned()];
+        }
+        let hint = match self {
             Self::Offline { .. } => "run the same command once without `--offline`".into(),
             Self::NoSuite { refusals, near } => return no_suite_hints(refusals, near),
             Self::NoPackage { name, .. } => format!("check the spelling of `{name}`, or name another suite or component"),
@@ -343,6 +382,8 @@ impl Error {
             Self::BuildSandbox { hint: Some(hint), .. } => hint.clone(),
             Self::BuildSandbox { .. } => "`hatchway doctor` says what this host lacks".into(),
             Self::Installer { reason, .. } => return installer_hints(reason),
+            Self::StepLimit { limit, .. } => limit.hint(),
+            Self::BuildStep { reason, .. } => return crate::build::watch::hints(reason),
             Self::OtherCapture { expected, .. } => {
                 return vec![
                     format!(
@@ -374,7 +415,7 @@ impl Error {
                 "make the patch again, from the file as it is in the tree: `hatchway shell` shows it, `diff -u OLD NEW` \
                                    writes the patch"
             }
-            Self::NoRoom { .. } => {
+            Self::NoRoom { .. } | Self::RoomUsedUp { .. } => {
                 "free some space: `hatchway store du` says what takes it, `hatchway store gc` removes what no recipe needs"
             }
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::CrossesDevices => {
@@ -401,7 +442,7 @@ fn installer_hints(reason: &str) -> Vec<String> {
     let said = reason.to_ascii_lowercase();
     let missing = said.contains("not found") || said.contains("no such file");
     let terminal = ["terminal", "tty", "/dev/tty"].iter().any(|word| said.contains(word));
-    let mut hints = Vec::new();
+    let mut hints = crate::build::watch::hints(reason);
     if missing {
         hints.push("add the package that has what it misses: packages = [\"…\"] in [environment]".to_owned());
     }

@@ -10,6 +10,8 @@ pub trait Progress: Sync {
     fn end(&self);
     /// A line worth reading, such as a suite that was refused.
     fn note(&self, line: &str);
+    /// A line that has to be read, also by those who asked for silence.
+    fn warn(&self, line: &str);
 }
 
 /// Says nothing.
@@ -21,4 +23,5 @@ impl Progress for Quiet {
     fn advance(&self, _: u64) {}
     fn end(&self) {}
     fn note(&self, _: &str) {}
+    fn warn(&self, _: &str) {}
 }

@@ -8,6 +8,7 @@ mod devices;
 mod display;
 mod gpu;
 mod identity;
+mod interpreter;
 pub(crate) mod limits;
 mod network;
 mod run_folder;
@@ -52,7 +53,16 @@ pub struct Request {
     /// `NAME`, `UID` or `UID:GID`; for root only.
     pub user: Option<String>,
     /// Print the plan of operations instead of running.
-    pub explain: bool,
+    pub explain: Option<Form>,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A line an operation.
+    Lines,
+    /// For programs.
+    Json,
 }
 
 /// Replaces this process by the shim, which runs the tool. Comes back only with an error, or when explaining. `held` keeps
@@ -67,8 +77,8 @@ pub fn launch(
     request: &Request,
 ) -> Result<(), Error> {
     let (mut spec, run) = spec(context, located, tree, request)?;
-    let done = start(context, located, held, request, &run, &mut spec);
-    if !request.explain {
+    let done = start(context, located, (tree, held), request, &run, &mut spec);
+    if request.explain.is_none() {
         // Only a failure comes back: nothing ran, so there is nothing to record.
         run_folder::remove(&run);
     }
@@ -79,12 +89,12 @@ pub fn launch(
 fn start(
     context: &Context,
     located: &Located,
-    held: OwnedFd,
+    (tree, held): (Sha256, OwnedFd),
     request: &Request,
     run: &Path,
     spec: &mut Spec,
 ) -> Result<(), Error> {
-    if !request.explain {
+    if request.explain.is_none() {
         run_folder::make(run)?;
     }
     let mut running = companions(context, &located.recipe, request, run, spec)?;
@@ -97,11 +107,19 @@ fn start(
         dirs.cache.clone(),
     ];
     let own = own.iter().filter_map(|path| sandbox::host_path(path).ok()).collect();
-    let bootstrap = sandbox::plan(spec, &HostFacts::detect(own))?;
-    if request.explain {
-        context.printer.data(Explained(&bootstrap));
-        return Ok(());
+    let mut bootstrap = sandbox::plan(spec, &HostFacts::detect(own))?;
+    match request.explain {
+        Some(Form::Lines) => {
+            context.printer.data(Explained(&bootstrap));
+            return Ok(());
+        }
+        Some(Form::Json) => {
+            context.printer.data(format_args!("{:#}", sandbox::explained_json(&bootstrap)));
+            return Ok(());
+        }
+        None => {}
     }
+    bootstrap.missing = interpreter::missing(context, located, tree, &bootstrap.process);
     let mut keep = vec![held];
     keep.append(&mut running.held);
     let error = sandbox::exec_shim(&shim()?, &bootstrap, keep);
@@ -133,7 +151,7 @@ fn spec(
     spec.env = recipe.run.env.clone();
     spec.machine_id = machine_id(name);
     spec.i386 = recipe.environment.architectures.contains(&recipe::Architecture::I386);
-    spec.network = network::network(&recipe.run.network)?;
+    spec.network = network::network(&recipe.run.network);
     let bindings = Bindings::new(recipe, &request.bind)?;
     if let Some(size) = recipe.run.shm {
         spec.shm_size = size.bytes();
@@ -170,7 +188,7 @@ fn machine(
 ) -> Result<(), Error> {
     identity::add(context, recipe, bindings, spec)?;
     devices::add(context, recipe, bindings, spec)?;
-    limits::add(context, &recipe.run, request.explain, spec)
+    limits::add(context, &recipe.run, request.explain.is_some(), spec)
 }
 
 /// Display and sound, with the programs of the host that stand between them and the tool.
@@ -183,18 +201,20 @@ fn companions(
 ) -> Result<Running, Error> {
     let mut running = Running::default();
     if let Some(wish) = &recipe.run.dbus {
-        dbus::add(&Session::find(), wish, run, request.explain, spec, &mut running)?;
+        dbus::add(&Session::find(), wish, run, request.explain.is_some(), spec, &mut running)?;
     }
     match recipe.run.audio {
         recipe::Audio::None => {}
         recipe::Audio::Shared => audio::shared(context, &Session::find(), spec)?,
-        recipe::Audio::Own => audio::own(&Session::find(), run, request.explain, spec, &mut running)?,
+        recipe::Audio::Own => {
+            audio::own(&Session::find(), run, request.explain.is_some(), spec, &mut running)?;
+        }
     }
     match recipe.run.display {
         recipe::Display::None => {}
         recipe::Display::Shared => display::shared(context, &Session::find(), spec)?,
         recipe::Display::Nested => {
-            display::nested(context, &Session::find(), run, request.explain, spec, &mut running)?;
+            display::nested(context, &Session::find(), run, request.explain.is_some(), spec, &mut running)?;
         }
     }
     Ok(running)

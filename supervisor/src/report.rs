@@ -132,4 +132,8 @@ impl Progress for Printer {
     fn note(&self, line: &str) {
         self.say(format!("  {line}"));
     }
+
+    fn warn(&self, line: &str) {
+        Self::warn(self, line);
+    }
 }

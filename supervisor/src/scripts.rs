@@ -52,16 +52,45 @@ pub(crate) fn depends(all: &[&Facts]) -> Vec<Asked> {
 
 /// `/usr/bin/perl -w`, `/usr/bin/env -S python3 -u`: the package of the interpreter.
 fn package(line: &str) -> Option<&'static str> {
-    let mut words = line.split_whitespace();
-    let (folder, mut name) = words.next()?.rsplit_once('/')?;
-    if !FOLDERS.contains(&folder) {
-        return None;
-    }
-    if name == "env" {
-        // Its options, and variables that it sets.
-        name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-    }
+    Line::of(line).filter(Line::is_usual).and_then(|line| package_of(line.name()))
+}
+
+/// Debian's package of an interpreter, by its name.
+pub(crate) fn package_of(name: &str) -> Option<&'static str> {
     INTERPRETERS.iter().find(|(known, _)| *known == name).map(|(_, package)| *package)
+}
+
+/// The first line of a script, without `#!`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// What the kernel starts.
+    pub(crate) path: String,
+    /// What `env` is to look for, where it is that.
+    pub(crate) by_env: Option<String>,
+}
+
+impl Line {
+    pub(crate) fn of(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let path = words.next().filter(|path| path.contains('/'))?.to_owned();
+        if path.rsplit('/').next() != Some("env") {
+            return Some(Self { path, by_env: None });
+        }
+        // Its options, and variables that it sets.
+        let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+        Some(Self { path, by_env: Some(name.to_owned()) })
+    }
+
+    /// The interpreter, without its folder.
+    pub(crate) fn name(&self) -> &str {
+        let name = self.by_env.as_deref().unwrap_or(&self.path);
+        name.rsplit('/').next().unwrap_or(name)
+    }
+
+    /// Whether it is where Debian has interpreters.
+    pub(crate) fn is_usual(&self) -> bool {
+        self.path.rsplit_once('/').is_some_and(|(folder, _)| FOLDERS.contains(&folder))
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,13 @@ pub fn program_needing(needs: &[(&str, &[&str])]) -> Vec<u8> {
     gcc(&source, &arguments, &files)
 }
 
+/// A program that ends at once, if its loader is there. It needs no library.
+#[must_use]
+pub fn program_by_loader(loader: &str) -> Vec<u8> {
+    let source = "void _start(void) { __asm__ volatile(\"mov $60, %eax; xor %edi, %edi; syscall\"); }\n";
+    gcc(source, &["-nostdlib", "-pie", &format!("-Wl,--dynamic-linker={loader}")], &[])
+}
+
 /// A program for i386 that needs a library and cannot be started.
 #[must_use]
 pub fn program_for_i386() -> Vec<u8> {

@@ -302,12 +302,16 @@ impl Attendant<'_> {
             }
             Report::Stopped { signal } => self.stopped(signal),
             Report::Ended { outcome, forced } => {
+                self.tell_missing(outcome);
                 self.seen.ended = Some(record::now());
                 self.seen.reason = Some(self.reason(outcome, forced));
                 self.expect_end(self.bootstrap.grace_ms);
             }
             Report::Empty { usage } => self.seen.usage = usage,
             Report::ExecFailed { errno, found, message, hint } => {
+                let known = self.bootstrap.missing.as_ref().map(|missing| missing.hint.clone());
+                let hint =
+                    known.filter(|_| found && errno == rustix::io::Errno::NOENT.raw_os_error()).or(hint);
                 self.say(&message, hint.as_deref());
                 let program = self.bootstrap.process.program.clone();
                 self.seen.reason = Some(ExitReason::ExecFailed { program, errno, found, message });
@@ -318,6 +322,19 @@ impl Attendant<'_> {
             }
         }
         Ok(())
+    }
+
+    /// `env` was started, and has not found what it was to start.
+    fn tell_missing(&mut self, outcome: Outcome) {
+        let code = Outcome::Exit { code: hatchway_wire::exit::CODE_NOT_FOUND };
+        if outcome == code
+            && let Some(missing) = self.bootstrap.missing.clone()
+        {
+            self.say(
+                &format!("`{}`, which starts the program, is not in the tree", missing.name),
+                Some(&missing.hint),
+            );
+        }
     }
 
     fn reason(&self, outcome: Outcome, forced: bool) -> ExitReason {

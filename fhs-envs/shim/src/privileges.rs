@@ -96,6 +96,7 @@ fn set_limit(limit: &ResourceLimit) -> io::Result<()> {
         Limited::AddressSpace => Resource::As,
         Limited::Data => Resource::Data,
         Limited::Stack => Resource::Stack,
+        Limited::FileSize => Resource::Fsize,
         Limited::Tasks => Resource::Nproc,
     };
     Ok(rustix::process::setrlimit(resource, Rlimit { current: limit.soft, maximum: limit.hard })?)

@@ -4,20 +4,23 @@
 //! and for an ordinary user.
 //!
 //! What differs from a real route: the kernel accepts a connection before the other side has; if that refuses, the tool
-//! sees a reset instead of a refusal. The other side sees the host's address.
+//! sees a reset instead of a refusal. The other side sees the host's address. Of UDP, nothing says that a datagram was
+//! refused; see `relay/udp.rs`.
+mod udp;
+
 use crate::channel::Channel;
 use crate::link;
 use hatchway_sys::process::{Fork, fork};
-use hatchway_wire::Process;
 use hatchway_wire::attend::{Handed, Report};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use hatchway_wire::{Endpoint, Process, Transport};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Connections at a time; more wait in the kernel's queue. Each holds two buffers.
@@ -26,24 +29,48 @@ const CONNECTIONS_MAX: usize = 128;
 const BUFFER: usize = 64 * 1024;
 
 /// The inner half's side: addresses, and a listener for each, handed to the attendant.
-pub(crate) fn listen(to: &[SocketAddr], channel: &Channel) -> io::Result<()> {
-    for address in to.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback()).collect::<BTreeSet<_>>() {
+pub(crate) fn listen(to: &[Endpoint], channel: &Channel) -> io::Result<()> {
+    let addresses = to.iter().map(|to| to.address.ip());
+    for address in addresses.filter(|ip| !ip.is_loopback()).collect::<BTreeSet<_>>() {
         link::add_loopback_address(address)?;
     }
     for to in to {
-        let listener = TcpListener::bind(to)?;
-        channel.send(&Report::Handed(Handed::Listener { to: *to }), Some(listener.as_fd()))?;
+        let door: OwnedFd = match to.transport {
+            Transport::Tcp => TcpListener::bind(to.address)?.into(),
+            Transport::Udp => UdpSocket::bind(to.address)?.into(),
+        };
+        channel.send(&Report::Handed(Handed::Listener { to: *to }), Some(door.as_fd()))?;
     }
     Ok(())
 }
 
+/// Where the tool can knock: the sockets in the unit's network, with the servers they stand for.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    tcp: Vec<(SocketAddr, TcpListener)>,
+    udp: Vec<udp::Door>,
+}
+
+impl Doors {
+    pub(crate) fn add(&mut self, to: Endpoint, fd: OwnedFd) {
+        match to.transport {
+            Transport::Tcp => self.tcp.push((to.address, fd.into())),
+            Transport::Udp => self.udp.push((to.address, fd.into())),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tcp.is_empty() && self.udp.is_empty()
+    }
+}
+
 /// Starts the process that relays. It runs on the host with the tool's ids and nothing else, and ends with the shim.
-pub(crate) fn start(listeners: &[(SocketAddr, TcpListener)], process: &Process) -> io::Result<Pid> {
+pub(crate) fn start(doors: &Doors, process: &Process) -> io::Result<Pid> {
     match fork()? {
         Fork::Parent(pid) => Ok(pid),
         Fork::Child => {
             // Nobody waits for the reason: the tool sees that nothing answers.
-            let done = become_relay(process).and_then(|()| run(listeners));
+            let done = become_relay(process).and_then(|()| run(doors));
             hatchway_sys::process::end_at_once(u8::from(done.is_err()))
         }
     }
@@ -68,7 +95,9 @@ fn become_relay(process: &Process) -> io::Result<()> {
     crate::privileges::hide()
 }
 
-fn run(listeners: &[(SocketAddr, TcpListener)]) -> io::Result<()> {
+fn run(doors: &Doors) -> io::Result<()> {
+    let listeners = &doors.tcp;
+    let mut clients = udp::Clients::new(&doors.udp)?;
     listeners.iter().try_for_each(|(_, listener)| listener.set_nonblocking(true))?;
     let mut open: Vec<Connection> = Vec::new();
     loop {
@@ -79,12 +108,16 @@ fn run(listeners: &[(SocketAddr, TcpListener)]) -> io::Result<()> {
         for connection in &open {
             fds.extend(connection.interest());
         }
-        match poll(&mut fds, PollTimeout::NONE) {
+        let of_tcp = fds.len();
+        fds.extend(clients.interest());
+        match poll(&mut fds, clients.timeout()) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         let ready: Vec<PollFlags> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLERR)).collect();
         drop(fds);
+        let (ready, datagrams) = ready.split_at(of_tcp);
+        clients.turn(datagrams);
         let (heads, ends) = ready.split_at(listeners.len());
         let mut ends = ends.iter().copied();
         open.retain_mut(|connection| {
@@ -275,7 +308,7 @@ mod tests {
     fn relay(to: SocketAddr) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
-        std::thread::spawn(move || run(&[(to, listener)]).unwrap());
+        std::thread::spawn(move || run(&Doors { tcp: vec![(to, listener)], udp: Vec::new() }).unwrap());
         at
     }
 
@@ -318,7 +351,7 @@ mod tests {
             reset(&gone);
             drop(gone);
             let mut fds = [PollFd::new(stays.as_fd(), PollFlags::empty())];
-            assert_eq!(poll(&mut fds, PollTimeout::from(10_000_u16)), Ok(1), "{tool_resets}");
+            assert_eq!(poll(&mut fds, nix::poll::PollTimeout::from(10_000_u16)), Ok(1), "{tool_resets}");
             assert!(fds[0].revents().unwrap().contains(PollFlags::POLLERR), "{tool_resets}");
         }
     }

@@ -1,13 +1,12 @@
 //! What the attendant does for a running unit beside its terminal: keeps files as the host's are, shows devices when
 //! they come back, relays connections. All of it begins with a descriptor that the inner half hands out.
 use crate::follow::Follower;
-use crate::relay;
+use crate::relay::{self, Doors};
 use crate::slots::Shower;
 use hatchway_wire::Process;
 use hatchway_wire::attend::Handed;
 use nix::unistd::Pid;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 #[derive(Debug, Default)]
@@ -15,7 +14,7 @@ pub(crate) struct Services {
     followers: Vec<Follower>,
     user_namespace: Option<OwnedFd>,
     shower: Option<Shower>,
-    listeners: Vec<(SocketAddr, TcpListener)>,
+    doors: Doors,
     relay: Option<Pid>,
 }
 
@@ -24,7 +23,7 @@ impl Services {
     pub(crate) fn take(&mut self, handed: Handed, fd: OwnedFd) -> io::Result<Vec<String>> {
         match handed {
             Handed::Follow { source } => self.followers.push(Follower::new(&source, fd)?),
-            Handed::Listener { to } => self.listeners.push((to, TcpListener::from(fd))),
+            Handed::Listener { to } => self.doors.add(to, fd),
             Handed::UserNamespace => self.user_namespace = Some(fd),
             Handed::MountNamespace { slots } => {
                 let (shower, notes) = Shower::new(slots, self.user_namespace.take(), fd)?;
@@ -37,8 +36,8 @@ impl Services {
 
     /// The tool runs: from now on somebody may connect.
     pub(crate) fn start(&mut self, process: &Process) -> io::Result<()> {
-        if !self.listeners.is_empty() {
-            self.relay = Some(relay::start(&std::mem::take(&mut self.listeners), process)?);
+        if !self.doors.is_empty() {
+            self.relay = Some(relay::start(&std::mem::take(&mut self.doors), process)?);
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ pub mod second_cache;
 mod triggers;
 mod unpack;
 mod volatile;
+pub mod watch;
 mod wheel;
 
 use std::collections::BTreeMap;

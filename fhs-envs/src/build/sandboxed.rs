@@ -16,6 +16,7 @@ use std::time::Duration;
 use hatchway_wire::{ExitReason, ExitRecord};
 
 use super::capture;
+use super::watch::{self, Watch};
 use crate::error::Error;
 use crate::sandbox::{self, BuildSpec, HostFacts, HostPath, InsidePath};
 use crate::store::Workspace;
@@ -30,6 +31,8 @@ pub const SOURCE_DATE_EPOCH: &str = "1";
 const OUTPUT_BYTES_MAX: u64 = 16 << 20;
 /// How long a step may take where it does not say.
 const TIMEOUT: Duration = Duration::from_secs(600);
+/// The exit code of what SIGXFSZ ended: 128 and the signal's number.
+const FILE_TOO_LARGE: i32 = 153;
 /// The lines of a failed step's output that its error shows.
 const LINES_SHOWN: usize = 12;
 
@@ -106,7 +109,8 @@ impl Output {
         }
         let said = [self.stdout, self.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
-        Err(failed(step, format!("it ended with exit code {}{}", self.code, last_lines(&said))))
+        let why = if self.code == FILE_TOO_LARGE { " (file size limit exceeded)" } else { "" };
+        Err(failed(step, format!("it ended with exit code {}{why}{}", self.code, last_lines(&said))))
     }
 }
 
@@ -142,10 +146,11 @@ impl<'a> Room<'a> {
         let spec = self.spec(root, step, &own)?;
         let bootstrap = sandbox::build_plan(&spec, &self.host)?;
         let stdin = stdin(step, &own)?;
+        let watch = Watch::begin(&self.folder, writable(root, step, &tmp))?;
         let child = sandbox::spawn_shim(self.shim, &bootstrap, &[], |command| {
             command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         })?;
-        let (status, stdout, stderr) = wait(child, step)?;
+        let (status, stdout, stderr) = wait(child, step, watch)?;
         let record = std::fs::read(&exit_file).ok();
         let record = record.and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
         remove(&own)?;
@@ -158,13 +163,7 @@ impl<'a> Room<'a> {
         if uid == self.host.uid {
             return Ok(());
         }
-        let writable =
-            step.binds.iter().filter(|(.., read_only)| !read_only).map(|(from, ..)| from.as_path());
-        let tree = match root {
-            Root::Writable(folder) => Some(folder),
-            Root::ReadOnly(_) => None,
-        };
-        writable.chain(tree).chain([tmp]).try_for_each(|folder| give(folder, uid, gid))
+        writable(root, step, tmp).iter().try_for_each(|folder| give(folder, uid, gid))
     }
 
     fn spec(&self, root: Root<'_>, step: &Step, own: &Path) -> Result<BuildSpec, Error> {
@@ -190,6 +189,16 @@ impl<'a> Room<'a> {
             exit_file: sandbox::host_path(own)?.join("exit.json").map_err(sandbox::Error::from)?,
         })
     }
+}
+
+/// The folders of the host that a step may write.
+fn writable(root: Root<'_>, step: &Step, tmp: &Path) -> Vec<PathBuf> {
+    let bound = step.binds.iter().filter(|(.., read_only)| !read_only).map(|(from, ..)| from.as_path());
+    let tree = match root {
+        Root::Writable(folder) => Some(folder),
+        Root::ReadOnly(_) => None,
+    };
+    bound.chain(tree).chain([tmp]).map(Path::to_owned).collect()
 }
 
 /// A file, not a pipe: nobody has to write while the step runs.
@@ -224,7 +233,7 @@ fn environment(step: &Step) -> Vec<(String, String)> {
 }
 
 /// Reads both streams to their ends, then the status. The two threads end with the shim, which closes the pipes.
-fn wait(mut child: Child, step: &Step) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), Error> {
+fn wait(mut child: Child, step: &Step, mut watch: Watch) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), Error> {
     let (sender, receiver) = mpsc::channel();
     let max = step.output_bytes_max;
     let streams: [Option<Box<dyn Read + Send>>; 2] = [
@@ -242,10 +251,20 @@ fn wait(mut child: Child, step: &Step) -> Result<(ExitStatus, Vec<u8>, Vec<u8>),
     let end = std::time::Instant::now() + step.timeout;
     let mut outputs = [Vec::new(), Vec::new()];
     for _ in 0..2 {
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        let Ok((number, read)) = receiver.recv_timeout(left) else {
-            stop(&mut child);
-            return Err(failure(format!("it was ended after {} s", step.timeout.as_secs())));
+        let (number, read) = loop {
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            match receiver.recv_timeout(left.min(watch::INTERVAL)) {
+                Ok(read) => break read,
+                Err(_) if left.is_zero() => {
+                    stop(&mut child);
+                    return Err(failure(format!("it was ended after {} s", step.timeout.as_secs())));
+                }
+                Err(_) => {}
+            }
+            if let Some(limit) = watch.look(child.id()).transpose() {
+                stop(&mut child);
+                return Err(Error::StepLimit { step: step.name.clone(), limit: limit? });
+            }
         };
         let (bytes, truncated) = read.map_err(|source| failure(format!("its output was lost: {source}")))?;
         if truncated {
@@ -255,6 +274,10 @@ fn wait(mut child: Child, step: &Step) -> Result<(ExitStatus, Vec<u8>, Vec<u8>),
         outputs[number] = bytes;
     }
     let status = child.wait().map_err(|source| failure(format!("waiting for it failed: {source}")))?;
+    // A full disk has no room for the record of how it ended either.
+    if let Some(limit) = watch.disk()? {
+        return Err(Error::StepLimit { step: step.name.clone(), limit });
+    }
     let [stdout, stderr] = outputs;
     Ok((status, stdout, stderr))
 }

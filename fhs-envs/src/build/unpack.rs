@@ -10,6 +10,7 @@ use crate::digest::Sha256;
 use crate::error::Error;
 use crate::store::Workspace;
 use crate::store::manifest::{Manifest, Node};
+use crate::store::space::readable;
 
 /// Below this folder of a package's manifest are the members of its control archive and the list of what was dropped.
 /// It is never part of a tree.
@@ -98,6 +99,22 @@ impl Layout {
 /// # Errors
 /// When the archive is broken or hostile, or the store cannot be written.
 pub(crate) fn unpack(
+    workspace: &Workspace<'_>,
+    archive: &Path,
+    sha256: Sha256,
+    layout: &Layout,
+) -> Result<Manifest, Error> {
+    unpack_content(workspace, archive, sha256, layout).map_err(|error| match error {
+        Error::RoomUsedUp { path, written, available, reserve, .. } => {
+            let packed = std::fs::metadata(archive).map_or(0, |metadata| metadata.len());
+            let what = format!("unpacking `{}` ({} packed)", layout.file_name, readable(packed));
+            Error::RoomUsedUp { what, path, written, available, reserve }
+        }
+        other => other,
+    })
+}
+
+fn unpack_content(
     workspace: &Workspace<'_>,
     archive: &Path,
     sha256: Sha256,

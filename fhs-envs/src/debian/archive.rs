@@ -8,7 +8,7 @@ use super::contents::{self, Libraries};
 use super::index::{CACHE_FORMAT, Part, Source, SuiteIndex};
 use super::packages;
 use super::release::{self, Keyring, Policy, Release};
-use super::sources::Mirror;
+use super::sources::{Holds, Mirror};
 use crate::digest::Sha256;
 use crate::error::Error;
 use crate::fetch::Client;
@@ -113,6 +113,7 @@ impl Archive {
         progress: &dyn Progress,
     ) -> Result<Option<Vec<Part>>, Error> {
         if !self.mirrors.iter().any(|mirror| mirror.serves(scope.suite)) {
+            self.tell_absent(scope.suite, progress);
             return Ok(None);
         }
         let absent = self.cache.join(format!("{}.absent", self.cache_name(scope.suite)));
@@ -131,15 +132,16 @@ impl Archive {
         }
     }
 
-    /// Whoever lists a suite of updates believes to get them.
+    /// Whoever lists a suite of updates, or names a mirror of the security archive, believes to get what is there.
     fn tell_absent(&self, suite: &str, progress: &dyn Progress) {
-        let naming = self.mirrors.iter().find(|mirror| mirror.named.iter().any(|named| named == suite));
-        if let Some(mirror) = naming {
-            let by = &mirror.origin;
-            progress.note(&format!(
-                "warning: {by} names {suite}, and no mirror has it: its packages are not in the lock"
-            ));
-        }
+        let names = |mirror: &&Mirror| mirror.named.iter().any(|named| named == suite);
+        let promises = |mirror: &&Mirror| mirror.holds == Holds::Security && mirror.serves(suite);
+        let by = match (self.mirrors.iter().find(names), self.mirrors.iter().find(promises)) {
+            (Some(mirror), _) => format!("{} names {suite}", mirror.origin),
+            (None, Some(mirror)) => format!("{} names a mirror for {suite}", mirror.origin),
+            (None, None) => return,
+        };
+        progress.warn(&format!("{by}, and no mirror has it: its packages are not in the lock"));
     }
 
     /// The URLs of a file below the archive's root, best first.

@@ -13,10 +13,12 @@ use hatchway_wire::{Bootstrap, Namespaces, Op, Owner, Process, SourceKind, Stdio
 /// Bytes in `/run` and `/dev/shm` of a build step. What is large goes to `/tmp`, which is on disk.
 const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of memory of its own that each process of a build step may have: several times what compilers and installers take.
-const DATA_BYTES_MAX: u64 = 8 << 30;
+pub(crate) const DATA_BYTES_MAX: u64 = 8 << 30;
+/// Bytes of one file that a build step may write. Images of installed disks are larger; no tool is one file of that size.
+pub(crate) const FILE_BYTES_MAX: u64 = 64 << 30;
 /// Processes and threads of a build step. The kernel counts them by user, so of root's builds, which all run as [`BUILD_ID`],
 /// those of all together.
-const TASKS_MAX: u64 = 4096;
+pub(crate) const TASKS_MAX: u64 = 4096;
 /// Milliseconds between asking a build step to end and killing it.
 const GRACE_MS: u64 = 2000;
 
@@ -97,6 +99,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         companions: Vec::new(),
         notes: Vec::new(),
         keep_fds: Vec::new(),
+        missing: None,
         grace_ms: GRACE_MS,
     })
 }
@@ -148,9 +151,14 @@ fn process(spec: &BuildSpec) -> Process {
         capabilities: Vec::new(),
         no_new_privs: true,
         seccomp: seccomp::build_filter(),
-        limits: [(Resource::Core, 0), (Resource::Data, DATA_BYTES_MAX), (Resource::Tasks, TASKS_MAX)]
-            .map(|(resource, value)| ResourceLimit { resource, soft: Some(value), hard: Some(value) })
-            .into(),
+        limits: [
+            (Resource::Core, 0),
+            (Resource::Data, DATA_BYTES_MAX),
+            (Resource::FileSize, FILE_BYTES_MAX),
+            (Resource::Tasks, TASKS_MAX),
+        ]
+        .map(|(resource, value)| ResourceLimit { resource, soft: Some(value), hard: Some(value) })
+        .into(),
         fence: None,
         umask: 0o022,
     }

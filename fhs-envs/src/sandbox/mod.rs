@@ -4,6 +4,7 @@
 //! [`exec_shim`] hands the list to the shim, which becomes the running unit. [`probe`] says what this host allows.
 pub mod build_plan;
 pub mod companion_plan;
+pub mod explain;
 pub mod launch;
 pub mod plan;
 pub mod probe;
@@ -12,9 +13,10 @@ pub mod spec;
 
 pub use build_plan::{BUILD_ID, BuildSpec, build_plan, build_user};
 pub use companion_plan::{CompanionSpec, Reach, companion_plan, host_view};
+pub use explain::{Explained, explained_json};
 pub use hatchway_wire::bootstrap::Resource;
 pub use launch::{exec_shim, spawn_shim};
-pub use plan::{Explained, plan};
+pub use plan::plan;
 pub use probe::{HostFacts, Problem, Report};
 pub use spec::{
     BoundFile, BoundSocket, Companion, Device, DeviceId, Driver, HostPath, InsidePath, Interface, Mode,

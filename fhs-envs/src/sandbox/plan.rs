@@ -4,7 +4,6 @@ use super::{Error, HostFacts, seccomp};
 use hatchway_wire::bootstrap::{Resource, ResourceLimit};
 use hatchway_wire::{Bootstrap, HostPath, InsidePath, Namespaces, Op, Owner, Process, SourceKind, VERSION};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 /// Where programs and libraries are: never written, not even for a throw-away copy.
 pub(super) const READ_ONLY: [&str; 8] =
@@ -85,43 +84,11 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         exit_file: spec.exit_file.clone(),
         exit_is_scratch: false,
         keep_fds: Vec::new(),
+        missing: None,
         grace_ms: spec.grace_ms,
         companions: spec.companions.clone(),
         notes: spec.notes.clone(),
     })
-}
-
-/// A plan as `--explain` prints it: one line per operation.
-#[derive(Debug)]
-pub struct Explained<'a>(pub &'a Bootstrap);
-
-impl fmt::Display for Explained<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for companion in &self.0.companions {
-            writeln!(f, "start {} in a sandbox of its own: `{}`", companion.role, companion.command)?;
-        }
-        for op in &self.0.ops {
-            writeln!(f, "{op}")?;
-        }
-        let process = &self.0.process;
-        writeln!(f, "become user {} and group {}", process.uid, process.gid)?;
-        match process.capabilities.as_slice() {
-            [] => writeln!(f, "drop every capability")?,
-            kept => writeln!(f, "drop every capability but {}", kept.join(" "))?,
-        }
-        for limit in process.limits.iter().filter(|limit| limit.resource != Resource::Core) {
-            let value = limit.soft.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
-            writeln!(f, "limit {} to {value}", limit.resource)?;
-        }
-        if let Some(fence) = &process.fence {
-            writeln!(f, "allow by Landlock: {fence}")?;
-        }
-        writeln!(f, "filter system calls ({} instructions)", process.seccomp.len())?;
-        for note in &self.0.notes {
-            writeln!(f, "note: {note}")?;
-        }
-        writeln!(f, "execute `{}` in `{}`", process.program, process.cwd)
-    }
 }
 
 fn invalid(what: &'static str, value: impl Into<String>, why: &'static str) -> Error {

@@ -3,7 +3,9 @@ use super::Error;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use hatchway_wire::{Companion, DeviceId, HostPath, InsidePath, ResourceLimit, Slot, StdioMode};
+pub use hatchway_wire::{
+    Companion, DeviceId, Endpoint, HostPath, InsidePath, ResourceLimit, Slot, StdioMode,
+};
 
 /// Resolves a path somebody typed into one without symlinks, which is the only kind the shim binds.
 pub fn host_path(path: impl AsRef<Path>) -> Result<HostPath, Error> {
@@ -219,8 +221,8 @@ pub enum Network {
     Loopback,
     /// The host's interfaces.
     Host,
-    /// Its own loopback, and these TCP addresses of the host's network by way of the shim.
-    Allow(Vec<std::net::SocketAddr>),
+    /// Its own loopback, and these servers of the host's network by way of the shim.
+    Allow(Vec<Endpoint>),
 }
 
 /// The user the tool believes to be.

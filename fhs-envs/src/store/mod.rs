@@ -290,7 +290,14 @@ impl Store {
         };
         // Nobody else comes near what a build step writes: not to a program with the set-user-id bit, not to a socket.
         fs::DirBuilder::new().mode(0o700).create(&folder).map_err(Error::io("create", &folder))?;
-        Ok(Workspace { store: self, folder, lock_path, here: Mutex::default(), _lock: lock })
+        Ok(Workspace {
+            store: self,
+            folder,
+            lock_path,
+            here: Mutex::default(),
+            meter: space::Meter::default(),
+            _lock: lock,
+        })
     }
 
     /// Removes what builders left that died: their folders' locks are free.
@@ -433,6 +440,8 @@ pub(crate) struct Workspace<'a> {
     lock_path: PathBuf,
     /// The objects that are here and not in the store yet.
     here: Mutex<HashSet<(Sha256, bool)>>,
+    /// What was written.
+    meter: space::Meter,
     _lock: File,
 }
 
@@ -454,7 +463,7 @@ impl Workspace<'_> {
         let temporary = self.folder.join(format!("new-{number}"));
         let file = File::create(&temporary).map_err(Error::io("create", &temporary))?;
         let mut writer = HashingWriter::new(file);
-        io::copy(content, &mut writer).map_err(Error::io("write", &temporary))?;
+        self.meter.copy(content, &mut writer, &temporary)?;
         let (file, sha256, size) = writer.finish();
         seal(&file, executable).map_err(Error::io("write", &temporary))?;
         begin_to_write(&file);
@@ -470,6 +479,7 @@ impl Workspace<'_> {
         if self.store.object(sha256, executable).exists() || !self.claim(sha256, executable) {
             return Ok((sha256, size));
         }
+        self.meter.spend(&self.folder, size)?;
         let target = self.object(sha256, executable);
         let create = || File::create_new(&target);
         let file = create().or_else(|error| match (error.kind(), target.parent()) {
@@ -534,8 +544,8 @@ impl Workspace<'_> {
         link::directory(folder)?;
         for (path, node) in &manifest.nodes {
             let target = folder.join(path);
-            let (sha256, executable) = match node {
-                Node::File { sha256, executable, .. } => (sha256, executable),
+            let (sha256, executable, size) = match node {
+                Node::File { sha256, executable, size } => (sha256, executable, size),
                 Node::Directory => {
                     link::directory(&target)?;
                     continue;
@@ -545,6 +555,7 @@ impl Workspace<'_> {
                     continue;
                 }
             };
+            self.meter.spend(&self.folder, *size)?;
             fs::copy(self.locate(*sha256, *executable), &target).map_err(Error::io("copy", &target))?;
             let file = File::open(&target).map_err(Error::io("open", &target))?;
             let mode = fs::Permissions::from_mode(if *executable { 0o755 } else { 0o644 });

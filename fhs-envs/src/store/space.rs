@@ -1,6 +1,8 @@
 //! Room on the store's file system, looked at before it is used up.
 
+use std::io::{self, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Error;
 
@@ -17,6 +19,75 @@ pub struct Space {
     pub available_files: u64,
     /// All bytes.
     pub total_bytes: u64,
+}
+
+/// What builds leave free for others: a full disk ends programs that have nothing to do with a build.
+const RESERVE_BYTES_MAX: u64 = 512 << 20;
+/// Of a small file system it is this part.
+const RESERVE_PART: u64 = 20;
+/// Bytes of a file that are read before they are written.
+const COPIED_AT_ONCE: usize = 64 << 10;
+/// Bytes that are written between two looks. A look takes a microsecond.
+const LOOK_BYTES: u64 = 1 << 20;
+
+impl Space {
+    /// Bytes that builds leave free.
+    #[must_use]
+    pub fn reserve(&self) -> u64 {
+        RESERVE_BYTES_MAX.min(self.total_bytes / RESERVE_PART)
+    }
+}
+
+/// Counts what a build writes, by all its threads, and ends it before the disk is full.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    written: AtomicU64,
+}
+
+impl Meter {
+    /// Copies into a file at `path`, and ends before the disk is full.
+    ///
+    /// # Errors
+    /// [`Error::RoomUsedUp`]; reading or writing that fails.
+    pub(crate) fn copy(&self, from: &mut dyn Read, to: &mut dyn Write, path: &Path) -> Result<(), Error> {
+        let folder = path.parent().unwrap_or(path);
+        let mut buffer = vec![0; COPIED_AT_ONCE];
+        loop {
+            let read = match from.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.map_err(Error::io("write", path))?,
+            };
+            if read == 0 {
+                return Ok(());
+            }
+            to.write_all(&buffer[..read]).map_err(Error::io("write", path))?;
+            self.spend(folder, u64::try_from(read).unwrap_or(u64::MAX))?;
+        }
+    }
+
+    /// Counts bytes that are being written below a path.
+    ///
+    /// # Errors
+    /// [`Error::RoomUsedUp`].
+    pub(crate) fn spend(&self, path: &Path, bytes: u64) -> Result<(), Error> {
+        let before = self.written.fetch_add(bytes, Ordering::Relaxed);
+        let written = before.saturating_add(bytes);
+        if before / LOOK_BYTES == written / LOOK_BYTES {
+            return Ok(());
+        }
+        let space = of(path)?;
+        if space.available_bytes >= space.reserve() {
+            return Ok(());
+        }
+        let (available, reserve) = (space.available_bytes, space.reserve());
+        Err(Error::RoomUsedUp {
+            what: "the build".into(),
+            path: path.to_owned(),
+            written,
+            available,
+            reserve,
+        })
+    }
 }
 
 /// Looks at the file system of a path.

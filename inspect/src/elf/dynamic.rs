@@ -185,7 +185,8 @@ pub(super) fn linking(image: &Image<'_>) -> Result<Linking, String> {
     let layout = Layout::new(image)?;
     let dynamic = Dynamic::read(&layout)?;
     let soname = dynamic.string_of(DT_SONAME, "own name")?;
-    Ok(Linking { machine: machine(layout.header.e_machine), soname, needed: needed(&dynamic)? })
+    let interpreter = interpreter(&layout);
+    Ok(Linking { machine: machine(layout.header.e_machine), soname, needed: needed(&dynamic)?, interpreter })
 }
 
 pub(super) fn read(path: &str, image: &Image<'_>) -> Result<Reading, String> {

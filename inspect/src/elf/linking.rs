@@ -20,6 +20,8 @@ pub struct Linking {
     pub soname: Option<String>,
     /// The libraries it is linked with (`DT_NEEDED`), in order.
     pub needed: Vec<String>,
+    /// The loader that starts it (`PT_INTERP`).
+    pub interpreter: Option<String>,
 }
 
 /// Reads the headers and the dynamic section of the file at `path`, and nothing else of it.
@@ -49,6 +51,7 @@ mod tests {
         let libc = super::super::read_file(Path::new("/proc/self/exe")).unwrap();
         let linked = linking(Path::new("/proc/self/exe")).unwrap();
         assert_eq!((linked.machine, linked.soname, linked.needed), (libc.machine, libc.soname, libc.needed));
+        assert!(linked.interpreter.is_some() && linked.interpreter == libc.interpreter);
         assert!(linking(Path::new("/etc/passwd")).is_err() && linking(Path::new("/etc")).is_err());
     }
 }

@@ -7,7 +7,7 @@ use super::NetworkArgs;
 use super::lock::summary;
 use crate::context::Context;
 use crate::error::Error;
-use crate::launch::{self, Request};
+use crate::launch::{self, Form, Request};
 use crate::recipe::{self, Located};
 use crate::{artifact, steps};
 
@@ -38,6 +38,9 @@ struct Common {
     /// Print the sandbox's plan of operations instead of running
     #[arg(long)]
     explain: bool,
+    /// Print the plan as JSON
+    #[arg(long, requires = "explain")]
+    json: bool,
     #[command(flatten)]
     network: NetworkArgs,
 }
@@ -114,7 +117,7 @@ fn start(
         bind: common.bind.clone(),
         share: common.share.clone(),
         user: common.user.clone(),
-        explain: common.explain,
+        explain: common.explain.then_some(if common.json { Form::Json } else { Form::Lines }),
     };
     launch::launch(&context, &located, (built.tree, held), &request)?;
     Ok(ExitCode::SUCCESS)

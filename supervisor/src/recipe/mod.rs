@@ -9,6 +9,7 @@ mod dbus;
 mod diagnostic;
 mod draft;
 mod limits;
+mod network;
 mod service;
 mod types;
 
@@ -20,6 +21,7 @@ pub use diagnostic::Diagnostic;
 pub(crate) use draft::is_licence;
 pub use draft::{Draft, Origin, draft, unpack_folder};
 pub use limits::{Limits, Processors};
+pub use network::{Network, Server};
 pub use service::*;
 pub use types::*;
 

@@ -5,12 +5,13 @@ use std::fmt;
 
 use hatchway_envs::digest::Sha256;
 use schemars::JsonSchema;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::dbus::Dbus;
 use super::limits::Limits;
+use super::network::Network;
 use super::service::{Channel, Service};
 
 /// How a vendor's software is installed and run, on any machine.
@@ -526,56 +527,6 @@ impl fmt::Display for Runner {
             Self::None => "none",
             Self::Wine => "wine",
         })
-    }
-}
-
-/// What network a tool sees.
-#[derive(Debug, Clone, PartialEq, Eq, Default, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Network {
-    /// No interface is up.
-    None,
-    /// Its own loopback.
-    #[default]
-    Loopback,
-    /// The host's.
-    Host,
-    /// Only these addresses.
-    #[serde(untagged)]
-    Allow {
-        /// `10.0.0.5:5025`
-        allow: Vec<String>,
-    },
-}
-
-/// By hand, since an error of serde's about untagged variants names none of them.
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Wish;
-        impl<'de> Visitor<'de> for Wish {
-            type Value = Network;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"none\", \"loopback\", \"host\" or { allow = [\"ADDRESS:PORT\"] }")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Network, E> {
-                match text {
-                    "none" => Ok(Network::None),
-                    "loopback" => Ok(Network::Loopback),
-                    "host" => Ok(Network::Host),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Network, A::Error> {
-                #[derive(Deserialize)]
-                #[serde(deny_unknown_fields)]
-                struct List {
-                    allow: Vec<String>,
-                }
-                let list = List::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(Network::Allow { allow: list.allow })
-            }
-        }
-        deserializer.deserialize_any(Wish)
     }
 }
 

@@ -3,7 +3,7 @@
 //! They travel as JSON over one `SOCK_SEQPACKET` pair. The end of the stream is a message too: an inner half
 //! that reads it ends everything, an outer half that reads it collects the inner one.
 use crate::exit::{Outcome, Usage};
-use crate::op::Slot;
+use crate::op::{Endpoint, Slot};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 
@@ -77,10 +77,10 @@ pub enum Handed {
         /// The file on the host.
         source: HostPath,
     },
-    /// A listening socket in the unit's network; what connects is passed on to this address.
+    /// A socket in the unit's network; what comes there is passed on to this server.
     Listener {
-        /// Address and port on the host's network.
-        to: std::net::SocketAddr,
+        /// On the host's network.
+        to: Endpoint,
     },
     /// The unit's user namespace.
     UserNamespace,

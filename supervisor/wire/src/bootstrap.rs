@@ -33,9 +33,22 @@ pub struct Bootstrap {
     /// that they are its children; it ends them with the tool.
     #[serde(default)]
     pub companions: Vec<Companion>,
+    /// What starts the program and is not in the tree; known before the start, since the shim knows no packages.
+    #[serde(default)]
+    pub missing: Option<Missing>,
     /// What is known before the start to be otherwise than asked for; goes into the exit record.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+/// The interpreter or loader of a program, where the tree has not got it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Missing {
+    /// As the program names it.
+    pub name: String,
+    /// What to do about it.
+    pub hint: String,
 }
 
 /// A program of the host that serves one run.
@@ -163,6 +176,8 @@ pub enum Resource {
     Data,
     /// Bytes of stack.
     Stack,
+    /// Bytes of one file.
+    FileSize,
     /// Processes and threads of the user, in its user namespace.
     Tasks,
 }
@@ -177,6 +192,7 @@ impl std::fmt::Display for Resource {
             Self::AddressSpace => "address space of each process (bytes)",
             Self::Data => "memory of each process (bytes)",
             Self::Stack => "stack (bytes)",
+            Self::FileSize => "size of each file (bytes)",
             Self::Tasks => "processes and threads of the user",
         })
     }

@@ -15,7 +15,7 @@ pub mod path;
 
 pub use bootstrap::{Bootstrap, Companion, Fence, Instruction, Process, ResourceLimit, StdioMode};
 pub use exit::{ExitReason, ExitRecord, Outcome, Stamp, Usage};
-pub use op::{DeviceId, Namespaces, Op, Owner, Slot, SourceKind};
+pub use op::{DeviceId, Endpoint, Namespaces, Op, Owner, Slot, SourceKind, Transport};
 pub use path::{HostPath, InsidePath, PathError};
 
 /// The version of [`Bootstrap`] and [`ExitRecord`]; the shim refuses any other.

@@ -2,6 +2,8 @@
 use crate::path::{HostPath, InsidePath};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
 
 /// The namespaces a unit gets for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -90,6 +92,74 @@ impl fmt::Display for DeviceId {
                 write!(f, "usb:{vendor:04x}:{product:04x}:{serial}")
             }
         }
+    }
+}
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// One server: `tcp:10.0.0.5:5025`, `udp:[fd00::5]:5025`. Without a transport it is TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Endpoint {
+    /// How.
+    pub transport: Transport,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+impl Endpoint {
+    /// A server that takes connections.
+    #[must_use]
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self { transport: Transport::Tcp, address }
+    }
+
+    /// A server that takes datagrams.
+    #[must_use]
+    pub fn udp(address: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, address }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transport = match self.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        write!(f, "{transport}:{}", self.address)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let read = |address: &str| address.parse().map_err(drop);
+        match (text.strip_prefix("tcp:"), text.strip_prefix("udp:")) {
+            (Some(address), _) => Ok(Self::tcp(read(address)?)),
+            (None, Some(address)) => Ok(Self::udp(read(address)?)),
+            (None, None) => Ok(Self::tcp(read(text)?)),
+        }
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|()| format!("`{text}` is not the address of a server"))
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> Self {
+        endpoint.to_string()
     }
 }
 
@@ -205,8 +275,8 @@ pub enum Op {
     },
     /// Answer for these addresses in the new network namespace, and pass what is sent there on to the host's network.
     Relay {
-        /// Address and TCP port.
-        to: Vec<std::net::SocketAddr>,
+        /// Which.
+        to: Vec<Endpoint>,
     },
     /// Move the unit into a control group that is there.
     ControlGroup {
@@ -313,7 +383,7 @@ impl fmt::Display for Op {
                 write!(f, "make the interface `{name}` with the address {}", Mac(*mac))
             }
             Self::Relay { to } => {
-                f.write_str("relay TCP to")?;
+                f.write_str("relay to")?;
                 to.iter().try_for_each(|address| write!(f, " {address}"))
             }
             Self::ControlGroup { path } => write!(f, "enter the control group `{path}`"),

@@ -135,6 +135,71 @@ fn the_next_mirror_is_asked_when_the_first_fails() {
     assert_eq!(second.requests().len(), 1);
 }
 
+/// The lock's bench with two mirrors in its configuration, the first of which has dropped `sed`.
+fn dropped_by_the_first() -> (Bench, Server, Server) {
+    let (bench, first) = locked();
+    let second = Mirror::new(three_suites(), Key::new(1)).serve();
+    first.fault(&sed(), Fault::Status(404));
+    let bench = bench.without_mirror_variable();
+    bench.configure(&format!("[[mirror]]\nurl = \"{}\"\n[[mirror]]\nurl = \"{}\"\n", first.url, second.url));
+    (bench, first, second)
+}
+
+#[test]
+fn a_file_that_the_first_mirror_dropped_comes_from_the_second() {
+    let (bench, first, second) = dropped_by_the_first();
+    drop(bench.hatchway(&["build", "acme"]).ok());
+    let asked = |server: &Server| server.requests().into_iter().map(|r| r.path).collect::<Vec<_>>();
+    assert!(asked(&first).contains(&sed()), "the first is asked first");
+    assert_eq!(asked(&second), [sed()], "the second only for what the first has not");
+    bench.store().check_artifacts();
+}
+
+#[test]
+fn a_file_that_every_mirror_dropped_is_told_once() {
+    let (bench, _first, second) = dropped_by_the_first();
+    second.fault(&sed(), Fault::Status(410));
+    snapshot!(
+        bench.hatchway(&["build", "acme"]),
+        r#"
+exit 2
+--- stderr
+  downloading ([n] MiB)
+error: no mirror has `pool/bookworm/sed_1.0-1_amd64.deb` of debian:bookworm/main any more, and it is not in the store
+hint: move to what the mirrors have: `hatchway lock RECIPE --upgrade`
+hint: or name a mirror that keeps old versions: a second [[mirror]] in hatchway.toml
+hint: or copy the file from a store that still has it: store/artifacts/ has it by its sha256
+"#
+    );
+    // What a mirror has against answering says more than that another has not got the file.
+    second.fault(&sed(), Fault::Status(503));
+    let outcome = bench.hatchway(&["build", "acme"]);
+    hinted(&outcome, "error: cannot download `pool/bookworm/sed_1.0-1_amd64.deb` of debian:bookworm/main");
+    assert!(outcome.stderr.contains("503"), "{outcome}");
+}
+
+#[test]
+fn the_stores_own_copy_needs_no_mirror() {
+    let (bench, server) = locked();
+    drop(bench.hatchway(&["build", "acme"]).ok());
+    // What was made of the packages is gone, the packages are there.
+    let store = bench.path("data/store");
+    let forget =
+        "cd ../data/store && chmod -R u+w trees objects && rm -r builds trees manifests packages objects";
+    drop(bench.script(forget).ok());
+    drop(server);
+    let bench = bench.without_mirror_variable();
+    let script = "mount -t tmpfs none /etc/apt && exec \"$HATCHWAY\" build acme";
+    drop(bench.mounting_script(script).ok());
+    // Of one that is gone too, the message says that nobody can be asked.
+    drop(bench.script(forget).ok());
+    let lock = bench.read("recipes/acme/recipe.lock");
+    let of_sed = lock.split("[[package]]").find(|block| block.contains("name = \"sed\"")).unwrap();
+    let digest = of_sed.lines().find_map(|line| line.strip_prefix("sha256 = \"")).unwrap();
+    std::fs::remove_file(store.join("artifacts").join(digest.trim_end_matches('"'))).unwrap();
+    hinted(&bench.mounting_script(script), "error: no Debian mirror is known");
+}
+
 #[test]
 fn without_a_mirror_the_message_says_where_to_name_one() {
     let (bench, _server) = locked();

@@ -379,3 +379,106 @@ fn an_installer_is_nobody_on_the_host() {
     assert!(kernel.contains("ermission denied") || kernel.contains("No such file"), "{kernel}");
     assert_eq!(bench.store().names("tmp"), [] as [&str; 0]);
 }
+
+/// What takes more than a build step may have: it is ended, with the reason and what to do about it.
+#[test]
+fn an_installer_without_measure_is_ended() {
+    let forks = "#include <unistd.h>\nint main(void) { for (;;) { int p = fork(); if (p == 0) for (;;) pause(); \
+                 if (p < 0) usleep(10000); } }\n";
+    let memory = "#include <stdio.h>\n#include <stdlib.h>\nint main(void) { for (;;) { char *volatile p = malloc(64 << 20); \
+                  if (!p) { perror(\"hog\"); return 1; } } }\n";
+    // A file of 100 GiB that takes no room.
+    let huge = "#include <fcntl.h>\n#include <unistd.h>\nint main(void) { int f = open(\"/opt/huge\", O_CREAT | O_WRONLY, 0644); \
+                return f < 0 || ftruncate64(f, 100LL << 30); }\n";
+    let huge = format!("#define _GNU_SOURCE\n{huge}");
+    for bench in [Bench::new().exact(), Bench::ordinary().exact()] {
+        let (bench, _server) = bench.with_mirror(&mirror());
+        for (source, says, hint) in [
+            (
+                huge.as_str(),
+                "exit code 153 (file size limit exceeded)",
+                "hint: one file of a build step has at most 64",
+            ),
+            (
+                memory,
+                "hog: Cannot allocate memory",
+                "hint: each process of a build step has at most 8.0 GiB of memory",
+            ),
+            (
+                forks,
+                "takes more than it may: it had ",
+                "hint: look for the option of what runs there for a part of fewer jobs",
+            ),
+        ] {
+            recipe(&bench, "hog", &compile::program(source), "run = [\"./hog\"]", "");
+            let outcome = bench.hatchway(&["lock", "acme"]);
+            hinted(&outcome, says);
+            assert!(
+                outcome.stderr.contains("the installer `hog`") && outcome.stderr.contains(hint),
+                "{outcome}"
+            );
+            assert_eq!(bench.store().names("tmp"), [""; 0]);
+        }
+    }
+}
+
+/// Locks in a store on a file system of 160 MiB.
+fn lock_in_little_room(script: &str) -> Outcome {
+    let (bench, _server) = Bench::new().exact().with_mirror(&mirror());
+    recipe(&bench, "setup.sh", script.as_bytes(), "run = [\"./setup.sh\"]", "");
+    let data = bench.path("data").display().to_string();
+    bench.mounting_script(&format!(
+        "mkdir -p {data} && mount -t tmpfs -o size=160m none {data} && \"$HATCHWAY\" lock acme; code=$?; ls {data}/store/tmp; exit $code"
+    ))
+}
+
+#[test]
+fn an_installer_does_not_fill_the_disk() {
+    // Slowly, and without ever ending by itself.
+    let slow = lock_in_little_room(
+        "#!/bin/sh\nmkdir /opt/acme\nwhile :; do dd if=/dev/zero bs=64k count=8 2>/dev/null >>/opt/acme/fill; sleep 0.01; done\n",
+    );
+    hinted(&slow, "the installer `setup.sh` takes more than it may: it took ");
+    assert!(slow.stderr.contains(", and 8.0 MiB stay free for others\n"), "{slow}");
+    assert!(slow.stderr.contains("hint: free some space: `hatchway store du`"), "{slow}");
+    assert_eq!(slow.stdout, "", "something is left");
+    // At once, so that it ends before it is looked at.
+    let fast = lock_in_little_room("#!/bin/sh\nmkdir /opt/acme\ndd if=/dev/zero of=/opt/acme/fill bs=1M\n");
+    hinted(&fast, "the installer `setup.sh` takes more than it may: it took ");
+    assert!(fast.stderr.contains("hint: free some space: `hatchway store du`"), "{fast}");
+    assert_eq!(fast.stdout, "", "something is left");
+}
+
+/// Each archive fits by itself.
+#[test]
+fn many_archives_do_not_fill_the_disk_together() {
+    let bench = Bench::new().exact();
+    std::fs::create_dir_all(bench.path("work/recipes/acme")).unwrap();
+    let mut text = "schema = 1\n[package]\nname = \"acme\"\n".to_owned();
+    for (number, name) in [(1, "one"), (2, "two"), (3, "three"), (4, "four")] {
+        let content = vec![number; 30 << 20];
+        let archive = hatchway_tests::tar::gzip(
+            &hatchway_tests::tar::Tar::new().file("content", 0o644, &content).finish(),
+        );
+        fs::write(bench.path("work/recipes/acme").join(format!("{name}.tar.gz")), &archive).unwrap();
+        text += &format!(
+            "[[artifact]]\nfile = \"{name}.tar.gz\"\nsha256 = \"{}\"\nunpack = \"/opt/{name}\"\n",
+            sha256(&archive)
+        );
+    }
+    bench.put("recipes/acme/recipe.toml", text + "[environment]\nbase = \"none\"\n");
+    let data = bench.path("data").display().to_string();
+    let outcome = bench.mounting_script(&format!(
+        "mkdir -p {data} && mount -t tmpfs -o size=100m none {data} && \"$HATCHWAY\" lock acme >&2 && \"$HATCHWAY\" build acme
+         code=$?; for f in tmp trees objects builds; do ls {data}/store/$f; done; exit $code"
+    ));
+    let line = outcome.stderr.lines().find(|line| line.starts_with("error: unpacking `"));
+    let line = line.unwrap_or_else(|| panic!("{outcome}"));
+    assert!(
+        line.contains(".tar.gz` (") && line.contains(" packed) needs more room than there is: "),
+        "{outcome}"
+    );
+    assert!(line.ends_with(" 5.0 MiB stay free for others"), "{outcome}");
+    hinted(&outcome, "MiB are written, and of the ");
+    assert_eq!(outcome.stdout, "", "something is left");
+}

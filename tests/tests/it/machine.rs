@@ -350,6 +350,55 @@ fn an_address_that_is_not_one_is_refused() {
     machine.asks("network = { allow = [\"controller:5025\"] }", "");
     let outcome = machine.run(&["--", "fifo", "1"]);
     assert!(outcome.code == Some(125) && outcome.stderr.contains("names are not resolved"), "{outcome}");
+    // With the place, as every error of a recipe.
+    assert!(outcome.stderr.contains("recipe.toml:") && outcome.stderr.contains('^'), "{outcome}");
+    for wrong in ["UDP:10.0.0.5:1", "udp:host:1", "udp:10.0.0.5", "udp:224.0.0.1:1", "sctp:10.0.0.5:1"] {
+        machine.asks(&format!("network = {{ allow = [\"{wrong}\"] }}"), "");
+        let outcome = machine.bench.hatchway(&["recipe", "check", "acme"]);
+        let said = outcome.stdout.clone() + &outcome.stderr;
+        assert!(
+            outcome.code == Some(1) && said.contains(&format!("`{wrong}` in `allow` is not")),
+            "{outcome}"
+        );
+    }
+}
+
+#[test]
+fn datagrams_reach_a_distant_address_and_come_back() {
+    if !hatchway_tests::bench::is_root() {
+        panic!("run this test as root: it makes a network of its own");
+    }
+    for bench in [Bench::new(), Bench::ordinary()] {
+        let machine = Machine::new(bench);
+        machine.asks("network = { allow = [\"udp:10.9.8.7:5025\", \"tcp:10.9.8.7:5025\"] }", "");
+        // The shell reads byte by byte, and of a datagram the rest is lost: each byte comes in one of its own.
+        // As an ordinary user the network is one of a user namespace in which it may set it up, and then is itself again.
+        let (unshare, again) = match machine.bench.is_ordinary() {
+            true => ("unshare -rn", "unshare -U --map-user=1000 --map-group=1000 "),
+            false => ("unshare -n", ""),
+        };
+        let script = "ip link set lo up; ip addr add 10.9.8.7/32 dev lo; ip addr add 10.9.8.8/32 dev lo
+            python3 -c \"
+import socket
+s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(30); s.bind((\\\"10.9.8.7\\\", 5025)); print(flush=True)
+for _ in range(2):
+    d, a = s.recvfrom(99)
+    for byte in d[:-1][::-1] + d[-1:]: s.sendto(bytes([byte]), a)
+\" >ready & while [ ! -s ready ]; do sleep 0.05; done
+            \"$HATCHWAY\" shell -q acme -- -c \"
+                exec 3<>/dev/udp/10.9.8.7/5025 4<>/dev/udp/10.9.8.7/5025
+                echo one >&4; read -t 30 -r x <&4; echo two >&3; read -t 30 -r y <&3; echo got \\$x \\$y
+                (echo x >/dev/udp/10.9.8.8/5025) 2>&1
+                (exec 3<>/dev/tcp/10.9.8.7/5025 && read -r z <&3) 2>&1 || echo no connection
+                true\"; wait";
+        let outcome = machine.bench.script(&format!(
+            "{unshare} sh -c '{}'",
+            script.replace("\"$HATCHWAY\"", &format!("{again}\"$HATCHWAY\""))
+        ));
+        assert!(outcome.stdout.contains("got eno owt"), "{outcome}");
+        assert!(outcome.stdout.contains("10.9.8.8/5025: Network is unreachable"), "{outcome}");
+        assert!(outcome.stdout.contains("no connection"), "UDP is not TCP\n{outcome}");
+    }
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::process::Command;
 
 use hatchway_tests::bench::{Bench, Outcome};
+use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::Mirror;
+use hatchway_tests::package::Package;
 use hatchway_tests::server::Server;
-use hatchway_tests::snapshot;
+use hatchway_tests::{compile, host, snapshot};
 
 use super::acme;
 
@@ -194,6 +196,31 @@ fn explain_prints_the_plan_and_runs_nothing() {
 }
 
 #[test]
+fn explain_as_json_has_what_the_lines_say_under_names_that_stay() {
+    for_both(|bench| {
+        let explain = |form: &[&str]| {
+            let head = ["run", "-q", "acme", "--bind", "license=acme.deb", "--explain"];
+            bench.hatchway(&[&head[..], form, &["--", "count"]].concat()).ok()
+        };
+        let plan = explain(&["--json"]).json();
+        assert_eq!((&plan["schema"], &plan["unit"]), (&1.into(), &"acme".into()), "{plan}");
+        let lines = explain(&[]).stdout;
+        let operations = plan["operations"].as_array().unwrap();
+        let texts: Vec<&str> = operations.iter().map(|op| op["text"].as_str().unwrap()).collect();
+        let expected: Vec<&str> = lines.lines().take(texts.len()).collect();
+        assert_eq!(texts, expected);
+        let bind = operations.iter().find(|op| op["at"] == "/etc/acme/license.dat").unwrap();
+        assert_eq!((&bind["operation"], &bind["kind"]), (&"bind".into(), &"file".into()), "{bind}");
+        assert_eq!(plan["process"]["args"], serde_json::json!(["count"]));
+        assert!(plan["process"]["seccomp"]["instructions"].as_u64().unwrap() > 100, "{plan}");
+        assert!(!bench.state("/var/lib/acme").join("count").exists());
+    });
+    let (bench, _server) = built(Bench::new());
+    let outcome = bench.hatchway(&["run", "acme", "--bind", "license=acme.deb", "--json"]);
+    assert!(outcome.code == Some(2) && outcome.stderr.contains("--explain"), "{outcome}");
+}
+
+#[test]
 fn the_end_is_recorded_beside_the_unit() {
     for_both(|bench| {
         assert_eq!(run(bench, &["exit", "7"]).code, Some(7));
@@ -214,6 +241,76 @@ fn a_program_that_is_not_there_is_127_and_one_that_is_no_program_126() {
         assert_eq!(with("/usr/bin/none").code, Some(127));
         assert_eq!(with("/usr/share/acme/greeting").code, Some(126));
     });
+}
+
+/// The package and the recipe's edit are named from what the cache knows; nobody is asked.
+#[test]
+fn the_package_of_a_missing_interpreter_or_loader_is_named() {
+    let suite = host::suite("bookworm")
+        .with(Package::new("tcl", "1.0-1"))
+        .with(Package::new("lua5.4", "1.0-1"))
+        .with(Package::new("musl", "1.0-1").program("lib/ld-musl-x86_64.so.1", compile::musl()));
+    let mirror = Mirror::new(vec![suite], Key::new(1));
+    let lsb = "/lib64/ld-lsb-x86-64.so.3";
+    let cases = [
+        (
+            "#!/usr/bin/tclsh -x",
+            126,
+            "hint: `tcl` of bookworm has it: `packages = [\"tcl\"]` in [environment]",
+        ),
+        ("#! /usr/bin/lua5.4", 126, "hint: `lua5.4` of bookworm has it"),
+        (
+            "#!/usr/bin/env tclsh",
+            127,
+            "error: `tclsh`, which starts the program, is not in the tree\nhint: `tcl` of bookworm",
+        ),
+        (
+            "#!/usr/bin/env wish",
+            127,
+            "hint: `apt-file search /wish` on a Debian bookworm says which package has it",
+        ),
+        (
+            "#!/opt/tcl/bin/tclsh",
+            126,
+            "; and the usual one does as well: `links = { \"/opt/tcl/bin/tclsh\" = \"/usr/bin/tclsh\" }`",
+        ),
+        ("/lib/ld-musl-x86_64.so.1", 126, "hint: `musl` of bookworm has it: `packages = [\"musl\"]`"),
+        ("/lib/ld-linux.so.2", 126, "`architectures = [\"amd64\", \"i386\"]` in [environment]"),
+        (
+            lsb,
+            126,
+            "hint: the usual one does as well: `links = { \"/lib64/ld-lsb-x86-64.so.3\" = \"/lib64/ld-linux-x86-64.so.2\" }`",
+        ),
+    ];
+    let mut package = Package::new("acme", "1.0");
+    for (number, (start, ..)) in cases.iter().enumerate() {
+        let script = start.starts_with("#!").then(|| format!("{start}\n").into_bytes());
+        let bytes = script.unwrap_or_else(|| compile::program_by_loader(start));
+        package = package.program(&format!("usr/bin/acme-{number}"), bytes);
+    }
+    for bench in [Bench::new(), Bench::ordinary()] {
+        let (bench, server) = bench.with_mirror(&mirror);
+        bench.put("acme.deb", package.deb());
+        for step in [["new", "acme.deb"], ["lock", "acme"], ["build", "acme"]] {
+            drop(bench.hatchway(&step).ok());
+        }
+        drop(server.requests());
+        for (number, (start, code, says)) in cases.iter().enumerate() {
+            let outcome = bench.hatchway(&["run", "-q", "acme", "--program", &format!("acme-{number}")]);
+            assert!(
+                outcome.code == Some(*code) && outcome.stderr.contains(says),
+                "{start}: {says}\n{outcome}"
+            );
+        }
+        assert!(server.requests().is_empty(), "a mirror was asked");
+        // One of them as the hint says.
+        let recipe = bench.read("recipes/acme/recipe.toml");
+        let links = format!("links = {{ \"{lsb}\" = \"/lib64/ld-linux-x86-64.so.2\" }}\n");
+        bench.put("recipes/acme/recipe.toml", format!("{recipe}\n[environment]\n{links}"));
+        drop(bench.hatchway(&["lock", "acme"]).ok());
+        let program = format!("acme-{}", cases.len() - 1);
+        drop(bench.hatchway(&["run", "-q", "acme", "--program", &program]).ok());
+    }
 }
 
 #[test]

@@ -139,6 +139,37 @@ fn updates_and_security_updates_belong_to_a_base() {
     drop(bench.hatchway(&["build", "acme"]).ok());
 }
 
+#[test]
+fn updates_that_somebody_names_and_no_mirror_has_are_told_each_time() {
+    let mirror = Mirror::new(vec![suite()], Key::new(1));
+    let (bench, server) = bench(&mirror, &needing(&[("libc.so.6", &["GLIBC_2.34"])]));
+    let bench = bench.without_mirror_variable();
+    let warned = |entry: &str, options: &[&str]| {
+        bench.configure(&format!("[[mirror]]\nurl = \"{}\"\n{entry}", server.url));
+        let outcome = bench.hatchway(&[&["lock", "acme", "--suite", "bookworm"], options].concat()).ok();
+        let lines = outcome.stderr.lines().filter(|line| line.contains("no mirror has it"));
+        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let says =
+        |what: &str| [format!("warning: {what}, and no mirror has it: its packages are not in the lock")];
+    let updates = "suites = [\"bookworm\", \"bookworm-updates\"]\n";
+    // Where it was looked for, where the cache knows that it is not there, and where silence was asked for.
+    for options in [&["--refresh"][..], &[], &["-q"]] {
+        assert_eq!(warned(updates, options), says("hatchway.toml names bookworm-updates"), "{options:?}");
+    }
+    // One that no mirror is asked for, since none holds that archive.
+    let security = "suites = [\"bookworm\", \"bookworm-security\"]\n";
+    assert_eq!(warned(security, &["-q"]), says("hatchway.toml names bookworm-security"));
+    // A mirror of the security archive names no suite, and is there for that one.
+    let mirror = format!("[[mirror]]\nurl = \"{}\"\narchive = \"security\"\n", server.url);
+    let told = says("hatchway.toml names a mirror for bookworm-security");
+    for options in [&["--refresh"][..], &["-q"]] {
+        assert_eq!(warned(&mirror, options), told, "{options:?}");
+    }
+    // Whoever names only the suite has asked for nothing else.
+    assert_eq!(warned("suites = [\"bookworm\"]\n", &[]), [""; 0]);
+}
+
 /// The recipe's source, with its key ring beside the recipe.
 fn with_source(bench: &Bench, url: &str, key: &Key) {
     bench.put("recipes/acme/vendor.pgp", key.ring());

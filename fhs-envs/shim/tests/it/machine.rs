@@ -2,9 +2,9 @@
 //! are relayed, an interface of its own, sockets and cookies. Each as root and as an ordinary user.
 use crate::support::{As, World, eventually, ways};
 use hatchway_envs::sandbox::{BoundSocket, DeviceId, HostPath, InsidePath, Interface, Network, Secret, Slot};
-use hatchway_wire::{Bootstrap, Op};
+use hatchway_wire::{Bootstrap, Endpoint, Op};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -200,7 +200,7 @@ fn allowed_addresses_answer_and_no_others() {
             to.port()
         );
         let mut world = World::new(way).script(&script);
-        world.spec.network = Network::Allow(vec![to]);
+        world.spec.network = Network::Allow(vec![Endpoint::tcp(to)]);
         let server = std::thread::spawn(move || {
             let (mut stream, _) = open.accept().unwrap();
             let mut line = String::new();
@@ -217,6 +217,47 @@ fn allowed_addresses_answer_and_no_others() {
         closed.set_nonblocking(true).unwrap();
         assert!(closed.accept().is_err(), "the other port was reached");
         assert!(TcpStream::connect(to).is_err(), "the relay does not outlive the unit");
+    }
+}
+
+#[test]
+fn allowed_datagrams_come_back_to_who_sent_them_and_others_go_nowhere() {
+    for way in ways() {
+        let (open, closed) =
+            (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (to, other) = (open.local_addr().unwrap(), closed.local_addr().unwrap());
+        // Two clients at a time, on sockets that take nothing from any other address than that they sent to.
+        let script = format!(
+            "exec 3<>/dev/udp/127.0.0.1/{0} 4<>/dev/udp/127.0.0.1/{0}
+             echo a >&3; read -t 30 -r first <&3; echo b >&4; read -t 30 -r second <&4
+             echo c >&3; read -t 30 -r third <&3; echo \"$first $second $third\"
+             echo lost >/dev/udp/127.0.0.1/{1}; true",
+            to.port(),
+            other.port()
+        );
+        let mut world = World::new(way).script(&script);
+        world.spec.network = Network::Allow(vec![Endpoint::udp(to)]);
+        let server = std::thread::spawn(move || {
+            open.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+            let mut bytes = [0; 64];
+            let froms: Vec<_> = (0..3)
+                .map(|_| {
+                    let (size, from) = open.recv_from(&mut bytes).unwrap();
+                    // The shell reads byte by byte, and of a datagram the rest is lost.
+                    for byte in [b"re:", &bytes[..size]].concat() {
+                        open.send_to(&[byte], from).unwrap();
+                    }
+                    from
+                })
+                .collect();
+            assert!(froms[0] == froms[2] && froms[0] != froms[1], "{froms:?}");
+        });
+        let ran = world.run();
+        assert_eq!(ran.out, "re:a re:b re:c\n", "{way:?} {ran:?}");
+        server.join().unwrap();
+        closed.set_nonblocking(true).unwrap();
+        assert!(closed.recv(&mut [0; 8]).is_err(), "the other port was reached");
+        UdpSocket::bind(to).expect("nothing of the unit is left");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The plan is pure, so it is compared with what it was.
 use super::*;
 use crate::sandbox::spec::{BoundFile, Device, Share, StateDir, User};
+use crate::sandbox::{Explained, Secret, explained_json};
 
 fn host(path: &str) -> HostPath {
     HostPath::new(path).unwrap()
@@ -47,6 +48,29 @@ fn the_plan_is_what_it_was() {
     }
     // A changed plan is fine if it was meant: HATCHWAY_UPDATE_SNAPSHOTS=1 writes the file anew.
     assert_eq!(now, include_str!("snapshot.txt"));
+}
+
+#[test]
+fn the_plan_as_json_names_each_operation_and_holds_no_secret() {
+    let mut wish = rich();
+    wish.secrets = vec![Secret { at: at("/run/cookie"), content: b"hidden".to_vec() }];
+    let plan = plan(&wish, &facts(0)).unwrap();
+    let json = explained_json(&plan);
+    let operations = json["operations"].as_array().unwrap();
+    assert_eq!(operations.len(), plan.ops.len());
+    for (one, op) in operations.iter().zip(&plan.ops) {
+        assert_eq!(one["text"], op.to_string());
+        assert!(one["operation"].as_str().is_some_and(|name| !name.is_empty()), "{one}");
+    }
+    let of = |name: &str| operations.iter().find(|one| one["operation"] == name).unwrap();
+    assert_eq!(of("unshare")["mount"], true);
+    assert_eq!(of("make-slave").as_object().unwrap().len(), 2);
+    let keys: Vec<&String> = of("secret").as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["at", "operation", "owner", "text"]);
+    let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
+    let expected =
+        ["companions", "exit_file", "grace_ms", "notes", "operations", "process", "schema", "unit"];
+    assert_eq!(keys, expected);
 }
 
 #[test]

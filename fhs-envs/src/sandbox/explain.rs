@@ -1,0 +1,84 @@
+//! A plan for people, a line an operation, and for programs.
+use hatchway_wire::bootstrap::{Bootstrap, Resource};
+use hatchway_wire::{Op, Process};
+use serde_json::{Map, Value, json};
+use std::fmt;
+
+/// Names the form of [`explained_json`]; raised when a key goes or changes its meaning.
+const SCHEMA: u32 = 1;
+
+/// A plan as `--explain` prints it: one line per operation.
+#[derive(Debug)]
+pub struct Explained<'a>(pub &'a Bootstrap);
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for companion in &self.0.companions {
+            writeln!(f, "start {} in a sandbox of its own: `{}`", companion.role, companion.command)?;
+        }
+        for op in &self.0.ops {
+            writeln!(f, "{op}")?;
+        }
+        let process = &self.0.process;
+        writeln!(f, "become user {} and group {}", process.uid, process.gid)?;
+        match process.capabilities.as_slice() {
+            [] => writeln!(f, "drop every capability")?,
+            kept => writeln!(f, "drop every capability but {}", kept.join(" "))?,
+        }
+        for limit in process.limits.iter().filter(|limit| limit.resource != Resource::Core) {
+            let value = limit.soft.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+            writeln!(f, "limit {} to {value}", limit.resource)?;
+        }
+        if let Some(fence) = &process.fence {
+            writeln!(f, "allow by Landlock: {fence}")?;
+        }
+        writeln!(f, "filter system calls ({} instructions)", process.seccomp.len())?;
+        for note in &self.0.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        writeln!(f, "execute `{}` in `{}`", process.program, process.cwd)
+    }
+}
+
+/// A plan as `--explain --json` prints it. An operation is an object: its name, what its line of `--explain` says, and its
+/// own fields beside them. The instructions of the system call filter are counted, and secrets are left out.
+#[must_use]
+pub fn explained_json(plan: &Bootstrap) -> Value {
+    json!({
+        "schema": SCHEMA,
+        "unit": plan.unit,
+        "companions": plan.companions.iter().map(|companion| {
+            json!({ "role": companion.role, "command": companion.command })
+        }).collect::<Vec<_>>(),
+        "operations": plan.ops.iter().map(operation).collect::<Vec<_>>(),
+        "process": process(&plan.process),
+        "exit_file": plan.exit_file,
+        "grace_ms": plan.grace_ms,
+        "notes": plan.notes,
+    })
+}
+
+fn operation(op: &Op) -> Value {
+    let mut object = Map::new();
+    // A variant without fields is a string, any other an object with its name as the only key.
+    let (name, fields) = match json!(op) {
+        Value::Object(named) => named.into_iter().next().unwrap_or_default(),
+        Value::String(name) => (name, Value::Null),
+        _ => (String::new(), Value::Null),
+    };
+    object.insert("operation".to_owned(), name.into());
+    object.insert("text".to_owned(), op.to_string().into());
+    if let Value::Object(fields) = fields {
+        object.extend(fields);
+    }
+    if matches!(op, Op::Secret { .. }) {
+        object.remove("content");
+    }
+    object.into()
+}
+
+fn process(process: &Process) -> Value {
+    let mut value = json!(process);
+    value["seccomp"] = json!({ "instructions": process.seccomp.len() });
+    value
+}
