@@ -82,6 +82,7 @@ const NEEDS: &[Need] = &[
     Need { package: "lz4", what_for: "packs archives for the tests", is_there: || starts("lz4") },
     Need { package: "lzip", what_for: "packs archives for the tests", is_there: || starts("lzip") },
     Need { package: "zstd", what_for: "packs archives for the tests", is_there: || starts("zstd") },
+    Need { package: "p7zip-full", what_for: "packs archives for the tests", is_there: || on_path("7z") },
     Need { package: "bzip2", what_for: "packs archives for the tests", is_there: || on_path("bzip2") },
     Need {
         package: "openssl",
