@@ -491,7 +491,13 @@ fn no_suite_hints(refusals: &[String], near: &[String]) -> Vec<String> {
                 .into(),
         );
     }
+    if any("the mirror is out of step") {
+        hints.push(
+            "try again later, or name another mirror (HATCHWAY_DEBIAN_MIRROR, or [[mirror]] in hatchway.toml)".into(),
+        );
+    }
     let ours = [
+        "the mirror is out of step",
         "` is pinned to ",
         "in the recipe's `packages`)",
         "is in `packages` and in `exclude`",

@@ -91,8 +91,11 @@ fn attempt(
     suite: &str,
     request: &choose::Request<'_>,
 ) -> Result<Result<Chosen, String>, Error> {
-    let Some(index) = choose::suite_index(request, suite, &context.printer)? else {
-        return Ok(Err("no mirror has it".to_owned()));
+    let index = match choose::suite_index(request, suite, &context.printer) {
+        Ok(Some(index)) => index,
+        Ok(None) => return Ok(Err("no mirror has it".to_owned())),
+        Err(error @ hatchway_envs::Error::OutOfStep { .. }) => return Ok(Err(error.to_string())),
+        Err(other) => return Err(other.into()),
     };
     let target = match target(&index, minor) {
         Ok(target) => target,

@@ -62,6 +62,9 @@ const QUESTIONS: [(&str, &str, &[Reason]); 6] = [
     ),
 ];
 
+/// The suites of the lock: both take the newest version of each package that one of them has.
+const SUITES: [&str; 3] = ["bookworm", "bookworm-updates", "bookworm-security"];
+
 pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let yes = args.flag("--yes");
     args.finish()?;
@@ -153,7 +156,7 @@ impl Pair {
         for line in listed.lines() {
             let Some((site, release)) = line.split_once(' ') else { continue };
             let source = format!("deb {site} {release} main");
-            if ["bookworm", "bookworm-updates"].contains(&release) && !lines.contains(&source) {
+            if SUITES.contains(&release) && !lines.contains(&source) {
                 lines.push(source);
             }
         }

@@ -110,8 +110,11 @@ pub fn lock(request: &Request<'_>, progress: &dyn Progress) -> Result<Lock, Erro
     let mut refusals = request.refused.clone();
     let mut near: Vec<String> = Vec::new();
     for suite in keep::suites(request) {
-        let reasons = match suite::index(request, &suite, progress)? {
-            Some(mut index) => {
+        let reasons = match suite::index(request, &suite, progress) {
+            // Another suite may do; which mirror was in the middle of an update stays among the reasons.
+            Err(error @ Error::OutOfStep { .. }) => vec![error.to_string()],
+            Err(other) => return Err(other),
+            Ok(Some(mut index)) => {
                 let kept = keep::prepare(request, &mut index, progress)?;
                 let attempt = Attempt { request, index: &index, kept };
                 match attempt.lock(progress, &mut near)? {
@@ -126,7 +129,7 @@ pub fn lock(request: &Request<'_>, progress: &dyn Progress) -> Result<Lock, Erro
                     Err(reasons) => reasons,
                 }
             }
-            None => vec!["no mirror has it".to_owned()],
+            Ok(None) => vec!["no mirror has it".to_owned()],
         };
         refusals.extend(reasons.into_iter().map(|reason| format!("{suite}: {reason}")));
     }

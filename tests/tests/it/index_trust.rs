@@ -176,7 +176,8 @@ fn indices_are_read_by_their_hash_where_the_archive_offers_it() {
 
 #[test]
 fn a_mirror_in_the_middle_of_an_update_is_named_as_such() {
-    let mirror = Mirror::new(vec![suite()], Key::new(1));
+    let older = Suite::new("bullseye", Libc::Exports("2.36"));
+    let mirror = Mirror::new(vec![suite(), older], Key::new(1));
     let (bench, server) = bench(&mirror);
     let text = mirror.release("bookworm").replacen("SHA256:", "Acquire-By-Hash: yes\nSHA256:", 1);
     server.replace(IN_RELEASE, mirror.key.clearsign(&text));
@@ -195,10 +196,15 @@ exit 2
   reading the indices of bookworm
   `main/binary-amd64/Packages.gz` of debian:bookworm/main ([n] MiB)
   `main/Contents-amd64.gz` of debian:bookworm/main ([n] MiB)
-error: the mirror is out of step: its signed list names `main/Contents-amd64.gz` of debian:bookworm/main with sha256 [sha256], and it has another one: it is being updated, or incomplete
+error: no suite fits:
+bookworm: the mirror is out of step: its signed list names `main/Contents-amd64.gz` of debian:bookworm/main with sha256 [sha256], and it has another one: it is being updated, or incomplete
 hint: try again later, or name another mirror (HATCHWAY_DEBIAN_MIRROR, or [[mirror]] in hatchway.toml)
 "#
     );
+    // Another suite may do, and it is said why it was not this one.
+    let other = bench.hatchway(&["lock", "acme", "--refresh"]).ok();
+    assert!(other.stderr.contains("bookworm refused: the mirror is out of step"), "{other}");
+    assert!(other.stderr.contains("locked: debian:bullseye"), "{other}");
     // It is no reason to believe that the suite is not there.
     server.replace(contents, before);
     drop(bench.hatchway(&["lock", "acme", "--suite", "bookworm", "--refresh"]).ok());
