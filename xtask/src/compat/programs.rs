@@ -74,7 +74,6 @@ const fn environment(key: &'static str, value: &'static str) -> Edit {
 const DISPLAY: Edit = run("display", "\"nested\"");
 const NETWORK: Edit = run("network", "\"host\"");
 const GPU: Edit = run("gpu", "true");
-const TRIXIE: Edit = environment("base", "\"debian:trixie\"");
 const BULLSEYE: Edit = environment("base", "\"debian:bullseye\"");
 /// Its packages have scripts that nobody has read for Hatchway; they run in a build sandbox.
 const SCRIPTS: Edit = environment("configure", "\"scripts\"");
@@ -179,12 +178,12 @@ pub(super) const PROGRAMS: &[Program] = &[
         arguments: &["-e", "set terminal dumb; plot sin(x)"], proof: Proof::Prints("sin(x") },
     Program { name: "ffmpeg", source: Source::Archive("debian:trixie/main/ffmpeg"), edits: &[],
         arguments: &["-version"], proof: Proof::Prints("ffmpeg version 7.1") },
-    Program { name: "vulkan", source: Source::Archive("debian:trixie/main/vulkan-tools"),
+    Program { name: "vulkan", source: Source::Archive("debian:bookworm/main/vulkan-tools"),
         edits: &[GPU, run("program", "\"/usr/bin/vulkaninfo\""), environment("packages", "[\"mesa-vulkan-drivers\"]")],
         // Mesa's renderer in software: on a host with a GPU that Mesa or NVIDIA drives, it stands beside that.
         arguments: &["--summary"], proof: Proof::Prints("llvmpipe (LLVM") },
-    Program { name: "opencl", source: Source::Archive("debian:trixie/main/clinfo"),
-        edits: &[GPU, TRIXIE, environment("packages", "[\"pocl-opencl-icd\"]"), SCRIPTS],
+    Program { name: "opencl", source: Source::Archive("debian:bookworm/main/clinfo"),
+        edits: &[GPU, environment("packages", "[\"pocl-opencl-icd\"]"), SCRIPTS],
         arguments: &["-l"], proof: Proof::Prints("Portable Computing Language") },
     Program { name: "ptxas", source: Source::Wheel(corpus::NVCC), edits: &[],
         arguments: &["--version"], proof: Proof::Prints("Cuda compilation tools, release 12.9") },
