@@ -229,11 +229,19 @@ impl Bench {
         self.outcome(self.command(Path::new("unshare")).args([flags, "sh", "-c", text]))
     }
 
-    /// The program as a child of the test, to be watched or killed.
+    /// The program as a child of the test, to be watched or killed. Who starts tests in the background has them ignore
+    /// Ctrl-C, and a child would inherit that.
     #[must_use]
     pub fn start(&self, arguments: &[&str]) -> std::process::Child {
-        let mut command = self.command(program());
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        let mut command = self.command(Path::new("env"));
+        command
+            .arg("--default-signal=INT")
+            .arg(program())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// An outcome with this bench's places made general.
