@@ -102,8 +102,10 @@ impl<'a> Excerpts<'a> {
         let tree = &self.tree.merge.tree;
         for below in tree.below(folder) {
             let Some(node) = tree.nodes.get(&below) else { continue };
-            // A link that is there has been followed, which ends circles.
-            let followed = !matches!(node, Node::Link { .. }) || excerpt.nodes.contains_key(&below);
+            // A link that is there has been followed, which ends circles. A vendor's is not: it could lead to its programs.
+            let followed = !matches!(node, Node::Link { .. })
+                || excerpt.nodes.contains_key(&below)
+                || self.tree.merge.is_of_vendor(&below);
             excerpt.insert(&below, node.clone());
             if !followed {
                 self.add(&below, excerpt);

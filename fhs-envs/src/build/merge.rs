@@ -205,6 +205,11 @@ impl Merge {
         owner.is_some_and(|owner| self.vendors.get(owner).copied().unwrap_or(true))
     }
 
+    /// Whether a vendor's file brought what lies at a path itself, no link followed.
+    pub(crate) fn is_of_vendor(&self, place: &str) -> bool {
+        self.owners.get(place).is_some_and(|owner| self.vendors.get(*owner).copied().unwrap_or(true))
+    }
+
     /// `lib64 -> usr/lib64` of a package, where `lib64` is already that folder.
     fn is_link_to_itself(&self, place: &str, node: &Node) -> bool {
         let Node::Link { target } = node else { return false };

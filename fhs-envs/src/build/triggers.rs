@@ -63,6 +63,8 @@ impl Trigger {
     fn new(name: &str, program: &str, args: &[&str], result: Outcome) -> Self {
         let mut step = Step::new(name, &format!("/{program}"), args);
         step.cwd = "/".into();
+        // Where the archive's programs are: what lies in `/usr/local` is nobody's or a vendor's.
+        step.env.insert("PATH".into(), "/usr/sbin:/usr/bin".into());
         let runs = vec![step.program.clone()];
         Self { step, result, required: false, inputs: BTreeMap::new(), runs, reads: Vec::new() }
     }
@@ -343,7 +345,26 @@ pub(crate) fn run<'a>(
 ) -> Result<Vec<String>, Error> {
     let mut notes = Vec::new();
     let excerpts = Excerpts::new(merge, workspace, library_path(merge))?;
-    let runs: Vec<Run<'_>> = triggers.iter().map(|trigger| Run::new(trigger, &excerpts, workspace)).collect();
+    let vendors = |trigger: &Trigger| trigger.runs.iter().find(|path| merge.is_vendors(path)).cloned();
+    let mut ours = Vec::new();
+    for trigger in triggers {
+        match vendors(trigger) {
+            // A locale was asked for by name; what it takes is the archive's or an error.
+            Some(path) if trigger.required => {
+                let reason = format!("`{path}` is a vendor's, and making it would run that");
+                return Err(Error::BuildStep { step: trigger.step.name.clone(), reason });
+            }
+            Some(path) => {
+                let name = &trigger.step.name;
+                notes.push(format!(
+                    "{name} were not made: `{path}` is a vendor's, and making them would run it"
+                ));
+            }
+            None => ours.push(trigger),
+        }
+    }
+    let runs: Vec<Run<'_>> =
+        ours.into_iter().map(|trigger| Run::new(trigger, &excerpts, workspace)).collect();
     drop(excerpts);
     let unknown: Vec<(usize, &Run<'_>)> =
         runs.iter().enumerate().filter(|(_, run)| run.known.is_none()).collect();
