@@ -273,10 +273,11 @@ pub enum Error {
     },
     /// There is not enough room, seen before anything was written.
     #[error(
-        "{} are needed and {} are free on the device of `{}`",
+        "{} are needed; on the device of `{}` {} are free, of which {} stay free for others",
         crate::store::space::readable(*needed),
+        path.display(),
         crate::store::space::readable(*available),
-        path.display()
+        crate::store::space::readable(*reserve)
     )]
     NoRoom {
         /// Where it would be written.
@@ -285,6 +286,8 @@ pub enum Error {
         needed: u64,
         /// Bytes that are free.
         available: u64,
+        /// Bytes that stay free.
+        reserve: u64,
     },
     /// What is kept free was reached while something was written.
     #[error(

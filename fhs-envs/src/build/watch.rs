@@ -1,25 +1,29 @@
 //! What a build step may take of the machine as a whole, beyond the limits that the kernel keeps for each process: room on
 //! the disk, processes, memory. Looked at while it runs.
 
-use std::collections::BTreeMap;
+mod usage;
+
 use std::fmt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::sandbox::build_plan::{DATA_BYTES_MAX, FILE_BYTES_MAX, TASKS_MAX};
 use crate::store::space::{self, Space, readable};
+use usage::family;
 
 /// How often a running step is looked at. A fast disk takes 200 MB in that time, which is less than the reserve.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes that one step may write: twice what the largest tool chains of chip makers install.
 const WRITTEN_BYTES_MAX: u64 = 256 << 30;
-/// What is taken by nobody in particular: a step that takes no more is not why the disk is full.
+/// A step that wrote no more is not why the disk is full.
 const NOISE_BYTES: u64 = 1 << 20;
 /// A step is ended that keeps this many processes and threads. The kernel would refuse some more; a program that tries
 /// again and again would then never end.
 const TASKS_KEPT_MAX: u64 = TASKS_MAX / 8 * 7;
+/// Some programs start many processes that end at once, or need much memory for a moment: a step is ended for what it has
+/// at so many looks in a row.
+const LOOKS: u32 = 3;
 /// With less than this part of the memory left, the largest user is asked for.
 const MEMORY_PART_LEFT: u64 = 16;
 /// A step that then has more than this part is that user.
@@ -32,7 +36,7 @@ pub enum StepLimit {
     Room {
         /// Where it wrote.
         path: PathBuf,
-        /// Bytes it took of what was free.
+        /// Bytes it wrote.
         written: u64,
         /// Bytes that are free now.
         available: u64,
@@ -63,7 +67,7 @@ impl fmt::Display for StepLimit {
         match self {
             Self::Room { path, written, available, reserve } => write!(
                 f,
-                "it took {} of the device of `{}`, which leaves {}, and {} stay free for others",
+                "it wrote {} to the device of `{}`, which has {} left, and {} stay free for others",
                 readable(*written),
                 path.display(),
                 readable(*available),
@@ -138,14 +142,19 @@ pub(crate) fn hints(said: &str) -> Vec<String> {
 pub(super) struct Watch {
     /// On the file system it writes to.
     folder: PathBuf,
+    device: u64,
     /// What it may write.
     writable: Vec<PathBuf>,
+    /// Bytes that were in there.
+    written_before: u64,
     before: Space,
     tasks_before: u64,
     written_max: u64,
     tasks_max: u64,
-    /// It had too many processes at the last look. Some programs start many that end at once.
-    many: bool,
+    /// At how many looks in a row it had too many processes.
+    many: u32,
+    /// At how many looks in a row it had too much memory.
+    large: u32,
 }
 
 impl Watch {
@@ -153,79 +162,94 @@ impl Watch {
     pub(super) fn begin(folder: &Path, writable: Vec<PathBuf>) -> Result<Self, Error> {
         Ok(Self {
             folder: folder.to_owned(),
+            device: usage::device(folder).map_err(Error::io("look at", folder))?,
+            written_before: usage::below(&writable).bytes,
             writable,
             before: space::of(folder)?,
             tasks_before: tasks_of_all(),
             written_max: WRITTEN_BYTES_MAX,
             tasks_max: TASKS_KEPT_MAX,
-            many: false,
+            many: 0,
+            large: 0,
         })
     }
 
     /// What a step whose shim has this process id took too much of.
     pub(super) fn look(&mut self, shim: u32) -> Result<Option<StepLimit>, Error> {
-        if let Some(limit) = self.disk()? {
+        if let Some(limit) = self.disk(Some(shim))? {
             return Ok(Some(limit));
         }
         if let Some(limit) = self.tasks(shim) {
             return Ok(Some(limit));
         }
-        Ok(memory(shim))
+        let Some((total, left)) = machines_memory() else { return Ok(None) };
+        Ok(self.memory(total, left, || usage::memory(&family(shim).processes)))
     }
 
     /// What it took too much of on the disk, while it runs or afterwards.
-    pub(super) fn disk(&self) -> Result<Option<StepLimit>, Error> {
-        let now = space::of(&self.folder)?;
+    pub(super) fn disk(&self, shim: Option<u32>) -> Result<Option<StepLimit>, Error> {
+        self.disk_with(space::of(&self.folder)?, shim)
+    }
+
+    fn disk_with(&self, now: Space, shim: Option<u32>) -> Result<Option<StepLimit>, Error> {
         let taken = self.before.available_bytes.saturating_sub(now.available_bytes);
-        let reserve = now.reserve();
+        let (available, reserve) = (now.available_bytes, now.reserve());
+        let short = available < reserve;
         // Others write, too: what the step itself wrote is counted only where it may matter.
-        let short = now.available_bytes < reserve && taken >= NOISE_BYTES;
         if !short && taken <= self.written_max {
             return Ok(None);
         }
-        let written = self.writable.iter().map(|folder| bytes_below(folder)).sum();
+        let written = self.written(taken, shim);
         if written > self.written_max {
             return Ok(Some(StepLimit::Written { bytes: written }));
         }
-        let room = StepLimit::Room {
-            path: self.folder.clone(),
-            written: taken,
-            available: now.available_bytes,
-            reserve,
-        };
-        Ok(short.then_some(room))
+        let room = StepLimit::Room { path: self.folder.clone(), written, available, reserve };
+        Ok((short && written >= NOISE_BYTES).then_some(room))
+    }
+
+    /// Bytes that the step wrote. `taken` is what is gone of the device: all that is known where it cannot be counted.
+    fn written(&self, taken: u64, shim: Option<u32>) -> u64 {
+        let counted = usage::below(&self.writable);
+        let nameless = shim.map_or(0, |shim| usage::nameless(&family(shim).processes, self.device));
+        let written = counted.bytes.saturating_sub(self.written_before).saturating_add(nameless);
+        if counted.whole { written } else { written.max(taken) }
     }
 
     fn tasks(&mut self, shim: u32) -> Option<StepLimit> {
         // Counting those of everybody is one small file.
-        if tasks_of_all().saturating_sub(self.tasks_before) < self.tasks_max / 2 {
-            self.many = false;
-            return None;
-        }
-        let count = family(shim).tasks;
-        let before = std::mem::replace(&mut self.many, count > self.tasks_max);
-        (before && self.many).then_some(StepLimit::Tasks { count })
+        let few = tasks_of_all().saturating_sub(self.tasks_before) < self.tasks_max / 2;
+        let count = if few { 0 } else { family(shim).tasks };
+        let lasts = in_a_row(&mut self.many, count > self.tasks_max);
+        lasts.then_some(StepLimit::Tasks { count })
+    }
+
+    /// Whether the machine is short of memory because of the step. The kernel ends processes by itself then, and not always
+    /// the right ones.
+    fn memory(&mut self, total: u64, left: u64, taken: impl FnOnce() -> u64) -> Option<StepLimit> {
+        let bytes = if left < total / MEMORY_PART_LEFT { taken() } else { 0 };
+        let lasts = in_a_row(&mut self.large, bytes > total / MEMORY_PART_TAKEN);
+        lasts.then_some(StepLimit::Memory { bytes, left })
     }
 }
 
-/// Whether the machine is short of memory because of the step. A host without swap ends processes by itself then, and not
-/// always the right ones.
-fn memory(shim: u32) -> Option<StepLimit> {
+/// Counts a look; true where enough of them in a row were too much.
+fn in_a_row(looks: &mut u32, too_much: bool) -> bool {
+    *looks = if too_much { *looks + 1 } else { 0 };
+    *looks >= LOOKS
+}
+
+/// Bytes of memory that the machine has, and those that programs can still get, on the swap device too.
+fn machines_memory() -> Option<(u64, u64)> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let value = |name: &str| -> Option<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().ok()
-    };
-    let (total, left) = (value("MemTotal")? << 10, value("MemAvailable")? << 10);
-    memory_limit(total, left, || family(shim).resident_bytes)
+    memory_of(&text)
 }
 
-fn memory_limit(total: u64, left: u64, taken: impl FnOnce() -> u64) -> Option<StepLimit> {
-    if left >= total / MEMORY_PART_LEFT {
-        return None;
-    }
-    let bytes = taken();
-    (bytes > total / MEMORY_PART_TAKEN).then_some(StepLimit::Memory { bytes, left })
+fn memory_of(meminfo: &str) -> Option<(u64, u64)> {
+    let value = |name: &str| -> Option<u64> {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib << 10)
+    };
+    Some((value("MemTotal")?, value("MemAvailable")? + value("SwapFree").unwrap_or(0)))
 }
 
 /// The processes and threads of the machine, as `/proc/loadavg` counts them.
@@ -235,81 +259,57 @@ fn tasks_of_all() -> u64 {
     counts.and_then(|(_, all)| all.parse().ok()).unwrap_or(0)
 }
 
-/// A process and all below it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Family {
-    tasks: u64,
-    resident_bytes: u64,
-}
-
-fn family(first: u32) -> Family {
-    let mut below: BTreeMap<u32, Vec<(u32, Family)>> = BTreeMap::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // One that has ended meanwhile.
-        let Ok(text) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        if let Some((parent, own)) = of_stat(&text) {
-            below.entry(parent).or_default().push((pid, own));
-        }
-    }
-    let mut all = Family::default();
-    let mut next = vec![first];
-    while let Some(pid) = next.pop() {
-        for (child, own) in below.remove(&pid).unwrap_or_default() {
-            all.tasks += own.tasks;
-            all.resident_bytes += own.resident_bytes;
-            next.push(child);
-        }
-    }
-    all
-}
-
-/// The parent, and what the process itself has. See proc_pid_stat(5); the name may hold anything.
-fn of_stat(text: &str) -> Option<(u32, Family)> {
-    const PAGE: u64 = 4096;
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let tasks = fields.nth(15)?.parse().ok()?;
-    let pages: u64 = fields.nth(3)?.parse().ok()?;
-    Some((parent, Family { tasks, resident_bytes: pages * PAGE }))
-}
-
-/// Bytes on the disk of all that is below a folder that a step may be changing. Nothing is followed.
-fn bytes_below(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let of_one = |entry: std::fs::DirEntry| {
-        let Ok(metadata) = entry.metadata() else { return 0 };
-        let own = metadata.blocks() * 512;
-        if metadata.is_dir() { own + bytes_below(&entry.path()) } else { own }
-    };
-    entries.map(of_one).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::process::Command;
 
-    #[test]
-    fn what_was_written_counts_and_what_others_wrote_does_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let own = folder.path().join("own");
-        std::fs::create_dir_all(own.join("deep")).unwrap();
-        let mut watch = Watch::begin(folder.path(), vec![own.clone()]).unwrap();
-        // As if a gigabyte more had been free before.
-        watch.before.available_bytes += 1 << 30;
-        watch.written_max = 1 << 20;
-        assert_eq!(watch.disk().unwrap(), None, "somebody else's");
-        let mut random =
-            std::fs::File::open("/dev/urandom").map(|file| std::io::Read::take(file, 2 << 20)).unwrap();
-        let mut file = std::fs::File::create(own.join("deep/file")).unwrap();
+    /// A disk on which `available` bytes are free.
+    fn space(available: u64) -> Space {
+        Space { available_bytes: available, available_files: 1 << 20, total_bytes: 1 << 40 }
+    }
+
+    fn random(path: &Path, bytes: u64) -> std::fs::File {
+        let mut random = std::io::Read::take(std::fs::File::open("/dev/urandom").unwrap(), bytes);
+        let mut file = std::fs::File::create(path).unwrap();
         std::io::copy(&mut random, &mut file).unwrap();
         file.sync_all().unwrap();
-        assert!(matches!(watch.disk().unwrap(), Some(StepLimit::Written { bytes }) if bytes >= 2 << 20));
+        file
     }
 
     #[test]
-    fn processes_below_a_process_are_counted_at_the_second_look() {
+    fn what_was_written_counts_and_what_others_wrote_or_was_there_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own");
+        std::fs::create_dir_all(own.join("deep")).unwrap();
+        random(&own.join("before"), 4 << 20);
+        let mut watch = Watch::begin(folder.path(), vec![own.clone()]).unwrap();
+        watch.before = space(100 << 30);
+        watch.written_max = 2 << 20;
+        let (half, short) = (space(50 << 30), space(1 << 20));
+        assert_eq!(watch.disk_with(half, None).unwrap(), None, "somebody else's");
+        assert_eq!(watch.disk_with(short, None).unwrap(), None, "somebody else filled the disk");
+        let file = random(&own.join("deep/file"), (1 << 20) + 1);
+        assert_eq!(watch.disk_with(half, None).unwrap(), None);
+        let limit = watch.disk_with(short, None).unwrap();
+        assert!(
+            matches!(limit, Some(StepLimit::Room { written, .. }) if written < 2 << 20),
+            "its own, not what is gone of the device: {limit:?}"
+        );
+        random(&own.join("deep/more"), 1 << 20);
+        let limit = watch.disk_with(half, None).unwrap();
+        assert!(matches!(limit, Some(StepLimit::Written { bytes }) if bytes > 2 << 20), "{limit:?}");
+        assert_eq!(watch.disk_with(space(100 << 30), None).unwrap(), None, "nothing is gone of the device");
+        drop(file);
+        // What cannot be counted is what is gone of the device.
+        std::fs::rename(&own, folder.path().join("away")).unwrap();
+        std::os::unix::fs::symlink("away", &own).unwrap();
+        let limit = watch.disk_with(half, None).unwrap();
+        assert_eq!(limit, Some(StepLimit::Written { bytes: 50 << 30 }));
+    }
+
+    #[test]
+    fn processes_below_a_process_are_counted_at_the_third_look() {
         let mut shell = Command::new("sh").args(["-c", "sleep 60 & sleep 60 & wait"]).spawn().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut watch = Watch::begin(folder.path(), Vec::new()).unwrap();
@@ -319,31 +319,33 @@ mod tests {
         while family(shell.id()).tasks < 2 && begin.elapsed().as_secs() < 20 {
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(watch.tasks(shell.id()), None, "the first look");
-        assert_eq!(watch.tasks(shell.id()), Some(StepLimit::Tasks { count: 2 }));
-        assert!(family(shell.id()).resident_bytes > 0);
-        for pid in
-            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", shell.id())).unwrap().split(' ')
-        {
-            if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
-                rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-            }
+        let looks = [0; 3].map(|_| watch.tasks(shell.id()));
+        assert_eq!(looks, [None, None, Some(StepLimit::Tasks { count: 2 })]);
+        for pid in family(shell.id()).processes {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         }
         shell.wait().unwrap();
     }
 
     #[test]
-    fn only_a_step_that_has_much_is_ended_for_little_memory() {
-        assert_eq!(memory_limit(1600, 100, || unreachable!("there is enough")), None);
-        assert_eq!(memory_limit(1600, 99, || 400), None);
-        assert_eq!(memory_limit(1600, 99, || 401), Some(StepLimit::Memory { bytes: 401, left: 99 }));
+    fn only_a_step_that_has_much_for_a_while_is_ended_for_little_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watch = Watch::begin(folder.path(), Vec::new()).unwrap();
+        let limit = Some(StepLimit::Memory { bytes: 401, left: 99 });
+        assert_eq!(watch.memory(1600, 100, || unreachable!("there is enough")), None);
+        let looks = [(99, 401), (99, 401), (99, 400), (99, 401), (99, 401), (100, 401), (99, 401), (99, 401)];
+        for (left, bytes) in looks {
+            assert_eq!(watch.memory(1600, left, || bytes), None);
+        }
+        assert_eq!(watch.memory(1600, 99, || 401), limit);
     }
 
     #[test]
-    fn names_of_processes_do_not_confuse() {
-        let stat = "7 (a) 1 (b) S 5 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 3 0 100 4096 9 0";
-        assert_eq!(of_stat(stat), Some((5, Family { tasks: 3, resident_bytes: 9 * 4096 })));
-        assert_eq!(of_stat("7 (a"), None);
+    fn what_is_free_on_the_swap_device_is_left() {
+        let text = "MemTotal:        100 kB\nMemAvailable:    7 kB\nSwapTotal: 50 kB\nSwapFree:  30 kB\n";
+        assert_eq!(memory_of(text), Some((100 << 10, 37 << 10)));
+        assert_eq!(memory_of("MemTotal: 100 kB\nMemAvailable: 7 kB\n"), Some((100 << 10, 7 << 10)));
     }
 
     #[test]

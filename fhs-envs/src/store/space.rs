@@ -36,6 +36,20 @@ impl Space {
     pub fn reserve(&self) -> u64 {
         RESERVE_BYTES_MAX.min(self.total_bytes / RESERVE_PART)
     }
+
+    /// Bytes that a build may take.
+    fn for_builds(&self) -> u64 {
+        self.available_bytes.saturating_sub(self.reserve())
+    }
+
+    /// Refuses what cannot fit at a path on it.
+    fn holds(&self, needed: u64, path: &Path) -> Result<(), Error> {
+        if needed <= self.for_builds() {
+            return Ok(());
+        }
+        let (available, reserve) = (self.available_bytes, self.reserve());
+        Err(Error::NoRoom { path: path.to_owned(), needed, available, reserve })
+    }
 }
 
 /// Counts what a build writes, by all its threads, and ends it before the disk is full.
@@ -109,11 +123,8 @@ pub fn of(path: &Path) -> Result<Space, Error> {
 /// # Errors
 /// [`Error::NoRoom`].
 pub fn ensure(path: &Path, needed: u64) -> Result<(), Error> {
-    let available = of(path)?.available_bytes;
-    if needed <= available {
-        return Ok(());
-    }
-    Err(Error::NoRoom { path: path.to_owned(), needed, available })
+    // Nothing to write takes no room, even on a disk that is full.
+    if needed == 0 { Ok(()) } else { of(path)?.holds(needed, path) }
 }
 
 /// Before a build: `download` bytes to fetch, `unpack` packed bytes to unpack. What unpacks to its own size or more cannot
@@ -123,17 +134,18 @@ pub fn ensure(path: &Path, needed: u64) -> Result<(), Error> {
 /// [`Error::NoRoom`].
 pub fn before_build(path: &Path, download: u64, unpack: u64) -> Result<Option<String>, Error> {
     ensure(path, download)?;
-    let available = of(path)?.available_bytes;
-    Ok(warning(available, download, unpack))
+    Ok(warning(&of(path)?, download, unpack))
 }
 
-fn warning(available: u64, download: u64, unpack: u64) -> Option<String> {
+fn warning(space: &Space, download: u64, unpack: u64) -> Option<String> {
     let likely = download.saturating_add(unpack.saturating_mul(UNPACKED_TIMES));
-    (likely > available).then(|| {
+    (likely > space.for_builds()).then(|| {
         format!(
-            "this build takes about {} and {} are free; `hatchway store gc --dry-run` says what can go",
+            "this build takes about {}; {} are free, of which {} stay free for others; `hatchway store gc --dry-run` \
+             says what can go",
             readable(likely),
-            readable(available)
+            readable(space.available_bytes),
+            readable(space.reserve())
         )
     })
 }
@@ -174,7 +186,21 @@ mod tests {
         let here = Path::new("/");
         assert!(matches!(ensure(here, u64::MAX), Err(Error::NoRoom { .. })));
         ensure(here, 0).unwrap();
-        assert_eq!(warning(100, 20, 20), None);
-        assert!(warning(99, 20, 20).unwrap().starts_with("this build takes about 100 B and 99 B are free"));
+        // A twentieth of it, 100 bytes, stays free.
+        let space = Space { available_bytes: 200, available_files: 0, total_bytes: 2000 };
+        assert_eq!(space.holds(100, here).map_err(|error| error.to_string()), Ok(()));
+        assert_eq!(
+            space.holds(101, here).map_err(|error| error.to_string()),
+            Err("101 B are needed; on the device of `/` 200 B are free, of which 100 B stay free for others"
+                .to_owned())
+        );
+        assert_eq!(warning(&space, 20, 20), None);
+        let said = warning(&space, 21, 20).unwrap();
+        assert!(
+            said.starts_with("this build takes about 101 B; 200 B are free, of which 100 B stay"),
+            "{said}"
+        );
+        let full = Space { available_bytes: 99, ..space };
+        assert!(full.holds(1, here).is_err());
     }
 }

@@ -492,7 +492,7 @@ fn what_cannot_fit_is_refused_before_it_is_fetched() {
     let asked = server.requests().iter().filter(|request| request.path.contains("large")).count();
     let script = "mount -t tmpfs -o size=2m none ../data && exec \"$HATCHWAY\" build acme";
     let outcome = bench.mounting_script(script);
-    super::hinted(&outcome, "are needed and");
+    super::hinted(&outcome, "are needed; on the device of");
     assert!(
         outcome.stderr.contains("hint: free some space: `hatchway store du` says what takes it"),
         "{outcome}"
