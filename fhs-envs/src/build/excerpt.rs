@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use hatchway_inspect::resolve::{self, Object, Root, Search, closure_with, read_object};
+use hatchway_inspect::resolve::{self, Object, Refusal, Root, Search, closure_with, read_object};
 
 use super::ldcache;
 use super::merge::Merge;
@@ -49,13 +49,28 @@ impl<'a> Excerpts<'a> {
     ) -> Result<Self, Error> {
         let configured = ldcache::directories(merge, workspace)?;
         let configured = configured.into_iter().map(|(_, folder)| format!("/{folder}")).collect();
-        let tree = LoadersView { merge, workspace, configured, objects: RefCell::default() };
+        let tree = LoadersView {
+            merge,
+            workspace,
+            configured,
+            objects: RefCell::default(),
+            failure: RefCell::default(),
+        };
         Ok(Self { tree, library_path })
     }
 
-    /// What `programs` (also modules that they load) and `files` (also folders) of the tree take; the whole tree where one
-    /// of the programs is none that the loader starts.
-    pub(crate) fn of(&self, programs: &[String], files: &[String]) -> Excerpt {
+    /// What `programs` (also modules that they load) and `files` (also folders) of the tree take; where one of the programs is
+    /// none that the loader starts, all that is no vendor's.
+    ///
+    /// # Errors
+    /// An object that cannot be read.
+    pub(crate) fn of(&self, programs: &[String], files: &[String]) -> Result<Excerpt, Error> {
+        let excerpt = self.found(programs, files);
+        // What could not be read was taken for no program, so the excerpt lacks what it loads.
+        self.tree.failure.take().map_or(Ok(excerpt), Err)
+    }
+
+    fn found(&self, programs: &[String], files: &[String]) -> Excerpt {
         let mut excerpt = Manifest::default();
         let nodes = &self.tree.merge.tree.nodes;
         excerpt.nodes.extend(nodes.iter().filter(|(path, _)| !path.contains('/')).filter_map(skeleton));
@@ -65,7 +80,7 @@ impl<'a> Excerpts<'a> {
         let mut wanted: BTreeSet<String> = ALWAYS.map(str::to_owned).into();
         for program in programs {
             let Some(closure) = closure_with(&self.tree, &format!("/{}", trim(program)), &search) else {
-                return Excerpt { tree: self.tree.merge.tree.clone(), library_path: folders };
+                return self.archives(files);
             };
             wanted.insert(program.clone());
             for loaded in closure.objects {
@@ -83,6 +98,20 @@ impl<'a> Excerpts<'a> {
             self.add(&path, &mut excerpt);
         }
         Excerpt { tree: excerpt, library_path: folders }
+    }
+
+    /// Everything but a vendor's files, of which there are those among `files` alone.
+    fn archives(&self, files: &[String]) -> Excerpt {
+        let merge = self.tree.merge;
+        let nodes = merge.tree.nodes.iter();
+        let archives =
+            nodes.filter(|(path, node)| matches!(node, Node::Directory) || !merge.is_of_vendor(path));
+        let mut excerpt = Manifest::default();
+        excerpt.nodes.extend(archives.map(|(path, node)| (path.clone(), node.clone())));
+        for path in files {
+            self.add(path, &mut excerpt);
+        }
+        Excerpt { tree: excerpt, library_path: self.library_path.clone() }
     }
 
     /// What is at a path, the links on the way, and of a folder all that is in it, where its links lead too.
@@ -129,6 +158,22 @@ struct LoadersView<'a> {
     workspace: &'a Workspace<'a>,
     configured: Vec<String>,
     objects: RefCell<HashMap<Sha256, Option<Arc<Object>>>>,
+    /// The first object that could not be read.
+    failure: RefCell<Option<Error>>,
+}
+
+impl LoadersView<'_> {
+    /// What the loader sees in an object; `None` where that is none of its files.
+    fn read(&self, sha256: Sha256, executable: bool) -> Result<Option<Arc<Object>>, Error> {
+        match read_object(&self.workspace.open(sha256, executable)?) {
+            Ok(object) => Ok(Some(Arc::new(object))),
+            Err(Refusal::Unreadable(reason)) => {
+                let path = self.workspace.locate(sha256, executable);
+                Err(Error::io("read", path)(std::io::Error::other(reason)))
+            }
+            Err(_) => Ok(None),
+        }
+    }
 }
 
 impl Root for LoadersView<'_> {
@@ -148,7 +193,12 @@ impl Root for LoadersView<'_> {
         if self.merge.is_vendors(path) {
             return None;
         }
-        let read = || read_object(&self.workspace.open(*sha256, *executable).ok()?).ok().map(Arc::new);
+        let read = || {
+            self.read(*sha256, *executable).unwrap_or_else(|error| {
+                self.failure.borrow_mut().get_or_insert(error);
+                None
+            })
+        };
         self.objects.borrow_mut().entry(*sha256).or_insert_with(read).clone()
     }
 

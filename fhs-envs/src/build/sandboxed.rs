@@ -211,7 +211,8 @@ fn stdin(step: &Step, folder: &Path) -> Result<Stdio, Error> {
     Ok(std::fs::File::open(&path).map_err(Error::io("open", &path))?.into())
 }
 
-fn environment(step: &Step) -> Vec<(String, String)> {
+/// All that a step finds in its environment.
+pub(super) fn environment(step: &Step) -> Vec<(String, String)> {
     let mut env: BTreeMap<&str, &str> = BTreeMap::from([
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ("HOME", "/root"),
@@ -275,7 +276,7 @@ fn wait(mut child: Child, step: &Step, mut watch: Watch) -> Result<(ExitStatus, 
     }
     let status = child.wait().map_err(|source| failure(format!("waiting for it failed: {source}")))?;
     // A full disk has no room for the record of how it ended either.
-    if let Some(limit) = watch.disk()? {
+    if let Some(limit) = watch.disk(None)? {
         return Err(Error::StepLimit { step: step.name.clone(), limit });
     }
     let [stdout, stderr] = outputs;

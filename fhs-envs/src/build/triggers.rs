@@ -20,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use super::excerpt::{Excerpt, Excerpts};
 use super::merge::Merge;
 use super::sandboxed::{Room, Root, Step};
-use super::{capture, locales};
+use super::{BUILDER, capture, locales, sandboxed};
 use crate::digest::Sha256;
 use crate::error::Error;
 use crate::fetch::parallel;
@@ -57,6 +57,8 @@ pub(crate) struct Trigger {
     runs: Vec<String>,
     /// Files and folders of the tree that it reads.
     reads: Vec<String>,
+    /// It is not run where a vendor's file is among what it sees: making its result would read that.
+    archives_alone: bool,
 }
 
 impl Trigger {
@@ -66,7 +68,8 @@ impl Trigger {
         // Where the archive's programs are: what lies in `/usr/local` is nobody's or a vendor's.
         step.env.insert("PATH".into(), "/usr/sbin:/usr/bin".into());
         let runs = vec![step.program.clone()];
-        Self { step, result, required: false, inputs: BTreeMap::new(), runs, reads: Vec::new() }
+        let (inputs, reads) = (BTreeMap::new(), Vec::new());
+        Self { step, result, required: false, inputs, runs, reads, archives_alone: false }
     }
 
     /// Runs `script` in the tree's shell, `$1` and so on being `arguments`; `programs` are those that it calls.
@@ -94,16 +97,31 @@ impl Trigger {
     ) -> Self {
         let runs = vec![step.program.clone()];
         let reads = reads.iter().map(|&path| path.to_owned()).collect();
-        Self { step, result: Outcome::Folder(folder), required: true, inputs, runs, reads }
+        let result = Outcome::Folder(folder);
+        Self { step, result, required: true, inputs, runs, reads, archives_alone: false }
     }
 
-    /// Names the result: all that it can depend on. The first number stands for what is made of a tool's output.
-    fn key(&self, excerpt: &Manifest) -> Sha256 {
+    /// What runs over an excerpt, but for the folders that are made for it.
+    fn step(&self, excerpt: &Excerpt) -> Step {
+        let mut step = self.step.clone();
+        step.env.insert("LD_LIBRARY_PATH".into(), excerpt.library_path.join(":"));
+        step
+    }
+
+    /// Names the result: all that it can depend on, and the builder's version for what is made of a tool's output.
+    fn key(&self, excerpt: &Excerpt) -> Sha256 {
         let inputs: Vec<String> =
             self.inputs.iter().map(|(path, content)| format!("{path} {}", Sha256::of(content))).collect();
-        let Step { program, args, env, cwd, .. } = &self.step;
-        let text = format!("1\n{program}\n{args:?}\n{env:?}\n{cwd}\n{:?}\n{inputs:?}\n", self.result);
-        Sha256::of(format!("{text}{}", excerpt.digest()).as_bytes())
+        let step = self.step(excerpt);
+        let env = sandboxed::environment(&step);
+        let Step { program, args, cwd, stdin, .. } = &step;
+        let text = format!(
+            "{BUILDER}\n{program}\n{args:?}\n{env:?}\n{cwd}\n{}\n{:?}\n{inputs:?}\n{}",
+            Sha256::of(stdin),
+            self.result,
+            excerpt.tree.digest()
+        );
+        Sha256::of(text.as_bytes())
     }
 }
 
@@ -143,7 +161,7 @@ pub(crate) fn wanted(
     }
     mime(merge, &mut triggers);
     desktop(merge, &mut triggers);
-    fonts(merge, &mut triggers, notes);
+    fonts(merge, &mut triggers);
     icons(merge, &mut triggers);
     triggers.extend(locales::wanted(merge, workspace, wanted_locales)?);
     Ok(triggers)
@@ -274,7 +292,7 @@ fn desktop(merge: &Merge, triggers: &mut Vec<Trigger>) {
 
 /// fontconfig's cache, without which each start of a program reads every font. A folder with a cache is not read again,
 /// so where a vendor's font or settings are, there is none: making it would read them.
-fn fonts(merge: &Merge, triggers: &mut Vec<Trigger>, notes: &mut Vec<String>) {
+fn fonts(merge: &Merge, triggers: &mut Vec<Trigger>) {
     const FOLDERS: [&str; 4] =
         ["usr/share/fonts", "usr/local/share/fonts", "etc/fonts", "usr/share/fontconfig"];
     const SETTINGS: &[u8] =
@@ -286,16 +304,11 @@ fn fonts(merge: &Merge, triggers: &mut Vec<Trigger>, notes: &mut Vec<String>) {
     if tool.is_none() || merge.node("etc/fonts/fonts.conf").is_none() || !has_fonts {
         return;
     }
-    let files = FOLDERS.iter().flat_map(|folder| below(merge, folder));
-    let mut files = files.filter(|(_, node)| !matches!(node, Node::Directory)).map(|(path, _)| path);
-    if let Some(path) = files.find(|path| merge.is_vendors(path)) {
-        notes.push(format!("fonts are in no cache: `/{path}` is a vendor's, and making one would read it"));
-        return;
-    }
     let script = "fc-list >/run/list; rm -f /run/out/CACHEDIR.TAG";
     let result = Outcome::Folder("var/cache/fontconfig".into());
     let mut trigger = Trigger::script("files of fontconfig's cache", script, &["fc-list", "rm"], &[], result);
     trigger.reads.extend(FOLDERS.map(str::to_owned));
+    trigger.archives_alone = true;
     trigger.inputs.insert("fonts.conf".into(), SETTINGS.to_vec());
     trigger.step.env.insert("FONTCONFIG_FILE".into(), "/run/in/fonts.conf".into());
     triggers.push(trigger);
@@ -363,9 +376,19 @@ pub(crate) fn run<'a>(
             None => ours.push(trigger),
         }
     }
-    let runs: Vec<Run<'_>> =
-        ours.into_iter().map(|trigger| Run::new(trigger, &excerpts, workspace)).collect();
+    let runs = ours.into_iter().map(|trigger| Run::new(trigger, &excerpts, workspace));
+    let mut runs = runs.collect::<Result<Vec<Run<'_>>, Error>>()?;
     drop(excerpts);
+    runs.retain(|run| match run.vendors_file(merge) {
+        Some(path) => {
+            let name = &run.trigger.step.name;
+            notes.push(format!(
+                "{name} were not made: `/{path}` is a vendor's, and making them would read it"
+            ));
+            false
+        }
+        None => true,
+    });
     let unknown: Vec<(usize, &Run<'_>)> =
         runs.iter().enumerate().filter(|(_, run)| run.known.is_none()).collect();
     let mut made =
@@ -376,6 +399,9 @@ pub(crate) fn run<'a>(
             Ok(result) => result.nodes.into_iter().try_for_each(|(path, node)| add(merge, &path, node))?,
             Err(Error::BuildStep { step, reason }) if !run.trigger.required => {
                 notes.push(format!("{step} were not made: {reason}"));
+            }
+            Err(Error::StepLimit { step, limit }) if !run.trigger.required => {
+                notes.push(format!("{step} were not made: {limit}"));
             }
             Err(other) => return Err(other),
         }
@@ -399,10 +425,17 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(trigger: &'a Trigger, excerpts: &Excerpts<'_>, workspace: &Workspace<'_>) -> Self {
-        let excerpt = excerpts.of(&trigger.runs, &trigger.reads);
-        let key = trigger.key(&excerpt.tree);
-        Self { trigger, excerpt, key, known: workspace.result(key) }
+    fn new(trigger: &'a Trigger, excerpts: &Excerpts<'_>, workspace: &Workspace<'_>) -> Result<Self, Error> {
+        let excerpt = excerpts.of(&trigger.runs, &trigger.reads)?;
+        let key = trigger.key(&excerpt);
+        Ok(Self { trigger, excerpt, key, known: workspace.result(key) })
+    }
+
+    /// The first file of a vendor's that keeps it from running.
+    fn vendors_file(&self, merge: &Merge) -> Option<String> {
+        let mut seen = self.excerpt.tree.nodes.iter().filter(|_| self.trigger.archives_alone);
+        let vendors = seen.find(|(path, node)| !matches!(node, Node::Directory) && merge.is_of_vendor(path));
+        vendors.map(|(path, _)| path.clone())
     }
 }
 
@@ -448,8 +481,7 @@ fn made(room: &Room<'_>, workspace: &Workspace<'_>, run: &Run<'_>, number: usize
     }
     let root = workspace.scratch(&format!("trigger-{number}-tree"))?.join("root");
     workspace.link_tree(&root, &excerpt.tree)?;
-    let mut step = trigger.step.clone();
-    step.env.insert("LD_LIBRARY_PATH".into(), excerpt.library_path.join(":"));
+    let mut step = trigger.step(excerpt);
     step.binds.push((out.clone(), OUT.into(), false));
     step.binds.push((input, "/run/in".into(), true));
     let stdout = room.run(Root::ReadOnly(&root), &step)?.success(&step.name)?;
@@ -465,6 +497,11 @@ fn made(room: &Room<'_>, workspace: &Workspace<'_>, run: &Run<'_>, number: usize
             sort_lines(&out)?;
             collect(workspace, &out, place, &mut result)?;
         }
+    }
+    // Nothing is what no tool is run for: the next tree tries again.
+    if !result.nodes.values().any(|node| matches!(node, Node::File { size: 1.., .. })) {
+        let reason = "it ended without an error and wrote nothing".to_owned();
+        return Err(Error::BuildStep { step: step.name, reason });
     }
     workspace.add_result(run.key, &result)?;
     Ok(result)

@@ -251,10 +251,12 @@ impl Store {
                 add(Kind::Package, path.clone(), blocks(&path));
             }
         }
-        // A result keeps nothing: it goes with the last tree that has its files.
+        // A result keeps nothing: it goes with the last tree that has its files. One without files says nothing.
         for path in list(&self.root.join("results"))? {
-            let kept =
-                read_manifest(&path).is_ok_and(|made| objects_of(&made).all(|o| live.objects.contains(&o)));
+            let kept = read_manifest(&path).is_ok_and(|made| {
+                let mut files = objects_of(&made).peekable();
+                files.peek().is_some() && files.all(|object| live.objects.contains(&object))
+            });
             if !kept {
                 add(Kind::Result, path.clone(), blocks(&path));
             }

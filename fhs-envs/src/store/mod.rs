@@ -519,7 +519,7 @@ impl Workspace<'_> {
     }
 
     /// Where an object's content is: in the store, or here until the commit.
-    fn locate(&self, sha256: Sha256, executable: bool) -> PathBuf {
+    pub(crate) fn locate(&self, sha256: Sha256, executable: bool) -> PathBuf {
         if self.is_here(sha256, executable) {
             self.object(sha256, executable)
         } else {

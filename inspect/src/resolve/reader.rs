@@ -49,8 +49,11 @@ const VER_FLG_WEAK: u16 = 2;
 /// # Errors
 /// Why the loader cannot load it.
 pub fn read(file: &File) -> Result<Object, Refusal> {
-    let mut blocks = Blocks { file, blocks: HashMap::new() };
+    let mut blocks = Blocks { file, blocks: HashMap::new(), error: None };
     let head = blocks.up_to(0, ELF_HEADER);
+    if let Some(error) = blocks.error {
+        return Err(Refusal::Unreadable(error.to_string()));
+    }
     if !head.starts_with(b"\x7fELF") {
         return Err(what_it_is(&mut blocks));
     }
@@ -61,10 +64,12 @@ pub fn read(file: &File) -> Result<Object, Refusal> {
         (Some(&class @ (1 | 2)), Some(&order @ (1 | 2))) => (class == 2, order == 1),
         _ => return Err(Refusal::Invalid("invalid ELF header".to_owned())),
     };
-    let reader = Reader { blocks, wide, little, segments: Vec::new(), strings: 0 };
-    reader
-        .object(&head)
-        .ok_or_else(|| Refusal::Invalid("what its headers speak of lies outside the file".to_owned()))
+    let mut reader = Reader { blocks, wide, little, segments: Vec::new(), strings: 0 };
+    let object = reader.object(&head);
+    if let Some(error) = reader.blocks.error {
+        return Err(Refusal::Unreadable(error.to_string()));
+    }
+    object.ok_or_else(|| Refusal::Invalid("what its headers speak of lies outside the file".to_owned()))
 }
 
 /// A text that begins like a linker script: comments, then a command of `ld` (binutils manual, "Scripts").
@@ -93,6 +98,8 @@ fn what_it_is(blocks: &mut Blocks<'_>) -> Refusal {
 struct Blocks<'f> {
     file: &'f File,
     blocks: HashMap<u64, Vec<u8>>,
+    /// Why a block could not be read: then nothing that was read says what the file is.
+    error: Option<std::io::Error>,
 }
 
 impl Blocks<'_> {
@@ -109,7 +116,10 @@ impl Blocks<'_> {
                     Ok(0) => break,
                     Ok(read) => filled += read,
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(_) => return None,
+                    Err(error) => {
+                        self.error = Some(error);
+                        return None;
+                    }
                 }
             }
             bytes.truncate(filled);
@@ -203,7 +213,7 @@ impl Reader<'_> {
         self.blocks.terminated(self.strings.checked_add(at)?, bound)
     }
 
-    fn object(mut self, head: &[u8]) -> Option<Object> {
+    fn object(&mut self, head: &[u8]) -> Option<Object> {
         let kind = self.u16(head, 16)?;
         let mut object = Object {
             class: if self.wide { 64 } else { 32 },

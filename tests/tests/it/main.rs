@@ -32,6 +32,7 @@ mod sources;
 mod store_upkeep;
 mod suite_choice;
 mod triggers;
+mod vendors_in_triggers;
 mod whole_path;
 
 use hatchway_tests::bench::Outcome;

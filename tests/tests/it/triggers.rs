@@ -10,7 +10,7 @@ use hatchway_tests::compile;
 use hatchway_tests::host;
 use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::{Libc, Mirror, Suite};
-use hatchway_tests::package::Package;
+use hatchway_tests::package::{Package, sha256};
 
 use super::{ACME, acme, hinted};
 
@@ -21,7 +21,7 @@ const TOOL: &str = "#!/usr/bin/bash\necho \"uid $UID\"\nfor file; do echo \"modu
                     echo \"date $SOURCE_DATE_EPOCH\"\n";
 const PIXBUF: &str = "usr/lib/x86_64-linux-gnu/gdk-pixbuf-2.0";
 
-fn library(tool: &str) -> Package {
+fn library(tool: impl Into<Vec<u8>>) -> Package {
     Package::new("libgdk-pixbuf-2.0-0", "1.0-1")
         .program(&format!("{PIXBUF}/gdk-pixbuf-query-loaders"), tool)
         .file(&format!("{PIXBUF}/2.10.0/loaders/b.so"), "b")
@@ -130,12 +130,38 @@ fn a_cache_is_made_once_for_all_trees_that_have_the_same_to_make_it_from() {
     let made = built_with(&bench, "acme-more", more, "$HATCHWAY").ok();
     assert!(cache(&made).contains("a.so 7\n") && cache(&made).contains("b.so 8\n"), "{}", cache(&made));
 
-    // A result whose file is gone is made again.
+    // A result goes with the last tree that has its files.
     let results = bench.store().names("results");
     assert_eq!(results.len(), 2);
     drop(bench.script("rm -r recipes/acme-more recipes/acme-too && $HATCHWAY store gc --older-than 0").ok());
     let left = bench.store().names("results");
     assert_eq!(left.len(), 1, "{results:?} {left:?}");
+
+    // One whose file is gone is made again.
+    let object = sha256(cache(&first).as_bytes());
+    let at = format!("$HATCHWAY_DATA_DIR/store/objects/{}/{}", &object[..2], &object[2..]);
+    drop(bench.script(&format!("rm {at}")).ok());
+    let found = bench.script("$HATCHWAY store verify --json");
+    assert!(found.stdout.contains("\"result-record-alone\""), "{found}");
+    let again = built_with(&bench, "acme-again", "libgdk-pixbuf-2.0-0, libother", "$HATCHWAY").ok();
+    assert_eq!(cache(&again), cache(&first));
+    drop(bench.script(&format!("cat {at}")).ok());
+}
+
+#[test]
+fn a_tool_that_writes_nothing_is_told_and_tried_again() {
+    let other = Package::new("libother", "1.0-1").file("usr/share/other", "other");
+    let tool = library(compile::program("int main(void) { return 0; }\n"));
+    let suite = Suite::new("bookworm", Libc::Hosts).with(tool).with(other);
+    let (bench, _server) = Bench::new().with_mirror(&Mirror::new(vec![suite], Key::new(1)));
+    for (name, depends) in [("acme", "libgdk-pixbuf-2.0-0"), ("acme-too", "libgdk-pixbuf-2.0-0, libother")] {
+        let built = built_with(&bench, name, depends, "$HATCHWAY").ok();
+        assert!(
+            built.stdout.contains("image loaders were not made: it ended without an error and wrote nothing"),
+            "{built}"
+        );
+    }
+    assert_eq!(bench.store().names("results"), [""; 0]);
 }
 
 #[test]
@@ -316,6 +342,9 @@ fn caches_of_icons_and_fonts_are_the_same_for_everybody_and_are_taken() {
 fn a_vendors_font_is_not_read_to_make_a_cache() {
     let (bench, _server) = Bench::new().with_mirror(&desktop_mirror());
     let (tree, said) = build(&bench, &with_desktop("usr/share/fonts/truetype/acme.ttf"));
-    assert!(said.contains("fonts are in no cache"), "{said}");
+    assert!(
+        said.contains("fontconfig's cache were not made: `/usr/share/fonts/truetype/acme.ttf` is a vendor's"),
+        "{said}"
+    );
     assert!(!bench.store().tree(&tree).join("var/cache/fontconfig").exists(), "{said}");
 }
