@@ -18,6 +18,10 @@ const DATAGRAM: usize = 65_535;
 /// Datagrams of one socket before the next one has its turn.
 const AT_ONCE: usize = 64;
 
+/// More datagrams than fit into the queue of a socket: 208 KiB as the kernel counts, and the shortest counts 512 bytes
+/// and more (`net.core.rmem_default`; socket(7)).
+const QUEUED_MAX: usize = 1024;
+
 /// An address that the tool sends to, and the socket that answers for it.
 pub(super) type Door = (SocketAddr, UdpSocket);
 
@@ -98,8 +102,9 @@ impl<'a> Clients<'a> {
         let any = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let other = UdpSocket::bind(SocketAddr::new(any, 0))?;
         other.set_nonblocking(true)?;
-        // From now on the kernel takes nothing from anybody else.
+        // From now on the kernel takes nothing from anybody else; what came before may be anybody's, and nobody was asked yet.
         other.connect(to)?;
+        empty(&other, &mut self.buffer);
         self.open.push(Client { door, from, other, last: Instant::now() });
         Ok(self.open.len() - 1)
     }
@@ -116,6 +121,16 @@ impl Client {
                 }
                 Err(_) => return,
             }
+        }
+    }
+}
+
+/// Takes out what a socket has received, as much as its queue can hold.
+fn empty(socket: &UdpSocket, buffer: &mut [u8]) {
+    // Only what the kernel could queue before the socket was connected: an asker that answers itself does not hold it up.
+    for _ in 0..QUEUED_MAX {
+        if socket.recv(buffer).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            return;
         }
     }
 }
@@ -156,6 +171,19 @@ mod tests {
         let mut bytes = [0; 64];
         let (size, from) = socket.recv_from(&mut bytes).unwrap();
         (bytes[..size].to_vec(), from)
+    }
+
+    #[test]
+    fn what_came_before_is_nobodys_answer() {
+        let (at, asker) = socket();
+        asker.set_nonblocking(true).unwrap();
+        let stranger = socket().1;
+        for word in ["one", "", "three"] {
+            stranger.send_to(word.as_bytes(), at).unwrap();
+        }
+        let mut buffer = vec![0; DATAGRAM];
+        empty(&asker, &mut buffer);
+        assert_eq!(asker.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
