@@ -1,6 +1,7 @@
 //! The programs of the host that serve a tool: an X server, a sound server, a filter of D-Bus messages. Each parses what
 //! the tool sends, so each is in a sandbox: a hole in it must not be a way out.
 
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -20,7 +21,8 @@ const SPY: &str = r#"#!/bin/sh
     grep -c : /proc/net/dev
     ls -d /home /root /var/lib /run/user /var/spool 2>/dev/null
     read -r first </proc/1/comm && echo "first $first"
-    (exec 3<>/dev/tcp/127.0.0.1/1) 2>/dev/null
+    command -v python3 >/dev/null && echo python
+    python3 -c 'import socket; socket.create_connection(("127.0.0.1", PORT), 5)' && echo connected
     unshare -n true && echo "new namespace"
     mount -t tmpfs none /tmp && echo mounted
     echo done
@@ -42,7 +44,12 @@ fn what_takes_over_an_x_server_is_in_a_sandbox() {
         }
         let text = |path: &Path| path.display().to_string();
         let mark = format!("hatchway-spied-{}", std::process::id());
+        // It listens on the host, where the same line would connect.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
         let spy = SPY.replace("HOME", &text(&home)).replace("WORK", &text(&work)).replace("MARK", &mark);
+        let spy = spy.replace("PORT", &port.to_string());
+        assert!(bench.script(&probe(&spy)).stdout.contains("connected"), "the probe itself");
         let bin = bench.path("bin");
         std::fs::create_dir_all(&bin).unwrap();
         std::fs::write(bin.join("Xvfb"), spy).unwrap();
@@ -55,12 +62,17 @@ fn what_takes_over_an_x_server_is_in_a_sandbox() {
         let said = said.join("\n");
         let expected = "CapPrm: 0000000000000000\nCapEff: 0000000000000000\nCapBnd: 0000000000000000\n\
                         CapAmb: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\nscratch spied\nown mine\n1\n\
-                        first hatchway-shim\ndone\n";
+                        first hatchway-shim\npython\ndone\n";
         assert!(said.starts_with(expected), "{said}");
         for place in [home.as_path(), &work, Path::new("/var/tmp"), Path::new("/tmp")] {
             assert!(!place.join(&mark).exists(), "{} was written", place.display());
         }
     });
+}
+
+/// The line of the spy that tries to connect.
+fn probe(spy: &str) -> String {
+    spy.lines().find(|line| line.contains("create_connection")).unwrap().to_owned()
 }
 
 /// What the kernel says of a process of the host, and whether it sees the host's home folders.
