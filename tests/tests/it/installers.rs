@@ -438,13 +438,20 @@ fn an_installer_does_not_fill_the_disk() {
     let slow = lock_in_little_room(
         "#!/bin/sh\nmkdir /opt/acme\nwhile :; do dd if=/dev/zero bs=64k count=8 2>/dev/null >>/opt/acme/fill; sleep 0.01; done\n",
     );
-    hinted(&slow, "the installer `setup.sh` takes more than it may: it took ");
+    hinted(&slow, "the installer `setup.sh` takes more than it may: it wrote ");
     assert!(slow.stderr.contains(", and 8.0 MiB stay free for others\n"), "{slow}");
     assert!(slow.stderr.contains("hint: free some space: `hatchway store du`"), "{slow}");
     assert_eq!(slow.stdout, "", "something is left");
+    // To a file that has no name.
+    let nameless = lock_in_little_room(
+        "#!/bin/sh\nmkdir /opt/acme\nexec 3>/opt/acme/fill\nrm /opt/acme/fill\n\
+         while :; do dd if=/dev/zero bs=64k count=8 2>/dev/null >&3; sleep 0.01; done\n",
+    );
+    hinted(&nameless, "the installer `setup.sh` takes more than it may: it wrote ");
+    assert_eq!(nameless.stdout, "", "something is left");
     // At once, so that it ends before it is looked at.
     let fast = lock_in_little_room("#!/bin/sh\nmkdir /opt/acme\ndd if=/dev/zero of=/opt/acme/fill bs=1M\n");
-    hinted(&fast, "the installer `setup.sh` takes more than it may: it took ");
+    hinted(&fast, "the installer `setup.sh` takes more than it may: it wrote ");
     assert!(fast.stderr.contains("hint: free some space: `hatchway store du`"), "{fast}");
     assert_eq!(fast.stdout, "", "something is left");
 }
