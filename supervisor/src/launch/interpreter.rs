@@ -3,8 +3,8 @@
 //! to open two files, as long as nothing is missing.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use hatchway_envs::debian::index::SuiteIndex;
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::fetch::Client;
 use hatchway_envs::lock::Lock;
+use hatchway_inspect::resolve::read_object;
 use hatchway_wire::bootstrap::{Missing, Process};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
@@ -23,7 +24,7 @@ use crate::scripts::{self, Line};
 use crate::steps;
 
 /// Bytes of a script in which its first line ends: the kernel reads 256.
-const HEAD_BYTES_MAX: u64 = 4096;
+const HEAD_BYTES_MAX: usize = 4096;
 /// The loader that Linux Standard Base named; Debian has it no more, and it was the usual one by another name.
 const LSB: (&str, &str) = ("/lib64/ld-lsb-x86-64.so.", "/lib64/ld-linux-x86-64.so.2");
 /// glibc's loader of 32-bit programs.
@@ -41,11 +42,11 @@ pub(super) fn missing(
     process: &Process,
 ) -> Option<Missing> {
     let root = Root::open(context.store.tree(tree))?;
-    let mut head = Vec::new();
+    let mut head = [0; HEAD_BYTES_MAX];
     let program = root.find(process, &process.program)?;
     let file = root.read(&program)?;
-    (&file).take(HEAD_BYTES_MAX).read_to_end(&mut head).ok()?;
-    let wanted = Wanted::of(&head, &file)?;
+    let read = file.read_at(&mut head, 0).ok()?;
+    let wanted = Wanted::of(&head[..read], &file)?;
     if wanted.is_there(&root, process) {
         return None;
     }
@@ -73,8 +74,7 @@ impl Wanted {
         if !head.starts_with(b"\x7fELF") {
             return None;
         }
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        hatchway_inspect::elf::linking(&path).ok()?.interpreter.map(Self::Loader)
+        read_object(file).ok()?.interpreter.map(Self::Loader)
     }
 
     fn is_there(&self, root: &Root, process: &Process) -> bool {
