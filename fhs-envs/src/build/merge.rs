@@ -253,6 +253,22 @@ impl Merge {
         Ok(())
     }
 
+    /// What one of the merged layers brings, each entry at its place in the tree. What cannot be there, since the tree has a
+    /// folder where the layer has none or the other way round, is left out.
+    pub(crate) fn placed(&self, layer: &Manifest) -> Result<Manifest, String> {
+        let mut folders = Folders::default();
+        let mut placed = Manifest::default();
+        for (path, node) in layer.nodes.iter().filter(|(path, _)| !is_control(path)) {
+            let place = folders.place(&self.tree, path)?;
+            let there = self.tree.nodes.get(&place);
+            let folder = matches!(node, Node::Directory);
+            if there.is_some_and(|there| matches!(there, Node::Directory) == folder) {
+                placed.insert(&place, node.clone());
+            }
+        }
+        Ok(placed)
+    }
+
     /// Removes what is at a path itself, no link followed, and all that is below it.
     pub(crate) fn remove(&mut self, path: &str) {
         self.tree.remove(path);

@@ -15,6 +15,7 @@ mod layers;
 mod ldcache;
 pub mod locales;
 mod merge;
+pub mod owners;
 pub mod patch;
 mod rpm;
 pub mod sandboxed;
@@ -326,32 +327,9 @@ fn assemble(
     // What installers wrote comes last, over the finished tree: so they found it.
     let captures = all().zip(manifests).filter(|(artifact, _)| artifact.is_installer());
     let captures: Vec<&Manifest> = captures.map(|(_, manifest)| manifest).collect();
-    let artifacts = all().map(|a| (a.file.as_str(), "", "", true));
-    let wheels = request.lock.wheels.iter().map(|w| (w.file.as_str(), "", "", true));
-    let native = request.lock.native();
-    let labels: Vec<String> = request.lock.packages.iter().map(|p| p.label(native)).collect();
-    let packages = request.lock.packages.iter().zip(&labels);
-    let packages =
-        packages.map(|(p, label)| (label.as_str(), p.version.as_str(), p.replaces.as_str(), false));
-    let mut layers: Vec<Layer<'_>> = artifacts
-        .chain(wheels)
-        .chain(packages)
-        .zip(manifests)
-        .filter(|(_, manifest)| !captures.iter().any(|captured| std::ptr::eq(*captured, *manifest)))
-        .map(|((name, version, replaces, vendor), manifest)| Layer {
-            name,
-            version,
-            manifest,
-            replaces,
-            vendor,
-        })
-        .collect();
-    let mut merge = if ground == Ground::Image {
-        layers.push(Layer { name: "the image", version: "", manifest: &image, replaces: "", vendor: false });
-        merge::merge_over_image(&layers)?
-    } else {
-        merge::merge(&layers)?
-    };
+    let labels = labels(request);
+    let layers = merged(request, &labels, manifests, &image);
+    let mut merge = merge_all(ground, &layers)?;
     let mut notes = std::mem::take(&mut merge.notes);
     notes.extend(image_notes);
     let mut alternatives = Vec::new();
@@ -379,6 +357,41 @@ fn assemble(
     }
     run_triggers(workspace, request, &mut merge, &mut notes)?;
     Ok((workspace.add_tree(key, &merge.tree)?, notes))
+}
+
+/// How the lock's packages are named.
+fn labels(request: &Request<'_>) -> Vec<String> {
+    request.lock.packages.iter().map(|package| package.label(request.lock.native())).collect()
+}
+
+/// What is merged, in the lock's order: artifacts, without what installers wrote, then wheels, packages, the image.
+fn merged<'a>(
+    request: &'a Request<'_>,
+    labels: &'a [String],
+    manifests: &'a [Manifest],
+    image: &'a Manifest,
+) -> Vec<Layer<'a>> {
+    let artifacts = artifacts(request)
+        .map(|(artifact, _)| (!artifact.is_installer()).then_some((artifact.file.as_str(), "", "", true)));
+    let wheels = request.lock.wheels.iter().map(|wheel| Some((wheel.file.as_str(), "", "", true)));
+    let packages = request.lock.packages.iter().zip(labels);
+    let packages =
+        packages.map(|(p, label)| Some((label.as_str(), p.version.as_str(), p.replaces.as_str(), false)));
+    let all = artifacts.chain(wheels).chain(packages).zip(manifests);
+    let mut layers: Vec<Layer<'a>> = all
+        .filter_map(|(about, manifest)| {
+            let (name, version, replaces, vendor) = about?;
+            Some(Layer { name, version, manifest, replaces, vendor })
+        })
+        .collect();
+    if Ground::of(request.lock) == Ground::Image {
+        layers.push(Layer { name: "the image", version: "", manifest: image, replaces: "", vendor: false });
+    }
+    layers
+}
+
+fn merge_all(ground: Ground, layers: &[Layer<'_>]) -> Result<merge::Merge, Error> {
+    if ground == Ground::Image { merge::merge_over_image(layers) } else { merge::merge(layers) }
 }
 
 fn add_links(merge: &mut merge::Merge, links: &BTreeMap<String, String>) -> Result<(), Error> {

@@ -16,7 +16,7 @@ pub use companion_plan::{CompanionSpec, Reach, companion_plan, host_view};
 pub use explain::{Explained, explained_json};
 pub use hatchway_wire::bootstrap::Resource;
 pub use launch::{exec_shim, spawn_shim};
-pub use plan::plan;
+pub use plan::{common_environment, plan};
 pub use probe::{HostFacts, Problem, Report};
 pub use spec::{
     BoundFile, BoundSocket, Companion, Device, DeviceId, Driver, HostPath, InsidePath, Interface, Mode,

@@ -427,29 +427,36 @@ fn binds(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     machine::late(spec, owner(spec), ops)
 }
 
+/// The part of a tool's environment that is the same on every machine; `own` is what its recipe says.
+#[must_use]
+pub fn common_environment(own: &BTreeMap<String, String>) -> BTreeMap<&str, String> {
+    let mut env = BTreeMap::from([
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("SHELL", "/bin/sh".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+    ]);
+    // LC_ALL overrides every other choice, so it is only ours to set where the recipe chose nothing.
+    if !own.keys().any(|name| name == "LANG" || name.starts_with("LC_")) {
+        env.insert("LC_ALL", "C.UTF-8".to_owned());
+    }
+    env.extend(own.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    env
+}
+
 fn environment(spec: &Spec, host: &HostFacts) -> Vec<(String, String)> {
     let user = &spec.identity;
     let mut env = BTreeMap::from([
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("HOME", user.home.as_str().to_owned()),
         ("USER", user.name.clone()),
         ("LOGNAME", user.name.clone()),
-        ("SHELL", "/bin/sh".to_owned()),
-        ("LANG", "C.UTF-8".to_owned()),
         ("XDG_RUNTIME_DIR", format!("/run/user/{}", user.uid)),
     ]);
-    // LC_ALL overrides every other choice, so it is only ours to set where the recipe chose nothing.
-    if !spec.env.keys().any(|name| name == "LANG" || name.starts_with("LC_")) {
-        env.insert("LC_ALL", "C.UTF-8".to_owned());
-    }
     if let Some(term) = &host.term
         && spec.stdio != StdioMode::Detached
     {
         env.insert("TERM", term.clone());
     }
-    for (name, value) in &spec.env {
-        env.insert(name, value.clone());
-    }
+    env.extend(common_environment(&spec.env));
     env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 

@@ -395,8 +395,11 @@ fn missing_is_fine(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// Removes a folder of the store's with all that is in it.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
+/// Removes a folder of our own with all that is in it; one that is not there is no error.
+///
+/// # Errors
+/// When something in it cannot be removed.
+pub fn remove_tree(path: &Path) -> Result<(), Error> {
     #[allow(clippy::disallowed_methods, reason = "this is the one place that the ban points to")]
     fs::remove_dir_all(path).or_else(missing_is_fine).map_err(Error::io("remove", path))
 }
