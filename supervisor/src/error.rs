@@ -174,6 +174,9 @@ pub enum Error {
     /// Locking, building or the store failed.
     #[error(transparent)]
     Envs(#[from] hatchway_envs::Error),
+    /// An image cannot be written, or an engine does not take it.
+    #[error(transparent)]
+    Images(#[from] hatchway_images::Error),
     /// The sandbox cannot be made.
     #[error(transparent)]
     Sandbox(#[from] hatchway_envs::sandbox::Error),
@@ -248,6 +251,7 @@ impl Error {
                 return archive_hint(source).map(str::to_owned).into_iter().collect();
             }
             Self::Envs(error) => return error.hints(),
+            Self::Images(error) => return error.hints(),
             Self::Sandbox(error) => return error.hint().map(|h| vec![h]).unwrap_or_default(),
             Self::Host { hints, .. } => return hints.clone(),
             _ => return Vec::new(),

@@ -3,6 +3,7 @@
 
 pub mod artifact;
 pub mod cli;
+pub mod export;
 pub mod launch;
 pub mod plan;
 pub mod recipe;

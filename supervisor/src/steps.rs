@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use hatchway_envs::build::owners::{self, Owners};
 use hatchway_envs::build::{self, Built};
 use hatchway_envs::choose::{self, Asked, Need, Upgrade};
 use hatchway_envs::debian::relation::{self, Alternatives};
@@ -471,6 +472,21 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
     let tool = located.recipe.package.name.to_string();
     context.store.record_root(&Root { tool, recipe, key, tree: built.tree })?;
     Ok(built)
+}
+
+/// Says which input of a lock brings which part of its tree, which was built.
+///
+/// # Errors
+/// When the records of unpacked archives are gone and cannot be made again.
+pub fn owners(context: &Context, located: &Located, lock: &Lock) -> Result<Owners, Error> {
+    with_request(context, located, lock, |request| {
+        if !owners::is_unpacked(&context.store, request) {
+            artifact::gather(context, located)?;
+            base::provide(context, located, lock)?;
+            install::provide(context, located, lock)?;
+        }
+        Ok(owners::owners(&context.store, &context.client, request, &context.printer)?)
+    })
 }
 
 /// Fetches what of a lock's packages and wheels the store lacks.

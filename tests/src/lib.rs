@@ -5,7 +5,7 @@
 //! - [`snapshot`]: comparing an outcome with text in the test, and writing that text anew;
 //! - [`package`], [`tar`], [`compile`]: vendor packages made by hand, byte for byte the same each time;
 //! - [`mirror`], [`keys`], [`server`]: a signed Debian archive in memory, served with faults on demand;
-//! - [`oci`]: images made by hand;
+//! - [`oci`]: images made by hand; [`engine`]: a container engine of the test's own;
 //! - [`store`]: the store's folders seen from outside, by code that shares nothing with the program's.
 //!
 //! A test that lacks something panics with the package to install; none is skipped.
@@ -14,6 +14,7 @@
 pub mod bench;
 pub mod compile;
 pub mod crash;
+pub mod engine;
 pub mod host;
 pub mod keys;
 pub mod mirror;

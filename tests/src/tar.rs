@@ -1,6 +1,8 @@
 //! Tar and ar by hand: the same bytes each time, and every trick that an honest tool refuses to write.
 
 const BLOCK: usize = 512;
+/// Bytes for a name in a header.
+const NAME: usize = 100;
 
 /// A ustar archive in the making.
 #[derive(Debug, Clone, Default)]
@@ -15,9 +17,16 @@ impl Tar {
         Self::default()
     }
 
-    /// Any entry: `kind` is the type byte, and nothing is checked.
+    /// Any entry: `kind` is the type byte, and nothing is checked. What is too long for a header goes before it, as dpkg-deb
+    /// writes it.
     #[must_use]
     pub fn raw(mut self, kind: u8, name: &[u8], link: &[u8], mode: u32, content: &[u8]) -> Self {
+        for (long, kind) in [(name, b'L'), (link, b'K')] {
+            if long.len() > NAME {
+                self = self.raw(kind, b"././@LongLink", b"", 0o644, &[long, b"\0"].concat());
+            }
+        }
+        let (name, link) = (&name[..name.len().min(NAME)], &link[..link.len().min(NAME)]);
         let mut header = [0_u8; BLOCK];
         header[..name.len()].copy_from_slice(name);
         put(&mut header, 100, &format!("{mode:07o}"));

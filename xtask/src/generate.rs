@@ -16,6 +16,7 @@ const PAGES: &[(&str, &str)] = &[
     ("diff-schema", "docs/schemas/inspect-diff.schema.json"),
     ("tree-schema", "docs/schemas/inspect-tree.schema.json"),
     ("why-schema", "docs/schemas/inspect-why.schema.json"),
+    ("export-schema", "docs/schemas/export.schema.json"),
 ];
 
 pub(crate) fn verb(mut args: sh::Args) -> Result<()> {

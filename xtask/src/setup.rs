@@ -99,6 +99,17 @@ const NEEDS: &[Need] = &[
         what_for: "brings units for the tests",
         is_there: || exists("/lib/systemd/system/basic.target"),
     },
+    Need {
+        package: "skopeo",
+        what_for: "second opinion on images that are written",
+        is_there: || starts("skopeo"),
+    },
+    Need {
+        package: "docker.io",
+        what_for: "a container engine for the tests",
+        // Its engine is where an ordinary user's path does not lead.
+        is_there: || on_path("docker") && (on_path("dockerd") || exists("/usr/sbin/dockerd")),
+    },
     Need { package: "umoci", what_for: "second opinion on images", is_there: || starts("umoci") },
     Need { package: "patch", what_for: "second opinion on patches", is_there: || starts("patch") },
     Need { package: "diffutils", what_for: "writes patches for the tests", is_there: || starts("diff") },

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use super::{Cli, inspect};
+use super::{Cli, export, inspect};
 use crate::error::Error;
 use crate::recipe::Recipe;
 use crate::report::Printer;
@@ -24,6 +24,8 @@ pub(super) enum Command {
     TreeSchema,
     /// The JSON schema of `inspect --why --json`
     WhySchema,
+    /// The JSON schema of `export oci --json`
+    ExportSchema,
 }
 
 pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
@@ -33,6 +35,7 @@ pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
         Command::InspectSchema => super::json(&schemars::schema_for!(inspect::Report<'_>))?,
         Command::TreeSchema => super::json(&schemars::schema_for!(inspect::TreeReport))?,
         Command::WhySchema => super::json(&schemars::schema_for!(inspect::WhyReport))?,
+        Command::ExportSchema => super::json(&schemars::schema_for!(export::Report))?,
         Command::DiffSchema => super::json(&schemars::schema_for!(inspect::DiffReport<'_>))?,
     };
     Printer::default().raw(&text);

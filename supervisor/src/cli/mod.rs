@@ -2,6 +2,7 @@
 
 mod build;
 mod doctor;
+mod export;
 mod fetch;
 mod generate;
 mod inspect;
@@ -60,6 +61,9 @@ enum Command {
     /// Look after the store: check it, mend it, make room in it
     #[command(subcommand)]
     Store(store::Command),
+    /// Write a tool for programs that are not Hatchway
+    #[command(subcommand)]
+    Export(export::Command),
     /// Fetch a package of Debian's archive as a file
     Fetch(fetch::Args),
     /// Print shell completions
@@ -116,6 +120,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Recipe(command) => recipe::main(&command),
         Command::Doctor(args) => doctor::main(&args),
         Command::Store(command) => store::main(&command, quiet),
+        Command::Export(command) => export::main(&command, quiet),
         Command::Fetch(args) => fetch::main(&args, quiet),
         Command::Completions { shell } => {
             let mut text = Vec::new();

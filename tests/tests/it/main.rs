@@ -17,6 +17,7 @@ mod fence;
 mod foreign_packages;
 mod graphics;
 mod hostile_tools;
+mod images;
 mod index_trust;
 mod inspecting;
 mod installers;
