@@ -97,6 +97,9 @@ impl Error {
                 "make room for the engine: `docker system df` says what takes it, `docker image prune` removes what no tag names"
                     .into()
             }
+            Self::Engine { .. } => {
+                "its log says more (`journalctl --unit docker`); the command can be given again, nothing has to be undone".into()
+            }
             _ => return Vec::new(),
         };
         vec![hint]

@@ -158,7 +158,8 @@ fn report(
 
 fn tell(context: &Context, report: &Report, outcome: Option<Outcome>) {
     let printer = &context.printer;
-    for layer in &report.layers {
+    // Of an image that was there they are no news.
+    for layer in report.layers.iter().filter(|_| !report.was_there) {
         let count = match layer.contents.len() {
             0 | 1 => String::new(),
             several => format!(" ({several} packages)"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -35,7 +36,9 @@ fn mirror() -> Mirror {
         .packed(Packing::None)
         .file(&format!("{LIBRARIES}/liblarge.so.1"), noise(2 << 20))
         .link(&format!("{LIBRARIES}/liblarge.so"), "liblarge.so.1");
-    let small = Package::new("libsmall1", "1.0-1").file("usr/share/small/ünïcode name", "small\n");
+    let small = Package::new("libsmall1", "1.0-1")
+        .file("usr/share/small/ünïcode name", "small\n")
+        .file("usr/share/small/replaced", "the package's\n");
     let suite = Suite::new("bookworm", Libc::Hosts).with(large).with(small);
     Mirror::new(vec![suite], hatchway_tests::keys::Key::new(1))
 }
@@ -48,6 +51,7 @@ fn tool(name: &str, depends: &str) -> Package {
         .program(&format!("usr/bin/{name}"), compile::program(ACME))
         .file(&long, "deep\n")
         .link(&format!("usr/share/{name}/link"), &format!("{}file", "a-long-folder/".repeat(12)))
+        .file("usr/share/small/replaced", "the vendor's\n")
         .link(&format!("usr/share/{name}/odd"), "../.././share//x/")
 }
 
@@ -112,13 +116,24 @@ fn same_tree(tree: &Path, image: &Path) {
 
 #[test]
 fn an_image_is_the_tree_file_by_file_and_the_same_each_time() {
-    let (bench, _server) = bench();
+    let mirror = mirror();
+    let (bench, server) = Bench::new().exact().with_mirror(&mirror);
     locked(&bench, "acme", "libc6, liblarge1, libsmall1");
     // It was not built before: `export` does that, as `run` does.
     let one = export(&bench, "acme", "one");
     let two = export(&bench, "acme", "two");
     assert_eq!(one["manifest"], two["manifest"]);
     assert_eq!(files(&bench.path("work/one")), files(&bench.path("work/two")));
+    // Another user's store.
+    let other = Bench::ordinary().exact().with_server(&mirror, &server);
+    locked(&other, "acme", "libc6, liblarge1, libsmall1");
+    assert_eq!(export(&other, "acme", "one"), one);
+    // Without the records of what was unpacked, it is unpacked again.
+    for record in bench.store().names("packages") {
+        fs::remove_file(bench.path("data/store/packages").join(record)).unwrap();
+    }
+    assert_eq!(export(&bench, "acme", "three")["manifest"], one["manifest"]);
+
     let layers: Vec<&str> =
         one["layers"].as_array().unwrap().iter().map(|layer| layer["title"].as_str().unwrap()).collect();
     assert_eq!(layers, ["debian:bookworm: base", "liblarge1 1.0-1", "more packages", "generated", "vendor"]);
@@ -386,6 +401,7 @@ fn docker_gets_an_image_once_and_runs_the_tool() {
     assert_eq!(run(&["echo", "a b"]), "<a b>");
     assert_eq!(run(&["show", "/usr/share/small/ünïcode name"]), "small");
     assert_eq!(run(&["show", "/usr/share/acme/link"]), "deep");
+    assert_eq!(run(&["show", "/usr/share/small/replaced"]), "the vendor's");
     // The second time nothing is sent.
     let again = to_engine(&bench, &engine.host(), "").ok();
     assert!(again.stderr.contains(&format!("the engine has {tag} already")), "{again}");
@@ -405,6 +421,48 @@ fn docker_gets_an_image_once_and_runs_the_tool() {
     assert_eq!(engine.says(&["image", "inspect", "--format", "{{.Id}}", &tag]), id);
     assert_eq!(archive["config"], id);
     assert_eq!(run(&[]), "acme 1.0");
+}
+
+/// An engine that answers questions and hangs up in the middle of an image.
+fn dying_engine(socket: &Path) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && connection.read(&mut byte).is_ok_and(|read| read > 0) {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let (status, body) = match head.split(' ').nth(1).unwrap_or_default() {
+                path if path.ends_with("/images/load?quiet=true") => {
+                    connection.read_exact(&mut [0; 100_000]).unwrap();
+                    continue;
+                }
+                path if path.ends_with("/version") => ("200 OK", r#"{"ApiVersion":"1.41"}"#),
+                _ => ("404 Not Found", r#"{"message":"no such image"}"#),
+            };
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            // Who only looks whether somebody answers has gone by now.
+            drop(connection.write_all(answer.as_bytes()));
+        }
+    });
+}
+
+#[test]
+fn an_engine_that_dies_while_it_loads_is_told() {
+    let (bench, _server) = bench();
+    locked(&bench, "acme", "libc6, liblarge1");
+    drop(bench.hatchway(&["build", "acme"]).ok());
+    let socket = bench.path("dying");
+    dying_engine(&socket);
+    let host = format!("unix://{}", socket.display());
+    let said = bench.script(&format!("DOCKER_HOST='{host}' timeout 60 $HATCHWAY export oci acme docker"));
+    hinted(&said, "the container engine cannot load the image: ");
 }
 
 #[test]
