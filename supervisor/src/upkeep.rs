@@ -34,16 +34,30 @@ pub fn recipes(dirs: &Dirs) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// The vendor files that recipes name, whether they are locked or not.
-///
-/// # Errors
-/// When a recipe cannot be read: what it names would be unknown.
-pub fn named_artifacts(tools: &[Tool]) -> Result<BTreeSet<Sha256>, Error> {
-    let mut named = BTreeSet::new();
+#[derive(Debug, Default)]
+pub struct Named {
+    /// By digest.
+    pub artifacts: BTreeSet<Sha256>,
+    /// Recipes and locks that are there and cannot be read or are not to be trusted, each with the reason: what they name
+    /// is not known.
+    pub unknown: Vec<String>,
+}
+
+/// Reads all recipes for what they name.
+#[must_use]
+pub fn named_artifacts(tools: &[Tool]) -> Named {
+    let mut named = Named::default();
     for tool in tools.iter().filter(|tool| tool.alive) {
-        let located = recipe::read(&tool.recipe)?;
-        named.extend(located.recipe.artifacts.iter().map(|artifact| artifact.sha256.digest()));
+        match recipe::read_trusted(&tool.recipe) {
+            Ok(located) => {
+                let artifacts = located.recipe.artifacts.iter();
+                named.artifacts.extend(artifacts.map(|artifact| artifact.sha256.digest()));
+            }
+            Err(error) => named.unknown.push(told(&tool.name, &error)),
+        }
+        named.unknown.extend(tool.unread.iter().map(|reason| format!("{}: {reason}", tool.name)));
     }
-    Ok(named)
+    named
 }
 
 /// What became of a damaged store.
@@ -97,7 +111,7 @@ pub fn repair(context: &Context, tools: &[Tool]) -> Result<Outcome, Error> {
 
 /// Brings a tool's files and, where it is gone, its tree back.
 fn again(context: &Context, path: &Path, tree: Option<Sha256>) -> Result<String, Error> {
-    let located = recipe::read(path)?;
+    let located = recipe::read_trusted(path)?;
     let lock = steps::read_lock(&located)?;
     artifact::gather(context, &located)?;
     steps::fetch_inputs(context, &located, &lock)?;

@@ -27,6 +27,8 @@ pub struct Keep {
     pub trees: BTreeSet<Sha256>,
     /// Vendor files, such as those of recipes that have no lock yet.
     pub artifacts: BTreeSet<Sha256>,
+    /// Every vendor file and downloaded package: there are recipes of which nobody knows what they name.
+    pub all_artifacts: bool,
     /// Trees that were used and files that came within this time.
     pub younger_than: Duration,
 }
@@ -156,7 +158,7 @@ impl Store {
     /// Files that came lately stay, and with them what they held.
     fn young_artifacts(&self, live: &mut Live, keep: &Keep) -> Result<(), Error> {
         for path in list(&self.root.join("artifacts"))? {
-            let young = age(&path, true).is_some_and(|age| age < keep.younger_than);
+            let young = keep.all_artifacts || age(&path, true).is_some_and(|age| age < keep.younger_than);
             live.artifacts.extend(digest_of(&path).filter(|_| young));
         }
         Ok(())

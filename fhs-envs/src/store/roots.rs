@@ -42,6 +42,8 @@ pub struct Tool {
     pub tree: Option<Sha256>,
     /// The inputs, where there is a lock.
     pub lock: Option<Lock>,
+    /// Why a lock that is there cannot be read: what it needs is not known.
+    pub unread: Option<String>,
     /// Whether the recipe is still there. One that cannot be looked at counts as there.
     pub alive: bool,
 }
@@ -88,20 +90,20 @@ impl Store {
     /// The tools of all records, and those of `recipes` (each a `recipe.toml`) that have none.
     ///
     /// # Errors
-    /// When the records cannot be listed, or a lock that is there cannot be read: what it needs would be unknown.
+    /// When the records cannot be listed.
     pub fn tools(&self, recipes: &[PathBuf]) -> Result<Vec<Tool>, Error> {
         let mut tools = Vec::new();
         for record in list(&self.root.join("roots"))?.into_iter().filter(|path| !is_half_written(path)) {
             // A damaged one is `verify`'s to tell; whoever it was of makes it anew with the next build.
             let Some(root) = read_record(&record) else { continue };
-            let mut tool = tool_of(root.tool, root.recipe)?;
+            let mut tool = tool_of(root.tool, root.recipe);
             (tool.tree, tool.record) = (Some(root.tree), Some(record));
             tools.push(tool);
         }
         let known: BTreeSet<PathBuf> = tools.iter().map(|tool: &Tool| tool.recipe.clone()).collect();
         for recipe in recipes.iter().filter(|recipe| !known.contains(*recipe)) {
             let name = recipe.parent().and_then(Path::file_name).unwrap_or_default();
-            tools.push(tool_of(name.to_string_lossy().into_owned(), recipe.clone())?);
+            tools.push(tool_of(name.to_string_lossy().into_owned(), recipe.clone()));
         }
         tools.sort_by(|a, b| (&a.name, &a.recipe).cmp(&(&b.name, &b.recipe)));
         Ok(tools)
@@ -140,7 +142,7 @@ pub(super) fn read_record(path: &Path) -> Option<Root> {
     serde_json::from_slice(&text).ok()
 }
 
-fn tool_of(name: String, recipe: PathBuf) -> Result<Tool, Error> {
+fn tool_of(name: String, recipe: PathBuf) -> Tool {
     let gone = |path: &Path| {
         fs::metadata(path).is_err_and(|error| {
             matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
@@ -149,12 +151,18 @@ fn tool_of(name: String, recipe: PathBuf) -> Result<Tool, Error> {
     let alive = !gone(&recipe);
     let lock_path = recipe.with_file_name("recipe.lock");
     // The lock may outlive the recipe, and says what to keep of it if somebody asks for that.
-    let lock = match (alive, gone(&lock_path)) {
-        (_, true) => None,
-        (true, false) => Some(Lock::read(&lock_path)?),
-        (false, false) => Lock::read(&lock_path).ok(),
+    let (lock, unread) = match () {
+        () if gone(&lock_path) => (None, None),
+        // Whoever may write there could put something that is never read to its end.
+        () if fs::metadata(&lock_path).is_ok_and(|there| !there.is_file()) => {
+            (None, Some(format!("`{}` is not a file", lock_path.display())))
+        }
+        () => match Lock::read(&lock_path) {
+            Ok(lock) => (Some(lock), None),
+            Err(error) => (None, Some(error.to_string())),
+        },
     };
-    Ok(Tool { name, recipe, record: None, tree: None, lock, alive })
+    Tool { name, recipe, record: None, tree: None, lock, unread, alive }
 }
 
 #[cfg(test)]
@@ -176,7 +184,13 @@ mod tests {
         fs::write(&recipe, "").unwrap();
         assert!(store.tools(&[]).unwrap()[0].alive);
         // What a lock that cannot be read needs is not known.
-        fs::write(recipe.with_file_name("recipe.lock"), "odd").unwrap();
-        assert!(store.tools(&[]).is_err());
+        let lock = recipe.with_file_name("recipe.lock");
+        assert_eq!(store.tools(&[]).unwrap()[0].unread, None);
+        fs::write(&lock, "odd").unwrap();
+        let unread = |tools: &[Tool]| tools[0].unread.clone().unwrap();
+        assert!(unread(&store.tools(&[]).unwrap()).contains("is not a usable lock"));
+        fs::remove_file(&lock).unwrap();
+        fs::create_dir(&lock).unwrap();
+        assert!(unread(&store.tools(&[]).unwrap()).contains("is not a file"));
     }
 }

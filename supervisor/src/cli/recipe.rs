@@ -77,7 +77,8 @@ fn adopt(recipe: &str, file: &std::path::Path) -> Result<ExitCode, Error> {
 /// The chain from what is there for itself down to the package. Exit code 1 where it is not in the lock.
 fn why(recipe: &str, package: &str, json: bool) -> Result<ExitCode, Error> {
     let printer = Printer::default();
-    let located = recipe::find(recipe, &Dirs::discover().recipes())?;
+    // Only looked at: a recipe of others may be.
+    let located = recipe::read(&recipe::locate(recipe, &Dirs::discover().recipes())?)?;
     let lock = steps::read_lock(&located)?;
     let Some(why) = why::why(&lock, package) else {
         if json {
@@ -116,7 +117,7 @@ fn check(recipes: &[String], json: bool) -> Result<ExitCode, Error> {
     let mut wrong = false;
     let mut found = Vec::new();
     for name in &names {
-        match recipe::find(name, &Dirs::discover().recipes()) {
+        match recipe::locate(name, &Dirs::discover().recipes()).and_then(|path| recipe::read(&path)) {
             Ok(located) => {
                 let missing = located.recipe.unsupported();
                 if json {

@@ -158,7 +158,7 @@ fn is_file(context: &Context, target: &str) -> bool {
     }
     let path = Path::new(target);
     let toml = path.extension().is_some_and(|e| e == "toml");
-    let recipe = || !target.contains('/') && recipe::find(target, &context.dirs.recipes()).is_ok();
+    let recipe = || !target.contains('/') && recipe::locate(target, &context.dirs.recipes()).is_ok();
     path.is_file() && !toml && !recipe()
 }
 
@@ -175,6 +175,7 @@ fn from_file(context: &Context, target: &str, common: &Common) -> Result<Located
     let path = folder.join(&name).join("recipe.toml");
     let fits =
         |located: &Located| located.recipe.artifacts.iter().any(|a| a.sha256.digest() == acquired.sha256);
+    recipe::refuse_foreign(&path)?;
     let located = match recipe::read(&path) {
         Ok(located) if fits(&located) => located,
         // A file that calls itself like another tool must not get that tool's state and identity.
@@ -189,6 +190,8 @@ fn from_file(context: &Context, target: &str, common: &Common) -> Result<Located
             steps::new(context, &acquired, &facts, Some(&name), &folder, false)?
         }
     };
+    // Also of what was made just now: the folder it is in may have come from elsewhere meanwhile.
+    recipe::refuse_foreign(&located.path)?;
     let current = steps::read_lock(&located).is_ok_and(|lock| {
         let suite = lock.base.strip_prefix("debian:").unwrap_or_default();
         common.suite.is_empty() || common.suite.iter().any(|wanted| wanted == suite)

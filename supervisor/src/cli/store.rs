@@ -144,7 +144,16 @@ fn gc(quiet: bool, dry_run: bool, days: u32, wishes: &[String], json: bool) -> R
     let (context, tools) = open(quiet || json, true)?;
     let mut keep =
         Keep { younger_than: Duration::from_secs(u64::from(days) * 24 * 60 * 60), ..Keep::default() };
-    keep.artifacts = upkeep::named_artifacts(&tools)?;
+    let named = upkeep::named_artifacts(&tools);
+    for unknown in &named.unknown {
+        context.printer.warn(unknown);
+    }
+    if !named.unknown.is_empty() {
+        context
+            .printer
+            .warn("what these name is not known: no vendor's file and no downloaded package is removed");
+    }
+    (keep.artifacts, keep.all_artifacts) = (named.artifacts, !named.unknown.is_empty());
     for wish in wishes {
         let named: Vec<&Tool> = tools.iter().filter(|tool| tool.name == *wish).collect();
         if named.is_empty() {
@@ -161,6 +170,7 @@ fn gc(quiet: bool, dry_run: bool, days: u32, wishes: &[String], json: bool) -> R
             "items": collected.items,
             "in-use": collected.in_use,
             "young": collected.young,
+            "unknown": named.unknown,
         }))?);
         return Ok(ExitCode::SUCCESS);
     }

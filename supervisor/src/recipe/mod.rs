@@ -75,42 +75,70 @@ pub fn parse(text: &str) -> Result<Recipe, Diagnostic> {
     Ok(recipe)
 }
 
-/// Finds a recipe by name, or takes a path to one. Looked for in `recipes/` of the working folder, then in each of
-/// `folders`.
+/// Reads and checks a recipe that is carried out: root takes none that others may change.
+///
+/// # Errors
+/// [`Error::ForeignRecipe`]; as [`read`].
+pub fn read_trusted(path: &Path) -> Result<Located, Error> {
+    refuse_foreign(path)?;
+    read(path)
+}
+
+/// Finds a recipe to carry out by name, or takes a path to one.
+///
+/// # Errors
+/// As [`locate`] and [`read_trusted`].
+pub fn find(name: &str, folders: &[PathBuf]) -> Result<Located, Error> {
+    read_trusted(&locate(name, folders)?)
+}
+
+/// Where the recipe of a name or a path is. Looked for in `recipes/` of the working folder, then in each of `folders`.
 ///
 /// # Errors
 /// When there is none; the error names the places that were tried.
-pub fn find(name: &str, folders: &[PathBuf]) -> Result<Located, Error> {
+pub fn locate(name: &str, folders: &[PathBuf]) -> Result<PathBuf, Error> {
     let given = Path::new(name);
     if given.is_file() && given.extension().is_some_and(|e| e == "toml") {
-        return read(given);
+        return Ok(given.to_owned());
     }
     if name.contains('/') && given.join("recipe.toml").is_file() {
-        return read(&given.join("recipe.toml"));
+        return Ok(given.join("recipe.toml"));
     }
     let mut tried = Vec::new();
     for folder in std::iter::once(PathBuf::from("recipes")).chain(folders.iter().cloned()) {
         let path = folder.join(name).join("recipe.toml");
         if path.is_file() {
-            refuse_foreign(&path)?;
-            return read(&path);
+            return Ok(path);
         }
         tried.push(folder);
     }
     Err(Error::NoRecipe { name: name.to_owned(), tried })
 }
 
-/// Whoever can change a recipe that root runs is root: root takes none that others may write.
-fn refuse_foreign(path: &Path) -> Result<(), Error> {
+/// Whoever can change a recipe that root runs is root: root takes none that others may write. What is not there yet is
+/// nobody's.
+///
+/// # Errors
+/// [`Error::ForeignRecipe`] with the part of the path that is others'.
+pub fn refuse_foreign(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::MetadataExt;
     if !crate::dirs::is_root() {
         return Ok(());
     }
+    let path = std::path::absolute(path).map_err(Error::io("find", path))?;
     let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok()).unwrap_or(0);
-    for part in path.ancestors().take(3).filter(|part| !part.as_os_str().is_empty()) {
-        let metadata = std::fs::metadata(part).map_err(Error::io("read", part))?;
+    let lock = path.with_file_name("recipe.lock");
+    // The recipe, its folder, and the folder that this one's name is in.
+    for (number, part) in path.ancestors().take(3).chain([lock.as_path()]).enumerate() {
+        let metadata = match std::fs::metadata(part) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io("read", part)(error)),
+        };
         let foreign = metadata.uid() != 0 && metadata.uid() != caller;
-        if foreign || metadata.mode() & 0o022 != 0 {
+        // In a folder like `/tmp` nobody takes away or renames what is not theirs.
+        let shared = number == 2 && metadata.mode() & 0o1000 != 0;
+        if foreign || (metadata.mode() & 0o022 != 0 && !shared) {
             return Err(Error::ForeignRecipe(part.to_owned()));
         }
     }

@@ -185,6 +185,37 @@ fn root_does_not_run_a_recipe_that_others_may_change() {
     assert_eq!(refused, is_root(), "{outcome}");
 }
 
+/// Only a recipe found by its name was looked at; a path to one, and the one that a kept file has, were not.
+#[test]
+fn root_takes_no_recipe_of_others_by_another_way() {
+    let (bench, _server, _) = target(Bench::new());
+    bench.put("acme.deb", acme().deb());
+    let kept = ["run", "-q", "--keep", "./acme.deb", "--", "version"];
+    drop(bench.hatchway(&kept).ok());
+    let folder = bench.path("work/recipes/acme");
+    let foreign = |outcome: &hatchway_tests::bench::Outcome| {
+        assert_eq!(outcome.code == Some(125), is_root(), "{outcome}");
+        assert_eq!(outcome.stderr.contains("may be changed by others than root"), is_root(), "{outcome}");
+    };
+    for part in
+        [folder.join("recipe.lock"), folder.join("recipe.toml"), folder.clone(), bench.path("work/recipes")]
+    {
+        let before = fs::metadata(&part).unwrap().permissions();
+        fs::set_permissions(&part, fs::Permissions::from_mode(before.mode() | 0o022)).unwrap();
+        foreign(&bench.hatchway(&kept));
+        for path in ["acme", "recipes/acme", "./recipes/acme/recipe.toml"] {
+            foreign(&bench.hatchway(&["run", "-q", path, "--", "version"]));
+        }
+        // It may be looked at.
+        drop(bench.hatchway(&["recipe", "check", "acme"]).ok());
+        fs::set_permissions(&part, before).unwrap();
+    }
+    for path in ["recipes/acme", "./recipes/acme/recipe.toml"] {
+        drop(bench.hatchway(&["run", "-q", path, "--", "version"]).ok());
+    }
+    drop(bench.hatchway(&kept).ok());
+}
+
 #[test]
 fn a_tool_never_runs_with_gid_0() {
     let (bench, _server, _) = target(Bench::new());

@@ -314,12 +314,54 @@ fn the_sum_is_that_of_du() {
     assert_eq!(json["total-bytes"].to_string(), du.split('\t').next().unwrap());
 }
 
+/// A recipe of which nobody knows what it names stopped the collector, and whoever could write one had it stop for ever.
 #[test]
-fn a_lock_that_cannot_be_read_stops_the_collector() {
+fn what_a_recipe_names_that_cannot_be_read_is_kept() {
+    let (bench, _server) = two_tools();
+    let (recipe, lock) = (bench.read("recipes/acme/recipe.toml"), bench.read("recipes/acme/recipe.lock"));
+    let stored = || (bench.store().names("trees"), bench.store().names("artifacts"));
+    let before = stored();
+    for (file, text, sound, says) in [
+        ("recipe.lock", "odd", &lock, "is not a usable lock"),
+        ("recipe.toml", "odd", &recipe, "recipe.toml:1:4"),
+    ] {
+        bench.put(&format!("recipes/acme/{file}"), text);
+        let outcome = bench.hatchway(&["store", "gc", "-q", "--older-than", "0"]).ok();
+        assert!(outcome.stderr.contains("warning: acme: ") && outcome.stderr.contains(says), "{outcome}");
+        assert!(
+            outcome.stderr.contains("no vendor's file and no downloaded package is removed"),
+            "{outcome}"
+        );
+        assert_eq!(stored(), before, "{file}");
+        let json = bench.hatchway(&["store", "gc", "--json"]).ok().json();
+        assert_eq!(json["unknown"].as_array().unwrap().len(), 1, "{json}");
+        bench.put(&format!("recipes/acme/{file}"), sound);
+    }
+    assert_eq!(bench.hatchway(&["store", "gc", "-q", "--older-than", "0"]).ok().stderr, "");
+    // The others' trees still go.
+    bench.put("recipes/acme/recipe.toml", "odd");
+    fs::remove_file(bench.path("work/recipes/other/recipe.toml")).unwrap();
+    drop(bench.hatchway(&["store", "gc", "--older-than", "0"]).ok());
+    assert_eq!((bench.store().names("trees").len(), bench.store().names("artifacts")), (1, before.1));
+}
+
+#[test]
+fn roots_collector_and_repair_do_not_trust_a_recipe_of_others() {
     let (bench, _server) = built();
-    bench.put("recipes/acme/recipe.lock", "odd");
-    let outcome = bench.hatchway(&["store", "gc", "--older-than", "0"]);
-    super::hinted(&outcome, "is not a usable lock");
+    fs::copy(bench.path("work/acme.deb"), bench.path("work/recipes/acme/acme.deb")).unwrap();
+    let recipe = bench.path("work/recipes/acme/recipe.toml");
+    fs::set_permissions(&recipe, fs::Permissions::from_mode(0o666)).unwrap();
+    let artifacts = bench.store().names("artifacts");
+    let outcome = bench.hatchway(&["store", "gc", "--older-than", "0"]).ok();
+    // An ordinary user answers for their own files.
+    assert_eq!(outcome.stderr.contains("may be changed by others than root"), is_root(), "{outcome}");
+    assert_eq!(bench.store().names("artifacts"), artifacts);
+    rot(&object_of(&bench, "usr/share/own"));
+    rot(&bench.path("data/store/artifacts").join(&artifacts[0]));
+    let outcome = bench.hatchway(&["store", "repair"]);
+    assert_eq!(outcome.code == Some(1), is_root(), "{outcome}");
+    assert_eq!(outcome.stdout.contains("not mended: acme: "), is_root(), "{outcome}");
+    assert_eq!(outcome.stdout.contains("may be changed by others than root"), is_root(), "{outcome}");
 }
 
 /// A tool that waits, and the bench it runs on. Its recipe is gone.
