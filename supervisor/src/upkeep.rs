@@ -79,7 +79,7 @@ pub struct Outcome {
 pub fn repair(context: &Context, tools: &[Tool]) -> Result<Outcome, Error> {
     let store = &context.store;
     let report = store.verify(tools, false, &context.printer)?;
-    if !report.is_damaged() {
+    if !report.is_damaged() && tools.iter().all(|tool| store.lost_inputs(tool).is_empty()) {
         return Ok(Outcome { done: Vec::new(), failed: Vec::new(), left: report });
     }
     let repaired = store.repair(&report)?;
@@ -91,7 +91,9 @@ pub fn repair(context: &Context, tools: &[Tool]) -> Result<Outcome, Error> {
         ));
     }
     for tool in tools.iter().filter(|tool| tool.alive) {
-        let lost = tool.inputs().any(|input| repaired.to_fetch.contains(&input));
+        // What was taken away just now, and what was gone before.
+        let lost = tool.inputs().any(|input| repaired.to_fetch.contains(&input))
+            || !store.lost_inputs(tool).is_empty();
         let unbuilt = tool.tree.filter(|tree| repaired.to_build.contains(tree));
         if lost || unbuilt.is_some() {
             let outcome = again(context, &tool.recipe, unbuilt);

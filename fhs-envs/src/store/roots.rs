@@ -109,6 +109,13 @@ impl Store {
         Ok(tools)
     }
 
+    /// What a built tool's lock names and is not in the store: its tree could not be made again.
+    #[must_use]
+    pub fn lost_inputs(&self, tool: &Tool) -> Vec<Sha256> {
+        let built = tool.alive && tool.tree.is_some();
+        tool.inputs().filter(|input| built && !self.artifact(*input).exists()).collect()
+    }
+
     /// The trees that have a manifest or a folder, by digest.
     pub(super) fn tree_digests(&self) -> Result<BTreeSet<Sha256>, Error> {
         let mut digests = BTreeSet::new();

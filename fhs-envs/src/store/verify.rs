@@ -29,6 +29,8 @@ pub(super) type ObjectName = (Sha256, bool);
 pub enum Severity {
     /// Something is not what its name says.
     Damage,
+    /// Something that a tool's tree was made of is not there: the tree is whole, but could not be made again.
+    Missing,
     /// Something that nobody needs any more, as an interrupted command leaves it. The next build or `gc` removes it.
     Leftover,
 }

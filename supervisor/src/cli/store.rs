@@ -85,7 +85,7 @@ fn verify(quiet: bool, quick: bool, json: bool) -> Result<ExitCode, Error> {
     Ok(answer(&report))
 }
 
-/// 1 where something is damaged; what interrupted commands left is no damage.
+/// 1 where something is damaged; what interrupted commands left is no damage, nor what a tree can be used without.
 fn answer(report: &Report) -> ExitCode {
     ExitCode::from(u8::from(report.is_damaged()))
 }
@@ -95,15 +95,16 @@ fn show(context: &Context, report: &Report) {
         context.printer.data(shown(finding));
     }
     let checked = &report.checked;
-    let damaged = report.findings.iter().filter(|finding| finding.severity == Severity::Damage).count();
+    let count = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
+    let missing = if count(Severity::Missing) == 0 { "" } else { ", but something is missing" };
     context.printer.say(format!(
-        "checked {} objects, {} trees with {} entries, {} artifacts ({} read): {}",
+        "checked {} objects, {} trees with {} entries, {} artifacts ({} read): {}{missing}",
         checked.objects,
         checked.trees,
         checked.entries,
         checked.artifacts,
         readable(checked.bytes_hashed),
-        match damaged {
+        match count(Severity::Damage) {
             0 => "nothing is damaged".to_owned(),
             1 => "1 thing is damaged".to_owned(),
             many => format!("{many} things are damaged"),
@@ -114,6 +115,7 @@ fn show(context: &Context, report: &Report) {
 fn shown(finding: &Finding) -> String {
     let mark = match finding.severity {
         Severity::Damage => "damaged",
+        Severity::Missing => "missing",
         Severity::Leftover => "left over",
     };
     let mut text = format!("{mark}: {} ({})\n  {}", finding.path.display(), finding.kind, finding.what);
@@ -126,9 +128,10 @@ fn shown(finding: &Finding) -> String {
 fn repair(quiet: bool, offline: bool, json: bool) -> Result<ExitCode, Error> {
     let (context, tools) = open(quiet || json, offline)?;
     let outcome = upkeep::repair(&context, &tools)?;
+    let code = ExitCode::from(u8::from(!outcome.failed.is_empty() || outcome.left.is_damaged()));
     if json {
         context.printer.data(super::json(&outcome)?);
-        return Ok(answer(&outcome.left));
+        return Ok(code);
     }
     for line in &outcome.done {
         context.printer.data(line);
@@ -137,7 +140,12 @@ fn repair(quiet: bool, offline: bool, json: bool) -> Result<ExitCode, Error> {
         context.printer.data(format!("not mended: {failure}"));
     }
     show(&context, &outcome.left);
-    Ok(answer(&outcome.left))
+    match outcome.failed.len() {
+        0 => {}
+        1 => context.printer.say("1 thing was not mended"),
+        many => context.printer.say(format!("{many} things were not mended")),
+    }
+    Ok(code)
 }
 
 fn gc(quiet: bool, dry_run: bool, days: u32, wishes: &[String], json: bool) -> Result<ExitCode, Error> {

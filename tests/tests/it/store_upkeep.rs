@@ -228,6 +228,31 @@ fn what_cannot_be_mended_is_said_with_the_next_command() {
     bench.store().check_tree(&tree(&bench));
 }
 
+/// It ended with 0 and "nothing is damaged", after it had said what was not mended: the damaged file had been taken away.
+#[test]
+fn a_vendors_file_that_nobody_has_any_more_stays_not_mended() {
+    let (bench, _server) = built();
+    let acme = fs::read(bench.path("work/acme.deb")).unwrap();
+    rot(&bench.path("data/store/artifacts").join(hatchway_tests::package::sha256(&acme)));
+    for arguments in [&["store", "repair"][..], &["store", "repair", "--json"], &["store", "repair"]] {
+        let outcome = bench.hatchway(arguments);
+        assert_eq!(outcome.code, Some(1), "{outcome}");
+        assert!(outcome.stdout.contains("acme: the artifact `acme.deb` is not in the store"), "{outcome}");
+        let counted = outcome.stderr.contains("nothing is damaged, but something is missing")
+            && outcome.stderr.ends_with("1 thing was not mended\n");
+        assert_eq!(counted, arguments.len() == 2, "{outcome}");
+    }
+    // The tree itself is whole.
+    let outcome = bench.hatchway(&["store", "verify"]).ok();
+    for part in ["missing: ", "(input-missing)", "`acme.deb`, which its lock names, is not", "affects: acme"]
+    {
+        assert!(outcome.stdout.contains(part), "{part}\n{outcome}");
+    }
+    fs::copy(bench.path("work/acme.deb"), bench.path("work/recipes/acme/acme.deb")).unwrap();
+    drop(bench.hatchway(&["store", "repair"]).ok());
+    assert_eq!(bench.hatchway(&["store", "verify"]).ok().stdout, "");
+}
+
 #[test]
 fn what_interrupted_commands_left_is_no_damage_and_goes() {
     let (bench, _server) = built();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::{Check, Subject};
+use super::{Check, Finding, Severity, Subject};
 use crate::digest::Sha256;
 use crate::error::Error;
 use crate::store::manifest::Manifest;
@@ -109,17 +109,42 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Tools whose recipe is gone: their records are of no use.
+    /// Tools whose recipe is gone: their records are of no use. And of the others, what their tree was made of and is not
+    /// there.
     pub(super) fn tools(&mut self, tools: &[Tool]) {
-        for tool in tools.iter().filter(|tool| !tool.alive) {
-            if let Some(record) = &tool.record {
-                let what = format!(
-                    "the recipe `{}` of `{}` is not there any more",
-                    tool.recipe.display(),
-                    tool.name
-                );
-                self.leftover("tool-gone", record, &what);
+        for tool in tools {
+            match &tool.record {
+                Some(record) if !tool.alive => {
+                    let what = format!(
+                        "the recipe `{}` of `{}` is not there any more",
+                        tool.recipe.display(),
+                        tool.name
+                    );
+                    self.leftover("tool-gone", record, &what);
+                }
+                _ => self.inputs(tool),
             }
         }
+    }
+
+    fn inputs(&mut self, tool: &Tool) {
+        let lost = self.store.lost_inputs(tool);
+        let Some(first) = lost.first() else { return };
+        let mut names = tool.lock.iter().flat_map(|lock| &lock.artifacts);
+        let name = names.find(|artifact| artifact.sha256 == *first).map(|artifact| artifact.file.clone());
+        let name = name.unwrap_or_else(|| first.short());
+        let what = match lost.len() {
+            1 => format!("`{name}`, which its lock names, is not in the store"),
+            many => format!("{many} files that its lock names are not in the store, `{name}` among them"),
+        };
+        self.report.findings.push(Finding {
+            severity: Severity::Missing,
+            kind: "input-missing",
+            path: tool.recipe.with_file_name("recipe.lock"),
+            what,
+            affects: vec![tool.name.clone()],
+            next: "hatchway store repair",
+            subject: Subject::Other,
+        });
     }
 }
