@@ -342,7 +342,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let nanos =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
     let temporary = path.with_file_name(format!(".{name}.{}-{nanos}", std::process::id()));
-    let written = std::fs::File::create_new(&temporary).and_then(|mut file| {
+    // What root writes, root trusts later: whatever the mask says, others have no way into it.
+    let mode = if rustix::process::geteuid().is_root() { 0o644 } else { 0o666 };
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), mode);
+    let written = options.open(&temporary).and_then(|mut file| {
         std::io::Write::write_all(&mut file, bytes)?;
         file.sync_all()
     });

@@ -72,7 +72,11 @@ pub fn new(
         brings: &|path| names.contains(path.trim_start_matches('/')),
     });
     let parent = path.parent().unwrap_or(folder);
-    std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    // As root's file is: closed to others.
+    let mode = if crate::dirs::is_root() { 0o755 } else { 0o777 };
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), mode);
+    builder.create(parent).map_err(Error::io("create", parent))?;
     write_atomically(&path, text.as_bytes())?;
     context.printer.say(format!("wrote {}", path.display()));
     recipe::read(&path)
