@@ -158,7 +158,12 @@ fn spec(
     }
     for at in &recipe.run.state {
         let at = at.get_ref();
-        let host = state_folder(context, name, tree, at.as_str(), &user)?;
+        let folder = state_folder(context, name, at.as_str())?;
+        if request.explain.is_none() {
+            make_state(context, name, tree, at.as_str(), &folder, &user)?;
+        }
+        usable(&folder, &user)?;
+        let host = HostPath::try_from(folder.as_path()).map_err(sandbox::Error::from)?;
         spec.state.push(StateDir { host, at: inside(at.as_str())? });
     }
     spec.files = files(context, recipe, &bindings)?;
@@ -328,43 +333,53 @@ fn machine_id(name: &str) -> String {
     digest.hex()[..32].to_owned()
 }
 
-/// The folder of the host behind a state folder, made at the first run with what the tree has there.
+/// The folder of the host behind a state folder. It need not be there yet.
 ///
 /// Each has a flat name below the tool's own folder, which belongs to us: no path that is used here leads through a
 /// folder that a tool may write.
-fn state_folder(
+fn state_folder(context: &Context, tool: &str, at: &str) -> Result<PathBuf, Error> {
+    let flat = at.trim_matches('/').replace('/', "-");
+    let name = format!("{flat}-{}", &Sha256::of(at.as_bytes()).hex()[..8]);
+    let parent = context.dirs.state(tool);
+    // What is there of it may be a link; what is not there yet leads nowhere else.
+    let there = parent.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
+    let Some(there) = there else { return Ok(parent.join(name)) };
+    let rest = parent.strip_prefix(there).unwrap_or(Path::new(""));
+    Ok(PathBuf::from(sandbox::host_path(there)?.as_str()).join(rest).join(name))
+}
+
+/// Makes a state folder at the first run, with what the tree has there.
+fn make_state(
     context: &Context,
     tool: &str,
     tree: Sha256,
     at: &str,
+    folder: &Path,
     user: &User,
-) -> Result<HostPath, Error> {
-    let parent = context.dirs.state(tool);
-    fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
-    let parent = PathBuf::from(sandbox::host_path(&parent)?.as_str());
-    let flat = at.trim_matches('/').replace('/', "-");
-    let folder = parent.join(format!("{flat}-{}", &Sha256::of(at.as_bytes()).hex()[..8]));
-    if fs::symlink_metadata(&folder).is_err() {
-        // Of several first runs at once, one makes it: a second must not put another in its place.
-        let _alone = context.store.lock(&format!("state-{tool}"), LockMode::Exclusive)?;
-        if fs::symlink_metadata(&folder).is_err() {
-            let staged = parent.join(format!(".new-{}", incarnation()));
-            seed(context, tree, at, &staged)?;
-            own_all(&staged, user)?;
-            fs::rename(&staged, &folder).map_err(Error::io("rename", &staged))?;
-        }
+) -> Result<(), Error> {
+    if fs::symlink_metadata(folder).is_ok() {
+        return Ok(());
     }
-    let there = fs::symlink_metadata(&folder).map_err(Error::io("read", &folder))?;
+    let parent = folder.parent().unwrap_or(folder);
+    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    // Of several first runs at once, one makes it: a second must not put another in its place.
+    let _alone = context.store.lock(&format!("state-{tool}"), LockMode::Exclusive)?;
+    if fs::symlink_metadata(folder).is_err() {
+        let staged = parent.join(format!(".new-{}", incarnation()));
+        seed(context, tree, at, &staged)?;
+        own_all(&staged, user)?;
+        fs::rename(&staged, folder).map_err(Error::io("rename", &staged))?;
+    }
+    Ok(())
+}
+
+/// State that another user's run made cannot be used; better said here than by the tool. What is not there yet can.
+fn usable(folder: &Path, user: &User) -> Result<(), Error> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(there) = fs::symlink_metadata(folder) else { return Ok(()) };
     if !there.is_dir() {
         return Err(Error::Usage(format!("`{}` is not a folder", folder.display())));
     }
-    owned_by(&folder, &there, user)?;
-    Ok(HostPath::try_from(folder.as_path()).map_err(sandbox::Error::from)?)
-}
-
-/// State that another user's run made cannot be used; better said here than by the tool.
-fn owned_by(folder: &Path, there: &fs::Metadata, user: &User) -> Result<(), Error> {
-    use std::os::unix::fs::MetadataExt;
     if there.uid() == user.uid {
         return Ok(());
     }

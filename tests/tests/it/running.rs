@@ -191,7 +191,18 @@ fn explain_prints_the_plan_and_runs_nothing() {
             .ok();
         assert!(outcome.stdout.lines().count() > 10, "{outcome}");
         assert!(outcome.stdout.contains("/etc/acme/license.dat"), "{outcome}");
-        assert!(!bench.state("/var/lib/acme").join("count").exists());
+        // It made the folder, and gave it to the user who would have run the tool.
+        let state = bench.path("data/state");
+        assert!(!state.exists(), "explaining made `{}`", state.display());
+        let planned = outcome
+            .stdout
+            .lines()
+            .find(|line| line.contains("/data/state/acme/var-lib-acme-"))
+            .map(str::to_owned);
+        drop(run(bench, &["count"]).ok());
+        let made = bench.state("/var/lib/acme").display().to_string();
+        let made = made.split_once("/data/").unwrap().1;
+        assert!(planned.is_some_and(|line| line.contains(made)), "{made}\n{outcome}");
     });
 }
 
@@ -213,7 +224,7 @@ fn explain_as_json_has_what_the_lines_say_under_names_that_stay() {
         assert_eq!((&bind["operation"], &bind["kind"]), (&"bind".into(), &"file".into()), "{bind}");
         assert_eq!(plan["process"]["args"], serde_json::json!(["count"]));
         assert!(plan["process"]["seccomp"]["instructions"].as_u64().unwrap() > 100, "{plan}");
-        assert!(!bench.state("/var/lib/acme").join("count").exists());
+        assert!(!bench.path("data/state").exists());
     });
     let (bench, _server) = built(Bench::new());
     let outcome = bench.hatchway(&["run", "acme", "--bind", "license=acme.deb", "--json"]);
