@@ -10,19 +10,35 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::Error;
 
+/// What a verb that fails ends with, unless it is told otherwise.
+const FAILURE: u8 = 2;
+
 /// Where messages and progress go.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Printer {
     /// Nothing but errors and data.
     pub quiet: bool,
+    /// The exit code where data cannot be written: the verb's own for a failure of Hatchway's.
+    failure: u8,
     bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Default for Printer {
+    fn default() -> Self {
+        Self::new(false)
+    }
 }
 
 impl Printer {
     /// A printer; a quiet one prints only data and errors.
     #[must_use]
     pub fn new(quiet: bool) -> Self {
-        Self { quiet, bar: Mutex::new(None) }
+        Self { quiet, failure: FAILURE, bar: Mutex::new(None) }
+    }
+
+    /// Data that cannot be written ends the program with this code.
+    pub(crate) fn failing_with(&mut self, code: u8) {
+        self.failure = code;
     }
 
     /// Data for whoever reads stdout. A closed pipe ends the program quietly, as with other tools; any other failure is told.
@@ -42,7 +58,7 @@ impl Printer {
             std::process::exit(141);
         }
         self.line(&format!("error: cannot write to standard output\n  because: {error}"));
-        std::process::exit(2);
+        std::process::exit(self.failure.into());
     }
 
     /// Data without a line's end of its own.

@@ -12,6 +12,7 @@ mod recipe;
 mod run;
 mod store;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -96,9 +97,11 @@ impl From<NetworkArgs> for NetworkUse {
 /// Parses the command line, runs the command, prints its error.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let failure =
-        if matches!(cli.command, Command::Run(_) | Command::Shell(_)) { RUN_FAILURE } else { FAILURE };
+    let failure = failure(std::env::args_os().skip(1));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return told(&error, failure),
+    };
     match dispatch(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -106,6 +109,23 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure)
         }
     }
+}
+
+/// The exit code of a command that fails, before anybody knows whether its arguments are right: `run` and `shell` pass the
+/// tool's own, and are told apart from it.
+fn failure(mut arguments: impl Iterator<Item = OsString>) -> u8 {
+    // The options before the verb are without a value.
+    match arguments.find(|argument| !argument.as_encoded_bytes().starts_with(b"-")) {
+        Some(verb) if verb == "run" || verb == "shell" => RUN_FAILURE,
+        _ => FAILURE,
+    }
+}
+
+/// Wrong arguments, or what `--help` and `--version` ask for.
+fn told(error: &clap::Error, failure: u8) -> ExitCode {
+    // Nobody can be told when stderr is gone.
+    drop(error.print());
+    if error.use_stderr() { ExitCode::from(failure) } else { ExitCode::SUCCESS }
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Error> {

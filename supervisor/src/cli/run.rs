@@ -90,7 +90,8 @@ fn start(
     args: &[String],
     quiet: bool,
 ) -> Result<ExitCode, Error> {
-    let context = Context::open(quiet, common.network.into())?;
+    let mut context = Context::open(quiet, common.network.into())?;
+    context.printer.failing_with(super::RUN_FAILURE);
     let located = if is_file(&context, target) {
         from_file(&context, target, common)?
     } else {

@@ -228,7 +228,35 @@ fn explain_as_json_has_what_the_lines_say_under_names_that_stay() {
     });
     let (bench, _server) = built(Bench::new());
     let outcome = bench.hatchway(&["run", "acme", "--bind", "license=acme.deb", "--json"]);
-    assert!(outcome.code == Some(2) && outcome.stderr.contains("--explain"), "{outcome}");
+    assert!(outcome.code == Some(125) && outcome.stderr.contains("--explain"), "{outcome}");
+}
+
+/// 2 may be the tool's own: wrong arguments and a plan that could not be written ended with it.
+#[test]
+fn what_hatchway_cannot_do_is_125_and_never_the_tools_code() {
+    let (bench, _server) = built(Bench::ordinary());
+    for arguments in [
+        &["run"][..],
+        &["shell"],
+        &["-q", "run", "--no-such-option"],
+        &["shell", "acme", "--share"],
+        &["run", "none"],
+    ] {
+        let outcome = bench.hatchway(arguments);
+        assert!(outcome.code == Some(125) && !outcome.stderr.is_empty(), "{arguments:?}\n{outcome}");
+    }
+    let full = "\"$HATCHWAY\" run -q acme --bind license=acme.deb --explain >/dev/full";
+    let outcome = bench.script(full);
+    assert_eq!(outcome.code, Some(125), "{outcome}");
+    assert!(outcome.stderr.contains("cannot write to standard output"), "{outcome}");
+    for arguments in [["run", "--help"], ["shell", "-h"], ["run", "--version"]] {
+        let expected = if arguments[1] == "--version" { 125 } else { 0 };
+        assert_eq!(bench.hatchway(&arguments).code, Some(expected), "{arguments:?}");
+    }
+    for arguments in [&["lock"][..], &["--no-such-option", "run"], &["recipe"], &[]] {
+        let expected = if arguments.first() == Some(&"--no-such-option") { 125 } else { 2 };
+        assert_eq!(bench.hatchway(arguments).code, Some(expected), "{arguments:?}");
+    }
 }
 
 #[test]
