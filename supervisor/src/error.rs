@@ -162,6 +162,14 @@ pub enum Error {
         "what the installers of `{0}` write changes the packages that are chosen, and these what they write"
     )]
     Unsettled(String),
+    /// `lock --upgrade RECIPE`.
+    #[error("`--upgrade` takes what follows it for packages: the recipe comes before it")]
+    RecipeFirst {
+        /// The word that is a recipe's name.
+        recipe: Option<String>,
+        /// The others.
+        packages: Vec<String>,
+    },
     /// A wrong value of an option.
     #[error("{0}")]
     Usage(String),
@@ -246,6 +254,11 @@ impl Error {
             }
             Self::Licence { recipe, .. } => return licence_hints(recipe),
             Self::Unsettled(_) => "name the packages that its programs need: `packages` in [environment]".into(),
+            Self::RecipeFirst { recipe, packages } => {
+                let words = [recipe.as_deref().unwrap_or("RECIPE"), "--upgrade"];
+                let words = words.into_iter().chain(packages.iter().map(String::as_str));
+                format!("run `hatchway lock {}`", words.collect::<Vec<_>>().join(" "))
+            }
             Self::NoShim(_) => "build and install both with `cargo xtask build`".into(),
             Self::Inspect(source) | Self::Envs(hatchway_envs::Error::Archive(source)) => {
                 return archive_hint(source).map(str::to_owned).into_iter().collect();

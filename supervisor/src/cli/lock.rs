@@ -14,9 +14,13 @@ use crate::{recipe, report};
 
 /// Arguments of `lock`.
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "hatchway lock <RECIPE> [OPTIONS]\n       hatchway lock <RECIPE> --upgrade [PACKAGE]..."
+)]
 pub(super) struct Args {
-    /// A recipe's name or path
-    recipe: String,
+    /// A recipe's name or path; before `--upgrade`
+    #[arg(required_unless_present = "upgrade")]
+    recipe: Option<String>,
     /// Try these suites, in this order
     #[arg(long, value_name = "SUITE")]
     suite: Vec<String>,
@@ -35,7 +39,8 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
     let context = Context::open(quiet || args.json, args.network.into())?;
-    let located = recipe::find(&args.recipe, &context.dirs.recipes())?;
+    let name = recipe_of(args, &context)?;
+    let located = recipe::find(name, &context.dirs.recipes())?;
     let upgrade = match &args.upgrade {
         None => Upgrade::Nothing,
         Some(packages) if packages.is_empty() => Upgrade::Everything,
@@ -60,6 +65,18 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
         printer.say(format!("next: hatchway build {}", located.recipe.package.name));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The recipe. `--upgrade` takes every word behind it for a package, the recipe's name too.
+fn recipe_of<'a>(args: &'a Args, context: &Context) -> Result<&'a str, Error> {
+    if let Some(recipe) = &args.recipe {
+        return Ok(recipe);
+    }
+    let words = args.upgrade.clone().unwrap_or_default();
+    let is_recipe = |word: &&String| recipe::locate(word, &context.dirs.recipes()).is_ok();
+    let recipe = words.iter().find(is_recipe).cloned();
+    let packages = words.into_iter().filter(|word| Some(word) != recipe.as_ref()).collect();
+    Err(Error::RecipeFirst { recipe, packages })
 }
 
 /// What changes from the lock before, a line each.

@@ -261,6 +261,27 @@ fn a_lock_keeps_its_versions_while_they_are_to_be_had() {
     assert_eq!(version(&bench, "grep"), "2.0-1");
 }
 
+/// The recipe was taken for a package, and the usage line that followed led there.
+#[test]
+fn upgrade_before_the_recipe_is_told_with_the_right_order() {
+    let mirror = Mirror::new(vec![suite()], Key::new(1));
+    let (bench, _server) = bench(&mirror, &needing(&[("libc.so.6", &["GLIBC_2.34"])]));
+    for (arguments, says) in [
+        (&["--upgrade", "acme"][..], "hint: run `hatchway lock acme --upgrade`\n"),
+        (&["--upgrade", "sed", "acme"], "hint: run `hatchway lock acme --upgrade sed`\n"),
+        (&["--upgrade", "sed"], "hint: run `hatchway lock RECIPE --upgrade sed`\n"),
+    ] {
+        let outcome = bench.hatchway(&[&["lock"], arguments].concat());
+        assert_eq!(outcome.code, Some(2), "{outcome}");
+        assert!(
+            outcome.stderr.contains("the recipe comes before it") && outcome.stderr.ends_with(says),
+            "{outcome}"
+        );
+    }
+    let usage = bench.hatchway(&["lock"]);
+    assert!(usage.stderr.contains("hatchway lock <RECIPE> --upgrade [PACKAGE]..."), "{usage}");
+}
+
 #[test]
 fn what_neither_mirror_nor_store_has_moves_and_build_says_what_to_do() {
     let mirror = Mirror::new(vec![suite()], Key::new(1));
