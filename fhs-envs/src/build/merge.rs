@@ -243,6 +243,27 @@ impl Merge {
         Ok(())
     }
 
+    /// Whether all of a result has its place in the tree: [`Self::put`] and [`Self::put_if_missing`] then take each entry.
+    pub(crate) fn fits(&self, result: &Manifest) -> Result<(), String> {
+        for (path, node) in &result.nodes {
+            let folder = matches!(node, Node::Directory);
+            let place = if folder { self.resolve(path)? } else { self.resolve_parent(path)? };
+            match (self.tree.nodes.get(&place), folder) {
+                (Some(Node::Directory), false) => return Err(format!("`/{place}` is a folder")),
+                (Some(Node::File { .. } | Node::Link { .. }), true) => {
+                    return Err(format!("`/{place}` is no folder"));
+                }
+                _ => {}
+            }
+            let above = place.match_indices('/').map(|(slash, _)| &place[..slash]);
+            let mut there = above.filter_map(|above| Some((above, self.tree.nodes.get(above)?)));
+            if let Some((above, _)) = there.find(|(_, node)| !matches!(node, Node::Directory)) {
+                return Err(format!("`/{above}` is no folder"));
+            }
+        }
+        Ok(())
+    }
+
     /// Puts a link where a package left an empty folder, or nothing.
     pub(crate) fn link_instead_of_folder(&mut self, path: &str, target: &str) -> Result<(), String> {
         let place = self.resolve_parent(path)?;

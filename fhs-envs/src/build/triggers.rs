@@ -396,7 +396,14 @@ pub(crate) fn run<'a>(
     for (number, run) in runs.into_iter().enumerate() {
         let result = run.known.map(Ok).or_else(|| made.remove(&number));
         match result.unwrap_or_else(|| Ok(Manifest::default())) {
-            Ok(result) => result.nodes.into_iter().try_for_each(|(path, node)| add(merge, &path, node))?,
+            Ok(result) => match merge.fits(&result) {
+                Ok(()) => result.nodes.into_iter().try_for_each(|(path, node)| add(merge, &path, node))?,
+                // Of what only saves time, a vendor's file in its place decides.
+                Err(reason) if !run.trigger.required => {
+                    notes.push(format!("{} were not made: {reason}", run.trigger.step.name));
+                }
+                Err(reason) => return Err(bad(reason)),
+            },
             Err(Error::BuildStep { step, reason }) if !run.trigger.required => {
                 notes.push(format!("{step} were not made: {reason}"));
             }
@@ -462,8 +469,11 @@ fn all_made(
     Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+fn bad(reason: String) -> Error {
+    Error::BadLayout { package: "what a tool of the tree made".into(), reason }
+}
+
 fn add(merge: &mut Merge, path: &str, node: Node) -> Result<(), Error> {
-    let bad = |reason| Error::BadLayout { package: "what a tool of the tree made".into(), reason };
     match node {
         Node::Directory => merge.put_if_missing(path, node),
         other => merge.put(path, other),

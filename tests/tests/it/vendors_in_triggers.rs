@@ -91,3 +91,51 @@ fn a_vendors_library_that_the_loader_would_prefer_is_not_loaded() {
         assert_eq!(cache(&mirror(tool), &vendor).as_deref(), Ok(NOT_HERE));
     }
 }
+
+/// Stands in for the tool that makes the MIME database: three files, of which the first always finds its place.
+const THREE_FILES: &str = r#"#include <stdio.h>
+#include <sys/stat.h>
+int main(void) {
+    mkdir("/run/mime/text", 0755);
+    fputs("made\n", fopen("/run/mime/text/acme.xml", "w"));
+    fputs("made\n", fopen("/run/mime/aliases", "w"));
+    fputs("made\n", fopen("/run/mime/globs2", "w"));
+    return 0;
+}
+"#;
+
+/// A vendor's folder where a tool's file belongs, or a file where its folder does, made the whole build fail.
+#[test]
+fn a_result_that_finds_a_vendors_files_in_its_place_is_left_out_as_a_whole() {
+    let mime = Package::new("shared-mime-info", "1.0-1")
+        .program("usr/bin/update-mime-database", compile::program(THREE_FILES))
+        .file("usr/share/mime/packages/acme.xml", "<mime-info/>");
+    let suite: Suite = host::suite("bookworm").with(mime);
+    let mirror = Mirror::new(vec![suite], Key::new(1));
+    let depends = "libc6 (>= 2.14), shared-mime-info, bash, dash, coreutils";
+    let vendor = || {
+        Package::new("acme", "1.0").field("Depends", depends).program("usr/bin/acme", compile::program(ACME))
+    };
+    for (vendor, why) in [
+        (vendor(), None),
+        (
+            vendor().file("usr/share/mime/globs2/own", "a vendor's\n"),
+            Some("`/usr/share/mime/globs2` is a folder"),
+        ),
+        (vendor().file("usr/share/mime/text", "a vendor's\n"), Some("`/usr/share/mime/text` is no folder")),
+    ] {
+        let (bench, _server) = Bench::new().exact().with_mirror(&mirror);
+        bench.put("acme.deb", vendor.deb());
+        let built = bench
+            .script("$HATCHWAY new -q acme.deb && $HATCHWAY lock -q acme && $HATCHWAY build acme --json");
+        let built = built.ok();
+        let json = built.json();
+        let notes = json["notes"].to_string();
+        let note = why.map(|why| format!("the MIME database were not made: {why}"));
+        assert_eq!(notes.contains("were not made"), note.is_some(), "{notes}");
+        assert!(note.is_none_or(|note| notes.contains(&note)), "{notes}");
+        let tree = bench.store().tree(json["tree"].as_str().unwrap());
+        let made = fs::read(tree.join("usr/share/mime/aliases")).is_ok();
+        assert_eq!(made, why.is_none(), "half of a result is in the tree");
+    }
+}
