@@ -1,6 +1,7 @@
 //! What a build step may take of the machine as a whole, beyond the limits that the kernel keeps for each process: room on
 //! the disk, processes, memory. Looked at while it runs.
 
+mod held;
 mod usage;
 
 use std::fmt;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::sandbox::build_plan::{DATA_BYTES_MAX, FILE_BYTES_MAX, TASKS_MAX};
 use crate::store::space::{self, Space, readable};
-use usage::family;
+use usage::{Counted, family};
 
 /// How often a running step is looked at. A fast disk takes 200 MB in that time, which is less than the reserve.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
@@ -210,9 +211,10 @@ impl Watch {
     /// Bytes that the step wrote. `taken` is what is gone of the device: all that is known where it cannot be counted.
     fn written(&self, taken: u64, shim: Option<u32>) -> u64 {
         let counted = usage::below(&self.writable);
-        let nameless = shim.map_or(0, |shim| usage::nameless(&family(shim).processes, self.device));
-        let written = counted.bytes.saturating_sub(self.written_before).saturating_add(nameless);
-        if counted.whole { written } else { written.max(taken) }
+        let none = Counted { bytes: 0, whole: true };
+        let nameless = shim.map_or(none, |shim| held::nameless(&family(shim).processes, self.device));
+        let written = counted.bytes.saturating_sub(self.written_before).saturating_add(nameless.bytes);
+        if counted.whole && nameless.whole { written } else { written.max(taken) }
     }
 
     fn tasks(&mut self, shim: u32) -> Option<StepLimit> {

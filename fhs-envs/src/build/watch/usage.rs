@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat};
 use rustix::io::Errno;
 
+use super::held;
+
 /// How long one look at what was written may take. A million entries take about a second from memory.
-const WALK_TIME: Duration = Duration::from_millis(500);
+pub(super) const WALK_TIME: Duration = Duration::from_millis(500);
 /// Entries between two looks at the clock.
 const ENTRIES_AT_ONCE: usize = 256;
 /// `st_blocks` counts these, whatever the file system's own are.
-const BLOCK: u64 = 512;
+pub(super) const BLOCK: u64 = 512;
 
 /// A process and all below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,21 +60,34 @@ fn of_stat(text: &str) -> Option<(u32, u64)> {
     Some((parent, fields.nth(15)?.parse().ok()?))
 }
 
-/// Bytes of memory of processes; of what several share each has its part.
+/// Bytes of memory of processes; of what several share each has its part. Files that are memory alone (`memfd_create`) are
+/// in it whether they are mapped or not. Which of them are mapped would take a look at each mapping: the larger of all that
+/// is mapped and all that is open is taken, so what is both is not counted twice, and never is more than half left out.
 pub(super) fn memory(processes: &[u32]) -> u64 {
-    processes.iter().map(|&pid| memory_of(pid)).sum()
+    let all = processes.iter().map(|&pid| memory_of(pid));
+    let (own, shared) = all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    own + shared.max(held::memory_files(processes))
 }
 
-fn memory_of(pid: u32) -> u64 {
-    // `Pss`: see "smaps_rollup" in the kernel's Documentation/filesystems/proc.rst.
-    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    if let Some(kib) = rollup.lines().find_map(|line| line.strip_prefix("Pss:")) {
-        return kib.trim().trim_end_matches(" kB").parse::<u64>().map_or(0, |kib| kib << 10);
+/// A process's memory, that of shared memory's files apart.
+fn memory_of(pid: u32) -> (u64, u64) {
+    // `Pss`: see "smaps_rollup" in the kernel's Documentation/filesystems/proc.rst. The first thread may have ended.
+    for task in held::tasks(pid) {
+        let rollup = std::fs::read_to_string(task.join("smaps_rollup")).unwrap_or_default();
+        let value = |name: &str| rollup.lines().find_map(|line| kib(line.strip_prefix(name)?));
+        if let Some(all) = value("Pss:") {
+            let shared = value("Pss_Shmem:").unwrap_or(0).min(all);
+            return (all - shared, shared);
+        }
     }
     // Of a process that is not ours to look into: what it has for itself.
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    own.and_then(|kib| kib.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+    (status.lines().find_map(|line| kib(line.strip_prefix("RssAnon:")?)).unwrap_or(0), 0)
+}
+
+/// Bytes of a value in KiB.
+fn kib(value: &str) -> Option<u64> {
+    value.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// What was counted below a folder.
@@ -165,22 +180,6 @@ impl Walk {
     }
 }
 
-/// Bytes on the disk with this device's number of files that processes have open and that have no name.
-pub(super) fn nameless(processes: &[u32], device: u64) -> u64 {
-    let mut files = BTreeMap::new();
-    for pid in processes {
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
-        for entry in open.into_iter().flatten().flatten() {
-            // The kernel's own link to the file: it is not opened.
-            let Ok(file) = std::fs::metadata(entry.path()) else { continue };
-            if file.is_file() && file.nlink() == 0 && file.dev() == device {
-                files.insert(file.ino(), file.blocks() * BLOCK);
-            }
-        }
-    }
-    files.into_values().sum()
-}
-
 /// The number of the device that a folder is on.
 pub(super) fn device(folder: &Path) -> io::Result<u64> {
     std::fs::metadata(folder).map(|metadata| metadata.dev())
@@ -226,20 +225,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_name_is_counted_while_it_is_open() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        write(&path, 2 * MIB);
-        let file = fs::File::open(&path).unwrap();
-        let (own, device) = ([std::process::id()], device(folder.path()).unwrap());
-        let before = nameless(&own, device);
-        fs::remove_file(&path).unwrap();
-        assert!(nameless(&own, device) >= before + 2 * MIB);
-        drop(file);
-        assert!(nameless(&own, device) < before + 2 * MIB);
-    }
-
-    #[test]
     fn names_of_processes_do_not_confuse() {
         let stat = "7 (a) 1 (b) S 5 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 3 0 100 4096 9 0";
         assert_eq!(of_stat(stat), Some((5, 3)));
@@ -266,5 +251,30 @@ mod tests {
         python.wait().unwrap();
         assert_eq!(children.len(), 1);
         assert!((64 * MIB..110 * MIB).contains(&both), "{both}");
+    }
+
+    /// Memory in a `memfd` that nobody maps was nobody's.
+    #[test]
+    fn memory_that_is_only_open_is_counted_and_what_is_mapped_too_not_twice() {
+        for map in
+            ["", "import mmap\nheld = mmap.mmap(file, 64 << 20)\nheld[0:64 << 20] = b'y' * (64 << 20)\n"]
+        {
+            let script = format!(
+                "import os, time\nfile = os.memfd_create('x')\nfor _ in range(64): os.write(file, b'x' * (1 << 20))\n{map}print('ready', flush=True)\ntime.sleep(60)\n"
+            );
+            let mut python = std::process::Command::new("python3")
+                .args(["-c", &script])
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut ready = [0; 6];
+            io::Read::read_exact(python.stdout.as_mut().unwrap(), &mut ready).unwrap();
+            let bytes = memory(&[python.id()]);
+            python.kill().unwrap();
+            python.wait().unwrap();
+            // The copy that is assigned from may still be Python's.
+            let most = if map.is_empty() { 100 } else { 180 };
+            assert!((64 * MIB..most * MIB).contains(&bytes), "{bytes} {map}");
+        }
     }
 }
