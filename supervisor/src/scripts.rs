@@ -81,6 +81,18 @@ impl Line {
         Some(Self { path, by_env: Some(name.to_owned()) })
     }
 
+    /// With the carriage return that ends a line of DOS, where it stands behind the name: for the kernel and for `env` it
+    /// belongs to it.
+    pub(crate) fn with_return_of(mut self, line: &str) -> Self {
+        let line = line.strip_suffix('\r').filter(|line| !line.ends_with([' ', '\t']));
+        let last = line.and_then(|line| line.split_whitespace().next_back());
+        let name = self.by_env.as_mut().unwrap_or(&mut self.path);
+        if last == Some(name.as_str()) {
+            name.push('\r');
+        }
+        self
+    }
+
     /// The interpreter, without its folder.
     pub(crate) fn name(&self) -> &str {
         let name = self.by_env.as_deref().unwrap_or(&self.path);
@@ -95,7 +107,22 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use super::package;
+    use super::{Line, package};
+
+    #[test]
+    fn a_carriage_return_belongs_to_the_name_it_stands_behind() {
+        for (line, path, by_env) in [
+            ("/bin/sh\r", "/bin/sh\r", None),
+            ("/bin/sh -e\r", "/bin/sh", None),
+            ("/usr/bin/env python3\r", "/usr/bin/env", Some("python3\r")),
+            ("/usr/bin/env -S python3 -u\r", "/usr/bin/env", Some("python3")),
+            ("/bin/sh \r", "/bin/sh", None),
+            ("/bin/sh", "/bin/sh", None),
+        ] {
+            let found = Line::of(line).unwrap().with_return_of(line);
+            assert_eq!((found.path.as_str(), found.by_env.as_deref()), (path, by_env), "{line:?}");
+        }
+    }
 
     #[test]
     fn the_first_line_names_a_package() {

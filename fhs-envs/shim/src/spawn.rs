@@ -190,6 +190,13 @@ fn diagnose(program: &str, errno: i32) -> Report {
                 format!("`{program}` is there, but its dynamic loader `{loader}` is not"),
                 "the tree lacks the C library for this architecture: see `base` and `architectures` in the recipe",
             ),
+            Some(Interpreter::Script(name)) if name.ends_with('\r') => report(
+                format!(
+                    "`{program}` is there, but the interpreter `{}` in its first line is not: the line ends in a carriage return",
+                    name.escape_debug()
+                ),
+                "lines that end as those of DOS are mended by a `patch` of the recipe",
+            ),
             Some(Interpreter::Script(name)) => report(
                 format!("`{program}` is there, but the interpreter `{name}` in its first line is not"),
                 "add the package with that interpreter to `packages` in the recipe",
@@ -235,7 +242,9 @@ fn interpreter(program: &str) -> Option<Interpreter> {
 fn read_interpreter(head: &[u8]) -> Option<Interpreter> {
     if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next()?;
-        let name = String::from_utf8_lossy(line).split_whitespace().next()?.to_owned();
+        // As the kernel does: a carriage return belongs to the name.
+        let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).filter(|word| !word.is_empty());
+        let name = String::from_utf8_lossy(words.next()?).into_owned();
         return Some(Interpreter::Script(name));
     }
     if !head.starts_with(b"\x7fELF") {
@@ -278,6 +287,8 @@ mod tests {
         let script = |name: &str| Some(Interpreter::Script(name.to_owned()));
         assert_eq!(read_interpreter(b"#!/usr/bin/perl -w\nprint"), script("/usr/bin/perl"));
         assert_eq!(read_interpreter(b"#! /bin/ksh"), script("/bin/ksh"));
+        assert_eq!(read_interpreter(b"#!/bin/sh\r\necho\r\n"), script("/bin/sh\r"));
+        assert_eq!(read_interpreter(b"#! \n"), None);
         assert_eq!(read_interpreter(b"plain text"), None);
     }
 

@@ -46,9 +46,9 @@ pub(super) fn missing(
     let program = root.find(process, &process.program)?;
     let file = root.read(&program)?;
     let read = file.read_at(&mut head, 0).ok()?;
-    let wanted = Wanted::of(&head[..read], &file)?;
-    if wanted.is_there(&root, process) {
-        return None;
+    let wanted = Wanted::of(&head[..read], &file)?.first_missing(&root, process)?;
+    if let Wanted::ReturnedLine(name) = &wanted {
+        return Some(Missing { name: format!("{name}\\r"), hint: returned(&program) });
     }
     let lock = steps::read_lock(located).ok()?;
     let index = || index(context, &lock);
@@ -63,13 +63,15 @@ pub(super) fn missing(
 enum Wanted {
     Loader(String),
     Script(Line),
+    /// A script's interpreter, or what `env` is to look for, with a carriage return behind its name.
+    ReturnedLine(String),
 }
 
 impl Wanted {
     fn of(head: &[u8], file: &File) -> Option<Self> {
         if let Some(line) = head.strip_prefix(b"#!") {
-            let line = line.split(|byte| *byte == b'\n').next()?;
-            return Line::of(&String::from_utf8_lossy(line)).map(Self::Script);
+            let text = String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next()?).into_owned();
+            return Line::of(&text).map(|line| Self::Script(line.with_return_of(&text)));
         }
         if !head.starts_with(b"\x7fELF") {
             return None;
@@ -77,19 +79,26 @@ impl Wanted {
         read_object(file).ok()?.interpreter.map(Self::Loader)
     }
 
-    fn is_there(&self, root: &Root, process: &Process) -> bool {
+    /// What of it the tree lacks, in the order in which it is looked for.
+    fn first_missing(self, root: &Root, process: &Process) -> Option<Self> {
+        let returned = |name: &str| name.strip_suffix('\r').map(|name| Self::ReturnedLine(name.to_owned()));
         match self {
-            Self::Loader(path) => root.has(path),
-            Self::Script(line) => match &line.by_env {
-                Some(name) => !root.has(&line.path) || root.find(process, name).is_some(),
-                None => root.has(&line.path),
-            },
+            Self::Loader(ref path) => (!root.has(path)).then_some(self),
+            Self::Script(line) if !root.has(&line.path) => {
+                let first = Line { path: line.path.clone(), by_env: None };
+                Some(returned(&line.path).unwrap_or(Self::Script(first)))
+            }
+            Self::Script(line) => {
+                let name = line.by_env.as_deref().filter(|name| root.find(process, name).is_none())?;
+                Some(returned(name).unwrap_or(Self::Script(line.clone())))
+            }
+            Self::ReturnedLine(_) => Some(self),
         }
     }
 
     fn name(&self) -> &str {
         match self {
-            Self::Loader(path) => path,
+            Self::Loader(path) | Self::ReturnedLine(path) => path,
             Self::Script(line) => line.by_env.as_deref().unwrap_or(&line.path),
         }
     }
@@ -105,8 +114,19 @@ impl Wanted {
             Self::Loader(path) if path == I386 && !i386 => I386_HINT.to_owned(),
             Self::Loader(path) => loader_hint(path, suite, index, has),
             Self::Script(line) => script_hint(line, suite, index, has),
+            Self::ReturnedLine(name) => returned(name),
         }
     }
+}
+
+/// `program` is the script's path inside.
+fn returned(program: &str) -> String {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    format!(
+        "the first line of `{program}` ends in a carriage return, as lines of DOS do, and for the kernel that belongs to the name; take them \
+         out by a patch: `sed 's/\\r$//' {name} >new; diff -u {name} new >{name}.patch`, put it beside the recipe, and \
+         `patch = {{ \"{program}\" = \"{name}.patch\" }}` in [environment]"
+    )
 }
 
 fn loader_hint(
@@ -141,7 +161,9 @@ fn script_hint(
     let index = index();
     // Without an index the table alone says it; with one, only what this suite has is named.
     let there = |package: &str| index.as_ref().is_none_or(|index| !index.named(package).is_empty());
-    let known = scripts::package_of(name).filter(|package| there(package));
+    // Whoever takes `env` out of the base is who lacks it.
+    let known = if name == "env" { Some("coreutils") } else { scripts::package_of(name) };
+    let known = known.filter(|package| there(package));
     let same = || index.is_some().then_some(name).filter(|name| there(name));
     let Some(package) = known.or_else(same) else { return unknown(name, suite) };
     let hint = packages(package, suite);

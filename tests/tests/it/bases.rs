@@ -99,6 +99,24 @@ fn what_is_missing_without_a_base_is_told() {
     assert!(said.stderr.contains("libc.so.6") && !said.stderr.contains("`libacme"), "{said}");
 }
 
+/// What `env` was to look for was named, not `env` itself; without it nothing was said to be missing at all.
+#[test]
+fn a_tree_without_env_says_that_env_is_missing() {
+    let bench = Bench::new();
+    let tar = Tar::new().file("acme", 0o755, b"#!/usr/bin/env python3\n").finish();
+    let artifact = artifact(&bench, "acme.tar", &tar);
+    let rest = "unpack = \"/opt\"\n[environment]\nbase = \"none\"\n[run]\nprogram = \"/opt/acme\"\n";
+    recipe(&bench, &format!("{artifact}{rest}"));
+    drop(built(&bench));
+    let outcome = bench.hatchway(&["run", "-q", "acme"]);
+    assert_eq!(outcome.code, Some(126), "{outcome}");
+    assert!(outcome.stderr.contains("the interpreter `/usr/bin/env` in its first line is not"), "{outcome}");
+    assert!(
+        outcome.stderr.contains("hint: an environment of Debian's packages has it: `base = "),
+        "{outcome}"
+    );
+}
+
 #[test]
 fn what_only_an_index_can_give_is_refused_with_its_place() {
     let bench = Bench::ordinary().exact();

@@ -313,6 +313,18 @@ fn the_package_of_a_missing_interpreter_or_loader_is_named() {
             126,
             "; and the usual one does as well: `links = { \"/opt/tcl/bin/tclsh\" = \"/usr/bin/tclsh\" }`",
         ),
+        // Both were taken for names without the carriage return, of which nothing was missing.
+        (
+            "#!/bin/sh\r",
+            126,
+            "the interpreter `/bin/sh\\r` in its first line is not: the line ends in a carriage return\n\
+             hint: the first line of `/usr/bin/acme-5` ends in a carriage return",
+        ),
+        (
+            "#!/usr/bin/env sh\r",
+            127,
+            "error: `sh\\r`, which starts the program, is not in the tree\nhint: the first line of",
+        ),
         ("/lib/ld-musl-x86_64.so.1", 126, "hint: `musl` of bookworm has it: `packages = [\"musl\"]`"),
         ("/lib/ld-linux.so.2", 126, "`architectures = [\"amd64\", \"i386\"]` in [environment]"),
         (
@@ -345,10 +357,14 @@ fn the_package_of_a_missing_interpreter_or_loader_is_named() {
         // One of them as the hint says.
         let recipe = bench.read("recipes/acme/recipe.toml");
         let links = format!("links = {{ \"{lsb}\" = \"/lib64/ld-linux-x86-64.so.2\" }}\n");
-        bench.put("recipes/acme/recipe.toml", format!("{recipe}\n[environment]\n{links}"));
+        let patch = "patch = { \"/usr/bin/acme-5\" = \"acme-5.patch\" }\n";
+        bench.put("recipes/acme/recipe.toml", format!("{recipe}\n[environment]\n{links}{patch}"));
+        let script = "printf '#!/bin/sh\\r\\n' >acme-5; sed 's/\\r$//' acme-5 >new; diff -u acme-5 new >recipes/acme/acme-5.patch";
+        assert_eq!(bench.script(script).code, Some(1), "the two differ");
         drop(bench.hatchway(&["lock", "acme"]).ok());
-        let program = format!("acme-{}", cases.len() - 1);
-        drop(bench.hatchway(&["run", "-q", "acme", "--program", &program]).ok());
+        for program in ["acme-5", &format!("acme-{}", cases.len() - 1)] {
+            drop(bench.hatchway(&["run", "-q", "acme", "--program", program]).ok());
+        }
     }
 }
 
