@@ -109,6 +109,17 @@ impl Printer {
     }
 }
 
+/// An error and its causes, for programs.
+pub(crate) fn one_line(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
 impl Progress for Printer {
     fn begin(&self, phase: &str, total: u64) {
         if self.quiet {

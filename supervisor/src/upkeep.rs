@@ -130,12 +130,6 @@ fn again(context: &Context, path: &Path, tree: Option<Sha256>) -> Result<String,
 }
 
 fn told(name: &str, error: &Error) -> String {
-    use std::error::Error as _;
-    let mut text = format!("{name}: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+    let text = format!("{name}: {}", crate::report::one_line(error));
     error.hints().iter().fold(text, |text, hint| format!("{text}\n  hint: {hint}"))
 }

@@ -111,43 +111,35 @@ fn why(recipe: &str, package: &str, json: bool) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Each for itself: one that cannot be read says nothing about the others. Exit code 1 where one is not right.
 fn check(recipes: &[String], json: bool) -> Result<ExitCode, Error> {
     let printer = Printer::default();
-    let names = if recipes.is_empty() { all_here()? } else { recipes.to_vec() };
+    let folders = Dirs::discover().recipes();
+    let places: Vec<(PathBuf, Result<PathBuf, Error>)> = if recipes.is_empty() {
+        all_here()?.into_iter().map(|path| (path.clone(), Ok(path))).collect()
+    } else {
+        recipes.iter().map(|name| (name.into(), recipe::locate(name, &folders))).collect()
+    };
     let mut wrong = false;
     let mut found = Vec::new();
-    for name in &names {
-        match recipe::locate(name, &Dirs::discover().recipes()).and_then(|path| recipe::read(&path)) {
-            Ok(located) => {
+    for (named, place) in places {
+        // Only looked at: a recipe of others may be.
+        match place.and_then(|path| recipe::read(&path)) {
+            Ok(located) if json => {
+                let path = located.path.display().to_string();
                 let missing = located.recipe.unsupported();
-                if json {
-                    let path = located.path.display().to_string();
-                    found.push(serde_json::json!({ "recipe": path, "ok": true, "not-carried-out": missing }));
-                    continue;
-                }
-                for what in &missing {
-                    printer
-                        .warn(format!("{}: this version does not carry out {what}", located.path.display()));
-                }
-                for artifact in located.recipe.artifacts.iter().filter(|a| a.sha256.is_placeholder()) {
-                    let path = located.path.display();
-                    printer.warn(format!(
-                        "{path}: `{}` is left open: `hatchway recipe adopt`",
-                        artifact.file_name()
-                    ));
-                }
-                printer.say(format!("{}: ok", located.path.display()));
+                found.push(serde_json::json!({ "recipe": path, "ok": true, "not-carried-out": missing }));
             }
-            Err(error @ Error::Recipe(_)) => {
+            Ok(located) => tell(&printer, &located),
+            Err(error) => {
                 wrong = true;
                 if json {
-                    found
-                        .push(serde_json::json!({ "recipe": name, "ok": false, "error": error.to_string() }));
-                    continue;
+                    let (named, error) = (named.display().to_string(), crate::report::one_line(&error));
+                    found.push(serde_json::json!({ "recipe": named, "ok": false, "error": error }));
+                } else {
+                    printer.error(&error);
                 }
-                printer.error(&error);
             }
-            Err(other) => return Err(other),
         }
     }
     if json {
@@ -156,14 +148,25 @@ fn check(recipes: &[String], json: bool) -> Result<ExitCode, Error> {
     Ok(if wrong { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-fn all_here() -> Result<Vec<String>, Error> {
+/// What a recipe that is right leaves open.
+fn tell(printer: &Printer, located: &recipe::Located) {
+    let path = located.path.display();
+    for what in &located.recipe.unsupported() {
+        printer.warn(format!("{path}: this version does not carry out {what}"));
+    }
+    for artifact in located.recipe.artifacts.iter().filter(|a| a.sha256.is_placeholder()) {
+        printer.warn(format!("{path}: `{}` is left open: `hatchway recipe adopt`", artifact.file_name()));
+    }
+    printer.say(format!("{path}: ok"));
+}
+
+fn all_here() -> Result<Vec<PathBuf>, Error> {
     let folder = PathBuf::from("recipes");
     let entries = std::fs::read_dir(&folder).map_err(Error::io("read", &folder))?;
-    let mut paths: Vec<String> = entries
+    let mut paths: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path().join("recipe.toml"))
         .filter(|path| path.is_file())
-        .map(|path| path.display().to_string())
         .collect();
     paths.sort();
     Ok(paths)

@@ -130,3 +130,36 @@ fn every_shipped_recipe_is_right() {
     }
     assert!(count > 0, "there is no recipe in {}", shipped.display());
 }
+
+/// The first one that could not be read ended the check, and one with an odd name was not there.
+#[test]
+fn one_recipe_that_cannot_be_read_does_not_keep_the_others_from_being_checked() {
+    let bench = Bench::ordinary();
+    let good = "schema = 1\n[package]\nname = \"good\"\n";
+    for name in ["a-bytes", "b-good", "c-wrong"] {
+        fs::create_dir_all(bench.path("work/recipes").join(name)).unwrap();
+    }
+    bench.put("recipes/a-bytes/recipe.toml", [0xff]);
+    bench.put("recipes/b-good/recipe.toml", good);
+    bench.put("recipes/c-wrong/recipe.toml", "schema = 2\n");
+    let odd = bench
+        .path("work/recipes")
+        .join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"d-\xff"));
+    fs::create_dir(&odd).unwrap();
+    fs::write(odd.join("recipe.toml"), good).unwrap();
+    let outcome = bench.hatchway(&["recipe", "check"]);
+    assert_eq!(outcome.code, Some(1), "{outcome}");
+    for part in [
+        "recipes/a-bytes/recipe.toml",
+        "b-good/recipe.toml: ok",
+        "c-wrong/recipe.toml:1:",
+        "d-\u{fffd}/recipe.toml: ok",
+    ] {
+        assert!(outcome.stderr.contains(part), "{part}\n{outcome}");
+    }
+    let outcome = bench.hatchway(&["recipe", "check", "--json", "nobody", "b-good", "a-bytes"]);
+    let json = outcome.json();
+    let oks: Vec<&serde_json::Value> = json.as_array().unwrap().iter().map(|one| &one["ok"]).collect();
+    assert_eq!((outcome.code, oks), (Some(1), vec![&false.into(), &true.into(), &false.into()]), "{json}");
+    assert!(json[0]["error"].as_str().unwrap().contains("there is no recipe `nobody`"), "{json}");
+}
