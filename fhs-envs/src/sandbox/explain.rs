@@ -14,30 +14,54 @@ pub struct Explained<'a>(pub &'a Bootstrap);
 impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for companion in &self.0.companions {
-            writeln!(f, "start {} in a sandbox of its own: `{}`", companion.role, companion.command)?;
+            line(
+                f,
+                format_args!("start {} in a sandbox of its own: `{}`", companion.role, companion.command),
+            )?;
         }
         for op in &self.0.ops {
-            writeln!(f, "{op}")?;
+            line(f, format_args!("{op}"))?;
         }
         let process = &self.0.process;
-        writeln!(f, "become user {} and group {}", process.uid, process.gid)?;
+        line(f, format_args!("become user {} and group {}", process.uid, process.gid))?;
         match process.capabilities.as_slice() {
-            [] => writeln!(f, "drop every capability")?,
-            kept => writeln!(f, "drop every capability but {}", kept.join(" "))?,
+            [] => line(f, format_args!("drop every capability"))?,
+            kept => line(f, format_args!("drop every capability but {}", kept.join(" ")))?,
         }
         for limit in process.limits.iter().filter(|limit| limit.resource != Resource::Core) {
             let value = limit.soft.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
-            writeln!(f, "limit {} to {value}", limit.resource)?;
+            line(f, format_args!("limit {} to {value}", limit.resource))?;
         }
         if let Some(fence) = &process.fence {
-            writeln!(f, "allow by Landlock: {fence}")?;
+            line(f, format_args!("allow by Landlock: {fence}"))?;
         }
-        writeln!(f, "filter system calls ({} instructions)", process.seccomp.len())?;
+        line(f, format_args!("filter system calls ({} instructions)", process.seccomp.len()))?;
         for note in &self.0.notes {
-            writeln!(f, "note: {note}")?;
+            line(f, format_args!("note: {note}"))?;
         }
-        writeln!(f, "execute `{}` in `{}`", process.program, process.cwd)
+        for (name, value) in &process.env {
+            line(f, format_args!("set {name}={value}"))?;
+        }
+        let command: Vec<String> =
+            [&process.program].into_iter().chain(&process.args).map(|word| format!("`{word}`")).collect();
+        write!(f, "{}", printable(&format!("execute {} in `{}`", command.join(" "), process.cwd)))
     }
+}
+
+/// Names may be a vendor's or a recipe's: none of them breaks a line or steers the terminal.
+fn printable(text: &str) -> String {
+    let mut shown = String::new();
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
+    }
+    shown
+}
+
+fn line(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+    writeln!(f, "{}", printable(&text.to_string()))
 }
 
 /// A plan as `--explain --json` prints it. An operation is an object: its name, what its line of `--explain` says, and its

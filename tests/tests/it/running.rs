@@ -191,6 +191,8 @@ fn explain_prints_the_plan_and_runs_nothing() {
             .ok();
         assert!(outcome.stdout.lines().count() > 10, "{outcome}");
         assert!(outcome.stdout.contains("/etc/acme/license.dat"), "{outcome}");
+        assert!(outcome.stdout.contains("\nset PATH=/"), "{outcome}");
+        assert!(outcome.stdout.contains(" `count` in `/") && !outcome.stdout.ends_with("\n\n"), "{outcome}");
         // It made the folder, and gave it to the user who would have run the tool.
         let state = bench.path("data/state");
         assert!(!state.exists(), "explaining made `{}`", state.display());
@@ -204,6 +206,19 @@ fn explain_prints_the_plan_and_runs_nothing() {
         let made = made.split_once("/data/").unwrap().1;
         assert!(planned.is_some_and(|line| line.contains(made)), "{made}\n{outcome}");
     });
+}
+
+/// A recipe's words could steer the terminal of whoever looked at the plan first.
+#[test]
+fn explaining_shows_what_a_recipe_says_and_lets_none_of_it_steer_the_terminal() {
+    let (bench, _server) = built(Bench::ordinary());
+    let recipe = bench.read("recipes/acme/recipe.toml");
+    let run = "[run]\nargs = [\"\\u001b[2Jx\"]\nenv = { ACME = \"a\\nb\\u001b]0;x\\u0007\" }\n";
+    bench.put("recipes/acme/recipe.toml", recipe.replacen("[run]\n", run, 1));
+    let outcome = bench.hatchway(&["run", "-q", "acme", "--bind", "license=acme.deb", "--explain"]).ok();
+    assert!(!outcome.stdout.contains(['\u{1b}', '\u{7}']), "{outcome}");
+    assert!(outcome.stdout.contains("\nset ACME=a\\nb\\u{1b}]0;x\\u{7}\n"), "{outcome}");
+    assert!(outcome.stdout.contains(" `\\u{1b}[2Jx` in `/"), "{outcome}");
 }
 
 #[test]
