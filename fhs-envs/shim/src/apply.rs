@@ -130,6 +130,11 @@ impl<'a> Sandbox<'a> {
                 let made = root::folder(|host| self.source(host, folder), *read_only)?;
                 self.enter(made)
             }
+            Op::GivenRoot => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                self.inside = Some(Inside::new(rustix::fs::open("/", flags, Mode::empty())?));
+                Ok(())
+            }
             Op::Directory { at, mode, owner } => self.inside()?.owned_folder(at, *mode, *owner),
             Op::File { at, mode, content } => self.inside()?.write(at, *mode, content.as_bytes()),
             Op::Symlink { at, to } => self.inside()?.link(at, to),
@@ -153,6 +158,7 @@ impl<'a> Sandbox<'a> {
             Op::Proc => self.proc(),
             Op::Mask { at } => self.mask(at),
             Op::Loopback => hatchway_sys::network::loopback_up(),
+            Op::NoLoopback => hatchway_sys::network::loopback_down(),
             Op::HostName { name } => Ok(rustix::system::sethostname(name.as_bytes())?),
             Op::LeaveHost => self.leave_host(),
         }

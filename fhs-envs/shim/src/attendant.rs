@@ -18,12 +18,13 @@
 //! it, and we take the keys for it if we are in the foreground of ours, or stop like any job that wants to read.
 use crate::channel::{Channel, Received};
 use crate::error::{Error, Step};
+use crate::lease::Lease;
 use crate::mapping::Mapping;
 use crate::reaper::outcome;
 use crate::record;
 use crate::services::Services;
 use crate::terminal::{self, Relay};
-use crate::{apply, companions, complain, control_group, init, privileges};
+use crate::{apply, companions, complain, control_group, init, oom, privileges};
 use hatchway_sys::process::{Fork, fork_into};
 use hatchway_wire::attend::{Handed, Order, Report};
 use hatchway_wire::{
@@ -32,7 +33,7 @@ use hatchway_wire::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigSet, Signal, raise};
-use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::PidfdFlags;
@@ -71,6 +72,8 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
     let started = record::now();
     // A parent that ignores SIGCHLD would leave us without the exit code of what we start.
     hatchway_sys::process::reset_signal_action(Signal::SIGCHLD as i32);
+    let lease = bootstrap.lease.as_ref().map(Lease::take).transpose();
+    let lease = lease.step("reach who started the container")?;
     refuse_folders()?;
     // Now a copy inherits nothing but what the sandbox may hold; the lock lives on in both halves.
     let mut ours = bootstrap.keep_fds.clone();
@@ -82,7 +85,8 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
     SigSet::all().thread_block().step("block signals")?;
     let mode = terminal::resolve(bootstrap.stdio);
     // Asked here: in a namespace of its own, the inner half does not know our process group.
-    let front = terminal::in_front(terminal::outer_keys().as_ref());
+    let told = lease.as_ref().map(|lease| lease.front);
+    let front = told.unwrap_or_else(|| terminal::in_front(terminal::outer_keys().as_ref()));
     let Some(first @ Op::Unshare(namespaces)) = bootstrap.ops.first() else { return Err(Error::Plan) };
     let (outer, inner) = Channel::pair().step("make a channel to the sandbox")?;
     let mapping = Mapping::of(bootstrap);
@@ -91,6 +95,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
     match forked {
         Fork::Child => {
             drop(outer);
+            drop(lease);
             Ok(init::run(bootstrap, (mode, front), &inner, mapping.is_some()))
         }
         Fork::Parent(pid) => {
@@ -104,11 +109,13 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
                 bootstrap,
                 mode,
                 channel: outer,
+                lease,
                 init: pid,
                 relay: None,
                 services: Services::default(),
                 give_up: None,
                 asked: None,
+                by_engine: false,
                 stop: false,
                 seen,
             }
@@ -144,6 +151,8 @@ struct Attendant<'a> {
     bootstrap: &'a Bootstrap,
     mode: StdioMode,
     channel: Channel,
+    /// To whoever started the container we are PID 1 of.
+    lease: Option<Lease>,
     init: Pid,
     relay: Option<Relay>,
     services: Services,
@@ -151,6 +160,8 @@ struct Attendant<'a> {
     give_up: Option<Instant>,
     /// The last signal that asks for the tool's end.
     asked: Option<i32>,
+    /// The container's engine asked for it.
+    by_engine: bool,
     /// A stop was asked for through this process.
     stop: bool,
     seen: Seen,
@@ -195,6 +206,8 @@ impl Attendant<'_> {
         fds.extend(wanted.map(|(_, (fd, flags))| PollFd::new(*fd, *flags)));
         let relayed = fds.len();
         fds.extend(self.services.watches().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let served = fds.len();
+        fds.extend(self.lease.iter().filter_map(Lease::watch));
         match poll(&mut fds, timeout(self.give_up)) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(errno).step("wait"),
@@ -203,7 +216,8 @@ impl Attendant<'_> {
         for (slot, fd) in order.iter().zip(&fds[2..]) {
             moved[*slot] = ready(fd);
         }
-        let changed: Vec<bool> = fds[relayed..].iter().map(ready).collect();
+        let changed: Vec<bool> = fds[relayed..served].iter().map(ready).collect();
+        let leased = fds[served..].iter().any(ready);
         drop(fds);
         drop(interest);
         if let Some(relay) = &mut self.relay {
@@ -214,8 +228,13 @@ impl Attendant<'_> {
             return Ok(false);
         }
         while let Some(info) = signals.read_signal().step("read a signal")? {
-            self.signal(&info);
+            let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+            // Who started the container uses the lease.
+            self.by_engine |= self.lease.is_some() && number == Signal::SIGTERM as i32;
+            self.signal(number, info.ssi_code == FROM_KERNEL);
         }
+        let passed = self.lease.as_mut().filter(|_| leased).map(Lease::signals).unwrap_or_default();
+        passed.into_iter().for_each(|(number, key)| self.signal(number, key));
         loop {
             match self.channel.receive::<Report>().step("hear from the sandbox")? {
                 Received::Message(report, fd) => self.report(report, fd)?,
@@ -225,10 +244,9 @@ impl Attendant<'_> {
         }
     }
 
-    fn signal(&mut self, info: &siginfo) {
-        let Ok(number) = i32::try_from(info.ssi_signo) else { return };
+    /// `key`: the kernel sent it, for a key at the terminal.
+    fn signal(&mut self, number: i32, key: bool) {
         let Ok(signal) = Signal::try_from(number) else { return };
-        let key = info.ssi_code == FROM_KERNEL;
         match signal {
             Signal::SIGCHLD => {}
             Signal::SIGWINCH => {
@@ -281,7 +299,8 @@ impl Attendant<'_> {
             Report::Terminal => {
                 if let Some(master) = fd {
                     let waits = self.mode != StdioMode::Terminal;
-                    self.relay = Some(Relay::new(master, waits).step("relay the terminal")?);
+                    let told = self.lease.as_ref().map(|lease| lease.front);
+                    self.relay = Some(Relay::new(master, waits, told).step("relay the terminal")?);
                 }
             }
             Report::Handed(handed) => {
@@ -344,10 +363,22 @@ impl Attendant<'_> {
             ends || outcome.code() == hatchway_wire::exit::CODE_SIGNAL_BASE + signal
         });
         match (asked, outcome) {
+            (Some(_), outcome) if self.by_engine => ExitReason::Engine {
+                message: "the container's engine asked it to end".to_owned(),
+                outcome: Some(outcome),
+            },
             (Some(signal), outcome) => ExitReason::Requested { signal, forced, outcome },
+            (None, Outcome::Signal { signal, .. }) if signal == Signal::SIGKILL as i32 && self.oom() > 0 => {
+                ExitReason::Oom { kills: self.oom() }
+            }
             (None, Outcome::Exit { code }) => ExitReason::Exit { code },
             (None, Outcome::Signal { signal, core }) => ExitReason::Signal { signal, core },
         }
+    }
+
+    /// How many processes the kernel has killed for memory in the container's own control group.
+    fn oom(&self) -> u64 {
+        if self.lease.is_some() { oom::kills() } else { 0 }
     }
 
     /// Part of the streams are at a terminal, and the tool has not asked for keys.
@@ -366,6 +397,10 @@ impl Attendant<'_> {
             return;
         }
         self.relay.iter_mut().for_each(Relay::restore);
+        if let Some(lease) = &self.lease {
+            // PID 1 cannot be stopped. Who can tells us when to go on.
+            return lease.stopped(signal);
+        }
         let continued = stop(if keys { Signal::SIGTTIN } else { Signal::SIGTSTP });
         self.relay.iter_mut().for_each(Relay::resume);
         if keys && self.take_keys() {
@@ -466,6 +501,9 @@ impl Attendant<'_> {
         {
             // The tool's exit code is still the truth; only its record is missing.
             complain(&format!("cannot write `{path}`: {}", apply::reason(&error)), None, None);
+        }
+        if let Some(lease) = &self.lease {
+            lease.give_back(&record);
         }
         code
     }

@@ -4,7 +4,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg,
+    socket_with, socketpair,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,6 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Longer than any message: the longest names two paths.
 const LIMIT: usize = 32 * 1024;
+/// Descriptors that come with one message: the standard streams.
+const DESCRIPTORS_MAX: usize = 3;
 
 /// One end.
 #[derive(Debug)]
@@ -25,9 +28,9 @@ impl AsFd for Channel {
 
 /// What reading gives.
 #[derive(Debug)]
-pub(crate) enum Received<T> {
+pub(crate) enum Received<T, D = Option<OwnedFd>> {
     /// A message, and the descriptor that came with it.
-    Message(T, Option<OwnedFd>),
+    Message(T, D),
     /// Nothing now.
     Nothing,
     /// The other half is gone.
@@ -54,6 +57,21 @@ impl Channel {
         }
     }
 
+    /// To a socket that somebody listens at.
+    pub(crate) fn connect(path: &str) -> io::Result<Self> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Self(socket))
+    }
+
+    /// Waits until there is a message, or the end.
+    pub(crate) fn wait(&self, timeout: PollTimeout) -> io::Result<()> {
+        match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout)? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Sends a message, with a descriptor if there is one to hand over.
     pub(crate) fn send<T: serde::Serialize>(
         &self,
@@ -74,8 +92,19 @@ impl Channel {
 
     /// Takes the next message without waiting.
     pub(crate) fn receive<T: serde::de::DeserializeOwned>(&self) -> io::Result<Received<T>> {
+        Ok(match self.receive_all()? {
+            Received::Message(message, fds) => Received::Message(message, fds.into_iter().next()),
+            Received::Nothing => Received::Nothing,
+            Received::End => Received::End,
+        })
+    }
+
+    /// The same with all descriptors that came with it.
+    pub(crate) fn receive_all<T: serde::de::DeserializeOwned>(
+        &self,
+    ) -> io::Result<Received<T, Vec<OwnedFd>>> {
         let mut text = vec![0; LIMIT];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let message = match recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags) {
@@ -88,13 +117,11 @@ impl Channel {
         if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
             return Err(io::Error::other("a message between the halves of the shim is too long"));
         }
-        let fd = control
-            .drain()
-            .filter_map(|part| match part {
-                RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-                _ => None,
-            })
-            .next();
-        Ok(Received::Message(serde_json::from_slice(&text[..message.bytes])?, fd))
+        let fds = control.drain().filter_map(|part| match part {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        });
+        let fds = fds.flatten().collect();
+        Ok(Received::Message(serde_json::from_slice(&text[..message.bytes])?, fds))
     }
 }

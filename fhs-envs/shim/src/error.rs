@@ -3,7 +3,7 @@ use std::io;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("usage: hatchway-shim --bootstrap-fd N")]
+    #[error("usage: hatchway-shim --bootstrap-fd N | --bootstrap FILE")]
     Usage,
     #[error("cannot read the bootstrap")]
     ReadBootstrap(#[source] io::Error),

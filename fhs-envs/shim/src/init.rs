@@ -43,6 +43,11 @@ fn start(
             .map_err(|errno| Failure::new("tie the sandbox to the shim", errno))
     };
     die_with_attendant()?;
+    if !matches!(bootstrap.ops.first(), Some(Op::Unshare(namespaces)) if namespaces.pid) {
+        // PID 1 is another: what the tool leaves behind comes to us all the same.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(|errno| Failure::new("adopt what is orphaned", errno))?;
+    }
     rustix::process::umask(Mode::empty());
     hatchway_sys::descriptors::close_on_exec_from(3, &[])
         .map_err(|source| Failure::new("close inherited descriptors", source))?;

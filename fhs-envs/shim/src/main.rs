@@ -4,7 +4,8 @@
 //! It is two processes. The *attendant* stays on the host: it passes signals on, relays the terminal, waits, writes
 //! `exit.json` and exits with the tool's own code. The *inner half* is PID 1 of the new process namespace: it applies
 //! the plan, gives up every privilege, starts the tool, reaps what is orphaned, and ends everything when the tool ends
-//! or when the attendant is gone. Both run from a sealed copy in memory, so that nothing can write to the binary
+//! or when the attendant is gone. In a container, which has namespaces already, the attendant is PID 1 and the inner half
+//! adopts what is orphaned ([`lease`]). Both run from a sealed copy in memory, so that nothing can write to the binary
 //! through `/proc/PID/exe`, and neither has a second thread.
 #![forbid(unsafe_code)]
 
@@ -20,8 +21,10 @@ mod follow;
 mod host;
 mod init;
 mod inside;
+mod lease;
 mod link;
 mod mapping;
+mod oom;
 mod privileges;
 mod reaper;
 mod record;
@@ -35,8 +38,9 @@ mod terminal;
 
 use error::Error;
 use hatchway_wire::{Bootstrap, VERSION};
+use rustix::fs::{Mode, OFlags};
 use std::io::Write;
-use std::os::fd::RawFd;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -58,12 +62,21 @@ fn run() -> Result<i32, Error> {
     attendant::attend(&bootstrap, fd)
 }
 
-/// `--bootstrap-fd N` is all it takes; people use `hatchway run`.
+/// `--bootstrap-fd N` is all it takes, or `--bootstrap FILE` in a container, which nobody hands descriptors; people use
+/// `hatchway run`.
 fn arguments() -> Result<RawFd, Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [name, number] if name == "--bootstrap-fd" => {
             number.parse().ok().filter(|fd| *fd > 2).ok_or(Error::Usage)
+        }
+        [name, path] if name == "--bootstrap" => {
+            let open = || -> std::io::Result<RawFd> {
+                // Standard streams that are closed must not become it.
+                let file = rustix::fs::open(path.as_str(), OFlags::RDONLY, Mode::empty())?;
+                Ok(rustix::io::fcntl_dupfd_cloexec(&file, 3)?.into_raw_fd())
+            };
+            open().map_err(Error::ReadBootstrap)
         }
         _ => Err(Error::Usage),
     }

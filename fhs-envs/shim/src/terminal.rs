@@ -92,6 +92,8 @@ pub(crate) struct Relay {
     outer_screen: Option<OwnedFd>,
     /// The tool has not asked for keys yet, and they may be another's.
     waits: bool,
+    /// Whether this process is in front, where it cannot ask: the terminal belongs to a session outside of the container.
+    told: Option<bool>,
     /// The outer terminal as it was, while it is raw.
     saved: Option<Termios>,
     keys: Vec<u8>,
@@ -104,7 +106,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Takes the outer terminal if this process is in its foreground, at once or when the tool asks for it.
-    pub(crate) fn new(master: OwnedFd, waits: bool) -> io::Result<Self> {
+    pub(crate) fn new(master: OwnedFd, waits: bool, told: Option<bool>) -> io::Result<Self> {
         let flags = rustix::fs::fcntl_getfl(&master)?;
         rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK)?;
         let mut relay = Self {
@@ -112,6 +114,7 @@ impl Relay {
             outer_keys: outer_keys(),
             outer_screen: outer_screen(),
             waits,
+            told,
             saved: None,
             keys: Vec::new(),
             screen: Vec::new(),
@@ -148,7 +151,7 @@ impl Relay {
     }
 
     fn in_front(&self) -> bool {
-        in_front(self.outer_keys.as_ref())
+        self.told.unwrap_or_else(|| in_front(self.outer_keys.as_ref()))
     }
 
     /// Raw, unless we are in the background: then the terminal is somebody else's.

@@ -97,6 +97,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         exit_file: Some(spec.exit_file.clone()),
         exit_is_scratch: true,
         companions: Vec::new(),
+        lease: None,
         notes: Vec::new(),
         keep_fds: Vec::new(),
         missing: None,

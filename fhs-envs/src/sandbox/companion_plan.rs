@@ -124,6 +124,7 @@ pub fn companion_plan(spec: &CompanionSpec, view: Vec<Op>, host: &HostFacts) -> 
         exit_file: None,
         exit_is_scratch: true,
         companions: Vec::new(),
+        lease: None,
         notes: Vec::new(),
         keep_fds: Vec::new(),
         grace_ms: GRACE_MS,

@@ -10,11 +10,13 @@ pub mod plan;
 pub mod probe;
 pub mod seccomp;
 pub mod spec;
+pub mod within;
 
 pub use build_plan::{BUILD_ID, BuildSpec, build_plan, build_user};
 pub use companion_plan::{CompanionSpec, Reach, companion_plan, host_view};
 pub use explain::{Explained, explained_json};
-pub use hatchway_wire::bootstrap::Resource;
+pub use hatchway_wire::Owner;
+pub use hatchway_wire::bootstrap::{Lease, Resource};
 pub use launch::{exec_shim, spawn_shim};
 pub use plan::{common_environment, plan};
 pub use probe::{HostFacts, Problem, Report};
@@ -22,6 +24,8 @@ pub use spec::{
     BoundFile, BoundSocket, Companion, Device, DeviceId, Driver, HostPath, InsidePath, Interface, Mode,
     Network, ResourceLimit, Secret, Share, Slot, Spec, StateDir, User, host_path,
 };
+
+pub use within::{Bound, Ceiling, Outside, Within, plan_within};
 
 /// What can go wrong between a wish and a running shim.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +83,9 @@ impl Error {
             Self::Invalid { what: "machine id", .. } => Some(
                 "it is what `cat /etc/machine-id` prints on the machine that the licence names".to_owned(),
             ),
+            Self::Invalid { why: within::ONLY_FHS, .. } => {
+                Some("run it there: `--rung fhs`, or `rung = \"fhs\"` in [run] of the recipe".to_owned())
+            }
             Self::Refused { .. } => {
                 Some("copy what the tool needs into a folder of its own and share that".to_owned())
             }

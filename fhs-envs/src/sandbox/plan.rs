@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) const READ_ONLY: [&str; 8] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec"];
 /// Folders below which tools keep things they do not need to keep: the tool's own from the start.
-const SCRATCH: [&str; 4] = ["/var/log", "/var/cache", "/var/lib", "/var/opt"];
+pub(super) const SCRATCH: [&str; 4] = ["/var/log", "/var/cache", "/var/lib", "/var/opt"];
 /// What of `/proc` says too much about the host.
 pub(super) const PROC_MASKED: [&str; 9] = [
     "/proc/acpi",
@@ -85,13 +85,14 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         exit_is_scratch: false,
         keep_fds: Vec::new(),
         missing: None,
+        lease: None,
         grace_ms: spec.grace_ms,
         companions: spec.companions.clone(),
         notes: spec.notes.clone(),
     })
 }
 
-fn invalid(what: &'static str, value: impl Into<String>, why: &'static str) -> Error {
+pub(super) fn invalid(what: &'static str, value: impl Into<String>, why: &'static str) -> Error {
     Error::Invalid { what, value: value.into(), why }
 }
 
@@ -107,6 +108,11 @@ fn check(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
         let why = "an ordinary user has no capabilities to give";
         return Err(invalid("capability", spec.capabilities.join(" "), why));
     }
+    check_values(spec, host)
+}
+
+/// What must be right whoever makes the sandbox.
+pub(super) fn check_values(spec: &Spec, host: &HostFacts) -> Result<(), Error> {
     let plain = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
@@ -196,7 +202,7 @@ fn refuse(path: &HostPath, host: &HostFacts) -> Result<(), Error> {
     Ok(())
 }
 
-fn owner(spec: &Spec) -> Owner {
+pub(super) fn owner(spec: &Spec) -> Owner {
     Owner { uid: spec.identity.uid, gid: spec.identity.gid }
 }
 
@@ -208,7 +214,7 @@ fn system_owner(spec: &Spec) -> Owner {
     }
 }
 
-fn hostname(spec: &Spec) -> String {
+pub(super) fn hostname(spec: &Spec) -> String {
     spec.hostname.clone().unwrap_or_else(|| {
         let name: String =
             spec.unit.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
@@ -268,6 +274,25 @@ fn root(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
 }
 
 fn static_files(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
+    accounts(spec, ops)?;
+    let host_name = hostname(spec);
+    let hosts =
+        format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {host_name}\n");
+    file(ops, "/etc/hosts", hosts)?;
+    file(ops, "/etc/hostname", format!("{host_name}\n"))?;
+    if spec.network != Network::Host {
+        file(ops, "/etc/resolv.conf", "# no network\n".to_owned())?;
+    }
+    Ok(())
+}
+
+fn file(ops: &mut Vec<Op>, at: &str, content: String) -> Result<(), Error> {
+    ops.push(Op::File { at: InsidePath::new(at)?, mode: 0o644, content });
+    Ok(())
+}
+
+/// Who there is inside, and the machine's identity.
+pub(super) fn accounts(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     let user = &spec.identity;
     let (name, uid, gid, home) = (&user.name, user.uid, user.gid, &user.home);
     let mut passwd = String::new();
@@ -291,22 +316,9 @@ fn static_files(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     if gid != 65534 && !group.contains("\nnogroup:") {
         group.push_str("nogroup:x:65534:\n");
     }
-    let host_name = hostname(spec);
-    let hosts =
-        format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {host_name}\n");
-    let mut file = |at: &str, content: String| -> Result<(), Error> {
-        ops.push(Op::File { at: InsidePath::new(at)?, mode: 0o644, content });
-        Ok(())
-    };
-    file("/etc/passwd", passwd)?;
-    file("/etc/group", group)?;
-    file("/etc/hosts", hosts)?;
-    file("/etc/hostname", format!("{host_name}\n"))?;
-    file("/etc/machine-id", format!("{}\n", spec.machine_id.to_ascii_lowercase()))?;
-    if spec.network != Network::Host {
-        file("/etc/resolv.conf", "# no network\n".to_owned())?;
-    }
-    Ok(())
+    file(ops, "/etc/passwd", passwd)?;
+    file(ops, "/etc/group", group)?;
+    file(ops, "/etc/machine-id", format!("{}\n", spec.machine_id.to_ascii_lowercase()))
 }
 
 /// Lines of a tree's passwd or group file whose name and number nobody has in `own`. The file is a package's, perhaps a
@@ -460,7 +472,7 @@ fn environment(spec: &Spec, host: &HostFacts) -> Vec<(String, String)> {
     env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn process(spec: &Spec, host: &HostFacts) -> Process {
+pub(super) fn process(spec: &Spec, host: &HostFacts) -> Process {
     let mut limits = spec.limits.clone();
     if !limits.iter().any(|limit| limit.resource == Resource::Core) {
         // The kernel hands dumps to a program of the host, which then parses what a hostile tool wrote.

@@ -2,7 +2,7 @@
 //!
 //! They travel as JSON over one `SOCK_SEQPACKET` pair. The end of the stream is a message too: an inner half
 //! that reads it ends everything, an outer half that reads it collects the inner one.
-use crate::exit::{Outcome, Usage};
+use crate::exit::{ExitRecord, Outcome, Usage};
 use crate::op::{Endpoint, Slot};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
@@ -116,4 +116,36 @@ pub enum Order {
     Foreground,
     /// What was handed out is served; making the sandbox can go on.
     GoOn,
+}
+
+/// From whoever started a container to the shim in it, over a socket of packets that is bound into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LeaseOrder {
+    /// The first message, with three descriptors: what becomes standard input, output and error. So the engine carries
+    /// nothing of what the tool says, and its end is not the tool's.
+    Streams,
+    /// A signal to pass on, as if it had been sent to the shim.
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// The kernel sent it, for a key at the terminal.
+        key: bool,
+    },
+}
+
+/// From the shim in a container to whoever started it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LeaseReport {
+    /// The tool is stopped, as by Ctrl-Z. It goes on with SIGCONT.
+    Stopped {
+        /// The signal that stopped it.
+        signal: i32,
+    },
+    /// The last message: how the unit ended.
+    Ended {
+        /// As in `exit.json`; who started it knows where that is.
+        record: Box<ExitRecord>,
+    },
 }

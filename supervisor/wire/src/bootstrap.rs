@@ -27,6 +27,9 @@ pub struct Bootstrap {
     /// Descriptors the shim keeps open as long as it lives (the tree's lock); never seen by the tool.
     /// Filled in by the launcher.
     pub keep_fds: Vec<i32>,
+    /// Inside a container: the way to whoever started the unit, which ends when that one is gone.
+    #[serde(default)]
+    pub lease: Option<Lease>,
     /// Milliseconds between a polite and an impolite end.
     pub grace_ms: u64,
     /// Programs of the host that serve this run only. They were started by the process that becomes the shim, so
@@ -39,6 +42,16 @@ pub struct Bootstrap {
     /// What is known before the start to be otherwise than asked for; goes into the exit record.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+/// The way from inside a container to whoever started it: see [`crate::attend::LeaseOrder`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lease {
+    /// The socket. It takes one connection.
+    pub at: InsidePath,
+    /// Who started it was in front of its terminal then. From inside a container nobody can tell.
+    pub front: bool,
 }
 
 /// The interpreter or loader of a program, where the tree has not got it.

@@ -11,6 +11,9 @@ pub const CODE_NOT_FOUND: i32 = 127;
 /// Added to the number of the signal that ended the tool.
 pub const CODE_SIGNAL_BASE: i32 = 128;
 
+/// The number of the signal that nobody survives, the same on every architecture of Linux.
+const SIGKILL: i32 = 9;
+
 /// A moment on three clocks, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +121,18 @@ pub enum ExitReason {
         /// What a person should read.
         message: String,
     },
+    /// The unit took more memory than its control group has, and the kernel killed the tool for it.
+    Oom {
+        /// How many processes of the group the kernel has killed, as the group itself counts them.
+        kills: u64,
+    },
+    /// The engine of containers or virtual machines ended the unit, or could not say how it ended.
+    Engine {
+        /// What a person should read.
+        message: String,
+        /// How the tool then ended, if that is known.
+        outcome: Option<Outcome>,
+    },
     /// The inner half of the shim was killed, or ended without a word.
     Lost {
         /// How it ended.
@@ -136,7 +151,11 @@ impl ExitReason {
             Self::ExecFailed { found: true, .. } => CODE_NOT_EXECUTABLE,
             Self::ExecFailed { found: false, .. } => CODE_NOT_FOUND,
             Self::MissingLibrary { .. } => CODE_NOT_FOUND,
-            Self::SandboxFailed { .. } | Self::Lost { .. } => CODE_HATCHWAY_FAILED,
+            Self::Oom { .. } => CODE_SIGNAL_BASE + SIGKILL,
+            Self::Engine { outcome: Some(outcome), .. } => outcome.code(),
+            Self::SandboxFailed { .. } | Self::Engine { outcome: None, .. } | Self::Lost { .. } => {
+                CODE_HATCHWAY_FAILED
+            }
         }
     }
 }

@@ -230,6 +230,8 @@ pub enum Op {
         /// Refuse writes.
         read_only: bool,
     },
+    /// Take `/` as it is: the engine of a container, or a guest's own init, has made it.
+    GivenRoot,
     /// Make a folder and the folders above it; an existing one gets the mode and the owner.
     Directory {
         /// Where.
@@ -347,6 +349,8 @@ pub enum Op {
     },
     /// Bring `lo` up in the new network namespace.
     Loopback,
+    /// Take `lo` down, which the engine of a container has brought up.
+    NoLoopback,
     /// Set the host name.
     HostName {
         /// The name.
@@ -359,6 +363,9 @@ pub enum Op {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unshare(namespaces) if *namespaces == Namespaces::default() => {
+                f.write_str("stay in the namespaces that are there")
+            }
             Self::Unshare(namespaces) => write!(f, "create namespaces ({namespaces})"),
             Self::IdMap { inside_uid, outside_uid, inside_gid, outside_gid } => write!(
                 f,
@@ -373,6 +380,7 @@ impl fmt::Display for Op {
             Self::FolderRoot { folder, read_only } => {
                 write!(f, "use `{folder}` as `/`{}", if *read_only { " (read-only)" } else { "" })
             }
+            Self::GivenRoot => f.write_str("use the container's own `/`"),
             Self::Directory { at, mode, owner } => {
                 write!(f, "make folder `{at}` (mode {mode:04o}, owner {}:{})", owner.uid, owner.gid)
             }
@@ -407,6 +415,7 @@ impl fmt::Display for Op {
             Self::Proc => f.write_str("mount `/proc`"),
             Self::Mask { at } => write!(f, "hide `{at}`"),
             Self::Loopback => f.write_str("bring up the loopback interface"),
+            Self::NoLoopback => f.write_str("take down the loopback interface"),
             Self::HostName { name } => write!(f, "set the host name to `{name}`"),
             Self::LeaveHost => f.write_str("detach the host's file systems"),
         }
