@@ -77,10 +77,7 @@ impl Engine {
     pub fn load(&self, image: &Image, progress: &dyn Progress) -> Result<(Written, Outcome), Error> {
         let blobs = blob::measure(image, progress)?;
         let documents = Documents::new(image, &blobs)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| failed("be asked")(error))?;
+        let runtime = runtime()?;
         let (docker, found) = runtime.block_on(async {
             let docker = self.connect().await?;
             let found = has(&docker, image, &documents).await?;
@@ -105,7 +102,7 @@ impl Engine {
         Ok((written, outcome))
     }
 
-    async fn connect(&self) -> Result<Docker, Error> {
+    pub(crate) async fn connect(&self) -> Result<Docker, Error> {
         let path = self.socket.display().to_string();
         let docker = Docker::connect_with_unix(&path, ANSWER_MAX.as_secs(), API_DEFAULT_VERSION)
             .map_err(failed("be asked"))?;
@@ -196,7 +193,12 @@ fn make(image: &Image, documents: &Documents, blobs: &[Blob], to: Pieces<'_>) ->
     to.flush().map_err(Error::io("write", name))
 }
 
-fn failed<E: std::fmt::Display>(action: &'static str) -> impl Fn(E) -> Error {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let made = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    made.map_err(|error| failed("be asked")(error))
+}
+
+pub(crate) fn failed<E: std::fmt::Display>(action: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::Engine { action, reason: error.to_string() }
 }
 

@@ -59,6 +59,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The engine's users are not the host's.
+    #[error("the container engine gives its containers other users than the host's ({0})")]
+    Remapped(String),
     /// The engine did not do what it was asked for.
     #[error("the container engine cannot {action}: {reason}")]
     Engine {
@@ -90,6 +93,11 @@ impl Error {
                       write a file: `hatchway export oci NAME FILE.tar`"
                     .into(),
             },
+            Self::Remapped(_) => {
+                "state and licences on the host would be somebody else's in it: use an engine without that (`DOCKER_HOST`), or \
+                 the fhs rung"
+                    .into()
+            }
             Self::Io { source, .. } if is_full(source) => {
                 "make room, or name a place on another disk; nothing half-made is left".into()
             }

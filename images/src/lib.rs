@@ -9,6 +9,7 @@
 //! layout   an image into an OCI layout, in a folder that may hold others
 //! archive  an image as one tar archive, for docker and for OCI tools alike
 //! engine   an image into a container engine on this machine
+//! container a container of that engine for one unit
 //! staging  a folder for what is not finished
 //! ```
 //!
@@ -18,6 +19,7 @@
 
 pub mod archive;
 pub mod blob;
+pub mod container;
 pub mod document;
 pub mod engine;
 pub mod gzip;
@@ -73,8 +75,14 @@ impl About {
     /// The name of the image in an engine.
     #[must_use]
     pub fn tagged(&self) -> String {
-        format!("{}:{}", self.repository(), self.tag())
+        tagged(&self.name, self.tree)
     }
+}
+
+/// The name in an engine of the image of a tool's tree.
+#[must_use]
+pub fn tagged(name: &str, tree: Sha256) -> String {
+    format!("hatchway/{name}:{}", tree.short())
 }
 
 /// An image that is to be written.
