@@ -220,7 +220,15 @@ impl Bench {
 
     /// Runs a shell script with `$HATCHWAY`.
     pub fn script(&self, text: &str) -> Outcome {
-        self.outcome(self.command(Path::new("sh")).args(["-c", text]))
+        self.outcome(&mut self.shell(text))
+    }
+
+    /// A shell script, to be started.
+    #[must_use]
+    pub fn shell(&self, text: &str) -> Command {
+        let mut command = self.command(Path::new("sh"));
+        command.args(["-c", text]);
+        command
     }
 
     /// Runs a shell script that may mount: in a mount namespace of its own, for an ordinary user in a user namespace too.
@@ -321,7 +329,9 @@ fn program() -> &'static Path {
         if !is_root() {
             return built;
         }
-        let folder = std::env::temp_dir().join("hatchway-tests-program");
+        // Each checkout has its own: tests of two may run at once.
+        let checkout = crate::package::sha256(built.as_os_str().as_encoded_bytes());
+        let folder = std::env::temp_dir().join(format!("hatchway-tests-program-{}", &checkout[..12]));
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         for name in ["hatchway-shim", "hatchway"] {

@@ -12,7 +12,11 @@ const READY_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Engine {
     daemon: Child,
-    socket: PathBuf,
+    folder: PathBuf,
+    room_mib: Option<u32>,
+    /// What runs containers, where that is a process of its own, as on installed systems.
+    containerd: Option<Child>,
+    options: &'static [&'static str],
 }
 
 impl Engine {
@@ -23,48 +27,54 @@ impl Engine {
     #[must_use]
     pub fn start(folder: &Path, room_mib: Option<u32>) -> Self {
         fs::create_dir_all(folder.join("data")).unwrap();
-        let socket = folder.join("socket");
-        let mut daemon = match room_mib {
-            None => Command::new("dockerd"),
-            Some(mib) => {
-                let mut command = Command::new("unshare");
-                let script = format!("mount -t tmpfs -o size={mib}m engine \"$0\" && exec dockerd \"$@\"");
-                command.args(["--mount", "sh", "-c", &script]).arg(folder.join("data"));
-                command
-            }
-        };
-        daemon
-            .arg("--data-root")
-            .arg(folder.join("data"))
-            .arg("--exec-root")
-            .arg(folder.join("exec"))
-            .arg("--pidfile")
-            .arg(folder.join("pid"))
-            .arg("--host")
-            .arg(format!("unix://{}", socket.display()))
-            // What it would otherwise put onto the file systems of tests is not its to choose.
-            .args(["--bridge", "none", "--iptables=false", "--storage-driver", "vfs"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.join("log")).unwrap());
-        let daemon = daemon.spawn().expect("dockerd is missing: install the package `docker.io`");
-        let mut engine = Self { daemon, socket };
+        let daemon = spawn(folder, room_mib, false, &[]);
+        let mut engine = Self { daemon, folder: folder.to_owned(), room_mib, containerd: None, options: &[] };
+        engine.wait();
+        engine
+    }
+
+    /// One that can be killed alone: what runs its containers is not its child.
+    ///
+    /// # Panics
+    /// When it does not run here.
+    #[must_use]
+    pub fn start_alone(folder: &Path, options: &'static [&'static str]) -> Self {
+        fs::create_dir_all(folder.join("data")).unwrap();
+        let containerd = Some(spawn_containerd(folder));
+        let daemon = spawn(folder, None, true, options);
+        let mut engine = Self { daemon, folder: folder.to_owned(), room_mib: None, containerd, options };
+        engine.wait();
+        engine
+    }
+
+    /// Kills the engine, and only it, and starts it again.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn kill_and_start(&mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+        fs::remove_file(self.folder.join("pid")).unwrap();
+        self.daemon = spawn(&self.folder, self.room_mib, self.containerd.is_some(), self.options);
+        self.wait();
+    }
+
+    fn wait(&mut self) {
         let end = Instant::now() + READY_MAX;
-        while !engine.command(&["info"]).output().is_ok_and(|output| output.status.success()) {
-            let ended = engine.daemon.try_wait().unwrap().is_some();
+        while !self.command(&["info"]).output().is_ok_and(|output| output.status.success()) {
+            let ended = self.daemon.try_wait().unwrap().is_some();
             if ended || Instant::now() > end {
-                let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
                 panic!("`dockerd` does not run here:\n{log}");
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        engine
     }
 
     /// As `DOCKER_HOST` has it.
     #[must_use]
     pub fn host(&self) -> String {
-        format!("unix://{}", self.socket.display())
+        format!("unix://{}", self.folder.join("socket").display())
     }
 
     /// Its own client.
@@ -87,10 +97,69 @@ impl Engine {
     }
 }
 
+fn spawn_containerd(folder: &Path) -> Child {
+    let at = |name: &str| folder.join("containerd").join(name).display().to_string();
+    fs::create_dir_all(folder.join("containerd")).unwrap();
+    // Only kubernetes wants that plugin, which brings networks of its own.
+    let settings = format!(
+        "version = 2\nroot = \"{}\"\nstate = \"{}\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{}\"\n",
+        at("root"),
+        at("state"),
+        at("socket")
+    );
+    fs::write(at("settings.toml"), settings).unwrap();
+    let started = Command::new("containerd")
+        .args(["--config", &at("settings.toml")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(at("log")).unwrap())
+        .spawn()
+        .expect("containerd is missing: install the package `containerd`");
+    let end = Instant::now() + READY_MAX;
+    while !Path::new(&at("socket")).exists() {
+        assert!(Instant::now() < end, "containerd: {}", fs::read_to_string(at("log")).unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    started
+}
+
+fn spawn(folder: &Path, room_mib: Option<u32>, containerd: bool, options: &[&str]) -> Child {
+    let mut daemon = match room_mib {
+        None => Command::new("dockerd"),
+        Some(mib) => {
+            let mut command = Command::new("unshare");
+            let script = format!("mount -t tmpfs -o size={mib}m engine \"$0\" && exec dockerd \"$@\"");
+            command.args(["--mount", "sh", "-c", &script]).arg(folder.join("data"));
+            command
+        }
+    };
+    daemon
+        .arg("--data-root")
+        .arg(folder.join("data"))
+        .arg("--exec-root")
+        .arg(folder.join("exec"))
+        .arg("--pidfile")
+        .arg(folder.join("pid"))
+        .arg("--host")
+        .arg(format!("unix://{}", folder.join("socket").display()))
+        // What it would otherwise put onto the file systems of tests is not its to choose.
+        .args(["--bridge", "none", "--iptables=false", "--storage-driver", "vfs"])
+        .args(containerd.then(|| format!("--containerd={}", folder.join("containerd/socket").display())))
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(folder.join("log")).unwrap());
+    daemon.spawn().expect("dockerd is missing: install the package `docker.io`")
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         // Its own containerd and containers end with it.
         drop(Command::new("kill").arg(self.daemon.id().to_string()).status());
         drop(self.daemon.wait());
+        if let Some(containerd) = &mut self.containerd {
+            drop(Command::new("kill").arg(containerd.id().to_string()).status());
+            drop(containerd.wait());
+        }
     }
 }

@@ -15,7 +15,8 @@ const PROGRAMS: [(&str, &[&str]); 9] = [
         &[
             "basename", "cat", "chmod", "chown", "cksum", "cp", "cut", "date", "dd", "df", "dirname", "du",
             "env", "expr", "head", "id", "ln", "ls", "md5sum", "mkdir", "mknod", "mktemp", "mv", "od", "pwd",
-            "rm", "sleep", "stat", "tail", "test", "touch", "tr", "tty", "uname", "wc",
+            "rm", "seq", "sleep", "sort", "stat", "stty", "tail", "test", "touch", "tr", "tty", "uname",
+            "wc",
         ],
     ),
     ("dash", &["dash"]),
