@@ -182,6 +182,9 @@ pub enum Error {
     /// Locking, building or the store failed.
     #[error(transparent)]
     Envs(#[from] hatchway_envs::Error),
+    /// An engine of containers did something that nobody expects.
+    #[error("the container engine: {0}")]
+    Engine(String),
     /// An image cannot be written, or an engine does not take it.
     #[error(transparent)]
     Images(#[from] hatchway_images::Error),

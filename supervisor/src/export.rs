@@ -91,6 +91,12 @@ pub fn image(
     Ok(Image { store: context.store.clone(), about, layers })
 }
 
+/// The name of a tool's image in an engine.
+#[must_use]
+pub fn tagged(located: &Located, tree: Sha256) -> String {
+    hatchway_images::tagged(&located.recipe.package.name.to_string(), tree)
+}
+
 /// The program and the arguments that the recipe always gives it. An environment without a program is an image, too.
 fn entrypoint(context: &Context, located: &Located, wish: Option<&str>) -> Result<Vec<String>, Error> {
     let program = match steps::program(context, located, wish) {

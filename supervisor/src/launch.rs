@@ -3,12 +3,14 @@
 mod audio;
 mod bindings;
 mod companion;
+mod container;
 mod dbus;
 mod devices;
 mod display;
 mod gpu;
 mod identity;
 mod interpreter;
+mod lease;
 pub(crate) mod limits;
 mod network;
 mod run_folder;
@@ -19,14 +21,18 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hatchway_envs::digest::Sha256;
+use hatchway_envs::lock::Lock;
 use hatchway_envs::sandbox::{
     self, BoundFile, Explained, HostFacts, HostPath, InsidePath, Mode, Share, Spec, StateDir, User,
 };
 use hatchway_envs::store::Mode as LockMode;
 use hatchway_envs::store::manifest::Node;
+
+use hatchway_wire::Bootstrap;
 
 use crate::context::Context;
 use crate::dirs::is_root;
@@ -54,6 +60,18 @@ pub struct Request {
     pub user: Option<String>,
     /// Print the plan of operations instead of running.
     pub explain: Option<Form>,
+    /// How the tool is isolated.
+    pub rung: Isolation,
+}
+
+/// The rungs that this version has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Namespaces over the tree.
+    #[default]
+    Fhs,
+    /// A container of this machine's engine.
+    Container,
 }
 
 /// How a plan is printed.
@@ -65,21 +83,21 @@ pub enum Form {
     Json,
 }
 
-/// Replaces this process by the shim, which runs the tool. Comes back only with an error, or when explaining. `held` keeps
-/// the tree; it is the shim's as long as the tool lives.
+/// Runs a tool. On the fhs rung this process is replaced by the shim and comes back only with an error, or when explaining;
+/// on others it comes back with the tool's exit code. `held` keeps the tree as long as the tool lives.
 ///
 /// # Errors
 /// When something the run needs is missing or refused.
 pub fn launch(
     context: &Context,
-    located: &Located,
+    (located, lock): (&Located, &Lock),
     (tree, held): (Sha256, OwnedFd),
     request: &Request,
-) -> Result<(), Error> {
+) -> Result<ExitCode, Error> {
     let (mut spec, run) = spec(context, located, tree, request)?;
-    let done = start(context, located, (tree, held), request, &run, &mut spec);
-    if request.explain.is_none() {
-        // Only a failure comes back: nothing ran, so there is nothing to record.
+    let done = start(context, (located, lock), (tree, held), request, &run, &mut spec);
+    if request.explain.is_none() && done.is_err() {
+        // Nothing ran, so there is nothing to record.
         run_folder::remove(&run);
     }
     done
@@ -88,12 +106,12 @@ pub fn launch(
 /// The part that leaves something behind: the run's folder, and the programs that run beside the tool.
 fn start(
     context: &Context,
-    located: &Located,
+    (located, lock): (&Located, &Lock),
     (tree, held): (Sha256, OwnedFd),
     request: &Request,
     run: &Path,
     spec: &mut Spec,
-) -> Result<(), Error> {
+) -> Result<ExitCode, Error> {
     if request.explain.is_none() {
         run_folder::make(run)?;
     }
@@ -107,25 +125,36 @@ fn start(
         dirs.cache.clone(),
     ];
     let own = own.iter().filter_map(|path| sandbox::host_path(path).ok()).collect();
-    let mut bootstrap = sandbox::plan(spec, &HostFacts::detect(own))?;
-    match request.explain {
-        Some(Form::Lines) => {
-            context.printer.data(Explained(&bootstrap));
-            return Ok(());
+    let host = HostFacts::detect(own);
+    match request.rung {
+        Isolation::Container => {
+            let run = container::Run { context, located, lock, tree, request, folder: run };
+            let ended = container::run(&run, spec, &host);
+            drop((running, held));
+            ended
         }
-        Some(Form::Json) => {
-            context.printer.data(format_args!("{:#}", sandbox::explained_json(&bootstrap)));
-            return Ok(());
+        Isolation::Fhs => {
+            let mut bootstrap = sandbox::plan(spec, &host)?;
+            if let Some(form) = request.explain {
+                explain(context, form, &bootstrap);
+                return Ok(ExitCode::SUCCESS);
+            }
+            bootstrap.missing = interpreter::missing(context, located, tree, &bootstrap.process);
+            let mut keep = vec![held];
+            keep.append(&mut running.held);
+            let error = sandbox::exec_shim(&shim()?, &bootstrap, keep);
+            // Had it worked, this process would be the shim now, and what runs beside the tool its to end.
+            drop(running);
+            Err(error.into())
         }
-        None => {}
     }
-    bootstrap.missing = interpreter::missing(context, located, tree, &bootstrap.process);
-    let mut keep = vec![held];
-    keep.append(&mut running.held);
-    let error = sandbox::exec_shim(&shim()?, &bootstrap, keep);
-    // Had it worked, this process would be the shim now, and what runs beside the tool its to end.
-    drop(running);
-    Err(error.into())
+}
+
+fn explain(context: &Context, form: Form, bootstrap: &Bootstrap) {
+    match form {
+        Form::Lines => context.printer.data(Explained(bootstrap)),
+        Form::Json => context.printer.data(format_args!("{:#}", sandbox::explained_json(bootstrap))),
+    }
 }
 
 pub(crate) fn shim() -> Result<PathBuf, Error> {
@@ -193,7 +222,13 @@ fn machine(
 ) -> Result<(), Error> {
     identity::add(context, recipe, bindings, spec)?;
     devices::add(context, recipe, bindings, spec)?;
-    limits::add(context, &recipe.run, request.explain.is_some(), spec)
+    match request.rung {
+        Isolation::Fhs => limits::add(context, &recipe.run, request.explain.is_some(), spec),
+        Isolation::Container => {
+            limits::of_engine(&recipe.run, spec);
+            Ok(())
+        }
+    }
 }
 
 /// Display and sound, with the programs of the host that stand between them and the tool.

@@ -156,7 +156,7 @@ pub fn plan(facts: &Facts, recipe: Option<&Recipe>, host: &Host) -> Plan {
         rung,
         runner,
         reasons,
-        obstacles: obstacles(&evidence, (rung, runner), host),
+        obstacles: obstacles(&evidence, (rung, runner), recipe.map_or(Rung::Auto, |r| r.run.rung), host),
         moves,
         wants: wants::wants(&evidence),
         refused: rules::refused(&evidence),
@@ -218,14 +218,27 @@ fn moves(spoken: &[(&Rule, String)], found: (Rung, Runner)) -> Vec<Move> {
 }
 
 /// What stands in the way on this host, or in this version.
-fn obstacles(evidence: &Evidence<'_>, (rung, runner): (Rung, Runner), host: &Host) -> Vec<Reason> {
+fn obstacles(
+    evidence: &Evidence<'_>,
+    (rung, runner): (Rung, Runner),
+    wish: Rung,
+    host: &Host,
+) -> Vec<Reason> {
     let mut all = Vec::new();
     let mut add = |rule, text: String| all.push(Reason { rule, text });
     if let (Some(why), Rung::Fhs) = (&host.no_sandbox, rung) {
         add("host", format!("this host cannot run it yet: {why}"));
     }
-    if rung != Rung::Fhs {
-        add("version", format!("this version of Hatchway has no {rung} rung yet"));
+    match rung {
+        // Whoever asks for it knows that the tool does without.
+        Rung::Container if wish != rung => add(
+            "version",
+            "this version of Hatchway starts no set-id helper and no init system in a container yet; `rung = \"container\"` in \
+             [run] of the recipe runs it there without"
+                .to_owned(),
+        ),
+        Rung::Vm | Rung::Native => add("version", format!("this version of Hatchway has no {rung} rung yet")),
+        Rung::Container | Rung::Fhs | Rung::Auto => {}
     }
     if runner == Runner::Wine {
         add("version", "this version of Hatchway has no Wine runner yet".to_owned());

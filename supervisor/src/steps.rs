@@ -183,7 +183,10 @@ pub fn lock(context: &Context, located: &Located, wish: &LockWish) -> Result<Loc
 /// The planned rung, if this version has it.
 fn admitted(located: &Located, facts: &[Facts], captured: &[Facts]) -> Result<String, Error> {
     let plan = merged_plan(facts.iter().chain(captured), located);
-    if plan.rung != Rung::Fhs || plan.runner != Runner::None {
+    // What asks for a container by itself (set-id helpers, an init) asks for more than the rung gives; a person may know
+    // that it does without.
+    let has_rung = plan.rung == Rung::Fhs || located.recipe.run.rung == plan.rung;
+    if !has_rung || plan.runner != Runner::None {
         let rung =
             if plan.runner == Runner::Wine { "wine runner on the fhs".into() } else { plan.rung.to_string() };
         let name = located.recipe.package.name.to_string();

@@ -7,8 +7,8 @@ use super::NetworkArgs;
 use super::lock::summary;
 use crate::context::Context;
 use crate::error::Error;
-use crate::launch::{self, Form, Request};
-use crate::recipe::{self, Located};
+use crate::launch::{self, Form, Isolation, Request};
+use crate::recipe::{self, Located, Rung};
 use crate::{artifact, steps};
 
 /// The shells that `hatchway shell` looks for in a tree; every Debian has the first.
@@ -35,6 +35,9 @@ struct Common {
     /// Keep the recipe of a file in `recipes/` instead of Hatchway's own folder
     #[arg(long)]
     keep: bool,
+    /// Isolate the tool in this way instead of the recipe's
+    #[arg(long, value_enum)]
+    rung: Option<RungWish>,
     /// Print the sandbox's plan of operations instead of running
     #[arg(long)]
     explain: bool,
@@ -43,6 +46,15 @@ struct Common {
     json: bool,
     #[command(flatten)]
     network: NetworkArgs,
+}
+
+/// The rungs that a person can ask for.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum RungWish {
+    /// Namespaces over the tree
+    Fhs,
+    /// A container of this machine's engine (docker, or podman with its API)
+    Container,
 }
 
 /// Arguments of `run`.
@@ -119,9 +131,17 @@ fn start(
         share: common.share.clone(),
         user: common.user.clone(),
         explain: common.explain.then_some(if common.json { Form::Json } else { Form::Lines }),
+        rung: isolation(common.rung, &located),
     };
-    launch::launch(&context, &located, (built.tree, held), &request)?;
-    Ok(ExitCode::SUCCESS)
+    launch::launch(&context, (&located, &lock), (built.tree, held), &request)
+}
+
+/// A wish of the command line comes before the recipe's.
+fn isolation(wish: Option<RungWish>, located: &Located) -> Isolation {
+    match (wish, located.recipe.run.rung) {
+        (Some(RungWish::Container), _) | (None, Rung::Container) => Isolation::Container,
+        (Some(RungWish::Fhs), _) | (None, _) => Isolation::Fhs,
+    }
 }
 
 fn shell_of(context: &Context, tree: hatchway_envs::digest::Sha256) -> Result<String, Error> {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hatchway_envs::sandbox::{HostPath, Resource, ResourceLimit, Spec};
+use hatchway_envs::sandbox::{Ceiling, HostPath, Resource, ResourceLimit, Spec};
 use rustix::process::{Resource as HostResource, getrlimit};
 
 use crate::context::Context;
@@ -29,6 +29,27 @@ pub(super) fn add(context: &Context, run: &Run, explain: bool, spec: &mut Spec) 
     match &run.limits {
         Some(limits) => limit(context, limits, explain, spec),
         None => Ok(()),
+    }
+}
+
+/// What the tool may have where an engine gives it: the engine says what it cannot give.
+pub(super) fn of_engine(run: &Run, spec: &mut Spec) {
+    spec.capabilities.clone_from(&run.capabilities);
+    if let Some(priority) = run.realtime {
+        push(spec, Resource::RealtimePriority, priority.get().into());
+    }
+    if let Some(size) = run.memlock {
+        push(spec, Resource::LockedMemory, size.bytes());
+    }
+}
+
+/// The limits of the unit as a whole, for an engine to keep.
+pub(super) fn ceiling(run: &Run) -> Ceiling {
+    let Some(limits) = &run.limits else { return Ceiling::default() };
+    Ceiling {
+        memory: limits.memory.map(|size| size.bytes()),
+        tasks: limits.tasks,
+        cpu_us: limits.cpu.map(|cpu| cpu.quota_us()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hatchway_envs::sandbox;
 
-use super::{audio, companion, dbus, display};
+use super::{audio, companion, container, dbus, display};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -14,7 +14,14 @@ pub(super) const EXIT: &str = "exit.json";
 /// How many finished runs' folders are kept for each tool.
 const KEPT: usize = 10;
 /// Files in a run's folder.
-const FILES: [&str; 4] = [EXIT, companion::LOG, companion::OUTER_AUTHORITY, display::AUTHORITY];
+const FILES: [&str; 6] = [
+    EXIT,
+    companion::LOG,
+    companion::OUTER_AUTHORITY,
+    display::AUTHORITY,
+    container::BOOTSTRAP,
+    container::SOCKET,
+];
 /// Folders in a run's folder in which companions make their sockets. They have no folders in them.
 const SERVED: [&str; 3] = [audio::FOLDER, dbus::FOLDER, display::FOLDER];
 /// How many files of one of those are looked at: a few sockets and a cookie.

@@ -260,7 +260,7 @@ impl Recipe {
                 environment.architectures.first() != Some(&Architecture::Amd64),
                 "architectures without amd64 first",
             ),
-            (matches!(run.rung, Rung::Container | Rung::Vm | Rung::Native), "a rung other than fhs"),
+            (matches!(run.rung, Rung::Vm | Rung::Native), "a rung other than fhs and container"),
             (run.runner == Runner::Wine, "runner = \"wine\""),
             (run.vm.is_some() || !run.modules.is_empty(), "vm"),
         ];

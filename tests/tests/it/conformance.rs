@@ -11,7 +11,7 @@ use hatchway_tests::mirror::Mirror;
 use hatchway_tests::package::Package;
 
 /// How the answers relate.
-enum Rule {
+pub(super) enum Rule {
     /// The same in both.
     Same,
     /// The same in both, and this.
@@ -24,7 +24,7 @@ enum Rule {
 use Rule::{Both, NotRoot, Ours, Same};
 
 /// Questions in the shell of the tree, whose programs are the host's.
-const PROBES: &[(&str, &str, Rule)] = &[
+pub(super) const PROBES: &[(&str, &str, Rule)] = &[
     // Processes
     ("own pid", "sh -c 'echo $$' > /tmp/p; [ \"$(cat /tmp/p)\" -lt 100 ] && echo small", Both("small")),
     ("first process", "ls /proc | grep -cE '^1$'", Both("1")),
@@ -116,12 +116,12 @@ const PROBES: &[(&str, &str, Rule)] = &[
     ("file mode mask", "umask", Both("0022")),
 ];
 
-fn script() -> String {
+pub(super) fn script() -> String {
     let sections = PROBES.iter().map(|(name, probe, _)| format!("echo \"## {name}\"\n({probe}\n)\n"));
     sections.collect::<String>()
 }
 
-fn answers(text: &str) -> BTreeMap<String, String> {
+pub(super) fn answers(text: &str) -> BTreeMap<String, String> {
     let sections = text.split("## ").skip(1);
     let answer = |section: &str| {
         let (name, rest) = section.split_once('\n').unwrap_or((section, ""));

@@ -28,6 +28,7 @@ mod patches;
 mod python_packages;
 mod recipes_in_use;
 mod robustness;
+mod rungs;
 mod running;
 mod sources;
 mod store_upkeep;

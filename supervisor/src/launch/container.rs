@@ -1,0 +1,252 @@
+//! The container rung: the same spec as for the fhs rung, in a container of this machine's engine.
+//!
+//! This process stays: it is the way of signals in, and of the exit record out ([`super::lease`]). The tool's streams are this
+//! process's own, handed over as descriptors. When it is gone, the shim inside ends the unit.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use hatchway_envs::Progress;
+use hatchway_envs::digest::Sha256;
+use hatchway_envs::lock::{Lock, write_atomically};
+use hatchway_envs::sandbox::{self, HostFacts, InsidePath, Lease as Way, Outside, Spec, Within};
+use hatchway_images::container::{Container, LEASE, Specification, State};
+use hatchway_images::engine::Engine;
+use hatchway_wire::attend::LeaseReport;
+use hatchway_wire::{ExitReason, ExitRecord, Outcome, Stamp, Usage, VERSION};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::termios::{OptionalActions, Termios};
+
+use super::lease::{Lease, Listener, Received};
+use super::{Request, run_folder, shim};
+use crate::context::Context;
+use crate::error::Error;
+use crate::export;
+use crate::recipe::Located;
+
+/// Names in the run's folder.
+pub(super) const BOOTSTRAP: &str = "bootstrap.json";
+pub(super) const SOCKET: &str = "lease";
+/// How long the shim may take from the container's start to its first word. A cold disk takes seconds.
+const CONNECT_MAX_S: u32 = 60;
+/// Sent by the kernel, for a key at the terminal, rather than by a process: `SI_KERNEL`, sigaction(2).
+const FROM_KERNEL: i32 = 0x80;
+
+/// What a run needs beside its spec.
+pub(super) struct Run<'a> {
+    pub(super) context: &'a Context,
+    pub(super) located: &'a Located,
+    pub(super) lock: &'a Lock,
+    pub(super) tree: Sha256,
+    pub(super) request: &'a Request,
+    pub(super) folder: &'a Path,
+}
+
+/// Runs the tool to its end.
+///
+/// # Errors
+/// What the rung cannot give, an engine that is not there or refuses, a shim that is not heard.
+pub(super) fn run(run: &Run<'_>, spec: &Spec, host: &HostFacts) -> Result<ExitCode, Error> {
+    let at = InsidePath::new(LEASE).map_err(sandbox::Error::from)?;
+    let mut within = sandbox::plan_within(spec, host, Way { at, front: in_front() })?;
+    within.outside.ceiling = super::limits::ceiling(&run.located.recipe.run);
+    if let Some(form) = run.request.explain {
+        super::explain(run.context, form, &within.bootstrap);
+        return Ok(ExitCode::SUCCESS);
+    }
+    within.bootstrap.missing =
+        super::interpreter::missing(run.context, run.located, run.tree, &within.bootstrap.process);
+    // From now on a signal is for the unit: nothing half-made is left.
+    SigSet::all()
+        .thread_block()
+        .map_err(|errno| Error::io("block signals of", "this process")(errno.into()))?;
+    let engine = Engine::find(std::env::var("DOCKER_HOST").ok().as_deref())?;
+    let image = image(run, &engine)?;
+    let record = in_container(run, &engine, image, &within)?;
+    let code = record.code;
+    write(&record, run.folder)?;
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+/// The image's id in the engine, which gets it if it has it not.
+fn image(run: &Run<'_>, engine: &Engine) -> Result<String, Error> {
+    let program = Some(run.request.program.as_str());
+    let tagged = export::tagged(run.located, run.tree);
+    if let Some(id) = engine.image_of(&tagged, run.tree)? {
+        return Ok(id);
+    }
+    let image = export::image(run.context, run.located, run.lock, run.tree, program)?;
+    let printer: &dyn Progress = &run.context.printer;
+    drop(engine.load(&image, printer)?);
+    let gone = || Error::Engine("it has loaded the image, and does not know it".into());
+    engine.image_of(&tagged, run.tree)?.ok_or_else(gone)
+}
+
+fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) -> Result<ExitRecord, Error> {
+    let bootstrap = run.folder.join(BOOTSTRAP);
+    let mut file = fs::OpenOptions::new();
+    let mut file = file
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&bootstrap)
+        .map_err(Error::io("create", &bootstrap))?;
+    let text = serde_json::to_vec(&within.bootstrap).map_err(sandbox::Error::from)?;
+    file.write_all(&text).map_err(Error::io("write", &bootstrap))?;
+    let socket = run.folder.join(SOCKET);
+    let listener = Listener::new(run.folder, SOCKET).map_err(Error::io("listen at", &socket))?;
+    let container = engine.create(&Specification {
+        unit: within.bootstrap.unit.clone(),
+        incarnation: within.bootstrap.incarnation.clone(),
+        image,
+        shim: shim()?,
+        bootstrap: bootstrap.clone(),
+        lease: socket.clone(),
+        outside: Outside::clone(&within.outside),
+    })?;
+    container.start()?;
+    let lease = connected(&listener, &container)?;
+    // Nobody else comes in, and what the shim has read nobody needs.
+    drop(listener);
+    drop(fs::remove_file(&socket));
+    lease.give_streams().map_err(Error::io("hand over the streams through", &socket))?;
+    drop(fs::remove_file(&bootstrap));
+    let terminal = terminal();
+    let ended = serve(&lease)?;
+    let Some(mut record) = ended else {
+        if let Some(settings) = terminal {
+            // The shim had no time to.
+            rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &settings).ok();
+        }
+        return Ok(lost(run, within, &container.state()));
+    };
+    record.exit_file.clone_from(&spec_exit(run));
+    Ok(record)
+}
+
+fn spec_exit(run: &Run<'_>) -> Option<sandbox::HostPath> {
+    sandbox::HostPath::try_from(run.folder.join(run_folder::EXIT).as_path()).ok()
+}
+
+/// Waits for the shim's first word, as long as the container lives.
+fn connected(listener: &Listener, container: &Container) -> Result<Lease, Error> {
+    for _ in 0..CONNECT_MAX_S {
+        if let Some(lease) = listener.accept(1).map_err(Error::io("hear from", LEASE))? {
+            return Ok(lease);
+        }
+        let state = container.state();
+        if !state.running {
+            break;
+        }
+    }
+    let said = container.log();
+    let said = said.trim();
+    let what = if said.is_empty() { "nothing" } else { said };
+    Err(Error::Engine(format!("the shim in the container is not heard; it said: {what}")))
+}
+
+/// Passes signals in until the record comes out; `None` when the way ended without one.
+fn serve(lease: &Lease) -> Result<Option<ExitRecord>, Error> {
+    let failed = |errno: nix::Error| Error::io("watch signals of", "this process")(errno.into());
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let signals = SignalFd::with_flags(&SigSet::all(), flags).map_err(failed)?;
+    loop {
+        let mut fds =
+            [PollFd::new(lease, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(Error::io("wait for", "the container")(errno.into())),
+        }
+        while let Some(info) = signals.read_signal().map_err(failed)? {
+            let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+            let ours = [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGURG, Signal::SIGTTIN, Signal::SIGTTOU];
+            if !ours.iter().any(|signal| *signal as i32 == number) {
+                lease.signal(number, info.ssi_code == FROM_KERNEL);
+            }
+        }
+        loop {
+            match lease.receive().map_err(Error::io("hear from", LEASE))? {
+                Received::Report(LeaseReport::Ended { record }) => return Ok(Some(*record)),
+                // As the tool is, until the shell goes on with it.
+                Received::Report(LeaseReport::Stopped { .. }) => drop(raise(Signal::SIGSTOP)),
+                Received::Nothing => break,
+                Received::End => return Ok(None),
+            }
+        }
+    }
+}
+
+/// The way ended without a record: the shim was killed, and with it the container.
+fn lost(run: &Run<'_>, within: &Within, state: &State) -> ExitRecord {
+    let killed = Outcome::Signal { signal: Signal::SIGKILL as i32, core: false };
+    let reason = match state {
+        State { oom: true, .. } => ExitReason::Oom { kills: 1 },
+        State { known: true, running: false, error, .. } if !error.is_empty() => {
+            ExitReason::Engine { message: error.clone(), outcome: Some(killed) }
+        }
+        State { known: true, .. } => ExitReason::Engine {
+            message: "the container was killed from outside".to_owned(),
+            outcome: Some(killed),
+        },
+        State { known: false, .. } => ExitReason::Engine {
+            message: "the container is gone, and its engine does not know how it ended".to_owned(),
+            outcome: None,
+        },
+    };
+    let message = match &reason {
+        ExitReason::Oom { .. } => "the unit took more memory than it may".to_owned(),
+        ExitReason::Engine { message, .. } => message.clone(),
+        _ => String::new(),
+    };
+    run.context.printer.warn(format!("the tool was ended: {message}"));
+    let now = now();
+    ExitRecord {
+        version: VERSION,
+        unit: within.bootstrap.unit.clone(),
+        incarnation: within.bootstrap.incarnation.clone(),
+        program: within.bootstrap.process.program.clone(),
+        started: now,
+        ended: now,
+        code: reason.code(),
+        reason,
+        shim_pid: 0,
+        tool_pid: None,
+        usage: Usage::default(),
+        notes: within.bootstrap.notes.clone(),
+        exit_file: spec_exit(run),
+    }
+}
+
+fn now() -> Stamp {
+    use rustix::time::{ClockId, clock_gettime};
+    let read = |clock| {
+        let time = clock_gettime(clock);
+        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+    };
+    Stamp { realtime_ns: read(ClockId::Realtime), tai_ns: 0, monotonic_ns: read(ClockId::Monotonic) }
+}
+
+/// As the shim writes it on the fhs rung: whole or not at all.
+fn write(record: &ExitRecord, folder: &Path) -> Result<(), Error> {
+    let path = folder.join(run_folder::EXIT);
+    let text = serde_json::to_string_pretty(record).map_err(sandbox::Error::from)? + "\n";
+    Ok(write_atomically(&path, text.as_bytes())?)
+}
+
+/// Whether this process may read the keys of its terminal.
+fn in_front() -> bool {
+    let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let group = streams.into_iter().find_map(|stream| rustix::termios::tcgetpgrp(stream).ok());
+    group == Some(rustix::process::getpgrp())
+}
+
+/// The settings of the terminal that keys come from.
+fn terminal() -> Option<Termios> {
+    rustix::termios::tcgetattr(rustix::stdio::stdin()).ok()
+}

@@ -1,0 +1,516 @@
+//! One suite for all rungs: the same tool, asked the same things, on each of them. Where a rung differs, it says here how and
+//! why.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hatchway_tests::bench::{Bench, Outcome, is_root};
+use hatchway_tests::engine::Engine;
+use hatchway_tests::host;
+use hatchway_tests::keys::Key;
+use hatchway_tests::mirror::Mirror;
+use hatchway_tests::package::Package;
+use hatchway_tests::server::Server;
+use serde_json::Value;
+
+use super::conformance::{PROBES, answers, script};
+
+/// How long anything may take that takes a moment.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What root's engine shows otherwise than the fhs rung, and why that is so.
+/// `*` is any other answer.
+const CONTAINER_DIFFERS: &[(&str, &str, &str)] = &[
+    (
+        "parent of the tool",
+        "*",
+        "PID 1 is the shim's outer half here; its inner half, which starts the tool, comes after it",
+    ),
+    (
+        "root is nosuid and nodev",
+        "0",
+        "the engine's root; no new privileges and its own list of devices say the same",
+    ),
+    (
+        "devices",
+        "fd,full,mqueue,null,ptmx,pts,random,shm,stderr,stdin,stdout,tty,urandom,zero,",
+        "engines mount POSIX message queues, of the container's own namespace",
+    ),
+];
+
+/// A tool that asks, and the rungs it is asked on.
+struct Rungs {
+    // The engine ends before its folder goes.
+    engine: Option<Engine>,
+    bench: Bench,
+    _server: Server,
+}
+
+impl Rungs {
+    fn new(more: &str) -> Self {
+        Self::of(Bench::new().exact(), more)
+    }
+
+    fn of(bench: Bench, more: &str) -> Self {
+        let mirror = Mirror::new(vec![host::suite("bookworm")], Key::new(1));
+        let (bench, server) = bench.with_mirror(&mirror);
+        let programs = "coreutils, dash, grep, sed, mawk, util-linux, bsdutils, procps";
+        let package = Package::new("acme", "1.0")
+            .field("Depends", &programs.replace(", procps", ""))
+            .program("usr/bin/probes", script())
+            .file("usr/bin/text", "no program\n");
+        bench.put("acme.deb", package.deb());
+        drop(bench.hatchway(&["new", "-q", "acme.deb"]).ok());
+        let recipe = bench.path("work/recipes/acme/recipe.toml");
+        let text = fs::read_to_string(&recipe).unwrap();
+        let text = if text.contains("[run]\n") {
+            text.replace("[run]\n", &format!("[run]\n{more}\n"))
+        } else {
+            format!("{text}\n[run]\n{more}\n")
+        };
+        fs::write(&recipe, text).unwrap();
+        drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
+        // Only root starts engines here; where an ordinary user runs the tests there is the fhs rung alone.
+        let engine = is_root().then(|| Engine::start(&bench.path("engine"), None));
+        Self { engine, bench, _server: server }
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        if self.engine.is_some() { vec!["fhs", "container"] } else { vec!["fhs"] }
+    }
+
+    /// A line of the test's shell in which `$RUN` runs the tool's shell.
+    fn shell(&self, rung: &str, line: &str) -> Outcome {
+        self.bench.script(&format!("{}\n{line}", self.prefix(rung)))
+    }
+
+    fn prefix(&self, rung: &str) -> String {
+        let host = self.engine.as_ref().map(Engine::host).unwrap_or_default();
+        format!(
+            "export DOCKER_HOST={host}; RUN=\"$HATCHWAY run -q acme --rung {rung} --program /usr/bin/dash --\""
+        )
+    }
+
+    /// The record of the last run.
+    fn record(&self) -> Value {
+        let newest = "cat \"$(ls -td \"$HATCHWAY_DATA_DIR\"/run/units/acme/* | head -n 1)/exit.json\"";
+        self.bench.script(newest).ok().json()
+    }
+
+    /// Nothing of a run is left but its record.
+    fn nothing_is_left(&self) {
+        let left = self
+            .bench
+            .script("ls \"$HATCHWAY_DATA_DIR\"/run/units/acme/*/ | grep -v -e : -e '^$' | sort -u")
+            .stdout;
+        assert_eq!(left, "exit.json\n", "left in the folders of runs");
+        if let Some(engine) = &self.engine {
+            until("a container is left", || engine.says(&["ps", "--all", "--quiet"]).is_empty());
+        }
+    }
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_tool_sees_the_same_on_each_rung() {
+    let rungs = Rungs::new("");
+    let ask = |rung: &str| {
+        let outcome = rungs.shell(rung, "exec 7</dev/null; HATCHWAY_SECRET=1 $RUN /usr/bin/probes").ok();
+        answers(&outcome.stdout)
+    };
+    let fhs = ask("fhs");
+    for rung in rungs.names().into_iter().skip(1) {
+        let other = ask(rung);
+        let mut wrong = Vec::new();
+        for (name, ..) in PROBES {
+            let answer = |of: &BTreeMap<String, String>| {
+                of.get(*name).cloned().unwrap_or_else(|| "nothing".to_owned())
+            };
+            let (own, theirs) = (answer(&fhs), answer(&other));
+            let expected = CONTAINER_DIFFERS.iter().find(|(differs, ..)| differs == name);
+            let fits = match expected {
+                Some((_, expected, _)) => (*expected == "*" || theirs == *expected) && theirs != own,
+                None => theirs == own,
+            };
+            if !fits {
+                wrong.push(format!("{name}: fhs `{own}`, {rung} `{theirs}`"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn exit_codes_are_the_tools_and_each_has_its_reason() {
+    let rungs = Rungs::new("");
+    for rung in rungs.names() {
+        for (line, code, reason) in [
+            ("exit 0", 0, r#"{"exit":{"code":0}}"#),
+            ("exit 7", 7, r#"{"exit":{"code":7}}"#),
+            ("exit 255", 255, r#"{"exit":{"code":255}}"#),
+            ("kill -KILL $$", 137, r#"{"signal":{"core":false,"signal":9}}"#),
+            ("kill -SEGV $$", 139, r#"{"signal":{"core":false,"signal":11}}"#),
+            ("sleep 1723 & exit 3", 3, r#"{"exit":{"code":3}}"#),
+        ] {
+            let outcome = rungs.shell(rung, &format!("$RUN -c '{line}'"));
+            assert_eq!(outcome.code, Some(code), "{rung}: {line}\n{outcome}");
+            let record = rungs.record();
+            assert_eq!(record["reason"].to_string(), reason, "{rung}: {line}\n{record}");
+            assert_eq!(record["code"], code);
+            assert!(record["exit_file"].as_str().unwrap().ends_with("/exit.json"), "{record}");
+        }
+        for (program, code) in [("/usr/bin/none", 127), ("/usr/bin/text", 126)] {
+            let line = format!("$HATCHWAY run -q acme --rung {rung} --program {program}");
+            let outcome = rungs.shell(rung, &line);
+            assert_eq!(outcome.code, Some(code), "{rung}: {program}\n{outcome}");
+            assert!(outcome.stderr.starts_with("error: "), "{outcome}");
+        }
+        let left = Command::new("pgrep").args(["-f", "^sleep 1723"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{rung}: left behind");
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn streams_are_the_callers_own() {
+    let rungs = Rungs::new("");
+    for rung in rungs.names() {
+        let line = "head -c 3000000 /dev/urandom > big; $RUN -c 'cat; echo to the other >&2' < big 2> other | cmp - big && cat other";
+        let outcome = rungs.shell(rung, line).ok();
+        assert_eq!(outcome.stdout, "to the other\n", "{rung}\n{outcome}");
+        // The end of what is read, a reader that goes away, and a file that is written on.
+        let outcome = rungs.shell(rung, "printf 'a\\nb\\n' | $RUN -c 'read x; echo $x; cat' | cat").ok();
+        assert_eq!(outcome.stdout, "a\nb\n", "{rung}\n{outcome}");
+        let outcome = rungs.shell(rung, "$RUN -c 'while echo more; do :; done' | head -n 1; echo end").ok();
+        assert_eq!(outcome.stdout, "more\nend\n", "{rung}\n{outcome}");
+        let outcome = rungs.shell(rung, "echo one > file; $RUN -c 'echo two' >> file; cat file").ok();
+        assert_eq!(outcome.stdout, "one\ntwo\n", "{rung}\n{outcome}");
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn a_terminal_is_the_tools_and_the_callers_is_as_it_was() {
+    let rungs = Rungs::new("");
+    for rung in rungs.names() {
+        // A size of the caller's, keys that arrive, Ctrl-C for the tool alone, and settings that are as before.
+        let script = r#"
+import os, pty, select, termios, time, fcntl, struct
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+before = termios.tcgetattr(slave)
+inside = 'tty; stty size; trap "echo interrupted" INT; echo ready; while test -z "$x"; do read x; done; echo got $x; read y; exit 5'
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+    words = os.environ["RUN"].replace("$HATCHWAY", os.environ["HATCHWAY"]).split()
+    os.execvp(words[0], words + ["-c", inside])
+seen = b""
+def until(text):
+    global seen
+    end = time.time() + 60
+    while text not in seen:
+        assert time.time() < end and select.select([master], [], [], 60)[0], seen
+        seen += os.read(master, 4096)
+until(b"ready")
+os.write(master, b"\x03")
+until(b"interrupted")
+os.write(master, b"word\n")
+until(b"got word")
+os.write(master, b"\n")
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status), termios.tcgetattr(slave) == before)
+lines = seen.decode().replace("\r", "").replace("^C", "").split("\n")
+print([line for line in lines if line.startswith(("/dev/", "33", "interrupted", "got"))])
+"#;
+        rungs.bench.put("terminal.py", script);
+        let outcome = rungs.shell(rung, "export RUN; python3 terminal.py").ok();
+        assert_eq!(
+            outcome.stdout, "5 True\n['/dev/pts/0', '33 101', 'interrupted', 'got word']\n",
+            "{rung}\n{outcome}"
+        );
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn a_tool_that_is_stopped_goes_on_when_the_caller_is_told() {
+    let rungs = Rungs::new("");
+    for rung in rungs.names() {
+        // A detached tool that somebody stops is stopped alone: it goes on when the caller is told to.
+        let line = "$RUN -c 'echo ready > /dev/null; kill -STOP $$; echo went on' > out < /dev/null & sleep 2; \
+                    kill -CONT $!; wait $!; cat out";
+        let outcome = rungs.shell(rung, line).ok();
+        assert_eq!(outcome.stdout, "went on\n", "{rung}\n{outcome}");
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn environment_and_folder_are_the_same() {
+    let rungs = Rungs::new("env = { ACME = \"a b\", LC_ALL = \"C\" }");
+    let ask = |rung: &str| {
+        rungs.shell(rung, "TERM=vt100 $RUN -c 'env | sort; pwd; id; umask; cat /etc/passwd /etc/machine-id /etc/hostname'").ok().stdout
+    };
+    let fhs = ask("fhs");
+    assert!(fhs.contains("ACME=a b\n") && fhs.contains("LC_ALL=C\n"), "{fhs}");
+    for rung in rungs.names() {
+        assert_eq!(ask(rung), fhs, "{rung}");
+    }
+}
+
+#[test]
+fn state_is_kept_and_the_rest_is_thrown_away() {
+    let rungs = Rungs::new("state = [\"/var/lib/acme\"]");
+    let places = "/var/lib/acme/kept /var/lib/other /tmp/x $HOME/x /var/log/x /run/x /dev/shm/x";
+    let mut runs = 0;
+    // The same state on each rung.
+    for rung in rungs.names() {
+        let line = format!(
+            "$RUN -c 'for f in {places}; do echo x >> $f || echo no $f; done; wc -l < /var/lib/acme/kept; cat /tmp/x /var/log/x'"
+        );
+        for _ in 0..2 {
+            runs += 1;
+            let outcome = rungs.shell(rung, &line).ok();
+            assert_eq!(outcome.stdout, format!("{runs}\nx\nx\n"), "{rung}\n{outcome}");
+        }
+        let refused = rungs.shell(rung, "$RUN -c 'echo x > /usr/bin/x'");
+        assert!(refused.code != Some(0), "{rung}\n{refused}");
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn files_and_shares_are_shown() {
+    let rungs = Rungs::new("");
+    let recipe = rungs.bench.path("work/recipes/acme/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, text + "\n[[file]]\nname = \"licence\"\nat = \"/etc/acme/licence.dat\"\n").unwrap();
+    drop(rungs.bench.hatchway(&["lock", "-q", "acme"]).ok());
+    for rung in rungs.names() {
+        let line = format!(
+            "mkdir -p both reads; chmod 777 both reads; echo key > key; echo there > reads/file; \
+             $HATCHWAY run -q acme --rung {rung} --bind licence=key --share both --share reads:ro --program /usr/bin/dash -- \
+             -c \"cat /etc/acme/licence.dat $PWD/reads/file; echo {rung} > $PWD/both/file; echo x > $PWD/reads/x || echo refused\" 2>/dev/null; cat both/file"
+        );
+        let outcome = rungs.shell(rung, &line);
+        assert_eq!(outcome.stdout, format!("key\nthere\nrefused\n{rung}\n"), "{rung}\n{outcome}");
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn networks_are_what_the_recipe_says() {
+    const ASK: &str = "$RUN -c 'tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d \" \" | sort | tr \"\\n\" \",\"; \
+                       grep -c . /proc/net/if_inet6'; cat /dev/null";
+    for (network, check) in [("none", "lo,0"), ("loopback", "lo,1"), ("host", "")] {
+        let rungs = Rungs::new(&format!("network = \"{network}\""));
+        let host = rungs
+            .bench
+            .script("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | sort | tr '\\n' ','")
+            .stdout;
+        for rung in rungs.names() {
+            let outcome = rungs.shell(rung, ASK).ok();
+            let seen: String = outcome.stdout.split_whitespace().collect();
+            if network == "host" {
+                assert!(seen.starts_with(&host), "{rung}: {seen} instead of {host}");
+            } else {
+                assert_eq!(seen, check, "{rung}: {network}\n{outcome}");
+            }
+        }
+        rungs.nothing_is_left();
+    }
+}
+
+#[test]
+fn what_only_one_rung_gives_is_refused_on_others() {
+    let rungs = Rungs::new("network = { allow = [\"127.0.0.1:5025\"] }");
+    for rung in rungs.names().into_iter().skip(1) {
+        let refused = rungs.shell(rung, "$RUN -c true");
+        assert_eq!(refused.code, Some(125), "{refused}");
+        assert!(refused.stderr.contains("only the fhs rung gives it"), "{refused}");
+        assert!(refused.stderr.contains("hint: "), "{refused}");
+    }
+}
+
+#[test]
+fn a_tool_that_takes_too_much_memory_is_told_apart() {
+    let rungs = Rungs::new("limits = { memory = \"64M\", tasks = 20 }");
+    for rung in rungs.names().into_iter().skip(1) {
+        let outcome = rungs.shell(rung, "$RUN -c 'exec tail /dev/zero'");
+        assert_eq!(outcome.code, Some(137), "{outcome}");
+        assert_eq!(rungs.record()["reason"]["oom"]["kills"], 1, "{}", rungs.record());
+        let outcome = rungs.shell(rung, "$RUN -c 'for i in $(seq 30); do sleep 5 & done; exit 0'");
+        assert!(outcome.stderr.contains("Cannot fork"), "{outcome}");
+    }
+    rungs.nothing_is_left();
+}
+
+/// A run in the background, with its process id.
+fn started(rungs: &Rungs, rung: &str, inside: &str) -> Child {
+    let line = format!("{}; exec $RUN -c '{inside}' > out 2> err < /dev/null", rungs.prefix(rung));
+    drop(fs::remove_file(rungs.bench.path("work/out")));
+    let mut command = rungs.bench.shell(&line);
+    let child = command.stdin(Stdio::null()).spawn().unwrap();
+    until("it does not begin", || {
+        fs::read_to_string(rungs.bench.path("work/out")).is_ok_and(|text| text.contains("ready"))
+    });
+    child
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn signals_arrive_and_a_deaf_tool_is_killed_after_the_grace_time() {
+    let rungs = Rungs::new("");
+    for rung in rungs.names() {
+        let mut child = started(
+            &rungs,
+            rung,
+            "trap \"echo usr1\" USR1; trap \"echo term; exit 9\" TERM; echo ready; while :; do sleep 0.1; done",
+        );
+        signal(&child, "-USR1");
+        until("USR1", || rungs.bench.read("out").contains("usr1"));
+        signal(&child, "-TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(9), "{rung}");
+        assert_eq!(rungs.record()["reason"]["requested"]["forced"], false, "{rung}");
+        let mut child = started(&rungs, rung, "trap \"\" TERM; echo ready; while :; do sleep 0.1; done");
+        let begin = Instant::now();
+        signal(&child, "-TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(137), "{rung}");
+        assert!(begin.elapsed() >= Duration::from_secs(4), "{rung}: it had no time");
+        assert_eq!(rungs.record()["reason"]["requested"]["forced"], true, "{rung}: {}", rungs.record());
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn nothing_outlives_a_killed_caller() {
+    let rungs = Rungs::new("");
+    for (rung, seconds) in rungs.names().into_iter().zip(["1731", "1732"]) {
+        let mut child = started(
+            &rungs,
+            rung,
+            &format!("sleep {seconds} & trap \"\" TERM; echo ready; while :; do sleep 0.1; done"),
+        );
+        signal(&child, "-KILL");
+        child.wait().unwrap();
+        let gone = || {
+            Command::new("pgrep")
+                .args(["-f", &format!("^sleep {seconds}")])
+                .output()
+                .unwrap()
+                .stdout
+                .is_empty()
+        };
+        until("the tool outlives its caller", gone);
+    }
+    // What is left of the container, the next run of any tool removes.
+    for rung in rungs.names() {
+        drop(rungs.shell(rung, "$RUN -c true").ok());
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn what_the_engine_ends_is_told_so() {
+    let rungs = Rungs::new("");
+    let Some(engine) = &rungs.engine else { return };
+    let id = || engine.says(&["ps", "--quiet"]);
+    // As `docker stop` does it, and as the end of an engine without live-restore does.
+    let mut child =
+        started(&rungs, "container", "trap \"exit 4\" TERM; echo ready; while :; do sleep 0.1; done");
+    drop(engine.says(&["stop", &id()]));
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    assert_eq!(rungs.record()["reason"]["engine"]["message"], "the container's engine asked it to end");
+    // Killed, with all in it and without a word.
+    let mut child = started(&rungs, "container", "echo ready; while :; do sleep 0.1; done");
+    drop(engine.says(&["kill", &id()]));
+    let code = child.wait().unwrap().code().map(i64::from);
+    assert_eq!(code, rungs.record()["code"].as_i64());
+    assert!(rungs.record()["reason"]["engine"]["message"].is_string(), "{}", rungs.record());
+    assert!(rungs.bench.read("err").contains("warning: the tool was ended: "), "{}", rungs.bench.read("err"));
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn an_engine_that_is_not_there_or_not_to_be_had_is_told_with_the_next_command() {
+    let rungs = Rungs::new("");
+    let line = "DOCKER_HOST=unix:///nowhere/docker.sock $HATCHWAY run -q acme --rung container --program /usr/bin/dash -- -c true";
+    let refused = rungs.bench.script(line);
+    assert_eq!(refused.code, Some(125), "{refused}");
+    assert!(refused.stderr.contains("no container engine answers at `/nowhere/docker.sock`"), "{refused}");
+    assert!(refused.stderr.contains("hint: "), "{refused}");
+    assert!(
+        rungs.bench.script("ls \"$HATCHWAY_DATA_DIR\"/run/units/acme/").stdout.is_empty(),
+        "something is left"
+    );
+    if let Some(engine) = &rungs.engine {
+        // An image that somebody removes is loaded again.
+        drop(rungs.shell("container", "$RUN -c true").ok());
+        let images = engine.says(&["images", "--quiet"]);
+        drop(engine.says(&["rmi", "--force", &images]));
+        drop(rungs.shell("container", "$RUN -c true").ok());
+    }
+}
+
+#[test]
+fn a_recipe_that_names_the_rung_runs_there() {
+    let rungs = Rungs::new("rung = \"container\"");
+    let Some(engine) = &rungs.engine else { return };
+    let line = format!(
+        "DOCKER_HOST={} $HATCHWAY run -q acme --program /usr/bin/dash -- -c 'ls -d /.dockerenv'",
+        engine.host()
+    );
+    assert_eq!(rungs.bench.script(&line).ok().stdout, "/.dockerenv\n");
+    let shell = format!("DOCKER_HOST={} $HATCHWAY shell -q acme -- -c 'ls -d /.dockerenv'", engine.host());
+    assert_eq!(rungs.bench.script(&shell).ok().stdout, "/.dockerenv\n");
+}
+
+#[test]
+fn an_engine_that_is_killed_and_comes_back_ends_the_tool_only_where_it_says_so() {
+    for lasting in [true, false] {
+        let mut rungs = Rungs::new("");
+        let Some(engine) = rungs.engine.take() else { return };
+        drop(engine);
+        let folder = rungs.bench.path("other");
+        let options: &[&str] = if lasting { &["--live-restore"] } else { &[] };
+        rungs.engine = Some(Engine::start_alone(&folder, options));
+        let inside = "echo ready; while ! test -e /var/tmp/end; do read line; echo heard $line; test \"$line\" && exit 6; sleep 0.1; done";
+        let mut command = rungs
+            .bench
+            .shell(&format!("{}; exec $RUN -c '{inside}' > out 2> err", rungs.prefix("container")));
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        until("it does not begin", || {
+            fs::read_to_string(rungs.bench.path("work/out")).is_ok_and(|text| text.contains("ready"))
+        });
+        rungs.engine.as_mut().unwrap().kill_and_start();
+        if lasting {
+            // It did not notice, and is heard.
+            std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"word\n").unwrap_or_else(|error| {
+                panic!("{error}: {} {} {}", rungs.bench.read("err"), rungs.bench.read("out"), rungs.record())
+            });
+            assert_eq!(child.wait().unwrap().code(), Some(6), "{}", rungs.bench.read("err"));
+            assert!(rungs.bench.read("out").contains("heard word"), "{}", rungs.bench.read("out"));
+        } else {
+            child.wait().unwrap();
+            assert!(rungs.record()["reason"]["engine"].is_object(), "{}", rungs.record());
+        }
+        rungs.nothing_is_left();
+    }
+}
