@@ -86,11 +86,11 @@ impl Error {
             }
             Self::NoEngine { source, .. } => match source.kind() {
                 std::io::ErrorKind::PermissionDenied => {
-                    "run it as root or as a member of the socket's group (`docker`), or write a file: `hatchway export oci NAME FILE.tar`"
+                    "run it as root or as a member of the socket's group (`docker`); or do without: `--rung fhs` for `run`, a file for `export oci`"
                         .into()
                 }
-                _ => "start it (`systemctl start docker`, or `systemctl --user start podman.socket` and `DOCKER_HOST=unix://…`), or \
-                      write a file: `hatchway export oci NAME FILE.tar`"
+                _ => "start it (`systemctl start docker`, or name another with `DOCKER_HOST=unix://…`); or do without: `--rung fhs` for `run`, a \
+                      file for `export oci`"
                     .into(),
             },
             Self::Remapped(_) => {

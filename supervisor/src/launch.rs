@@ -136,7 +136,7 @@ fn start(
         Isolation::Fhs => {
             let mut bootstrap = sandbox::plan(spec, &host)?;
             if let Some(form) = request.explain {
-                explain(context, form, &bootstrap);
+                explain(context, form, &bootstrap, &[]);
                 return Ok(ExitCode::SUCCESS);
             }
             bootstrap.missing = interpreter::missing(context, located, tree, &bootstrap.process);
@@ -150,10 +150,24 @@ fn start(
     }
 }
 
-fn explain(context: &Context, form: Form, bootstrap: &Bootstrap) {
+/// `engine` is what the engine of containers is asked for.
+fn explain(context: &Context, form: Form, bootstrap: &Bootstrap, engine: &[String]) {
     match form {
-        Form::Lines => context.printer.data(Explained(bootstrap)),
-        Form::Json => context.printer.data(format_args!("{:#}", sandbox::explained_json(bootstrap))),
+        Form::Lines => {
+            for line in engine {
+                let plain: String =
+                    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+                context.printer.data(format_args!("ask the engine for {plain}"));
+            }
+            context.printer.data(Explained(bootstrap));
+        }
+        Form::Json => {
+            let mut plan = sandbox::explained_json(bootstrap);
+            if !engine.is_empty() {
+                plan["engine"] = engine.into();
+            }
+            context.printer.data(format_args!("{plan:#}"));
+        }
     }
 }
 

@@ -46,6 +46,34 @@ pub struct Outside {
     pub ceiling: Ceiling,
 }
 
+impl Outside {
+    /// What is asked for, a line each.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("host name `{}`", self.hostname)];
+        lines.push(if self.host_network { "the host's network" } else { "a network of its own" }.to_owned());
+        lines.extend(self.memory.iter().map(|(at, _, size, _)| format!("{size} bytes of memory at `{at}`")));
+        lines.push(format!("{} bytes of memory at `/dev/shm`", self.shm_size));
+        lines.extend(self.bound.iter().map(|bound| {
+            let how = if bound.read_only { " (read-only)" } else { "" };
+            format!("`{}` at `{}`{how}", bound.host, bound.at)
+        }));
+        lines.extend(self.devices.iter().map(|(host, at)| format!("the device `{host}` at `{at}`")));
+        lines.push(format!("no `{}`", self.masked.join("` `")));
+        lines.push(format!("read-only `{}`", self.read_only.join("` `")));
+        lines.push(format!("for the shim {}", self.capabilities.join(" ")));
+        let limits = self.limits.iter().filter_map(|limit| Some((limit.resource, limit.soft?)));
+        lines.extend(limits.map(|(resource, soft)| format!("at most {soft} of {resource}")));
+        let ceiling = [
+            (self.ceiling.memory, "bytes of memory in all"),
+            (self.ceiling.tasks, "processes and threads in all"),
+            (self.ceiling.cpu_us, "microseconds of processor time in each tenth of a second"),
+        ];
+        lines.extend(ceiling.iter().filter_map(|(most, what)| Some(format!("at most {} {what}", (*most)?))));
+        lines
+    }
+}
+
 /// Something of the host that is shown inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {

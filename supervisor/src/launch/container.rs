@@ -57,7 +57,7 @@ pub(super) fn run(run: &Run<'_>, spec: &Spec, host: &HostFacts) -> Result<ExitCo
     let mut within = sandbox::plan_within(spec, host, Way { at, front: in_front() })?;
     within.outside.ceiling = super::limits::ceiling(&run.located.recipe.run);
     if let Some(form) = run.request.explain {
-        super::explain(run.context, form, &within.bootstrap);
+        super::explain(run.context, form, &within.bootstrap, &within.outside.lines());
         return Ok(ExitCode::SUCCESS);
     }
     within.bootstrap.missing =

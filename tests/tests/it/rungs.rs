@@ -347,6 +347,33 @@ fn what_only_one_rung_gives_is_refused_on_others() {
 }
 
 #[test]
+fn a_plan_says_what_the_engine_is_asked_for() {
+    let rungs = Rungs::new("state = [\"/var/lib/acme\"]\nlimits = { memory = \"64M\" }");
+    let line = "$HATCHWAY run -q acme --rung container --program /usr/bin/dash --explain";
+    let plan = rungs.bench.script(line).ok();
+    for text in [
+        "ask the engine for a network of its own\n",
+        "` at `/var/lib/acme`\n",
+        "ask the engine for at most 67108864 bytes of memory in all\n",
+        "use the container's own `/`\n",
+        "drop every capability\n",
+    ] {
+        assert!(plan.stdout.contains(text), "{text}\n{plan}");
+    }
+    let json = rungs.bench.script(&format!("{line} --json")).ok().json();
+    assert!(json["engine"].as_array().is_some_and(|lines| lines.len() > 5), "{json}");
+    assert_eq!(
+        rungs
+            .bench
+            .script("ls \"$HATCHWAY_DATA_DIR\"/run/units 2>&1; ls \"$HATCHWAY_DATA_DIR\"/state 2>&1")
+            .stdout
+            .matches("acme")
+            .count(),
+        0
+    );
+}
+
+#[test]
 fn a_tool_that_takes_too_much_memory_is_told_apart() {
     let rungs = Rungs::new("limits = { memory = \"64M\", tasks = 20 }");
     for rung in rungs.names().into_iter().skip(1) {
