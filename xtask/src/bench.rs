@@ -1,10 +1,11 @@
-//! `cargo xtask bench SUBJECT`: what building and launching (`main-path`, `env`) or reading a vendor's files (`inspect`) costs,
-//! as a block for docs/numbers.md.
+//! `cargo xtask bench SUBJECT`: what building and launching (`main-path`, `env`, `rungs`) or reading a vendor's files (`inspect`)
+//! costs, as a block for docs/numbers.md.
 //!
 //! Times of one machine mean little on the next one, so launches are also given as ratios of pairs that ran in turns.
 
 mod env;
 mod inspect;
+mod rungs;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
         },
         ["env"] => env::measure,
         ["inspect"] => inspect::measure,
-        _ => bail!("name what to measure\nhint: cargo xtask bench main-path, env or inspect"),
+        ["rungs"] => rungs::measure,
+        _ => bail!("name what to measure\nhint: cargo xtask bench main-path, env, inspect or rungs"),
     };
     setup::setup(yes)?;
     print!("{}", measure()?);

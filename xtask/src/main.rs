@@ -37,7 +37,7 @@ const VERBS: &[Verb] = &[
     ("demo", "four real vendor files from file to running tool [--yes] [--root|--user] [--keep]", demo::verb),
     ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),
     ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
-    ("bench", "measure a subject: main-path, env or inspect [--yes]", bench::verb),
+    ("bench", "measure a subject: main-path, env, inspect or rungs [--yes]", bench::verb),
     (
         "chroot",
         "an environment beside an installed system of the same packages, as root [--yes]",

@@ -3,7 +3,7 @@
 
 mod builds;
 mod disk;
-mod docker;
+pub(super) mod docker;
 mod launches;
 mod place;
 

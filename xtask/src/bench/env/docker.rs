@@ -10,13 +10,13 @@ use crate::sh;
 
 const READY_MAX: Duration = Duration::from_secs(60);
 
-pub(super) struct Docker {
+pub(in crate::bench) struct Docker {
     daemon: Child,
     socket: PathBuf,
 }
 
 impl Docker {
-    pub(super) fn start(folder: &Path) -> Result<Self> {
+    pub(in crate::bench) fn start(folder: &Path) -> Result<Self> {
         let socket = folder.join("socket");
         let log = std::fs::File::create(folder.join("log"))?;
         let daemon = Command::new("dockerd")
@@ -46,14 +46,14 @@ impl Docker {
         Ok(docker)
     }
 
-    pub(super) fn command(&self, args: &[&str]) -> Command {
+    pub(in crate::bench) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.arg("--host").arg(format!("unix://{}", self.socket.display())).args(args);
         command
     }
 
     /// A folder as an image.
-    pub(super) fn import(&self, folder: &Path, name: &str) -> Result<()> {
+    pub(in crate::bench) fn import(&self, folder: &Path, name: &str) -> Result<()> {
         let mut tar =
             Command::new("tar").arg("-C").arg(folder).args(["-c", "."]).stdout(Stdio::piped()).spawn()?;
         let stream = tar.stdout.take().context("tar has no output")?;
