@@ -371,7 +371,8 @@ impl Error {
                 return vec![
                     "move to what the mirrors have: `hatchway lock RECIPE --upgrade`".into(),
                     "or name a mirror that keeps old versions: a second [[mirror]] in hatchway.toml".into(),
-                    "or copy the file from a store that still has it: store/artifacts/ has it by its sha256".into(),
+                    "or bring it: `bundles = [\"/media/stick\"]` in hatchway.toml names a folder with a copy of another store's `artifacts`"
+                        .into(),
                 ];
             }
             Self::BadLock { .. } => "run `hatchway lock` to write it anew".into(),

@@ -33,6 +33,8 @@ pub struct Config {
     /// Where the host's graphics driver is installed: `/`, or the root of a container that brings it, as with NVIDIA's GPU
     /// operator (`/run/nvidia/driver`).
     pub driver_root: PathBuf,
+    /// Folders with packages and vendors' files by their digests, looked into before a mirror is.
+    pub bundles: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,6 +50,8 @@ struct File {
     index_max_age_hours: Option<u64>,
     #[serde(default)]
     driver_root: Option<PathBuf>,
+    #[serde(default)]
+    bundles: Vec<PathBuf>,
     #[serde(default)]
     mirror: Vec<MirrorEntry>,
 }
@@ -96,6 +100,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
     let mut keyring = None;
     let mut python_index = None;
     let mut driver_root = None;
+    let mut bundles = Vec::new();
     let mut configured = Vec::new();
     for path in &dirs.config {
         let text = match std::fs::read_to_string(path) {
@@ -111,6 +116,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
         keyring = file.keyring.or(keyring);
         python_index = file.python_index.or(python_index);
         driver_root = file.driver_root.or(driver_root);
+        bundles.extend(file.bundles);
         configured.extend(file.mirror);
     }
     Ok(Config {
@@ -120,6 +126,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
         python_index: python_indices(python_index),
         index_max_age: Duration::from_secs(hours * 3600),
         driver_root: driver_root.unwrap_or_else(|| PathBuf::from("/")),
+        bundles,
     })
 }
 

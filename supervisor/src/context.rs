@@ -48,7 +48,7 @@ impl Context {
     pub fn open(quiet: bool, network: NetworkUse) -> Result<Self, Error> {
         let dirs = Dirs::discover();
         let config = config::load(&dirs)?;
-        let store = Store::open(&dirs.store())?;
+        let store = Store::open(&dirs.store())?.with_bundles(config.bundles.clone());
         let client = Client::new(network.offline);
         let printer = Printer::new(quiet);
         Ok(Self { dirs, config, printer, store, client, network, archive: OnceCell::new() })

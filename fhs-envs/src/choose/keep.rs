@@ -128,7 +128,7 @@ fn add_stored(store: &Store, index: &mut SuiteIndex, package: &LockedPackage) ->
     let Some(source) = index.sources.iter().position(|source| source.id == package.source) else {
         return Ok(false);
     };
-    if !path.exists() {
+    if !store.bring(package.sha256, package.size, &package.name)? {
         return Ok(false);
     }
     let mut control = String::new();

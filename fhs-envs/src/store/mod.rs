@@ -17,6 +17,7 @@
 //! Nothing in the store is ever changed: new content is written below `tmp`, made durable by one `syncfs`, and
 //! renamed to its place. A crash leaves a folder below `tmp`, which the next builder removes.
 
+mod bundle;
 pub mod du;
 pub mod gc;
 mod link;
@@ -38,7 +39,7 @@ use std::time::{Duration, SystemTime};
 use crate::digest::{HashingWriter, Sha256};
 use crate::error::Error;
 use crate::fetch::{self, Client, Wanted};
-use crate::progress::Progress;
+use crate::progress::{Progress, Quiet};
 use manifest::{Manifest, Node};
 
 /// The modification time of everything in the store: 1 s after the epoch, since some tools take 0 for "none".
@@ -62,6 +63,8 @@ const FOLDERS: [&str; 10] = [
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// Folders that are looked into before anything is downloaded.
+    bundles: Vec<PathBuf>,
 }
 
 impl Store {
@@ -83,7 +86,13 @@ impl Store {
             let folder = File::open(root).map_err(Error::io("open", root))?;
             rustix::fs::syncfs(&folder).map_err(|e| Error::io("sync", root)(e.into()))?;
         }
-        Ok(Self { root: root.to_owned() })
+        Ok(Self { root: root.to_owned(), bundles: Vec::new() })
+    }
+
+    /// Looks into these folders before anything is downloaded: they have files by their digests, as a store's `artifacts`.
+    #[must_use]
+    pub fn with_bundles(self, bundles: Vec<PathBuf>) -> Self {
+        Self { bundles, ..self }
     }
 
     /// Where the store is.
@@ -181,11 +190,30 @@ impl Store {
             if target.exists() {
                 return Ok(());
             }
+            if bundle::take(&self.bundles, wanted, &partial, &target, progress)? {
+                return Ok(());
+            }
             client.fetch(wanted, &partial, &target, progress)
         });
         progress.end();
         outcome?;
         sync_folder(&self.root.join("artifacts"))
+    }
+
+    /// Whether a file is in the store, or comes from a bundle now.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn bring(&self, sha256: Sha256, size: u64, what: &str) -> Result<bool, Error> {
+        let target = self.artifact(sha256);
+        if target.exists() || self.bundles.is_empty() {
+            return Ok(target.exists());
+        }
+        let _builders = self.lock("store", Mode::Shared)?;
+        let _lock = self.lock(&format!("fetch-{}", sha256.short()), Mode::Exclusive)?;
+        let partial = self.root.join("artifacts/.partial").join(sha256.hex());
+        let wanted = Wanted { urls: Vec::new(), what: what.to_owned(), sha256, size: Some(size) };
+        bundle::take(&self.bundles, &wanted, &partial, &target, &Quiet)
     }
 
     /// Bytes that downloads will take, without those of interrupted ones that are here.

@@ -118,7 +118,7 @@ exit 2
 error: no mirror has `pool/bookworm/sed_1.0-1_amd64.deb` of debian:bookworm/main any more, and it is not in the store
 hint: move to what the mirrors have: `hatchway lock RECIPE --upgrade`
 hint: or name a mirror that keeps old versions: a second [[mirror]] in hatchway.toml
-hint: or copy the file from a store that still has it: store/artifacts/ has it by its sha256
+hint: or bring it: `bundles = ["/media/stick"]` in hatchway.toml names a folder with a copy of another store's `artifacts`
 "#
     );
 }
@@ -168,7 +168,7 @@ exit 2
 error: no mirror has `pool/bookworm/sed_1.0-1_amd64.deb` of debian:bookworm/main any more, and it is not in the store
 hint: move to what the mirrors have: `hatchway lock RECIPE --upgrade`
 hint: or name a mirror that keeps old versions: a second [[mirror]] in hatchway.toml
-hint: or copy the file from a store that still has it: store/artifacts/ has it by its sha256
+hint: or bring it: `bundles = ["/media/stick"]` in hatchway.toml names a folder with a copy of another store's `artifacts`
 "#
     );
     // What a mirror has against answering says more than that another has not got the file.

@@ -297,10 +297,58 @@ fn what_neither_mirror_nor_store_has_moves_and_build_says_what_to_do() {
         "{outcome}"
     );
     assert!(outcome.stderr.contains("hint: move to what the mirrors have: `hatchway lock"), "{outcome}");
+
     moved_on(&server);
     let outcome = lock(&bench, &["--refresh"]).ok();
     assert!(outcome.stderr.contains("no mirror has `sed` 1.0-1 any more"), "{outcome}");
     assert_eq!(version(&bench, "sed"), "2.0-1");
+}
+
+#[test]
+fn what_no_mirror_has_any_more_is_taken_from_a_bundle() {
+    let mirror = Mirror::new(vec![suite()], Key::new(1));
+    let package = needing(&[("libc.so.6", &["GLIBC_2.34"])]);
+    let (other, server) = self::bench(&mirror, &package);
+    drop(lock(&other, &[]).ok());
+    drop(other.hatchway(&["build", "acme"]).ok());
+    let bench = Bench::ordinary().with_server(&mirror, &server);
+    bench.put("acme.deb", package.deb());
+    drop(bench.hatchway(&["new", "acme.deb"]).ok());
+    drop(lock(&bench, &[]).ok());
+    server.fault("pool/bookworm/sed_1.0-1_amd64.deb", hatchway_tests::server::Fault::Status(404));
+    let refused = bench.hatchway(&["build", "acme"]);
+    assert!(refused.stderr.contains("any more, and it is not in the store"), "{refused}");
+    assert!(refused.stderr.contains("`bundles = [\"/media/stick\"]`"), "{refused}");
+
+    // A stick with the other machine's files, one of them damaged: that is passed over, and there is no other place.
+    let stick = bench.path("work/stick");
+    let copy = format!("cp -r {}/store/artifacts {}", other.path("data").display(), stick.display());
+    drop(bench.script(&copy).ok());
+    let text = bench.read("recipes/acme/recipe.lock");
+    let of_sed = text.split("[[package]]").find(|part| part.contains("name = \"sed\"")).unwrap();
+    let digest = of_sed.split("sha256 = \"").nth(1).unwrap().split('"').next().unwrap();
+    let bytes = std::fs::read(stick.join(digest)).unwrap();
+    drop(
+        bench
+            .script(&format!(
+                "chmod u+w {0}; head -c {1} /dev/zero > {0}",
+                stick.join(digest).display(),
+                bytes.len()
+            ))
+            .ok(),
+    );
+    bench.configure(&format!("bundles = [\"{}\"]\n", stick.display()));
+    let damaged = bench.hatchway(&["build", "acme"]);
+    assert_eq!(damaged.code, Some(2), "{damaged}");
+    assert!(damaged.stderr.contains("is damaged, and is passed over"), "{damaged}");
+
+    // Whole, and without a network.
+    bench.configure(&format!(
+        "bundles = [\"{}\", \"{}\"]\n",
+        stick.display(),
+        other.path("data/store").display()
+    ));
+    drop(bench.hatchway(&["build", "acme", "--offline"]).ok());
 }
 
 #[test]
