@@ -280,6 +280,7 @@ fn static_files(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
         format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {host_name}\n");
     file(ops, "/etc/hosts", hosts)?;
     file(ops, "/etc/hostname", format!("{host_name}\n"))?;
+    machine_id(spec, ops)?;
     if spec.network != Network::Host {
         file(ops, "/etc/resolv.conf", "# no network\n".to_owned())?;
     }
@@ -291,7 +292,7 @@ fn file(ops: &mut Vec<Op>, at: &str, content: String) -> Result<(), Error> {
     Ok(())
 }
 
-/// Who there is inside, and the machine's identity.
+/// Who there is inside.
 pub(super) fn accounts(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     let user = &spec.identity;
     let (name, uid, gid, home) = (&user.name, user.uid, user.gid, &user.home);
@@ -317,7 +318,10 @@ pub(super) fn accounts(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
         group.push_str("nogroup:x:65534:\n");
     }
     file(ops, "/etc/passwd", passwd)?;
-    file(ops, "/etc/group", group)?;
+    file(ops, "/etc/group", group)
+}
+
+pub(super) fn machine_id(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     file(ops, "/etc/machine-id", format!("{}\n", spec.machine_id.to_ascii_lowercase()))
 }
 

@@ -117,6 +117,7 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
     network(spec, &mut ops);
     ops.push(Op::GivenRoot);
     plan::accounts(spec, &mut ops)?;
+    plan::machine_id(spec, &mut ops)?;
     folders(spec, &mut ops)?;
     let own = plan::owner(spec);
     ops.extend(spec.secrets.iter().map(|secret| Op::Secret {
