@@ -14,7 +14,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hatchway-shim", &["hatchway-sys", "hatchway-wire"]),
     ("hatchway-envs", &["hatchway-inspect", "hatchway-sys", "hatchway-wire"]),
     ("hatchway-images", &["hatchway-envs", "hatchway-sys"]),
-    ("hatchway", &["hatchway-inspect", "hatchway-envs", "hatchway-images", "hatchway-sys", "hatchway-wire"]),
+    ("hatchway-vm", &["hatchway-envs", "hatchway-sys", "hatchway-wire"]),
+    (
+        "hatchway",
+        &[
+            "hatchway-inspect",
+            "hatchway-envs",
+            "hatchway-images",
+            "hatchway-vm",
+            "hatchway-sys",
+            "hatchway-wire",
+        ],
+    ),
     // (The shim's own tests also use hatchway-envs, to plan what they run; see `TESTED_WITH`.)
     // They see the programs from outside, as a user does.
     ("hatchway-tests", &[]),
