@@ -4,12 +4,14 @@
 //! - [`op`]: the operations themselves, a closed list.
 //! - [`attend`]: the messages between the two halves of the shim.
 //! - [`exit`]: `exit.json`, the truth about an ended unit, and the exit codes of `hatchway run`.
+//! - [`guest`]: the messages between `hatchway run` and a guest's init.
 //! - [`path`]: paths on the host and paths inside a sandbox, as two types that do not mix.
 #![forbid(unsafe_code)]
 
 pub mod attend;
 pub mod bootstrap;
 pub mod exit;
+pub mod guest;
 pub mod op;
 pub mod path;
 
