@@ -15,6 +15,20 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A disk could not be written.
+    #[error("cannot write a disk for the guest")]
+    Disk(#[source] std::io::Error),
+    /// A tree that no disk can hold.
+    #[error("the tree is too large for a disk: 16 TiB is the most")]
+    TooLarge,
+    /// A content of the store is not what the manifest says.
+    #[error("the store's content {} has not {size} bytes", sha256.short())]
+    Damaged {
+        /// Which.
+        sha256: hatchway_envs::digest::Sha256,
+        /// What it should have.
+        size: u64,
+    },
 }
 
 impl Error {
@@ -28,7 +42,8 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Io { .. } => None,
+            Self::Damaged { .. } => Some("`hatchway store repair` makes it anew".to_owned()),
+            Self::Io { .. } | Self::Disk(_) | Self::TooLarge => None,
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Guests: a tree with Debian's kernel, or a disk image that somebody brings; by QEMU or VirtualBox.
 //!
 //! ```text
+//! erofs    a tree as a read-only disk
+//! cpio     the archive that a kernel unpacks first
 //! machine  what a guest is given: processors, memory, disks, serial lines, forwards, identity
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod cpio;
+pub mod erofs;
 pub mod machine;
 
 mod error;

@@ -3,7 +3,7 @@ use std::io;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("usage: hatchway-shim --bootstrap-fd N | --bootstrap FILE")]
+    #[error("usage: hatchway-shim --bootstrap-fd N | --bootstrap FILE | --guest")]
     Usage,
     #[error("cannot read the bootstrap")]
     ReadBootstrap(#[source] io::Error),
@@ -21,6 +21,8 @@ pub(crate) enum Error {
     Plan,
     #[error("cannot {operation}")]
     Namespaces { operation: String, source: io::Error },
+    #[error("cannot {step}")]
+    Guest { step: String, source: io::Error },
     #[error("cannot {step}")]
     Attend { step: &'static str, source: io::Error },
 }

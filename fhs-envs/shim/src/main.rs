@@ -5,7 +5,7 @@
 //! `exit.json` and exits with the tool's own code. The *inner half* is PID 1 of the new process namespace: it applies
 //! the plan, gives up every privilege, starts the tool, reaps what is orphaned, and ends everything when the tool ends
 //! or when the attendant is gone. In a container, which has namespaces already, the attendant is PID 1 and the inner half
-//! adopts what is orphaned ([`lease`]). Both run from a sealed copy in memory, so that nothing can write to the binary
+//! adopts what is orphaned ([`lease`]). In a guest it is the machine's init first ([`guest`]). Both halves run from a sealed copy in memory, so that nothing can write to the binary
 //! through `/proc/PID/exe`, and neither has a second thread.
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod control_group;
 mod error;
 mod fence;
 mod follow;
+mod guest;
 mod host;
 mod init;
 mod inside;
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<i32, Error> {
+    if std::env::args().skip(1).eq(["--guest"]) {
+        return guest::run();
+    }
     let fd = arguments()?;
     let bootstrap = read(fd)?;
     if !sealed::is_sealed()? {
@@ -62,8 +66,8 @@ fn run() -> Result<i32, Error> {
     attendant::attend(&bootstrap, fd)
 }
 
-/// `--bootstrap-fd N` is all it takes, or `--bootstrap FILE` in a container, which nobody hands descriptors; people use
-/// `hatchway run`.
+/// `--bootstrap-fd N` is all it takes, or `--bootstrap FILE` in a container or a guest, which nobody hands descriptors;
+/// people use `hatchway run`.
 fn arguments() -> Result<RawFd, Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {

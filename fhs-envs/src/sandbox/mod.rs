@@ -5,6 +5,7 @@
 pub mod build_plan;
 pub mod companion_plan;
 pub mod explain;
+pub mod guest;
 pub mod launch;
 pub mod plan;
 pub mod probe;
@@ -15,6 +16,7 @@ pub mod within;
 pub use build_plan::{BUILD_ID, BuildSpec, build_plan, build_user};
 pub use companion_plan::{CompanionSpec, Reach, companion_plan, host_view};
 pub use explain::{Explained, explained_json};
+pub use guest::{Given, Guest, plan_guest};
 pub use hatchway_wire::Owner;
 pub use hatchway_wire::bootstrap::{Lease, Resource};
 pub use launch::{exec_shim, spawn_shim};
@@ -83,7 +85,7 @@ impl Error {
             Self::Invalid { what: "machine id", .. } => Some(
                 "it is what `cat /etc/machine-id` prints on the machine that the licence names".to_owned(),
             ),
-            Self::Invalid { why: within::ONLY_FHS, .. } => {
+            Self::Invalid { why: within::ONLY_FHS | guest::ONLY_NAMESPACES, .. } => {
                 Some("run it there: `--rung fhs`, or `rung = \"fhs\"` in [run] of the recipe".to_owned())
             }
             Self::Refused { .. } => {

@@ -1,0 +1,166 @@
+//! The unit's attendant in the guest: started, watched, told signals, and its end.
+use super::machine::SHIM;
+use super::outbox::Control;
+use super::streams::Streams;
+use crate::error::{Error, Step};
+use hatchway_sys::process::{Fork, end_at_once, fork};
+use hatchway_wire::ExitRecord;
+use hatchway_wire::guest::{EXIT, GuestOrder, GuestReport, HostOrder};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Where the attendant's bootstrap is.
+const BOOTSTRAP: &str = "/hatchway/bootstrap.json";
+/// How long what the unit has said may take to get out after its end. Nothing is left that could say more.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// How often the terminal is looked at until the tool reads keys, in milliseconds. No event tells.
+const KEYS_EVERY_MS: u16 = 50;
+
+/// A unit that runs.
+#[derive(Debug)]
+pub(super) struct Session {
+    attendant: Pid,
+    streams: Streams,
+    signals: SignalFd,
+    code: Option<(i32, Instant)>,
+    /// The unit was asked to end, since nobody is there any more who wants to know.
+    abandoned: bool,
+}
+
+impl Session {
+    pub(super) fn start(order: &GuestOrder, mut streams: Streams) -> Result<Self, Error> {
+        let text = serde_json::to_vec(&order.bootstrap).map_err(Error::ParseBootstrap)?;
+        fs::write(BOOTSTRAP, text).step("write the bootstrap")?;
+        SigSet::all().thread_block().step("block signals")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&SigSet::all(), flags).step("watch signals")?;
+        rustix::process::setsid().step("begin a session")?;
+        if let Some(slave) = streams.slave() {
+            rustix::process::ioctl_tiocsctty(slave).step("begin a session")?;
+        }
+        let attendant = match fork().step("start the attendant")? {
+            Fork::Parent(pid) => pid,
+            Fork::Child => become_attendant(&streams),
+        };
+        // Copies kept here would keep pipes open that the tool has closed.
+        streams.ends.clear();
+        Ok(Self { attendant, streams, signals, code: None, abandoned: false })
+    }
+
+    /// Runs to the end of the unit.
+    pub(super) fn run(mut self, control: &mut Control) -> Result<GuestReport, Error> {
+        loop {
+            self.wait(control)?;
+            let (orders, gone) = control.receive();
+            orders.into_iter().for_each(|order| self.obey(order));
+            if gone && !self.abandoned {
+                self.abandoned = true;
+                self.signal(Signal::SIGTERM as i32);
+            }
+            while self.signals.read_signal().step("read a signal")?.is_some() {}
+            self.collect(control)?;
+            for report in self.streams.turn() {
+                control.send(&report);
+            }
+            if self.streams.wants_keys() {
+                control.send(&GuestReport::Keys);
+            }
+            control.write();
+            if let Some((code, ended)) = self.code
+                && (self.streams.is_over() || gone || ended.elapsed() > DRAIN_MAX)
+            {
+                return Ok(GuestReport::Ended { code, record: record() });
+            }
+        }
+    }
+
+    fn wait(&self, control: &Control) -> Result<(), Error> {
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(control.watch());
+        fds.extend(self.streams.watches());
+        let most = match (self.code, self.streams.may_want_keys()) {
+            (Some(_), _) => PollTimeout::from(1000_u16),
+            (None, true) => PollTimeout::from(KEYS_EVERY_MS),
+            (None, false) => PollTimeout::NONE,
+        };
+        match poll(&mut fds, most) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(errno) => Err(errno).step("wait"),
+        }
+    }
+
+    fn obey(&mut self, order: HostOrder) {
+        match order {
+            HostOrder::Signal { signal, key: true } if self.streams.key(signal) => {}
+            HostOrder::Signal { signal, .. } => self.signal(signal),
+            HostOrder::Resize(window) => self.streams.resize(window),
+            HostOrder::End { stream, bytes } => self.streams.end(stream, bytes),
+            HostOrder::Unread { stream } => self.streams.unread(stream),
+        }
+    }
+
+    /// To the attendant; one that is gone needs none.
+    fn signal(&self, number: i32) {
+        if let (Ok(signal), None) = (Signal::try_from(number), self.code) {
+            kill(self.attendant, signal).ok();
+        }
+    }
+
+    /// Takes every process that has ended: all orphans of the machine come here.
+    fn collect(&mut self, control: &mut Control) -> Result<(), Error> {
+        loop {
+            let status = match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
+                Ok(status) => status,
+                Err(nix::Error::ECHILD) => return Ok(()),
+                Err(errno) => return Err(errno).step("collect what has ended"),
+            };
+            match status {
+                WaitStatus::StillAlive => return Ok(()),
+                WaitStatus::Stopped(pid, signal) if pid == self.attendant => {
+                    control.send(&GuestReport::Stopped { signal: signal as i32 });
+                }
+                WaitStatus::Exited(pid, code) if pid == self.attendant => self.over(code),
+                WaitStatus::Signaled(pid, signal, _) if pid == self.attendant => {
+                    self.over(128 + signal as i32);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn over(&mut self, code: i32) {
+        self.code = Some((code, Instant::now()));
+        self.streams.ended();
+    }
+}
+
+/// In the child: a process group in front of the terminal, whose leader this process watches as a shell does.
+fn become_attendant(streams: &Streams) -> ! {
+    let start = || -> std::io::Result<std::convert::Infallible> {
+        rustix::process::setpgid(None, None)?;
+        if let Some(slave) = streams.slave() {
+            // Signals are blocked, so a process in the background may.
+            rustix::termios::tcsetpgrp(slave, rustix::process::getpid())?;
+        }
+        let [input, output, error] = &streams.ends[..] else { return Err(std::io::ErrorKind::InvalidData.into()) };
+        rustix::stdio::dup2_stdin(input)?;
+        rustix::stdio::dup2_stdout(output)?;
+        rustix::stdio::dup2_stderr(error)?;
+        Err(Command::new(SHIM).args(["--bootstrap", BOOTSTRAP]).env_clear().exec())
+    };
+    let Err(error) = start();
+    crate::complain("cannot start the attendant", Some(&error), None);
+    end_at_once(125)
+}
+
+fn record() -> Option<Box<ExitRecord>> {
+    serde_json::from_slice(&fs::read(EXIT).ok()?).ok()
+}

@@ -1,0 +1,184 @@
+//! The plan for a unit in a guest of ours: the plan of the fhs rung, with the paths of the guest.
+//!
+//! Inside the guest the shim makes the same sandbox from the same operations, so a tool finds the same on both rungs. What
+//! the host had to give (tree, state, files) comes as disks and copies, and is at places of its own there.
+
+use super::plan::{self, invalid};
+use super::spec::{BoundFile, Device, Network, Spec, StateDir};
+use super::{Error, HostFacts, Mode};
+use hatchway_wire::guest::{CONTROL_GROUP, EXIT, FILES, STATE, TREE};
+use hatchway_wire::{Bootstrap, HostPath, InsidePath};
+
+/// What makes a guest's unit.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// For the shim in the guest.
+    pub bootstrap: Bootstrap,
+    /// Files of the host to copy into it, by number.
+    pub files: Vec<HostPath>,
+    /// There is state to keep.
+    pub state: bool,
+    /// The guest reaches the host's network by way of QEMU.
+    pub network: bool,
+    /// A device of the guest that must be there, and who may open it is the tool.
+    pub devices: Vec<InsidePath>,
+    /// Modules of the guest's kernel that the plan takes.
+    pub modules: Vec<&'static str>,
+}
+
+/// What the guest has beside what the spec says.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Version of Landlock in the guest's kernel.
+    pub landlock: u32,
+    /// Device nodes of the guest: its own name, and where the tool expects it.
+    pub devices: Vec<(HostPath, InsidePath)>,
+    /// The unit has limits, and so a control group of its own.
+    pub limited: bool,
+}
+
+/// Why something is refused here.
+pub(super) const ONLY_NAMESPACES: &str = "a guest has no part in it; the fhs rung gives it";
+
+/// Plans a guest's unit.
+///
+/// # Errors
+/// What is not acceptable on any rung, and what a guest cannot have.
+pub fn plan_guest(spec: &Spec, host: &HostFacts, given: &Given) -> Result<Guest, Error> {
+    plan::check_values(spec, host)?;
+    refuse(spec)?;
+    let mut inner = Spec {
+        mode: Mode::Root { groups: Vec::new() },
+        tree: HostPath::new(TREE)?,
+        exit_file: Some(HostPath::new(EXIT)?),
+        devices: Vec::new(),
+        control_group: given.limited.then(|| HostPath::new(CONTROL_GROUP)).transpose()?,
+        ..spec.clone()
+    };
+    for state in &mut inner.state {
+        let name = state.host.name().unwrap_or_default().to_owned();
+        *state = StateDir { host: HostPath::new(STATE)?.join(&name)?, at: state.at.clone() };
+    }
+    let files = inner.files.iter().map(|file| file.host.clone()).collect();
+    for (number, file) in inner.files.iter_mut().enumerate() {
+        *file = BoundFile { host: HostPath::new(FILES)?.join(&number.to_string())?, at: file.at.clone() };
+    }
+    let mut devices = Vec::new();
+    for (own, at) in &given.devices {
+        inner.devices.push(Device { host: own.clone(), at: at.clone() });
+        devices.push(InsidePath::new(own.as_str())?);
+    }
+    // The facts of the guest: its kernel is Debian's, and the shim is root in it.
+    let facts = HostFacts {
+        uid: 0,
+        gid: 0,
+        overlay: true,
+        term: host.term.clone(),
+        own: Vec::new(),
+        landlock: given.landlock,
+    };
+    let network = matches!(spec.network, Network::Host | Network::Allow(_));
+    let mut modules = vec!["erofs", "overlay"];
+    modules.extend(network.then_some("virtio_net"));
+    modules.extend(spec.interface.is_some().then_some("dummy"));
+    let bootstrap = plan::plan(&inner, &facts)?;
+    Ok(Guest { bootstrap, files, state: !spec.state.is_empty(), network, devices, modules })
+}
+
+/// What a guest cannot have is refused, not left out.
+fn refuse(spec: &Spec) -> Result<(), Error> {
+    let no = |what, value: String| Err(invalid(what, value, ONLY_NAMESPACES));
+    if let Some(share) = spec.shares.first() {
+        return no("share", share.host.to_string());
+    }
+    if let Some(slot) = spec.slots.first() {
+        return no("device", slot.device.to_string());
+    }
+    if let Some(device) = spec.devices.first() {
+        return no("device", device.host.to_string());
+    }
+    if let Some(file) = spec.driver.files.first() {
+        return no("the host's graphics driver", file.host.to_string());
+    }
+    if let Some(socket) = spec.sockets.first() {
+        return no("socket", socket.host.to_string());
+    }
+    if let Some(companion) = spec.companions.first() {
+        return no("companion", companion.role.clone());
+    }
+    if let Network::Allow(to) = &spec.network
+        && let Some(own) = to.iter().find(|endpoint| endpoint.address.ip().is_loopback())
+    {
+        return Err(invalid("network", format!("allow {own}"), LOOPBACK_OF_THE_HOST));
+    }
+    Ok(())
+}
+
+const LOOPBACK_OF_THE_HOST: &str = "in a guest that address is the guest's own; the host's is 10.0.2.2 there";
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::{Share, User};
+    use super::*;
+    use hatchway_wire::Op;
+
+    fn spec() -> Spec {
+        let user = User::new("tool", 1000, 1000).unwrap();
+        let tree = HostPath::new("/store/trees/1").unwrap();
+        Spec::new("acme", tree, "/usr/bin/acme", user, Mode::User)
+    }
+
+    fn planned(spec: &Spec) -> Result<Guest, Error> {
+        let facts = HostFacts { uid: 1000, gid: 1000, ..HostFacts::detect(Vec::new()) };
+        plan_guest(spec, &facts, &Given { landlock: 2, ..Given::default() })
+    }
+
+    #[test]
+    fn a_tool_is_planned_as_roots_unit_over_the_guests_tree() {
+        let guest = planned(&spec()).unwrap();
+        let tree = |op: &Op| matches!(op, Op::OverlayRoot { tree, .. } if tree.as_str() == TREE);
+        assert!(guest.bootstrap.ops.iter().any(tree), "{:?}", guest.bootstrap.ops);
+        assert!(!guest.bootstrap.ops.iter().any(|op| matches!(op, Op::IdMap { .. })));
+        assert_eq!(guest.bootstrap.exit_file.unwrap().as_str(), EXIT);
+        assert_eq!((guest.network, guest.state), (false, false));
+        assert_eq!(guest.bootstrap.process.uid, 1000);
+    }
+
+    #[test]
+    fn state_and_files_are_at_the_guests_places() {
+        let mut spec = spec();
+        let host = |path: &str| HostPath::new(path).unwrap();
+        let inside = |path: &str| InsidePath::new(path).unwrap();
+        spec.state.push(StateDir { host: host("/data/state/acme/var-1"), at: inside("/var/acme") });
+        spec.files.push(BoundFile { host: host("/srv/licence"), at: inside("/etc/acme.lic") });
+        let guest = planned(&spec).unwrap();
+        let bound: Vec<(String, String)> = guest
+            .bootstrap
+            .ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::Bind { source, at, .. } => Some((source.to_string(), at.to_string())),
+                _ => None,
+            })
+            .collect();
+        for pair in [("/hatchway/state/var-1", "/var/acme"), ("/hatchway/files/0", "/etc/acme.lic")] {
+            assert!(bound.contains(&(pair.0.to_owned(), pair.1.to_owned())), "{bound:?}");
+        }
+        assert_eq!(guest.files, [host("/srv/licence")]);
+        assert!(guest.state);
+    }
+
+    #[test]
+    fn the_hosts_own_things_are_refused() {
+        let mut spec = spec();
+        let (host, at) = (HostPath::new("/data").unwrap(), InsidePath::new("/data").unwrap());
+        spec.shares.push(Share { host, at, read_only: true });
+        let error = planned(&spec).unwrap_err();
+        assert!(error.hint().is_some(), "{error}");
+        spec.shares.clear();
+        spec.network = Network::Allow(vec!["127.0.0.1:1".parse().unwrap()]);
+        assert!(planned(&spec).unwrap_err().to_string().contains("10.0.2.2"));
+        spec.network = Network::Allow(vec!["10.0.0.5:1".parse().unwrap()]);
+        assert!(planned(&spec).unwrap().modules.contains(&"virtio_net"));
+    }
+}
