@@ -39,6 +39,9 @@ pub struct Lock {
     /// The image that is the base, where one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<LockedImage>,
+    /// The kernel of a guest, for the vm rung: no part of the tree. Its `why` is the package that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<LockedPackage>,
     /// The vendor's files.
     #[serde(rename = "artifact", default)]
     pub artifacts: Vec<LockedArtifact>,
@@ -386,6 +389,7 @@ pub(crate) mod tests {
             refused: Vec::new(),
             python: String::new(),
             image: None,
+            kernel: None,
             artifacts: Vec::new(),
             patches: Vec::new(),
             wheels: Vec::new(),

@@ -30,6 +30,7 @@ use std::path::Path;
 pub use appended::{carries_archive, walk_carried};
 pub use elf::{Candidate, DlopenNote, ElfFacts, ElfKind};
 pub use error::Error;
+pub use kernel::read as kernel_module;
 pub use facts::{
     Appended, ArtifactFacts, Contained, Dropped, DroppedWhat, EffectKind, Endpoint, Evidence, Facts,
     FileCounts, Found, HardCodedPath, KernelModuleFacts, LdSoConf, Need, Omission, PackageFacts, PackageKind,

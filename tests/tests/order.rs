@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hatchway-shim", &["hatchway-sys", "hatchway-wire"]),
     ("hatchway-envs", &["hatchway-inspect", "hatchway-sys", "hatchway-wire"]),
     ("hatchway-images", &["hatchway-envs", "hatchway-sys"]),
-    ("hatchway-vm", &["hatchway-envs", "hatchway-sys", "hatchway-wire"]),
+    ("hatchway-vm", &["hatchway-inspect", "hatchway-envs", "hatchway-sys", "hatchway-wire"]),
     (
         "hatchway",
         &[

@@ -15,6 +15,30 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A package cannot be read.
+    #[error(transparent)]
+    Archive(#[from] hatchway_inspect::Error),
+    /// A package without a kernel.
+    #[error("`{}` holds no kernel", .0.display())]
+    NoKernel(PathBuf),
+    /// A module that the kernel's package has not.
+    #[error("the kernel {release} has no module `{name}`{}", near_names(near))]
+    NoModule {
+        /// As it was asked for.
+        name: String,
+        /// The kernel.
+        release: String,
+        /// What is called like it.
+        near: Vec<String>,
+    },
+    /// A module that cannot be read.
+    #[error("the kernel's module `{name}` cannot be read: {reason}")]
+    BadModule {
+        /// Which.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// A disk could not be written.
     #[error("cannot write a disk for the guest")]
     Disk(#[source] std::io::Error),
@@ -43,7 +67,19 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { .. } => Some("`hatchway store repair` makes it anew".to_owned()),
-            Self::Io { .. } | Self::Disk(_) | Self::TooLarge => None,
+            Self::NoModule { .. } => Some(
+                "`kernel = \"linux-image-amd64\"` in [run.vm] of the recipe is the kernel with all modules; lock again".to_owned(),
+            ),
+            Self::Io { .. }
+            | Self::Archive(_)
+            | Self::NoKernel(_)
+            | Self::BadModule { .. }
+            | Self::Disk(_)
+            | Self::TooLarge => None,
         }
     }
+}
+
+fn near_names(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; it has {}", near.join(", ")) }
 }

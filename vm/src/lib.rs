@@ -3,12 +3,14 @@
 //! ```text
 //! erofs    a tree as a read-only disk
 //! cpio     the archive that a kernel unpacks first
+//! kernel   a kernel and its modules, out of Debian's package
 //! machine  what a guest is given: processors, memory, disks, serial lines, forwards, identity
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod cpio;
 pub mod erofs;
+pub mod kernel;
 pub mod machine;
 
 mod error;

@@ -233,6 +233,23 @@ pub(crate) fn unpack_again(
     unpack::unpack(workspace, &file, archive, &layout).map(|_| true)
 }
 
+/// Fetches one package, unless the store has it.
+///
+/// # Errors
+/// As [`download`].
+pub fn download_package(
+    store: &Store,
+    client: &Client,
+    package: &crate::lock::LockedPackage,
+    urls: &dyn Fn(&crate::lock::LockedPackage) -> Vec<String>,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    store.fetch(client, &[wanted(package, urls)], progress).map_err(|error| match error {
+        Error::DownloadStatus { what, status: 404 | 410 } => Error::Gone { what },
+        other => other,
+    })
+}
+
 /// The wheels that the store lacks. Where they are, the index says; it is not asked when none is missing.
 fn wheels_wanted(store: &Store, request: &Request<'_>) -> Result<Vec<Wanted>, Error> {
     let missing = request.lock.wheels.iter().filter(|wheel| !store.artifact(wheel.sha256).exists());

@@ -67,6 +67,7 @@ pub fn check(request: &Request<'_>) -> Result<(), Error> {
     let (Upgrade::Only(names), Some(before)) = (&request.upgrade, request.before) else { return Ok(()) };
     let known = |name: &str| {
         before.packages.iter().any(|package| package.name == name || package.label(before.native()) == name)
+            || before.kernel.iter().any(|kernel| kernel.name == name || kernel.why == name)
             || before.wheels.iter().any(|wheel| wheel.name == normal_name(name))
     };
     match names.iter().find(|name| !known(name)) {
@@ -88,7 +89,7 @@ pub fn suites(request: &Request<'_>) -> Vec<String> {
     suites
 }
 
-fn lock_before<'a>(request: &Request<'a>) -> Option<&'a Lock> {
+pub(super) fn lock_before<'a>(request: &Request<'a>) -> Option<&'a Lock> {
     request.before.filter(|_| request.upgrade != Upgrade::Everything)
 }
 

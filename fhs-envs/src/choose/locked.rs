@@ -65,7 +65,7 @@ impl Attempt<'_> {
         if !native && package.name == "libc6" { "base".to_owned() } else { "dependency".to_owned() }
     }
 
-    pub(super) fn finish(&self, packages: Vec<LockedPackage>) -> Lock {
+    pub(super) fn finish(&self, packages: Vec<LockedPackage>, kernel: Option<LockedPackage>) -> Lock {
         Lock {
             schema: SCHEMA,
             recipe: self.request.recipe,
@@ -76,6 +76,7 @@ impl Attempt<'_> {
             refused: Vec::new(),
             python: self.request.python.clone(),
             image: None,
+            kernel,
             artifacts: self.request.artifacts.clone(),
             patches: self.request.patches.clone(),
             wheels: self.request.wheels.clone(),

@@ -3,12 +3,14 @@
 mod evidence;
 mod explain;
 mod keep;
+mod kernel;
 mod locked;
 mod suite;
 mod versions;
 
 use std::collections::{BTreeSet, HashMap};
 
+pub use kernel::Kernel;
 pub use keep::{Upgrade, check as check_upgrade, suites as suites_in_order};
 pub use suite::{Extra, index as suite_index, urls};
 
@@ -92,6 +94,8 @@ pub struct Request<'a> {
     pub recipe: Sha256,
     /// The planned rung.
     pub rung: String,
+    /// The kernel of a guest.
+    pub kernel: Kernel,
 }
 
 impl Request<'_> {
@@ -168,8 +172,12 @@ impl Attempt<'_> {
         if !reasons.is_empty() {
             return Ok(Err(reasons));
         }
+        let kernel = match self.kernel() {
+            Ok(kernel) => kernel,
+            Err(reason) => return Ok(Err(vec![reason])),
+        };
         self.tell(&locked, progress);
-        Ok(Ok(self.finish(locked)))
+        Ok(Ok(self.finish(locked, kernel)))
     }
 
     fn wanted(&self, sonames: &[Provided<'_>]) -> Wanted {

@@ -60,7 +60,7 @@ pub fn changes(before: &Lock, after: &Lock) -> Vec<Change> {
 }
 
 fn entries(lock: &Lock) -> BTreeMap<String, Entry<'_>> {
-    let packages = lock.packages.iter().map(|p| {
+    let packages = lock.packages.iter().chain(&lock.kernel).map(|p| {
         let entry = Entry { version: &p.version, sha256: p.sha256, size: p.size, compare: version::compare };
         (p.label(lock.native()), entry)
     });

@@ -60,7 +60,8 @@ impl Tool {
             let layers = lock.image.iter().flat_map(|image| &image.layers).map(|layer| layer.sha256);
             let patches = lock.patches.iter().map(|patch| patch.sha256);
             let packages = lock.packages.iter().map(|p| p.sha256);
-            artifacts.chain(wheels).chain(layers).chain(patches).chain(packages)
+            let kernel = lock.kernel.iter().map(|kernel| kernel.sha256);
+            artifacts.chain(wheels).chain(layers).chain(patches).chain(packages).chain(kernel)
         })
     }
 }

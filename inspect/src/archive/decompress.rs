@@ -15,7 +15,7 @@ const SHORT_BUFFER: usize = 8 << 10;
 
 /// Unpacks `source`. Bytes after the compressed stream are ignored only where the format says so (several gzip or xz
 /// streams one after the other are one file).
-pub(crate) fn reader<'a, R: Read + 'a>(
+pub fn reader<'a, R: Read + 'a>(
     source: R,
     compression: Compression,
     limits: &Limits,

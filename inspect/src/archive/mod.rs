@@ -35,6 +35,7 @@ use self::stream::Walk;
 
 use crate::{Error, PackageFacts, ScriptFacts};
 
+pub use decompress::reader as decompressed;
 pub use detect::{Compression, Format, Recognised, detect, detect_in};
 pub use limits::Limits;
 pub use path::MemberPath;

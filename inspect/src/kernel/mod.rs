@@ -17,8 +17,11 @@ const VALUES: usize = 256;
 
 /// Reads the module in `bytes`, which are not compressed.
 ///
-/// The error is the reason why its facts are missing.
-pub(crate) fn read(path: &str, bytes: &[u8]) -> Result<KernelModuleFacts, String> {
+/// `path` is its name in the facts.
+///
+/// # Errors
+/// The reason why there are no facts: it is no object file, or has no `.modinfo`.
+pub fn read(path: &str, bytes: &[u8]) -> Result<KernelModuleFacts, String> {
     let (machine, modinfo) = elf::section_of_object(bytes, ".modinfo")?;
     let modinfo = modinfo.ok_or("it is called like a kernel module and has no `.modinfo` section")?;
     let signature = signature::read(bytes);
