@@ -52,6 +52,7 @@ pub(crate) fn lock(
         refused: Vec::new(),
         python: String::new(),
         image: image.as_ref().map(|image| image.locked.clone()),
+        kernel: None,
         artifacts,
         patches: patches::gather(context, located)?,
         wheels: Vec::new(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hatchway_envs::debian::sources::{self, Holds, MIRROR_VARIABLE, Mirror, SECURITY_MIRROR_VARIABLE};
 use hatchway_envs::python::INDEX_VARIABLE;
+use hatchway_vm::qemu::accel::Accel;
 use serde::Deserialize;
 
 use crate::dirs::Dirs;
@@ -35,6 +36,8 @@ pub struct Config {
     pub driver_root: PathBuf,
     /// Folders with packages and vendors' files by their digests, looked into before a mirror is.
     pub bundles: Vec<PathBuf>,
+    /// What executes the instructions of guests; found out where none is named.
+    vm_accel: Option<AccelName>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,6 +56,8 @@ struct File {
     #[serde(default)]
     bundles: Vec<PathBuf>,
     #[serde(default)]
+    vm_accel: Option<AccelName>,
+    #[serde(default)]
     mirror: Vec<MirrorEntry>,
 }
 
@@ -66,6 +71,15 @@ struct MirrorEntry {
     suites: Vec<String>,
     #[serde(default = "yes")]
     check_valid_until: bool,
+}
+
+/// What executes the instructions of guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AccelName {
+    Auto,
+    Kvm,
+    Tcg,
 }
 
 /// Which of Debian's archives a mirror has.
@@ -101,6 +115,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
     let mut python_index = None;
     let mut driver_root = None;
     let mut bundles = Vec::new();
+    let mut vm_accel = None;
     let mut configured = Vec::new();
     for path in &dirs.config {
         let text = match std::fs::read_to_string(path) {
@@ -117,6 +132,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
         python_index = file.python_index.or(python_index);
         driver_root = file.driver_root.or(driver_root);
         bundles.extend(file.bundles);
+        vm_accel = file.vm_accel.or(vm_accel);
         configured.extend(file.mirror);
     }
     Ok(Config {
@@ -127,6 +143,7 @@ pub fn load(dirs: &Dirs) -> Result<Config, Error> {
         index_max_age: Duration::from_secs(hours * 3600),
         driver_root: driver_root.unwrap_or_else(|| PathBuf::from("/")),
         bundles,
+        vm_accel,
     })
 }
 
@@ -157,6 +174,16 @@ impl Config {
             ..Mirror::new(&entry.url, entry.archive.into(), "hatchway.toml")
         }));
         if all.is_empty() { sources::from_apt("/".as_ref()) } else { all }
+    }
+
+    /// What executes the instructions of guests, where the configuration says so.
+    #[must_use]
+    pub fn vm_accel(&self) -> Option<Accel> {
+        match self.vm_accel? {
+            AccelName::Auto => None,
+            AccelName::Kvm => Some(Accel::Kvm),
+            AccelName::Tcg => Some(Accel::Tcg),
+        }
     }
 
     /// Key rings: the configured one, or the host's.

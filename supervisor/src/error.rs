@@ -185,6 +185,20 @@ pub enum Error {
     /// An engine of containers did something that nobody expects.
     #[error("the container engine: {0}")]
     Engine(String),
+    /// A guest did something that nobody expects.
+    #[error("the guest: {0}")]
+    Guest(String),
+    /// A lock without a kernel.
+    #[error("the lock of `{name}` has no kernel for a guest")]
+    NoGuestKernel {
+        /// The recipe.
+        name: String,
+        /// What it stands on.
+        base: String,
+    },
+    /// A guest cannot be made.
+    #[error(transparent)]
+    Vm(#[from] hatchway_vm::Error),
     /// An image cannot be written, or an engine does not take it.
     #[error(transparent)]
     Images(#[from] hatchway_images::Error),
@@ -268,6 +282,13 @@ impl Error {
             }
             Self::Envs(error) => return error.hints(),
             Self::Images(error) => return error.hints(),
+            Self::Vm(error) => return error.hint().into_iter().collect(),
+            Self::NoGuestKernel { name, base } if base.starts_with("debian:") => {
+                format!("run `hatchway lock {name}`: locks name a kernel since this version")
+            }
+            Self::NoGuestKernel { .. } => {
+                "only a base of Debian has kernels: `base = \"debian:bookworm\"` in [environment], or another rung".into()
+            }
             Self::Sandbox(error) => return error.hint().map(|h| vec![h]).unwrap_or_default(),
             Self::Host { hints, .. } => return hints.clone(),
             _ => return Vec::new(),

@@ -15,6 +15,7 @@ pub(crate) mod limits;
 mod network;
 mod run_folder;
 mod session;
+mod vm;
 mod xauthority;
 
 use std::fs;
@@ -72,6 +73,8 @@ pub enum Isolation {
     Fhs,
     /// A container of this machine's engine.
     Container,
+    /// A guest of QEMU's.
+    Vm,
 }
 
 /// How a plan is printed.
@@ -133,10 +136,16 @@ fn start(
             drop((running, held));
             ended
         }
+        Isolation::Vm => {
+            let run = vm::Run { context, located, lock, tree, request, folder: run };
+            let ended = vm::run(&run, spec, &host);
+            drop((running, held));
+            ended
+        }
         Isolation::Fhs => {
             let mut bootstrap = sandbox::plan(spec, &host)?;
             if let Some(form) = request.explain {
-                explain(context, form, &bootstrap, &[]);
+                explain(context, form, &bootstrap, &Asked { whom: "", lines: &[] });
                 return Ok(ExitCode::SUCCESS);
             }
             bootstrap.missing = interpreter::missing(context, located, tree, &bootstrap.process);
@@ -150,21 +159,26 @@ fn start(
     }
 }
 
-/// `engine` is what the engine of containers is asked for.
-fn explain(context: &Context, form: Form, bootstrap: &Bootstrap, engine: &[String]) {
+/// What is asked of whoever makes the isolation, a line each.
+struct Asked<'a> {
+    whom: &'static str,
+    lines: &'a [String],
+}
+
+fn explain(context: &Context, form: Form, bootstrap: &Bootstrap, asked: &Asked<'_>) {
     match form {
         Form::Lines => {
-            for line in engine {
+            for line in asked.lines {
                 let plain: String =
                     line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-                context.printer.data(format_args!("ask the engine for {plain}"));
+                context.printer.data(format_args!("ask {} for {plain}", asked.whom));
             }
             context.printer.data(Explained(bootstrap));
         }
         Form::Json => {
             let mut plan = sandbox::explained_json(bootstrap);
-            if !engine.is_empty() {
-                plan["engine"] = engine.into();
+            if !asked.lines.is_empty() {
+                plan[asked.whom.trim_start_matches("the ").to_lowercase()] = asked.lines.into();
             }
             context.printer.data(format_args!("{plan:#}"));
         }
@@ -196,6 +210,10 @@ fn spec(
     spec.i386 = recipe.environment.architectures.contains(&recipe::Architecture::I386);
     spec.network = network::network(&recipe.run.network);
     let bindings = Bindings::new(recipe, &request.bind)?;
+    if request.rung != Isolation::Vm && request.explain.is_none() && !recipe.run.state.is_empty() {
+        // A guest may have had it last.
+        hatchway_vm::state::take_back(&state_parent(context, name)?)?;
+    }
     if let Some(size) = recipe.run.shm {
         spec.shm_size = size.bytes();
     }
@@ -235,10 +253,13 @@ fn machine(
     spec: &mut Spec,
 ) -> Result<(), Error> {
     identity::add(context, recipe, bindings, spec)?;
-    devices::add(context, recipe, bindings, spec)?;
+    // A guest has devices of its own.
+    if request.rung != Isolation::Vm {
+        devices::add(context, recipe, bindings, spec)?;
+    }
     match request.rung {
         Isolation::Fhs => limits::add(context, &recipe.run, request.explain.is_some(), spec),
-        Isolation::Container => {
+        Isolation::Container | Isolation::Vm => {
             limits::of_engine(&recipe.run, spec);
             Ok(())
         }
@@ -389,12 +410,17 @@ fn machine_id(name: &str) -> String {
 fn state_folder(context: &Context, tool: &str, at: &str) -> Result<PathBuf, Error> {
     let flat = at.trim_matches('/').replace('/', "-");
     let name = format!("{flat}-{}", &Sha256::of(at.as_bytes()).hex()[..8]);
+    Ok(state_parent(context, tool)?.join(name))
+}
+
+/// The folder in which a tool's state is, without a link on the way to it.
+fn state_parent(context: &Context, tool: &str) -> Result<PathBuf, Error> {
     let parent = context.dirs.state(tool);
     // What is there of it may be a link; what is not there yet leads nowhere else.
     let there = parent.ancestors().find(|folder| fs::symlink_metadata(folder).is_ok());
-    let Some(there) = there else { return Ok(parent.join(name)) };
+    let Some(there) = there else { return Ok(parent) };
     let rest = parent.strip_prefix(there).unwrap_or(Path::new(""));
-    Ok(PathBuf::from(sandbox::host_path(there)?.as_str()).join(rest).join(name))
+    Ok(PathBuf::from(sandbox::host_path(there)?.as_str()).join(rest))
 }
 
 /// Makes a state folder at the first run, with what the tree has there.

@@ -237,8 +237,15 @@ fn obstacles(
              [run] of the recipe runs it there without"
                 .to_owned(),
         ),
-        Rung::Vm | Rung::Native => add("version", format!("this version of Hatchway has no {rung} rung yet")),
-        Rung::Container | Rung::Fhs | Rung::Auto => {}
+        // Whoever asks for it names the modules that the tool needs, or knows that it does without.
+        Rung::Vm if wish != rung => add(
+            "version",
+            "this version of Hatchway builds no module and starts no Windows; `rung = \"vm\"` in [run] of the recipe runs it \
+             in a guest with Debian's kernel, whose modules `modules = […]` loads"
+                .to_owned(),
+        ),
+        Rung::Native => add("version", format!("this version of Hatchway has no {rung} rung yet")),
+        Rung::Container | Rung::Vm | Rung::Fhs | Rung::Auto => {}
     }
     if runner == Runner::Wine {
         add("version", "this version of Hatchway has no Wine runner yet".to_owned());

@@ -236,12 +236,37 @@ fn choose(
         wheels: Vec::new(),
         refused: Vec::new(),
         recipe: recipe.lock_inputs(),
+        kernel: kernel(recipe, &rung),
         rung,
     };
     match &environment.python {
         None => Ok(choose::lock(&request, &context.printer)?),
         Some(python) => lock_with_python(context, located, python, inside, request),
     }
+}
+
+/// The kernel of the smallest image that Debian has for guests.
+const GUEST_KERNEL: &str = "linux-image-cloud-amd64";
+
+/// Every lock names the kernel that a guest would have; only that of a tool for the vm rung cannot be without.
+fn kernel(recipe: &recipe::Recipe, rung: &str) -> choose::Kernel {
+    let wish = recipe.run.vm.as_ref().and_then(|vm| vm.kernel.clone());
+    let required = wish.is_some() || rung == "vm";
+    choose::Kernel { package: wish.unwrap_or_else(|| GUEST_KERNEL.to_owned()), required }
+}
+
+/// Fetches the kernel of a lock, unless the store has it.
+///
+/// # Errors
+/// Downloads.
+pub(crate) fn fetch_kernel(
+    context: &Context,
+    located: &Located,
+    kernel: &hatchway_envs::lock::LockedPackage,
+) -> Result<(), Error> {
+    let sources = sources::of_recipe(context, located);
+    let urls = |package: &hatchway_envs::lock::LockedPackage| choose::urls(context.archive(), &sources, package);
+    Ok(build::download_package(&context.store, &context.client, kernel, &urls, &context.printer)?)
 }
 
 fn lock_with_python(
@@ -472,6 +497,10 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
             install::provide(context, located, lock)?;
         }
         let built = build::build(&context.store, &context.client, request, &context.printer)?;
+        if let Some(kernel) = lock.kernel.as_ref().filter(|_| lock.rung == "vm") {
+            // A run needs no network.
+            fetch_kernel(context, located, kernel)?;
+        }
         Ok((built, request.key()))
     });
     let (built, key) = built?;
@@ -501,6 +530,9 @@ pub fn owners(context: &Context, located: &Located, lock: &Lock) -> Result<Owner
 /// # Errors
 /// Downloads.
 pub fn fetch_inputs(context: &Context, located: &Located, lock: &Lock) -> Result<(), Error> {
+    if let Some(kernel) = lock.kernel.as_ref().filter(|_| lock.rung == "vm") {
+        fetch_kernel(context, located, kernel)?;
+    }
     with_request(context, located, lock, |request| {
         Ok(build::download(&context.store, &context.client, request, &context.printer)?)
     })

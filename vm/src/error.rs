@@ -15,6 +15,26 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no QEMU.
+    #[error("there is no `qemu-system-x86_64` on this host")]
+    NoQemu,
+    /// QEMU cannot be started.
+    #[error("cannot start QEMU")]
+    Start(#[source] std::io::Error),
+    /// A program of e2fsprogs that is not there, or fails.
+    #[error("cannot {what}: {reason}")]
+    Tool {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// The state's disk is in use.
+    #[error("`{}` is in use by a guest", .0.display())]
+    Busy(PathBuf),
+    /// The store lacks something.
+    #[error(transparent)]
+    Envs(#[from] hatchway_envs::Error),
     /// A package cannot be read.
     #[error(transparent)]
     Archive(#[from] hatchway_inspect::Error),
@@ -70,7 +90,12 @@ impl Error {
             Self::NoModule { .. } => Some(
                 "`kernel = \"linux-image-amd64\"` in [run.vm] of the recipe is the kernel with all modules; lock again".to_owned(),
             ),
+            Self::NoQemu => Some("install Debian's `qemu-system-x86`, or run it on another rung: `--rung fhs`".to_owned()),
+            Self::Tool { .. } => Some("the programs are Debian's `e2fsprogs`".to_owned()),
+            Self::Busy(_) => Some("end that run first: two guests cannot share state".to_owned()),
             Self::Io { .. }
+            | Self::Envs(_)
+            | Self::Start(_)
             | Self::Archive(_)
             | Self::NoKernel(_)
             | Self::BadModule { .. }

@@ -5,6 +5,8 @@
 //! cpio     the archive that a kernel unpacks first
 //! kernel   a kernel and its modules, out of Debian's package
 //! machine  what a guest is given: processors, memory, disks, serial lines, forwards, identity
+//! qemu     QEMU as the machine of a guest that is made from a tree
+//! state    the disk that a guest keeps between runs
 //! ```
 #![forbid(unsafe_code)]
 
@@ -12,6 +14,8 @@ pub mod cpio;
 pub mod erofs;
 pub mod kernel;
 pub mod machine;
+pub mod qemu;
+pub mod state;
 
 mod error;
 

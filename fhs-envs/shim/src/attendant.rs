@@ -376,9 +376,17 @@ impl Attendant<'_> {
         }
     }
 
-    /// How many processes the kernel has killed for memory in the container's own control group.
+    /// How many processes the kernel has killed for memory in the control group of the unit, or of the container.
     fn oom(&self) -> u64 {
-        if self.lease.is_some() { oom::kills() } else { 0 }
+        let own = self.bootstrap.ops.iter().find_map(|op| match op {
+            Op::ControlGroup { path } => Some(path),
+            _ => None,
+        });
+        match own {
+            Some(path) => oom::kills_of(path),
+            None if self.lease.is_some() => oom::kills(),
+            None => 0,
+        }
     }
 
     /// Part of the streams are at a terminal, and the tool has not asked for keys.

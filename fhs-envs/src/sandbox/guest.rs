@@ -16,8 +16,8 @@ pub struct Guest {
     pub bootstrap: Bootstrap,
     /// Files of the host to copy into it, by number.
     pub files: Vec<HostPath>,
-    /// There is state to keep.
-    pub state: bool,
+    /// Folders of state, by their names on the disk.
+    pub state: Vec<String>,
     /// The guest reaches the host's network by way of QEMU.
     pub network: bool,
     /// A device of the guest that must be there, and who may open it is the tool.
@@ -55,9 +55,11 @@ pub fn plan_guest(spec: &Spec, host: &HostFacts, given: &Given) -> Result<Guest,
         control_group: given.limited.then(|| HostPath::new(CONTROL_GROUP)).transpose()?,
         ..spec.clone()
     };
+    let mut names = Vec::new();
     for state in &mut inner.state {
         let name = state.host.name().unwrap_or_default().to_owned();
         *state = StateDir { host: HostPath::new(STATE)?.join(&name)?, at: state.at.clone() };
+        names.push(name);
     }
     let files = inner.files.iter().map(|file| file.host.clone()).collect();
     for (number, file) in inner.files.iter_mut().enumerate() {
@@ -82,7 +84,7 @@ pub fn plan_guest(spec: &Spec, host: &HostFacts, given: &Given) -> Result<Guest,
     modules.extend(network.then_some("virtio_net"));
     modules.extend(spec.interface.is_some().then_some("dummy"));
     let bootstrap = plan::plan(&inner, &facts)?;
-    Ok(Guest { bootstrap, files, state: !spec.state.is_empty(), network, devices, modules })
+    Ok(Guest { bootstrap, files, state: names, network, devices, modules })
 }
 
 /// What a guest cannot have is refused, not left out.
@@ -140,7 +142,7 @@ mod tests {
         assert!(guest.bootstrap.ops.iter().any(tree), "{:?}", guest.bootstrap.ops);
         assert!(!guest.bootstrap.ops.iter().any(|op| matches!(op, Op::IdMap { .. })));
         assert_eq!(guest.bootstrap.exit_file.unwrap().as_str(), EXIT);
-        assert_eq!((guest.network, guest.state), (false, false));
+        assert!(!guest.network && guest.state.is_empty());
         assert_eq!(guest.bootstrap.process.uid, 1000);
     }
 
@@ -165,7 +167,7 @@ mod tests {
             assert!(bound.contains(&(pair.0.to_owned(), pair.1.to_owned())), "{bound:?}");
         }
         assert_eq!(guest.files, [host("/srv/licence")]);
-        assert!(guest.state);
+        assert_eq!(guest.state, ["var-1"]);
     }
 
     #[test]

@@ -55,6 +55,8 @@ enum RungWish {
     Fhs,
     /// A container of this machine's engine (docker, or podman with its API)
     Container,
+    /// A guest with a kernel of its own, by QEMU
+    Vm,
 }
 
 /// Arguments of `run`.
@@ -140,6 +142,7 @@ fn start(
 fn isolation(wish: Option<RungWish>, located: &Located) -> Isolation {
     match (wish, located.recipe.run.rung) {
         (Some(RungWish::Container), _) | (None, Rung::Container) => Isolation::Container,
+        (Some(RungWish::Vm), _) | (None, Rung::Vm) => Isolation::Vm,
         (Some(RungWish::Fhs), _) | (None, _) => Isolation::Fhs,
     }
 }

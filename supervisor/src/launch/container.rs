@@ -57,7 +57,8 @@ pub(super) fn run(run: &Run<'_>, spec: &Spec, host: &HostFacts) -> Result<ExitCo
     let mut within = sandbox::plan_within(spec, host, Way { at, front: in_front() })?;
     within.outside.ceiling = super::limits::ceiling(&run.located.recipe.run);
     if let Some(form) = run.request.explain {
-        super::explain(run.context, form, &within.bootstrap, &within.outside.lines());
+        let lines = within.outside.lines();
+        super::explain(run.context, form, &within.bootstrap, &super::Asked { whom: "the engine", lines: &lines });
         return Ok(ExitCode::SUCCESS);
     }
     within.bootstrap.missing =
@@ -223,7 +224,7 @@ fn lost(run: &Run<'_>, within: &Within, state: &State) -> ExitRecord {
     }
 }
 
-fn now() -> Stamp {
+pub(super) fn now() -> Stamp {
     use rustix::time::{ClockId, clock_gettime};
     let read = |clock| {
         let time = clock_gettime(clock);

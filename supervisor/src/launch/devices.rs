@@ -1,8 +1,8 @@
 //! Device slots: which device of this machine the tool sees, by what stays the same when it is plugged in again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use hatchway_envs::sandbox::{DeviceId, InsidePath, Mode, Slot, Spec};
+use hatchway_envs::sandbox::{DeviceId, HostPath, InsidePath, Mode, Slot, Spec};
 use hatchway_sys::devices::{self, Node};
 
 use super::bindings::Bindings;
@@ -50,6 +50,64 @@ pub(super) fn add(
         spec.slots.push(Slot { device, subsystem, at });
     }
     Ok(())
+}
+
+/// The device slots of a guest: its own nodes, which modules of its kernel make. Where nothing else is bound, the node has
+/// the name under which the tool expects it. Serial lines are the host's ([`serial_lines`]), and come second.
+pub(super) fn of_guest(recipe: &Recipe, bind: &[String]) -> Result<Vec<(HostPath, InsidePath)>, Error> {
+    let bindings = Bindings::new(recipe, bind)?;
+    let mut devices = Vec::new();
+    let mut lines = 0;
+    for slot in &recipe.devices {
+        let name = slot.name.get_ref().as_str();
+        let at = match &slot.at {
+            Some(at) => inside(at.as_str())?,
+            None => inside(&format!("/dev/{name}"))?,
+        };
+        let own = match bindings.get(name) {
+            Some(value) => match value.strip_prefix("guest:") {
+                Some(own) => own.to_owned(),
+                None if slot.class == "serial" => {
+                    lines += 1;
+                    format!("/dev/ttyS{lines}")
+                }
+                None => {
+                    return Err(Error::Usage(format!(
+                        "`--bind {name}={value}`: in a guest only serial lines are this machine's; `{name}=guest:/dev/…` is a \
+                         device of the guest's own"
+                    )));
+                }
+            },
+            None if slot.class == "serial" => continue,
+            None => at.as_str().to_owned(),
+        };
+        devices.push((HostPath::new(&own).map_err(hatchway_envs::sandbox::Error::from)?, at));
+    }
+    Ok(devices)
+}
+
+/// The serial lines of this machine that a guest has as its own, in the order of their slots.
+pub(super) fn serial_lines(context: &Context, recipe: &Recipe, bind: &[String]) -> Result<Vec<PathBuf>, Error> {
+    let bindings = Bindings::new(recipe, bind)?;
+    let mut lines = Vec::new();
+    for slot in recipe.devices.iter().filter(|slot| slot.class == "serial") {
+        let name = slot.name.get_ref().as_str();
+        let Some(value) = bindings.get(name) else {
+            context.printer.warn(format!("the device slot `{name}` is not bound; bind it with `--bind {name}=by-id:…`"));
+            continue;
+        };
+        if value.starts_with("guest:") {
+            continue;
+        }
+        let device = parse(value).map_err(|why| Error::Usage(format!("`--bind {name}={value}`: {why}")))?;
+        let missing = |why: String| Error::Host {
+            message: format!("the device slot `{name}` cannot be bound to `{device}`: {why}"),
+            hints: vec!["`ls -l /dev/serial/by-id` shows what is there; a guest has the lines that are there at its start".into()],
+        };
+        let node = find(&device, subsystem(&slot.class)).map_err(|error| missing(error.to_string()))?;
+        lines.push(node.ok_or_else(|| missing("it is not there".into()))?.path);
+    }
+    Ok(lines)
 }
 
 /// The kernel's name for a class.

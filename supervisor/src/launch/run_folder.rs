@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hatchway_envs::sandbox;
 
-use super::{audio, companion, container, dbus, display};
+use super::{audio, companion, container, dbus, display, vm};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -14,13 +14,16 @@ pub(super) const EXIT: &str = "exit.json";
 /// How many finished runs' folders are kept for each tool.
 const KEPT: usize = 10;
 /// Files in a run's folder.
-const FILES: [&str; 6] = [
+const FILES: [&str; 9] = [
     EXIT,
     companion::LOG,
     companion::OUTER_AUTHORITY,
     display::AUTHORITY,
     container::BOOTSTRAP,
     container::SOCKET,
+    vm::INITRAMFS,
+    vm::LOG,
+    vm::CONSOLE,
 ];
 /// Folders in a run's folder in which companions make their sockets. They have no folders in them.
 const SERVED: [&str; 3] = [audio::FOLDER, dbus::FOLDER, display::FOLDER];
@@ -59,6 +62,11 @@ fn abandoned(run: &Path) -> bool {
     let command = fs::read_to_string(format!("/proc/{pid}/comm"));
     // Between its start and its change into the shim, a process is still the command.
     !command.is_ok_and(|name| name.starts_with("hatchway"))
+}
+
+/// Removes these files of a run, which has left its record.
+pub(super) fn tidy(run: &Path, names: &[&str]) {
+    names.iter().for_each(|name| drop(fs::remove_file(run.join(name))));
 }
 
 /// Removes what a run leaves. A folder with something else in it stays, and what cannot be removed is tried again at the

@@ -179,6 +179,9 @@ impl Recipe {
         if !environment.locales.is_empty() || environment.configure != Configure::Builtin {
             text.push_str(&format!(" {:?} {:?}", environment.locales, environment.configure));
         }
+        if let Some(kernel) = self.run.vm.as_ref().and_then(|vm| vm.kernel.as_ref()) {
+            text.push_str(&format!(" kernel {kernel:?}"));
+        }
         Sha256::of(text.as_bytes())
     }
 
@@ -260,9 +263,10 @@ impl Recipe {
                 environment.architectures.first() != Some(&Architecture::Amd64),
                 "architectures without amd64 first",
             ),
-            (matches!(run.rung, Rung::Vm | Rung::Native), "a rung other than fhs and container"),
+            (run.rung == Rung::Native, "rung = \"native\""),
             (run.runner == Runner::Wine, "runner = \"wine\""),
-            (run.vm.is_some() || !run.modules.is_empty(), "vm"),
+            (run.vm.as_ref().is_some_and(|vm| vm.image.is_some()), "vm.image"),
+            (run.vm.as_ref().is_some_and(|vm| !vm.ports.is_empty()), "vm.ports"),
         ];
         checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned()).collect()
     }

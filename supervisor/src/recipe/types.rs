@@ -655,9 +655,15 @@ pub struct Vm {
     /// Processors.
     #[serde(default)]
     pub cpus: Option<u32>,
-    /// Memory.
+    /// Memory: 2G, or what `limits.memory` leaves a guest's kernel, where it is missing.
     #[serde(default)]
     pub memory: Option<Size>,
+    /// The package with the kernel of a guest that is made from the tree; `linux-image-cloud-amd64` where it is missing.
+    #[serde(default)]
+    pub kernel: Option<String>,
+    /// Size of the disk on which such a guest keeps state, 8G where it is missing. What is not written takes no room.
+    #[serde(default)]
+    pub state: Option<Size>,
     /// TCP forwards.
     #[serde(default)]
     pub ports: Vec<String>,

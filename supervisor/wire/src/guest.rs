@@ -44,8 +44,8 @@ pub struct GuestOrder {
     pub bootstrap: Bootstrap,
     /// Files in [`MODULES`], in the order of loading.
     pub modules: Vec<String>,
-    /// There is a disk for state.
-    pub state: bool,
+    /// Folders of the disk for state, made where they are not there yet; without one there is no disk.
+    pub state: Vec<String>,
     /// There is a network of QEMU's to bring up.
     pub network: bool,
     /// Files of the unit's control group and what is written to them; none without limits.

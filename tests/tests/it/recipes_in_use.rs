@@ -203,7 +203,7 @@ fn a_wrong_configuration_has_line_column_and_caret() {
         r#"
 exit 2
 --- stderr
-error: [bench]/config/hatchway/hatchway.toml:3:1: unknown field `mirrors`, expected one of `suites`, `keyring`, `python-index`, `index-max-age-hours`, `driver-root`, `bundles`, `mirror`
+error: [bench]/config/hatchway/hatchway.toml:3:1: unknown field `mirrors`, expected one of `suites`, `keyring`, `python-index`, `index-max-age-hours`, `driver-root`, `bundles`, `vm-accel`, `mirror`
  3 | mirrors = "none"
    | ^^^^^^^
 "#

@@ -10,6 +10,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, unmount};
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -53,14 +54,15 @@ fn module(name: &str, source: io::Error) -> Error {
     Error::Guest { step: format!("load the module `{name}`"), source }
 }
 
-/// Everything else; what is otherwise than asked for comes back as notes.
-pub(super) fn make_ready(order: &GuestOrder) -> Result<Vec<String>, Error> {
+/// Everything else.
+pub(super) fn make_ready(order: &GuestOrder) -> Result<(), Error> {
     take_over()?;
     loopback_and_network(order)?;
     disk(TREE_DISK, TREE, "erofs", MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID)?;
-    if order.state {
+    if !order.state.is_empty() {
         disk(STATE_DISK, STATE, "ext4", MountFlags::NODEV | MountFlags::NOSUID)?;
     }
+    state_folders(order)?;
     control_group(order)?;
     for device in &order.devices {
         let there = || Path::new(device.as_str()).exists();
@@ -69,8 +71,23 @@ pub(super) fn make_ready(order: &GuestOrder) -> Result<Vec<String>, Error> {
             let step = format!("find the device `{device}`, which a module was to make");
             return Err(Error::Guest { step, source });
         }
+        // There is nobody else in the guest.
+        fs::set_permissions(device.as_str(), fs::Permissions::from_mode(0o666)).step("open a device to the tool")?;
     }
-    Ok(Vec::new())
+    Ok(())
+}
+
+/// A disk may be older than a folder that the recipe has got since.
+fn state_folders(order: &GuestOrder) -> Result<(), Error> {
+    let process = &order.bootstrap.process;
+    for name in &order.state {
+        let path = Path::new(STATE).join(name);
+        if !path.exists() {
+            fs::create_dir(&path).step("make a folder for state")?;
+            chown(&path, Some(process.uid), Some(process.gid)).step("make a folder for state")?;
+        }
+    }
+    Ok(())
 }
 
 /// From the kernel's first file system, from which no root can be changed (`pivot_root(2)`), to one of our own.
@@ -166,7 +183,7 @@ fn control_group(order: &GuestOrder) -> Result<(), Error> {
 /// Nothing of the state is only in memory after this. What cannot be taken away is at least written.
 pub(super) fn put_away(order: &GuestOrder) {
     rustix::fs::sync();
-    if order.state {
+    if !order.state.is_empty() {
         unmount(STATE, UnmountFlags::empty()).ok();
     }
 }

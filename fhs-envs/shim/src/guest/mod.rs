@@ -69,9 +69,7 @@ fn order() -> Result<GuestOrder, Error> {
 
 /// From a machine with its devices to the end of the unit.
 fn unit(order: &GuestOrder, control: &mut Control) -> Result<GuestReport, Error> {
-    for note in machine::make_ready(order)? {
-        control.send(&GuestReport::Note { message: note });
-    }
+    machine::make_ready(order)?;
     let streams = streams::Streams::open(order)?;
     session::Session::start(order, streams)?.run(control)
 }

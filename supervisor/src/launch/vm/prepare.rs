@@ -1,0 +1,268 @@
+//! What a guest is made of: its kernel with modules, the tree as a disk, state as a disk, the files of one run.
+//!
+//! Kernel and tree's disk are made once and kept in the cache, since every start of every tool would make the same again.
+//! They are made beside their place and renamed, so two runs at once do no harm.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use hatchway_envs::digest::Sha256;
+use hatchway_envs::lock::LockedPackage;
+use hatchway_envs::sandbox::{Guest, Spec};
+use hatchway_envs::store::manifest::{Manifest, Node};
+use hatchway_vm::cpio::Cpio;
+use hatchway_vm::erofs;
+use hatchway_vm::kernel::{ALWAYS, Kernel};
+use hatchway_vm::machine::Disk;
+use hatchway_vm::qemu::{Command, NamedDisk};
+use hatchway_vm::state::{self, Held};
+use hatchway_wire::guest::{FILES, GuestOrder, MODULES, ORDER, STATE_DISK, TREE_DISK};
+
+use super::super::{shim, state_parent};
+use super::{INITRAMFS, Run, user_of};
+use crate::error::Error;
+use crate::recipe;
+use crate::steps;
+
+/// A change of this number makes kernels and disks anew.
+const FORMAT: u32 = 1;
+/// Memory of a guest without a wish, and what its kernel and init take beside a tool that has a limit.
+const MEMORY: u64 = 2 << 30;
+const MEMORY_OF_ITS_OWN: u64 = 384 << 20;
+/// Processors of a guest without a wish.
+const PROCESSORS_MAX: u32 = 4;
+/// Bytes of a state's disk without a wish. What is not written takes no room.
+const STATE_BYTES: u64 = 8 << 30;
+/// A file of the host that is copied into a guest is a licence or a site file.
+const FILE_MAX: u64 = 64 << 20;
+/// How large a step of progress is.
+const STEP: u64 = 1 << 20;
+
+/// Everything that is on disk before the start.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Where what can be made anew is.
+    pub(super) cache: PathBuf,
+    /// Who QEMU runs as, where it is another user.
+    pub(super) user: Option<(u32, u32)>,
+    kernel: PathBuf,
+    tree: PathBuf,
+    state: Option<Held>,
+}
+
+impl Prepared {
+    pub(super) fn new(
+        run: &Run<'_>,
+        spec: &Spec,
+        kernel: &LockedPackage,
+        guest: &Guest,
+        order: GuestOrder,
+    ) -> Result<Self, Error> {
+        let cache = run.context.dirs.cache.join("guests");
+        fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
+        let user = user_of(spec);
+        let boot = boot(run, kernel, &guest.modules, &cache)?;
+        let tree = tree_disk(run, &cache)?;
+        initramfs(run, guest, order, &boot, user)?;
+        let state = if guest.state.is_empty() { None } else { Some(state_disk(run, user)?) };
+        Ok(Self { cache, user, kernel: boot.join("vmlinuz"), tree, state })
+    }
+
+    /// Gives the machine what was made.
+    pub(super) fn fill(&self, command: &mut Command) {
+        command.kernel.clone_from(&self.kernel);
+        let disk = |path: &Path, read_only| Disk { path: path.to_owned(), format: "raw".into(), read_only };
+        command.disks = vec![NamedDisk { serial: TREE_DISK, disk: disk(&self.tree, true) }];
+        let state = self.state.as_ref().map(|held| NamedDisk { serial: STATE_DISK, disk: disk(&held.path, false) });
+        command.disks.extend(state);
+    }
+}
+
+/// Processors of a guest without a wish: this machine's, but a few.
+pub(super) fn processors() -> u32 {
+    let own = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+    own.min(PROCESSORS_MAX)
+}
+
+/// Memory of a guest.
+pub(super) fn memory(run: &recipe::Run) -> u64 {
+    let wish = run.vm.as_ref().and_then(|vm| vm.memory).map(|size| size.bytes());
+    let limit = run.limits.as_ref().and_then(|limits| limits.memory).map(|size| size.bytes());
+    wish.unwrap_or_else(|| limit.map_or(MEMORY, |limit| limit.saturating_add(MEMORY_OF_ITS_OWN)))
+}
+
+/// The folder with the kernel, and the first file system with init and modules but without what is of one run.
+fn boot(run: &Run<'_>, kernel: &LockedPackage, modules: &[&'static str], cache: &Path) -> Result<PathBuf, Error> {
+    let shim = fs::read(shim()?).map_err(Error::io("read", "hatchway-shim"))?;
+    let mut wanted: Vec<&str> = ALWAYS.to_vec();
+    wanted.extend(modules);
+    wanted.extend(run.located.recipe.run.modules.iter().map(String::as_str));
+    let key = format!("{FORMAT} {} {} {wanted:?}", kernel.sha256, Sha256::of(&shim));
+    let folder = cache.join(format!("kernel-{}", &Sha256::of(key.as_bytes()).hex()[..32]));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    steps::fetch_kernel(run.context, run.located, kernel)?;
+    let kernel = Kernel::read(&run.context.store.artifact(kernel.sha256), &wanted)?;
+    let mut cpio = Cpio::default();
+    cpio.folder("/dev");
+    // What the kernel gives its init as standard streams.
+    cpio.device("/dev/console", 5, 1);
+    cpio.file("/init", 0o755, &shim);
+    cpio.folder("/hatchway");
+    cpio.folder(MODULES);
+    for (name, content) in &kernel.modules {
+        cpio.file(&format!("{MODULES}/{name}"), 0o644, content);
+    }
+    let names: Vec<&String> = kernel.modules.iter().map(|(name, _)| name).collect();
+    let names = serde_json::to_vec(&names).map_err(hatchway_envs::sandbox::Error::from)?;
+    in_place(cache, &folder, |made| {
+        fs::create_dir(made)?;
+        fs::write(made.join("vmlinuz"), &kernel.image)?;
+        fs::write(made.join(INITRAMFS), cpio.end())?;
+        fs::write(made.join("modules.json"), names)
+    })?;
+    forget_others(run, cache);
+    Ok(folder)
+}
+
+/// Makes something beside its place. Another run may have been quicker, and made the same.
+fn in_place(
+    cache: &Path,
+    place: &Path,
+    make: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let made = cache.join(format!(".new-{}", std::process::id()));
+    drop(remove(&made));
+    let done = make(&made).and_then(|()| match fs::rename(&made, place) {
+        Err(_) if place.exists() => remove(&made),
+        other => other,
+    });
+    done.map_err(|error| {
+        drop(remove(&made));
+        Error::io("write", place)(error)
+    })
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+fn tree_disk(run: &Run<'_>, cache: &Path) -> Result<PathBuf, Error> {
+    let place = cache.join(format!("tree-{}-{FORMAT}.erofs", run.tree.hex()));
+    if place.is_file() {
+        return Ok(place);
+    }
+    let store = &run.context.store;
+    let manifest = store.manifest(run.tree)?;
+    let progress: &dyn hatchway_envs::Progress = &run.context.printer;
+    progress.begin("making a disk", size(&manifest) / STEP);
+    let open = |sha256: Sha256, executable: bool| -> Result<Box<dyn Read>, hatchway_vm::Error> {
+        Ok(Box::new(store.open_object(sha256, executable)?))
+    };
+    let mut written = Ok(());
+    in_place(cache, &place, |made| {
+        let mut counted = Counted { to: BufWriter::with_capacity(1 << 20, File::create(made)?), progress, bytes: 0 };
+        written = erofs::write(&manifest, &open, &mut counted);
+        counted.to.flush()?;
+        match &written {
+            Ok(()) => Ok(()),
+            // The cause is told below.
+            Err(_) => Err(std::io::ErrorKind::Other.into()),
+        }
+    })
+    .map_err(|error| written.map_or_else(Error::from, |()| error))?;
+    progress.end();
+    forget_others(run, cache);
+    Ok(place)
+}
+
+fn size(manifest: &Manifest) -> u64 {
+    let size = |node: &Node| if let Node::File { size, .. } = node { *size } else { 0 };
+    manifest.nodes.values().map(size).sum()
+}
+
+/// Counts what is written.
+struct Counted<'a> {
+    to: BufWriter<File>,
+    progress: &'a dyn hatchway_envs::Progress,
+    bytes: u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.to.write(bytes)?;
+        let before = self.bytes / STEP;
+        self.bytes += count as u64;
+        self.progress.advance(self.bytes / STEP - before);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Disks of trees that the store has no more are of no use. What cannot be removed is tried again next time.
+fn forget_others(run: &Run<'_>, cache: &Path) {
+    let trees: BTreeSet<String> = fs::read_dir(run.context.dirs.store().join("trees"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let tree = name.strip_prefix("tree-").and_then(|rest| rest.split('-').next());
+        if tree.is_some_and(|tree| !trees.contains(tree)) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+/// The kernel's archives, one behind the other: what is the same for all runs, and what is of this one.
+fn initramfs(
+    run: &Run<'_>,
+    guest: &Guest,
+    mut order: GuestOrder,
+    boot: &Path,
+    user: Option<(u32, u32)>,
+) -> Result<(), Error> {
+    let names = boot.join("modules.json");
+    let text = fs::read(&names).map_err(Error::io("read", &names))?;
+    order.modules = serde_json::from_slice(&text).map_err(hatchway_envs::sandbox::Error::from)?;
+    let mut own = Cpio::default();
+    let text = serde_json::to_vec(&order).map_err(hatchway_envs::sandbox::Error::from)?;
+    own.file(ORDER, 0o600, &text);
+    own.folder(FILES);
+    for (number, file) in guest.files.iter().enumerate() {
+        let path = Path::new(file.as_str());
+        let length = fs::metadata(path).map_err(Error::io("look at", path))?.len();
+        if length > FILE_MAX {
+            return Err(Error::Usage(format!("`{file}` is too large to be copied into a guest: {length} bytes")));
+        }
+        own.file(&format!("{FILES}/{number}"), 0o644, &fs::read(path).map_err(Error::io("read", path))?);
+    }
+    let common = boot.join(INITRAMFS);
+    let mut bytes = fs::read(&common).map_err(Error::io("read", &common))?;
+    bytes.extend(own.end());
+    let path = run.folder.join(INITRAMFS);
+    let mut options = File::options();
+    let file = options.write(true).create_new(true).mode(0o600).open(&path);
+    let mut file = file.map_err(Error::io("create", &path))?;
+    file.write_all(&bytes).map_err(Error::io("write", &path))?;
+    if let Some((uid, gid)) = user {
+        chown(&path, Some(uid), Some(gid)).map_err(Error::io("change the owner of", &path))?;
+    }
+    Ok(())
+}
+
+fn state_disk(run: &Run<'_>, user: Option<(u32, u32)>) -> Result<Held, Error> {
+    let recipe = &run.located.recipe;
+    let folder = state_parent(run.context, recipe.package.name.as_str())?;
+    let size = recipe.run.vm.as_ref().and_then(|vm| vm.state).map_or(STATE_BYTES, |size| size.bytes());
+    Ok(state::disk(&folder, size, user)?)
+}

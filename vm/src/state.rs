@@ -1,0 +1,235 @@
+//! What a tool keeps, as a disk.
+//!
+//! On the other rungs state is a folder. A guest has a disk (ext4), which is made from the folder at its first run, by
+//! `mke2fs`; when the tool runs on another rung again, the folder is made from the disk, by `debugfs`. Both are of e2fsprogs,
+//! and neither needs a mount or a privilege. At each moment one of the two is the state: the disk, where there is one.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::FlockOperation;
+
+use crate::error::Error;
+
+/// The disk in the folder of a tool's state.
+pub const DISK: &str = "disk.ext4";
+/// Below it, while a folder is made from the disk.
+const TAKEN: &str = ".taken";
+/// Where programs of the system are, which a user's `PATH` may lack.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+/// Held while a guest runs.
+const LOCK: &str = ".disk.lock";
+/// What every ext4 has at its top.
+const LOST: &str = "lost+found";
+
+/// A disk, held for one guest.
+#[derive(Debug)]
+pub struct Held {
+    /// The disk.
+    pub path: PathBuf,
+    /// The lock.
+    _lock: File,
+}
+
+/// The disk of the state in `folder`, made from what is there if there is none, of `size` bytes, for a QEMU of this user.
+///
+/// # Errors
+/// [`Error::Busy`]; [`Error::Tool`]; what cannot be written.
+pub fn disk(folder: &Path, size: u64, owner: Option<(u32, u32)>) -> Result<Held, Error> {
+    let path = folder.join(DISK);
+    let lock = lock(folder)?;
+    if !path.exists() {
+        make(folder, &path, size, owner)?;
+    }
+    Ok(Held { path, _lock: lock })
+}
+
+/// Makes the folders from the disk again, if there is one; true if there was.
+///
+/// # Errors
+/// [`Error::Busy`] while a guest runs; [`Error::Tool`]; what cannot be written. The disk is the state then, as before.
+pub fn take_back(folder: &Path) -> Result<bool, Error> {
+    let disk = folder.join(DISK);
+    if !disk.exists() {
+        return Ok(false);
+    }
+    let _lock = lock(folder)?;
+    if !disk.exists() {
+        return Ok(false);
+    }
+    let taken = folder.join(TAKEN);
+    remove(&taken)?;
+    fs::DirBuilder::new().mode(0o700).create(&taken).map_err(Error::io("create", &taken))?;
+    // A journal that was not written out is read first; `debugfs` alone would not.
+    check(&disk)?;
+    let request = format!("rdump / \"{}\"", taken.display());
+    read_all(&request, &disk)?;
+    swap(folder, &taken)?;
+    fs::remove_file(&disk).map_err(Error::io("remove", &disk))?;
+    remove(&taken)?;
+    Ok(true)
+}
+
+/// `debugfs` ends well whatever happened: what it says counts. Its first line is its version.
+fn read_all(request: &str, disk: &Path) -> Result<(), Error> {
+    let said = output("read the state's disk", "debugfs", &["-R", request, &disk.to_string_lossy()], &[0])?;
+    // Only root can give files away, and an ordinary user's state is all that user's.
+    let owners = !rustix::process::geteuid().is_root();
+    let bad = |line: &&str| {
+        let banner = line.starts_with("debugfs ");
+        !line.trim().is_empty() && !banner && !(owners && line.contains("while changing ownership"))
+    };
+    match said.lines().find(bad) {
+        Some(line) => Err(Error::Tool { what: "read the state's disk", reason: line.trim().to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Puts each folder of the disk at its place. What is interrupted is done again: the disk is removed last.
+fn swap(folder: &Path, taken: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(taken).map_err(Error::io("list", taken))? {
+        let entry = entry.map_err(Error::io("list", taken))?;
+        if [LOST, LOCK].iter().any(|own| entry.file_name() == *own) {
+            continue;
+        }
+        let to = folder.join(entry.file_name());
+        remove(&to)?;
+        fs::rename(entry.path(), &to).map_err(Error::io("rename", entry.path()))?;
+    }
+    let file = File::open(folder).map_err(Error::io("open", folder))?;
+    rustix::fs::syncfs(&file).map_err(|errno| Error::io("sync", folder)(errno.into()))
+}
+
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join(LOCK);
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(Error::io("open", &path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy(folder.join(DISK))),
+        Err(errno) => Err(Error::io("lock", &path)(errno.into())),
+    }
+}
+
+/// As a whole or not at all.
+fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Result<(), Error> {
+    // Beside the folder, which is copied.
+    let beside = folder.with_extension("disk-in-the-making");
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside);
+    let file = file.map_err(Error::io("create", &beside))?;
+    file.set_len(size).map_err(Error::io("write", &beside))?;
+    let (from, to) = (folder.to_string_lossy(), beside.to_string_lossy());
+    // Without room for root alone, and without a pause at the first mount for tables that are still to be written.
+    let features = "lazy_itable_init=0,lazy_journal_init=0";
+    let made = run(
+        "make the state's disk",
+        "mke2fs",
+        &["-q", "-F", "-t", "ext4", "-m", "0", "-E", features, "-d", &from, &to],
+        &[0],
+    );
+    let placed = made.and_then(|()| {
+        if let Some((uid, gid)) = owner {
+            chown(&beside, Some(uid), Some(gid)).map_err(Error::io("change the owner of", &beside))?;
+        }
+        file.sync_all().map_err(Error::io("write", &beside))?;
+        fs::rename(&beside, path).map_err(Error::io("rename", &beside))
+    });
+    if placed.is_err() {
+        drop(fs::remove_file(&beside));
+    }
+    placed
+}
+
+/// 1 is "errors were corrected" (e2fsck(8)): a journal that was replayed is none even.
+fn check(disk: &Path) -> Result<(), Error> {
+    run("check the state's disk", "e2fsck", &["-p", &disk.to_string_lossy()], &[0, 1])
+}
+
+fn run(what: &'static str, program: &str, arguments: &[&str], good: &[i32]) -> Result<(), Error> {
+    output(what, program, arguments, good).map(drop)
+}
+
+/// What a program of e2fsprogs says as errors.
+fn output(what: &'static str, program: &str, arguments: &[&str], good: &[i32]) -> Result<String, Error> {
+    let at = FOLDERS.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file());
+    let failed = |reason: String| Error::Tool { what, reason };
+    let at = at.ok_or_else(|| failed(format!("there is no `{program}` on this host")))?;
+    let output = Command::new(at).args(arguments).env("LC_ALL", "C").output();
+    let output = output.map_err(|error| failed(format!("`{program}`: {error}")))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.code().is_some_and(|code| good.contains(&code)) {
+        return Ok(said);
+    }
+    let said = said.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join("; ");
+    Err(failed(format!("`{program}` says: {said}")))
+}
+
+/// A folder of a tool's may have folders in it that even their owner may not list.
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Ok(is) if is.is_dir() => open_up(path),
+        Ok(_) => return fs::remove_file(path).map_err(Error::io("remove", path)),
+        Err(error) => return Err(Error::io("look at", path)(error)),
+    }
+    fs::remove_dir_all(path).map_err(Error::io("remove", path))
+}
+
+/// What cannot be opened up is noticed when it is removed.
+fn open_up(folder: &Path) {
+    drop(fs::set_permissions(folder, fs::Permissions::from_mode(0o700)));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: u64 = 64 << 20;
+
+    #[test]
+    fn state_goes_to_a_disk_and_comes_back() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("acme");
+        let own = folder.join("var-lib-acme-1234");
+        fs::create_dir_all(own.join("deep/empty")).unwrap();
+        fs::write(own.join("deep/file"), "content").unwrap();
+        fs::set_permissions(own.join("deep/file"), fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("deep/file", own.join("link")).unwrap();
+        let held = disk(&folder, SIZE, None).unwrap();
+        assert!(matches!(disk(&folder, SIZE, None), Err(Error::Busy(_))));
+        assert!(matches!(take_back(&folder), Err(Error::Busy(_))));
+        drop(held);
+        // What is changed in the folder meanwhile does not count.
+        fs::write(own.join("deep/file"), "another").unwrap();
+        assert!(take_back(&folder).unwrap());
+        assert_eq!(fs::read_to_string(own.join("link")).unwrap(), "content");
+        assert!(own.join("deep/empty").is_dir());
+        let mode = fs::metadata(own.join("deep/file")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        assert!(!folder.join(DISK).exists() && !folder.join(TAKEN).exists() && !folder.join(LOST).exists());
+        assert!(!take_back(&folder).unwrap());
+    }
+
+    #[test]
+    fn an_interrupted_way_back_is_done_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("acme");
+        fs::create_dir_all(folder.join("a")).unwrap();
+        fs::write(folder.join("a/file"), "kept").unwrap();
+        drop(disk(&folder, SIZE, None).unwrap());
+        // As after a crash: half of it taken, the rest gone.
+        fs::create_dir_all(folder.join(TAKEN).join("a")).unwrap();
+        fs::remove_dir_all(folder.join("a")).unwrap();
+        assert!(take_back(&folder).unwrap());
+        assert_eq!(fs::read_to_string(folder.join("a/file")).unwrap(), "kept");
+    }
+}
