@@ -16,6 +16,7 @@ pub mod compile;
 pub mod crash;
 pub mod engine;
 pub mod host;
+pub mod kernel;
 pub mod keys;
 pub mod mirror;
 pub mod oci;

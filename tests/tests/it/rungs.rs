@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hatchway_tests::bench::{Bench, Outcome, is_root};
 use hatchway_tests::engine::Engine;
-use hatchway_tests::host;
+use hatchway_tests::{host, kernel};
 use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::Mirror;
 use hatchway_tests::package::Package;
@@ -40,6 +40,9 @@ const CONTAINER_DIFFERS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// What a guest shows otherwise.
+const VM_DIFFERS: &[(&str, &str, &str)] = &[];
+
 /// A tool that asks, and the rungs it is asked on.
 struct Rungs {
     // The engine ends before its folder goes.
@@ -54,7 +57,13 @@ impl Rungs {
     }
 
     fn of(bench: Bench, more: &str) -> Self {
-        let mirror = Mirror::new(vec![host::suite("bookworm")], Key::new(1));
+        let mut suite = host::suite("bookworm");
+        for package in kernel::packages() {
+            suite = suite.with(package);
+        }
+        let mirror = Mirror::new(vec![suite], Key::new(1));
+        // What another machine would find out: here a guest under KVM may not be heard.
+        bench.configure("vm-accel = \"tcg\"\n");
         let (bench, server) = bench.with_mirror(&mirror);
         let programs = "coreutils, dash, grep, sed, mawk, util-linux, bsdutils, procps";
         let package = Package::new("acme", "1.0")
@@ -79,7 +88,7 @@ impl Rungs {
     }
 
     fn names(&self) -> Vec<&'static str> {
-        if self.engine.is_some() { vec!["fhs", "container"] } else { vec!["fhs"] }
+        if self.engine.is_some() { vec!["fhs", "container", "vm"] } else { vec!["fhs", "vm"] }
     }
 
     /// A line of the test's shell in which `$RUN` runs the tool's shell.
@@ -129,7 +138,10 @@ fn a_tool_sees_the_same_on_each_rung() {
         answers(&outcome.stdout)
     };
     let fhs = ask("fhs");
-    for rung in rungs.names().into_iter().skip(1) {
+    for (rung, differs) in [("container", CONTAINER_DIFFERS), ("vm", VM_DIFFERS)] {
+        if !rungs.names().contains(&rung) {
+            continue;
+        }
         let other = ask(rung);
         let mut wrong = Vec::new();
         for (name, ..) in PROBES {
@@ -137,7 +149,7 @@ fn a_tool_sees_the_same_on_each_rung() {
                 of.get(*name).cloned().unwrap_or_else(|| "nothing".to_owned())
             };
             let (own, theirs) = (answer(&fhs), answer(&other));
-            let expected = CONTAINER_DIFFERS.iter().find(|(differs, ..)| differs == name);
+            let expected = differs.iter().find(|(differs, ..)| differs == name);
             let fits = match expected {
                 Some((_, expected, _)) => (*expected == "*" || theirs == *expected) && theirs != own,
                 None => theirs == own,
@@ -252,10 +264,10 @@ fn a_tool_that_is_stopped_goes_on_when_the_caller_is_told() {
     let rungs = Rungs::new("");
     for rung in rungs.names() {
         // A detached tool that somebody stops is stopped alone: it goes on when the caller is told to.
-        let line = "$RUN -c 'echo ready > /dev/null; kill -STOP $$; echo went on' > out < /dev/null & sleep 2; \
-                    kill -CONT $!; wait $!; cat out";
+        let line = "rm -f out; $RUN -c 'echo ready; kill -STOP $$; echo went on' > out < /dev/null & \
+                    until grep -q ready out 2> /dev/null; do sleep 0.1; done; sleep 2; kill -CONT $!; wait $!; cat out";
         let outcome = rungs.shell(rung, line).ok();
-        assert_eq!(outcome.stdout, "went on\n", "{rung}\n{outcome}");
+        assert_eq!(outcome.stdout, "ready\nwent on\n", "{rung}\n{outcome}");
     }
     rungs.nothing_is_left();
 }
@@ -301,7 +313,7 @@ fn files_and_shares_are_shown() {
     let text = fs::read_to_string(&recipe).unwrap();
     fs::write(&recipe, text + "\n[[file]]\nname = \"licence\"\nat = \"/etc/acme/licence.dat\"\n").unwrap();
     drop(rungs.bench.hatchway(&["lock", "-q", "acme"]).ok());
-    for rung in rungs.names() {
+    for rung in rungs.names().into_iter().filter(|rung| *rung != "vm") {
         let line = format!(
             "mkdir -p both reads; chmod 777 both reads; echo key > key; echo there > reads/file; \
              $HATCHWAY run -q acme --rung {rung} --bind licence=key --share both --share reads:ro --program /usr/bin/dash -- \
@@ -310,6 +322,13 @@ fn files_and_shares_are_shown() {
         let outcome = rungs.shell(rung, &line);
         assert_eq!(outcome.stdout, format!("key\nthere\nrefused\n{rung}\n"), "{rung}\n{outcome}");
     }
+    // A guest has a copy of a file, and no folder of the host.
+    let run = "$HATCHWAY run -q acme --rung vm --bind licence=key --program /usr/bin/dash";
+    let line = format!("{run} -- -c 'cat /etc/acme/licence.dat; echo x > /etc/acme/licence.dat || echo refused' 2> /dev/null");
+    assert_eq!(rungs.shell("vm", &line).ok().stdout, "key\nrefused\n");
+    let refused = rungs.shell("vm", &format!("{run} --share both -- -c true"));
+    assert_eq!(refused.code, Some(125), "{refused}");
+    assert!(refused.stderr.contains("a guest has no part in it"), "{refused}");
     rungs.nothing_is_left();
 }
 
@@ -326,7 +345,10 @@ fn networks_are_what_the_recipe_says() {
         for rung in rungs.names() {
             let outcome = rungs.shell(rung, ASK).ok();
             let seen: String = outcome.stdout.split_whitespace().collect();
-            if network == "host" {
+            if network == "host" && rung == "vm" {
+                // A card of the guest's own, by which it reaches what the host does.
+                assert!(seen.starts_with("eth0,lo,"), "{seen}");
+            } else if network == "host" {
                 assert!(seen.starts_with(&host), "{rung}: {seen} instead of {host}");
             } else {
                 assert_eq!(seen, check, "{rung}: {network}\n{outcome}");
@@ -342,7 +364,8 @@ fn what_only_one_rung_gives_is_refused_on_others() {
     for rung in rungs.names().into_iter().skip(1) {
         let refused = rungs.shell(rung, "$RUN -c true");
         assert_eq!(refused.code, Some(125), "{refused}");
-        assert!(refused.stderr.contains("only the fhs rung gives it"), "{refused}");
+        let why = if rung == "vm" { "that address is the guest's own" } else { "only the fhs rung gives it" };
+        assert!(refused.stderr.contains(why), "{refused}");
         assert!(refused.stderr.contains("hint: "), "{refused}");
     }
 }
