@@ -30,13 +30,13 @@ use std::path::Path;
 pub use appended::{carries_archive, walk_carried};
 pub use elf::{Candidate, DlopenNote, ElfFacts, ElfKind};
 pub use error::Error;
-pub use kernel::read as kernel_module;
 pub use facts::{
     Appended, ArtifactFacts, Contained, Dropped, DroppedWhat, EffectKind, Endpoint, Evidence, Facts,
     FileCounts, Found, HardCodedPath, KernelModuleFacts, LdSoConf, Need, Omission, PackageFacts, PackageKind,
     PeFacts, Program, ProgramKind, SCHEMA, ScriptAction, ScriptEffect, ScriptFacts, SonameLink, SystemFacts,
     SystemdUnit, Technology, TechnologyKind, UdevRule, UdevRules, WindowsDriver,
 };
+pub use kernel::read as kernel_module;
 pub use pe::windows::{WindowsNeed, windows_candidates, windows_needs};
 
 /// Inspects the file or directory at `path` within the default [`Limits`](archive::Limits).

@@ -227,9 +227,6 @@ impl Error {
                     format!("make one with `hatchway new FILE --name {name}`"),
                 ];
             }
-            Self::RecipeExists(_) => {
-                "give the new one another name with `--name NAME`, or `--force` to replace it".into()
-            }
             Self::Unsupported { .. } => {
                 "take those keys out of the recipe; CHANGELOG.md says what is there".into()
             }
@@ -237,7 +234,7 @@ impl Error {
             Self::NoArtifact { file, folder } => {
                 format!("put `{file}` into `{}` and run the command again", folder.display())
             }
-            Self::Placeholder { .. } | Self::NoPatch { .. } | Self::Missing { .. } => self.input_hint(),
+            Self::Placeholder { .. } | Self::NoPatch { .. } | Self::Missing { .. } | Self::RecipeExists(_) => self.input_hint(),
             Self::StaleLock(name) | Self::NoLock(name) => format!("run `hatchway lock {name}`"),
             Self::Machine { .. } => "look for the vendor's file for x86-64 (amd64) or i386".into(),
             Self::Architecture { architecture, .. } => {
@@ -283,12 +280,7 @@ impl Error {
             Self::Envs(error) => return error.hints(),
             Self::Images(error) => return error.hints(),
             Self::Vm(error) => return error.hint().into_iter().collect(),
-            Self::NoGuestKernel { name, base } if base.starts_with("debian:") => {
-                format!("run `hatchway lock {name}`: locks name a kernel since this version")
-            }
-            Self::NoGuestKernel { .. } => {
-                "only a base of Debian has kernels: `base = \"debian:bookworm\"` in [environment], or another rung".into()
-            }
+            Self::NoGuestKernel { name, base } => kernel_hint(name, base),
             Self::Sandbox(error) => return error.hint().map(|h| vec![h]).unwrap_or_default(),
             Self::Host { hints, .. } => return hints.clone(),
             _ => return Vec::new(),
@@ -304,6 +296,9 @@ impl Error {
             }
             Self::NoPatch { file, folder } => {
                 format!("put `{file}` into `{}`, or take its line out of [environment.patch]", folder.display())
+            }
+            Self::RecipeExists(_) => {
+                "give the new one another name with `--name NAME`, or `--force` to replace it".into()
             }
             Self::Missing { .. } => "bring them with another [[artifact]], or take a base that has them; a library that only an unused \
                                      part wants is left out with exclude = [\"libNAME.so.1\"] in [environment]"
@@ -328,6 +323,15 @@ fn rung_hints(reasons: &[String], rung: &str) -> Vec<String> {
         hints.push(way.into());
     }
     hints
+}
+
+fn kernel_hint(name: &str, base: &str) -> String {
+    if base.starts_with("debian:") {
+        format!("run `hatchway lock {name}`: locks name a kernel since this version, where the suite has one")
+    } else {
+        "only a base of Debian has kernels: `base = \"debian:bookworm\"` in [environment], or another rung"
+            .into()
+    }
 }
 
 fn licence_hints(recipe: &std::path::Path) -> Vec<String> {

@@ -265,7 +265,8 @@ pub(crate) fn fetch_kernel(
     kernel: &hatchway_envs::lock::LockedPackage,
 ) -> Result<(), Error> {
     let sources = sources::of_recipe(context, located);
-    let urls = |package: &hatchway_envs::lock::LockedPackage| choose::urls(context.archive(), &sources, package);
+    let urls =
+        |package: &hatchway_envs::lock::LockedPackage| choose::urls(context.archive(), &sources, package);
     Ok(build::download_package(&context.store, &context.client, kernel, &urls, &context.printer)?)
 }
 

@@ -72,9 +72,9 @@ fn image() -> String {
 
 /// The package's files, in a folder that later runs find again.
 fn unpacked(name: &str) -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache")
-    });
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"));
     let folder = cache.join("hatchway-tests").join(name);
     if folder.is_dir() {
         return folder;
@@ -93,6 +93,7 @@ fn unpacked(name: &str) -> PathBuf {
     if fs::rename(scratch.join("root"), &folder).is_err() {
         assert!(folder.is_dir(), "{}", folder.display());
     }
+    #[expect(clippy::disallowed_methods, reason = "a folder of this function's own")]
     fs::remove_dir_all(&scratch).unwrap();
     folder
 }

@@ -21,6 +21,7 @@ const SUPER_AT: u64 = 1024;
 const SUPER_BYTES: usize = 128;
 const BLOCK_BITS: u8 = 12;
 const BLOCK: u64 = 1 << BLOCK_BITS;
+const BLOCK_BYTES: usize = 1 << BLOCK_BITS;
 /// Inodes are numbered in units of this, from [`META_AT`].
 const SLOT: u64 = 32;
 /// `struct erofs_inode_extended`.
@@ -192,7 +193,7 @@ impl<'a> Image<'a> {
         let (mut from, mut used) = (0, 0);
         for (index, (name, _)) in entries.iter().enumerate() {
             let bytes = DIRENT + name.len();
-            if used + bytes > BLOCK as usize {
+            if used + bytes > BLOCK_BYTES {
                 groups.push(&entries[from..index]);
                 (from, used) = (index, 0);
             }
@@ -225,7 +226,7 @@ impl<'a> Image<'a> {
             }
             group.iter().for_each(|(name, _)| data.extend(name.bytes()));
             if index + 1 < groups.len() {
-                data.resize((index + 1) * BLOCK as usize, 0);
+                data.resize((index + 1) * BLOCK_BYTES, 0);
             }
         }
         data
@@ -286,15 +287,8 @@ fn block(number: u64) -> Result<u32, Error> {
 
 /// The root first, then everything in the order of its path.
 fn inodes(manifest: &Manifest) -> Vec<Inode<'_>> {
-    let new = |node, parent| Inode {
-        node,
-        children: Vec::new(),
-        parent,
-        size: 0,
-        at: 0,
-        block: None,
-        links: 1,
-    };
+    let new =
+        |node, parent| Inode { node, children: Vec::new(), parent, size: 0, at: 0, block: None, links: 1 };
     let mut inodes = vec![new(&Node::Directory, 0)];
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::from([("", 0)]);
     for (path, node) in &manifest.nodes {
@@ -336,7 +330,7 @@ impl Out<'_> {
     }
 
     fn zeros_to(&mut self, at: u64) -> Result<(), Error> {
-        let zeros = [0; BLOCK as usize];
+        let zeros = [0; BLOCK_BYTES];
         while self.at < at {
             let most = usize::try_from((at - self.at).min(BLOCK)).unwrap_or(zeros.len());
             self.put(&zeros[..most])?;
@@ -425,7 +419,8 @@ mod tests {
         let mut manifest = Manifest::default();
         let mut contents = Vec::new();
         for (index, size) in sizes.into_iter().enumerate() {
-            let content: Vec<u8> = (0..size).map(|at| u8::try_from((at * 7 + index) % 251).unwrap()).collect();
+            let content: Vec<u8> =
+                (0..size).map(|at| u8::try_from((at * 7 + index) % 251).unwrap()).collect();
             manifest.insert(&format!("usr/bin/{size}"), file(&content, size % 2 == 0));
             manifest.insert(&format!("again/{size}"), file(&content, false));
             manifest.insert(&format!("links/{size}"), Node::Link { target: "x/".repeat(index * 100 + 1) });
@@ -450,9 +445,9 @@ mod tests {
         let content = vec![7; 300_000];
         let mut manifest = Manifest::default();
         manifest.insert("one", file(&content, false));
-        let one = image(&manifest, &[content.clone()]);
+        let one = image(&manifest, std::slice::from_ref(&content));
         manifest.insert("other", file(&content, true));
-        let both = image(&manifest, &[content.clone()]);
+        let both = image(&manifest, std::slice::from_ref(&content));
         assert_eq!(both, image(&manifest, &[content]));
         assert!(both.len() < one.len() + 8192, "{} and {}", one.len(), both.len());
     }

@@ -121,7 +121,11 @@ impl Contents {
         } else if let Some(name) = path.strip_prefix(MODULES).and_then(|path| path.rsplit('/').next()) {
             if name == BUILT_IN {
                 let text = String::from_utf8_lossy(&read()?).into_owned();
-                self.built_in.extend(text.lines().filter_map(|line| module_name(line.rsplit('/').next()?)).map(|(name, _)| name));
+                self.built_in.extend(
+                    text.lines()
+                        .filter_map(|line| module_name(line.rsplit('/').next()?))
+                        .map(|(name, _)| name),
+                );
             } else if let Some((name, compression)) = module_name(name) {
                 self.modules.insert(name, Packed { compression, content: read()? });
             }
@@ -132,7 +136,8 @@ impl Contents {
 
 impl Packed {
     fn unpacked(&self, name: &str) -> Result<Vec<u8>, Error> {
-        let bad = |error: std::io::Error| Error::BadModule { name: name.to_owned(), reason: error.to_string() };
+        let bad =
+            |error: std::io::Error| Error::BadModule { name: name.to_owned(), reason: error.to_string() };
         let limits = Limits::default();
         let reader = archive::decompressed(&self.content[..], self.compression, &limits).map_err(bad)?;
         let mut bytes = Vec::new();
@@ -179,9 +184,13 @@ mod tests {
 
     #[test]
     fn landlock_is_known_by_the_release() {
-        for (release, landlock) in
-            [("5.10.0-30-amd64", 0), ("6.1.0-57-cloud-amd64", 2), ("6.12.9+deb13-amd64", 6), ("7.0", 6), ("next", 0)]
-        {
+        for (release, landlock) in [
+            ("5.10.0-30-amd64", 0),
+            ("6.1.0-57-cloud-amd64", 2),
+            ("6.12.9+deb13-amd64", 6),
+            ("7.0", 6),
+            ("next", 0),
+        ] {
             assert_eq!(Kernel::landlock(release), landlock, "{release}");
         }
     }

@@ -12,7 +12,10 @@ pub(crate) fn kills() -> u64 {
 
 /// The same in a group of the second version.
 pub(crate) fn kills_of(group: &HostPath) -> u64 {
-    std::fs::read_to_string(format!("{group}/memory.events")).ok().and_then(|text| counted(&text)).unwrap_or(0)
+    std::fs::read_to_string(format!("{group}/memory.events"))
+        .ok()
+        .and_then(|text| counted(&text))
+        .unwrap_or(0)
 }
 
 fn counted(text: &str) -> Option<u64> {

@@ -40,7 +40,9 @@ impl Attempt<'_> {
                 dropped: false,
                 replaces: String::new(),
             })),
-            None if wish.required => Err(format!("it has no kernel for a guest: no package `{}`", wish.package)),
+            None if wish.required => {
+                Err(format!("it has no kernel for a guest: no package `{}`", wish.package))
+            }
             None => Ok(None),
         }
     }

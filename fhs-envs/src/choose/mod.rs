@@ -10,8 +10,8 @@ mod versions;
 
 use std::collections::{BTreeSet, HashMap};
 
-pub use kernel::Kernel;
 pub use keep::{Upgrade, check as check_upgrade, suites as suites_in_order};
+pub use kernel::Kernel;
 pub use suite::{Extra, index as suite_index, urls};
 
 use crate::base::{BASE, BUILDERS_WORK};

@@ -116,7 +116,8 @@ fn refuse(spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) const LOOPBACK_OF_THE_HOST: &str = "in a guest that address is the guest's own; the host's is 10.0.2.2 there";
+pub(super) const LOOPBACK_OF_THE_HOST: &str =
+    "in a guest that address is the guest's own; the host's is 10.0.2.2 there";
 
 #[cfg(test)]
 mod tests {

@@ -85,9 +85,10 @@ impl Error {
             Self::Invalid { what: "machine id", .. } => Some(
                 "it is what `cat /etc/machine-id` prints on the machine that the licence names".to_owned(),
             ),
-            Self::Invalid { why: within::ONLY_FHS | guest::ONLY_NAMESPACES | guest::LOOPBACK_OF_THE_HOST, .. } => {
-                Some("run it there: `--rung fhs`, or `rung = \"fhs\"` in [run] of the recipe".to_owned())
-            }
+            Self::Invalid {
+                why: within::ONLY_FHS | guest::ONLY_NAMESPACES | guest::LOOPBACK_OF_THE_HOST,
+                ..
+            } => Some("run it there: `--rung fhs`, or `rung = \"fhs\"` in [run] of the recipe".to_owned()),
             Self::Refused { .. } => {
                 Some("copy what the tool needs into a folder of its own and share that".to_owned())
             }

@@ -58,7 +58,12 @@ pub(super) fn run(run: &Run<'_>, spec: &Spec, host: &HostFacts) -> Result<ExitCo
     within.outside.ceiling = super::limits::ceiling(&run.located.recipe.run);
     if let Some(form) = run.request.explain {
         let lines = within.outside.lines();
-        super::explain(run.context, form, &within.bootstrap, &super::Asked { whom: "the engine", lines: &lines });
+        super::explain(
+            run.context,
+            form,
+            &within.bootstrap,
+            &super::Asked { whom: "the engine", lines: &lines },
+        );
         return Ok(ExitCode::SUCCESS);
     }
     within.bootstrap.missing =

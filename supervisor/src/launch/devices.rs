@@ -87,22 +87,30 @@ pub(super) fn of_guest(recipe: &Recipe, bind: &[String]) -> Result<Vec<(HostPath
 }
 
 /// The serial lines of this machine that a guest has as its own, in the order of their slots.
-pub(super) fn serial_lines(context: &Context, recipe: &Recipe, bind: &[String]) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn serial_lines(
+    context: &Context,
+    recipe: &Recipe,
+    bind: &[String],
+) -> Result<Vec<PathBuf>, Error> {
     let bindings = Bindings::new(recipe, bind)?;
     let mut lines = Vec::new();
     for slot in recipe.devices.iter().filter(|slot| slot.class == "serial") {
         let name = slot.name.get_ref().as_str();
         let Some(value) = bindings.get(name) else {
-            context.printer.warn(format!("the device slot `{name}` is not bound; bind it with `--bind {name}=by-id:…`"));
+            context
+                .printer
+                .warn(format!("the device slot `{name}` is not bound; bind it with `--bind {name}=by-id:…`"));
             continue;
         };
         if value.starts_with("guest:") {
             continue;
         }
         let device = parse(value).map_err(|why| Error::Usage(format!("`--bind {name}={value}`: {why}")))?;
-        let missing = |why: String| Error::Host {
+        let missing = |why: String| {
+            Error::Host {
             message: format!("the device slot `{name}` cannot be bound to `{device}`: {why}"),
             hints: vec!["`ls -l /dev/serial/by-id` shows what is there; a guest has the lines that are there at its start".into()],
+        }
         };
         let node = find(&device, subsystem(&slot.class)).map_err(|error| missing(error.to_string()))?;
         lines.push(node.ok_or_else(|| missing("it is not there".into()))?.path);

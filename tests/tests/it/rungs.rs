@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use hatchway_tests::bench::{Bench, Outcome, is_root};
 use hatchway_tests::engine::Engine;
-use hatchway_tests::{host, kernel};
 use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::Mirror;
 use hatchway_tests::package::Package;
 use hatchway_tests::server::Server;
+use hatchway_tests::{host, kernel};
 use serde_json::Value;
 
 use super::conformance::{PROBES, answers, script};
@@ -324,7 +324,9 @@ fn files_and_shares_are_shown() {
     }
     // A guest has a copy of a file, and no folder of the host.
     let run = "$HATCHWAY run -q acme --rung vm --bind licence=key --program /usr/bin/dash";
-    let line = format!("{run} -- -c 'cat /etc/acme/licence.dat; echo x > /etc/acme/licence.dat || echo refused' 2> /dev/null");
+    let line = format!(
+        "{run} -- -c 'cat /etc/acme/licence.dat; echo x > /etc/acme/licence.dat || echo refused' 2> /dev/null"
+    );
     assert_eq!(rungs.shell("vm", &line).ok().stdout, "key\nrefused\n");
     let refused = rungs.shell("vm", &format!("{run} --share both -- -c true"));
     assert_eq!(refused.code, Some(125), "{refused}");

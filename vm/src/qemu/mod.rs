@@ -120,7 +120,9 @@ impl Command {
     /// [`Error::NoQemu`]; what the kernel refuses.
     pub fn start(&self, program: &Path, user: Option<(u32, u32)>, log: File) -> Result<Running, Error> {
         let failed = |error: rustix::io::Errno| Error::Start(error.into());
-        let pair = || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed);
+        let pair = || {
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed)
+        };
         let (console, console_theirs) = pair()?;
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
@@ -220,7 +222,9 @@ mod tests {
     #[test]
     fn nothing_is_there_that_nobody_asked_for() {
         let without = line(&command());
-        for wanted in ["-nodefaults", "-no-user-config", "spawn=deny", "elevateprivileges=deny", "-display none"] {
+        for wanted in
+            ["-nodefaults", "-no-user-config", "spawn=deny", "elevateprivileges=deny", "-display none"]
+        {
             assert!(without.contains(wanted), "{without}");
         }
         assert!(!without.contains("netdev"), "{without}");

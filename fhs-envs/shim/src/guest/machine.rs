@@ -72,7 +72,8 @@ pub(super) fn make_ready(order: &GuestOrder) -> Result<(), Error> {
             return Err(Error::Guest { step, source });
         }
         // There is nobody else in the guest.
-        fs::set_permissions(device.as_str(), fs::Permissions::from_mode(0o666)).step("open a device to the tool")?;
+        fs::set_permissions(device.as_str(), fs::Permissions::from_mode(0o666))
+            .step("open a device to the tool")?;
     }
     Ok(())
 }

@@ -59,7 +59,9 @@ impl Control {
                 Ok(count) => {
                     let lines = self.lines.push(&buffer[..count]).unwrap_or_default();
                     // What is no order is of another release; the first message has said which one this is.
-                    orders.extend(lines.iter().filter_map(|line| serde_json::from_slice::<HostOrder>(line).ok()));
+                    orders.extend(
+                        lines.iter().filter_map(|line| serde_json::from_slice::<HostOrder>(line).ok()),
+                    );
                 }
                 Err(Errno::AGAIN | Errno::INTR) => break,
                 Err(_) => self.gone = true,

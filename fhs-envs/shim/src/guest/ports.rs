@@ -10,8 +10,7 @@ use std::path::PathBuf;
 
 /// Opens the port of a name, without waiting in what is done with it.
 pub(super) fn open(name: &str) -> Result<OwnedFd, Error> {
-    let device =
-        appearing(|| device_of(name)).ok_or_else(|| missing(&format!("find the port `{name}`")))?;
+    let device = appearing(|| device_of(name)).ok_or_else(|| missing(&format!("find the port `{name}`")))?;
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let port = rustix::fs::open(&device, flags, Mode::empty())
         .map_err(|errno| Error::Guest { step: format!("open the port `{name}`"), source: errno.into() })?;
@@ -23,7 +22,8 @@ pub(super) fn open(name: &str) -> Result<OwnedFd, Error> {
 /// Nobody is at the other end.
 pub(super) fn is_hung_up(port: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(port.as_fd(), PollFlags::empty())];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..)) && fds[0].revents().is_some_and(|is| is.contains(PollFlags::POLLHUP))
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+        && fds[0].revents().is_some_and(|is| is.contains(PollFlags::POLLHUP))
 }
 
 fn device_of(name: &str) -> Option<PathBuf> {

@@ -150,7 +150,9 @@ fn become_attendant(streams: &Streams) -> ! {
             // Signals are blocked, so a process in the background may.
             rustix::termios::tcsetpgrp(slave, rustix::process::getpid())?;
         }
-        let [input, output, error] = &streams.ends[..] else { return Err(std::io::ErrorKind::InvalidData.into()) };
+        let [input, output, error] = &streams.ends[..] else {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        };
         rustix::stdio::dup2_stdin(input)?;
         rustix::stdio::dup2_stdout(output)?;
         rustix::stdio::dup2_stderr(error)?;

@@ -103,7 +103,8 @@ fn release_of(kernel: &LockedPackage) -> &str {
 fn order(run: &Run<'_>, guest: &Guest, terminal: &Terminal) -> GuestOrder {
     let ceiling = super::limits::ceiling(&run.located.recipe.run);
     let mut limits: Vec<(String, String)> = Vec::new();
-    let mut limit = |file: &str, value: Option<String>| limits.extend(value.map(|value| (file.to_owned(), value)));
+    let mut limit =
+        |file: &str, value: Option<String>| limits.extend(value.map(|value| (file.to_owned(), value)));
     limit("memory.max", ceiling.memory.map(|bytes| bytes.to_string()));
     // Swap would let it go on slowly.
     limit("memory.swap.max", ceiling.memory.map(|_| "0".to_owned()));
@@ -222,7 +223,8 @@ fn conclude(run: &Run<'_>, guest: &Guest, ended: Outcome) -> Result<ExitCode, Er
     };
     let path = run.folder.join(run_folder::EXIT);
     let exit_file = sandbox::HostPath::try_from(path.as_path()).ok();
-    let text = serde_json::to_string_pretty(&ExitRecord { exit_file, ..record }).map_err(sandbox::Error::from)?;
+    let text =
+        serde_json::to_string_pretty(&ExitRecord { exit_file, ..record }).map_err(sandbox::Error::from)?;
     write_atomically(&path, (text + "\n").as_bytes())?;
     run_folder::tidy(run.folder, &[INITRAMFS, LOG]);
     Ok(exit_code(code))

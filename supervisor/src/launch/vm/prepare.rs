@@ -76,7 +76,8 @@ impl Prepared {
         command.kernel.clone_from(&self.kernel);
         let disk = |path: &Path, read_only| Disk { path: path.to_owned(), format: "raw".into(), read_only };
         command.disks = vec![NamedDisk { serial: TREE_DISK, disk: disk(&self.tree, true) }];
-        let state = self.state.as_ref().map(|held| NamedDisk { serial: STATE_DISK, disk: disk(&held.path, false) });
+        let state =
+            self.state.as_ref().map(|held| NamedDisk { serial: STATE_DISK, disk: disk(&held.path, false) });
         command.disks.extend(state);
     }
 }
@@ -95,7 +96,12 @@ pub(super) fn memory(run: &recipe::Run) -> u64 {
 }
 
 /// The folder with the kernel, and the first file system with init and modules but without what is of one run.
-fn boot(run: &Run<'_>, kernel: &LockedPackage, modules: &[&'static str], cache: &Path) -> Result<PathBuf, Error> {
+fn boot(
+    run: &Run<'_>,
+    kernel: &LockedPackage,
+    modules: &[&'static str],
+    cache: &Path,
+) -> Result<PathBuf, Error> {
     let shim = fs::read(shim()?).map_err(Error::io("read", "hatchway-shim"))?;
     let mut wanted: Vec<&str> = ALWAYS.to_vec();
     wanted.extend(modules);
@@ -147,6 +153,7 @@ fn in_place(
     })
 }
 
+#[expect(clippy::disallowed_methods, reason = "what can be made anew, which is no part of the store")]
 fn remove(path: &Path) -> std::io::Result<()> {
     if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
@@ -165,7 +172,8 @@ fn tree_disk(run: &Run<'_>, cache: &Path) -> Result<PathBuf, Error> {
     };
     let mut written = Ok(());
     in_place(cache, &place, |made| {
-        let mut counted = Counted { to: BufWriter::with_capacity(1 << 20, File::create(made)?), progress, bytes: 0 };
+        let mut counted =
+            Counted { to: BufWriter::with_capacity(1 << 20, File::create(made)?), progress, bytes: 0 };
         written = erofs::write(&manifest, &open, &mut counted);
         counted.to.flush()?;
         match &written {
@@ -242,7 +250,9 @@ fn initramfs(
         let path = Path::new(file.as_str());
         let length = fs::metadata(path).map_err(Error::io("look at", path))?.len();
         if length > FILE_MAX {
-            return Err(Error::Usage(format!("`{file}` is too large to be copied into a guest: {length} bytes")));
+            return Err(Error::Usage(format!(
+                "`{file}` is too large to be copied into a guest: {length} bytes"
+            )));
         }
         own.file(&format!("{FILES}/{number}"), 0o644, &fs::read(path).map_err(Error::io("read", path))?);
     }

@@ -70,7 +70,10 @@ impl<'a> Relay<'a> {
         let all = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&SigSet::all(), all)
             .map_err(|errno| Error::io("watch signals of", "this process")(errno.into()))?;
-        let pid = i32::try_from(running.child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| failed(Errno::SRCH))?;
+        let pid = i32::try_from(running.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or_else(|| failed(Errno::SRCH))?;
         let exited = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
         running.ports.iter().chain([&running.console]).try_for_each(nonblocking).map_err(failed)?;
         let (mut inward, mut outward) = (Vec::new(), Vec::new());
@@ -179,7 +182,8 @@ impl<'a> Relay<'a> {
             (Source::Signals, self.signals.as_fd(), PollFlags::IN),
             (Source::Console, self.running.console.as_fd(), flags(!self.console_ended, PollFlags::IN)),
         ];
-        let control = flags(!self.control_ended, PollFlags::IN | flags(!self.orders.is_empty(), PollFlags::OUT));
+        let control =
+            flags(!self.control_ended, PollFlags::IN | flags(!self.orders.is_empty(), PollFlags::OUT));
         all.push((Source::Control, self.running.port(CONTROL), control));
         for (index, (port, inward)) in self.inward.iter().enumerate() {
             let (reads, writes) = inward.wants();
@@ -300,7 +304,9 @@ impl<'a> Relay<'a> {
                 }
             }
             GuestReport::Note { message } => self.printer.warn(plain(&message)),
-            GuestReport::Failed { message } => self.printer.warn(format!("in the guest: {}", plain(&message))),
+            GuestReport::Failed { message } => {
+                self.printer.warn(format!("in the guest: {}", plain(&message)));
+            }
             GuestReport::Keys => drop(self.terminal.take()),
             GuestReport::Stopped { .. } => {
                 let taken = self.terminal.is_taken();
