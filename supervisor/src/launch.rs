@@ -212,7 +212,8 @@ fn spec(
     let bindings = Bindings::new(recipe, &request.bind)?;
     if request.rung != Isolation::Vm && request.explain.is_none() && !recipe.run.state.is_empty() {
         // A guest may have had it last.
-        hatchway_vm::state::take_back(&state_parent(context, name)?)?;
+        let owner = is_root().then_some((user.uid, user.gid));
+        hatchway_vm::state::take_back(&state_parent(context, name)?, owner)?;
     }
     if let Some(size) = recipe.run.shm {
         spec.shm_size = size.bytes();

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -46,11 +47,12 @@ pub fn disk(folder: &Path, size: u64, owner: Option<(u32, u32)>) -> Result<Held,
     Ok(Held { path, _lock: lock })
 }
 
-/// Makes the folders from the disk again, if there is one; true if there was.
+/// Makes the folders from the disk again, if there is one; true if there was. What is on the disk is a guest's, so as root
+/// it is read as the user of its unit, `owner`.
 ///
 /// # Errors
 /// [`Error::Busy`] while a guest runs; [`Error::Tool`]; what cannot be written. The disk is the state then, as before.
-pub fn take_back(folder: &Path) -> Result<bool, Error> {
+pub fn take_back(folder: &Path, owner: Option<(u32, u32)>) -> Result<bool, Error> {
     let disk = folder.join(DISK);
     if !disk.exists() {
         return Ok(false);
@@ -62,10 +64,11 @@ pub fn take_back(folder: &Path) -> Result<bool, Error> {
     let taken = folder.join(TAKEN);
     remove(&taken)?;
     fs::DirBuilder::new().mode(0o700).create(&taken).map_err(Error::io("create", &taken))?;
+    hand_over(&taken, owner)?;
     // A journal that was not written out is read first; `debugfs` alone would not.
-    check(&disk)?;
+    check(&disk, owner)?;
     let request = format!("rdump / \"{}\"", taken.display());
-    read_all(&request, &disk)?;
+    read_all(&request, &disk, owner)?;
     swap(folder, &taken)?;
     fs::remove_file(&disk).map_err(Error::io("remove", &disk))?;
     remove(&taken)?;
@@ -73,13 +76,13 @@ pub fn take_back(folder: &Path) -> Result<bool, Error> {
 }
 
 /// `debugfs` ends well whatever happened: what it says counts. Its first line is its version.
-fn read_all(request: &str, disk: &Path) -> Result<(), Error> {
-    let said = output("read the state's disk", "debugfs", &["-R", request, &disk.to_string_lossy()], &[0])?;
-    // Only root can give files away, and an ordinary user's state is all that user's.
-    let owners = !rustix::process::geteuid().is_root();
+fn read_all(request: &str, disk: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {
+    let said =
+        output("read the state's disk", "debugfs", &["-R", request, &disk.to_string_lossy()], &[0], owner)?;
     let bad = |line: &&str| {
         let harmless = line.trim().is_empty() || line.starts_with("debugfs ");
-        !(harmless || owners && line.contains("while changing ownership"))
+        // Only root can give files away; here everything is the unit's.
+        !(harmless || line.contains("while changing ownership"))
     };
     match said.lines().find(bad) {
         Some(line) => Err(Error::Tool { what: "read the state's disk", reason: line.trim().to_owned() }),
@@ -130,11 +133,10 @@ fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Res
         "mke2fs",
         &["-q", "-F", "-t", "ext4", "-m", "0", "-E", features, "-d", &from, &to],
         &[0],
+        None,
     );
     let placed = made.and_then(|()| {
-        if let Some((uid, gid)) = owner {
-            chown(&beside, Some(uid), Some(gid)).map_err(Error::io("change the owner of", &beside))?;
-        }
+        hand_over(&beside, owner)?;
         file.sync_all().map_err(Error::io("write", &beside))?;
         fs::rename(&beside, path).map_err(Error::io("rename", &beside))
     });
@@ -145,20 +147,42 @@ fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Res
 }
 
 /// 1 is "errors were corrected" (e2fsck(8)): a journal that was replayed is none even.
-fn check(disk: &Path) -> Result<(), Error> {
-    run("check the state's disk", "e2fsck", &["-p", &disk.to_string_lossy()], &[0, 1])
+fn check(disk: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {
+    run("check the state's disk", "e2fsck", &["-p", &disk.to_string_lossy()], &[0, 1], owner)
 }
 
-fn run(what: &'static str, program: &str, arguments: &[&str], good: &[i32]) -> Result<(), Error> {
-    output(what, program, arguments, good).map(drop)
+fn run(
+    what: &'static str,
+    program: &str,
+    arguments: &[&str],
+    good: &[i32],
+    user: Option<(u32, u32)>,
+) -> Result<(), Error> {
+    output(what, program, arguments, good, user).map(drop)
+}
+
+fn hand_over(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {
+    let Some((uid, gid)) = owner else { return Ok(()) };
+    chown(path, Some(uid), Some(gid)).map_err(Error::io("change the owner of", path))
 }
 
 /// What a program of e2fsprogs says as errors.
-fn output(what: &'static str, program: &str, arguments: &[&str], good: &[i32]) -> Result<String, Error> {
+fn output(
+    what: &'static str,
+    program: &str,
+    arguments: &[&str],
+    good: &[i32],
+    user: Option<(u32, u32)>,
+) -> Result<String, Error> {
     let at = FOLDERS.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file());
     let failed = |reason: String| Error::Tool { what, reason };
     let at = at.ok_or_else(|| failed(format!("there is no `{program}` on this host")))?;
-    let output = Command::new(at).args(arguments).env("LC_ALL", "C").output();
+    let mut command = Command::new(at);
+    command.args(arguments).env("LC_ALL", "C").current_dir("/");
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    let output = command.output();
     let output = output.map_err(|error| failed(format!("`{program}`: {error}")))?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code().is_some_and(|code| good.contains(&code)) {
@@ -207,17 +231,17 @@ mod tests {
         std::os::unix::fs::symlink("deep/file", own.join("link")).unwrap();
         let held = disk(&folder, SIZE, None).unwrap();
         assert!(matches!(disk(&folder, SIZE, None), Err(Error::Busy(_))));
-        assert!(matches!(take_back(&folder), Err(Error::Busy(_))));
+        assert!(matches!(take_back(&folder, None), Err(Error::Busy(_))));
         drop(held);
         // What is changed in the folder meanwhile does not count.
         fs::write(own.join("deep/file"), "another").unwrap();
-        assert!(take_back(&folder).unwrap());
+        assert!(take_back(&folder, None).unwrap());
         assert_eq!(fs::read_to_string(own.join("link")).unwrap(), "content");
         assert!(own.join("deep/empty").is_dir());
         let mode = fs::metadata(own.join("deep/file")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         assert!(!folder.join(DISK).exists() && !folder.join(TAKEN).exists() && !folder.join(LOST).exists());
-        assert!(!take_back(&folder).unwrap());
+        assert!(!take_back(&folder, None).unwrap());
     }
 
     #[test]
@@ -230,7 +254,7 @@ mod tests {
         // As after a crash: half of it taken, the rest gone.
         fs::create_dir_all(folder.join(TAKEN).join("a")).unwrap();
         remove(&folder.join("a")).unwrap();
-        assert!(take_back(&folder).unwrap());
+        assert!(take_back(&folder, None).unwrap());
         assert_eq!(fs::read_to_string(folder.join("a/file")).unwrap(), "kept");
     }
 }
