@@ -327,8 +327,9 @@ impl Guest {
     /// # Errors
     /// When QEMU does not answer.
     pub fn mac(&mut self) -> Result<Option<Mac>, Error> {
-        let filters = self.command("query-rx-filter", &json!({ "name": "nic0" }))?;
-        Ok(filters[0]["main-mac"].as_str().and_then(|text| text.parse().ok()))
+        let path = "/machine/peripheral/nic0";
+        let mac = self.command("qom-get", &json!({ "path": path, "property": "mac" }))?;
+        Ok(mac.as_str().and_then(|text| text.parse().ok()))
     }
 
     /// Looks where the USB devices are now: what is gone is unplugged in the guest, what is back or elsewhere is plugged in.
