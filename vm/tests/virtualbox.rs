@@ -73,7 +73,7 @@ fn the_real_one_does_everything_up_to_the_driver() {
     let machine = machine(&folder);
     let uuid = Uuid::of_name(&machine.name);
     // Of a run that failed.
-    drop(vbox.destroy(uuid));
+    drop(vbox.destroy(&machine, uuid, &folder));
     let image = fs::read(&machine.disks[0].path).unwrap();
     vbox.create(&machine, uuid, &folder).unwrap_or_else(|error| panic!("{error}"));
     assert!(vbox.machines().unwrap().contains(&("acme-win10".to_owned(), uuid)));
@@ -129,13 +129,14 @@ fn the_real_one_does_everything_up_to_the_driver() {
     assert_eq!(vbox.state(uuid).unwrap(), State::Off);
     assert_eq!(reason(vbox.stop(uuid, LONG).unwrap_err()), Some(Reason::NotRunning));
 
-    vbox.destroy(uuid).unwrap();
+    vbox.destroy(&machine, uuid, &folder).unwrap();
     assert_eq!(reason(vbox.state(uuid).unwrap_err()), Some(Reason::NoMachine));
-    assert!(!Path::new(&overlay).exists(), "what was written is still there");
+    let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["brought.vdi"], "what was written is still there");
     assert!(fs::read(&machine.disks[0].path).unwrap() == image, "the image was written to");
     // The same name and number again: nothing was left registered.
     vbox.create(&machine, uuid, &folder).unwrap_or_else(|error| panic!("{error}"));
-    vbox.destroy(uuid).unwrap();
+    vbox.destroy(&machine, uuid, &folder).unwrap();
     // What fails on the way leaves nothing.
     let broken = Machine { cpus: 999, ..machine };
     let error = vbox.create(&broken, uuid, &folder).unwrap_err();

@@ -260,7 +260,7 @@ fn filter(number: usize, name: &usb::Name, id: &str) -> Result<Call, Error> {
 }
 
 /// A path as an argument: VirtualBox takes no other than UTF-8.
-fn text(path: &Path) -> Result<String, Error> {
+pub(super) fn text(path: &Path) -> Result<String, Error> {
     let plain = path.to_str().filter(|text| text.starts_with('/') && !text.contains(char::is_control));
     plain.map(str::to_owned).ok_or_else(|| Error::Path(path.to_owned()))
 }

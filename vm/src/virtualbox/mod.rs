@@ -17,7 +17,9 @@ mod failure;
 pub mod machinereadable;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use argv::Call;
@@ -178,7 +180,7 @@ impl VirtualBox {
             if let Err(error) = self.call(call) {
                 if number > 0 {
                     // The first error is the one to be told.
-                    drop(self.destroy(uuid));
+                    drop(self.destroy(machine, uuid, folder));
                 }
                 return Err(error);
             }
@@ -320,10 +322,30 @@ impl VirtualBox {
 
     /// Removes the machine and all that was written to it. The images it was made over stay as they were brought.
     ///
+    /// Not with `unregistervm --delete`: that would delete every image that no other machine uses, and stops half-way where a
+    /// difference lies between an image and a snapshot.
+    ///
     /// # Errors
     /// When it runs, or `VBoxManage` fails.
-    pub fn destroy(&self, uuid: Uuid) -> Result<(), Error> {
-        self.call(&Call::new(["unregistervm", &uuid.to_string(), "--delete"])).map(drop)
+    pub fn destroy(&self, machine: &Machine, uuid: Uuid, folder: &Path) -> Result<(), Error> {
+        let settings = self.info(uuid)?.get("CfgFile").map(PathBuf::from);
+        self.call(&Call::new(["unregistervm", &uuid.to_string()]))?;
+        for (number, disk) in machine.disks.iter().enumerate() {
+            let overlay = argv::overlay(folder, number);
+            for (path, ours) in [(&overlay, true), (&disk.path, false)] {
+                // Most are forgotten with the machine; what another machine uses too is not to be.
+                drop(self.call(&Call::new(["closemedium", "disk", argv::text(path)?.as_str()])));
+                if ours {
+                    removed(fs::remove_file(path)).map_err(Error::io("remove", path))?;
+                }
+            }
+        }
+        // Its settings, its snapshots and its log are in a folder of VirtualBox's naming.
+        let own = settings.as_deref().and_then(Path::parent).filter(|own| own.parent() == Some(folder));
+        match own {
+            Some(own) => removed(fs::remove_dir_all(own)).map_err(Error::io("remove", own)),
+            None => Ok(()),
+        }
     }
 
     /// Runs `VBoxManage`; gives what it printed.
@@ -346,11 +368,16 @@ pub(crate) fn check_tag(name: &str) -> Result<(), Error> {
     if fits && !number { Ok(()) } else { Err(Error::SnapshotName(command::plain(name))) }
 }
 
+/// What is not there need not be removed.
+fn removed(done: io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
 fn started(program: &[OsString], words: &[String], time: Duration) -> Result<Said, Error> {
     let line: Vec<OsString> = program.iter().cloned().chain(words.iter().map(OsString::from)).collect();
     command::run(&line, time).map_err(|source| {
         let program = program.first().cloned().unwrap_or_default();
-        if source.kind() == std::io::ErrorKind::NotFound {
+        if source.kind() == io::ErrorKind::NotFound {
             return Error::NoProgram { program: program.into(), package: "virtualbox" };
         }
         Error::io("run", program)(source)
