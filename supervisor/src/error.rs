@@ -188,6 +188,9 @@ pub enum Error {
     /// An image cannot be written, or an engine does not take it.
     #[error(transparent)]
     Images(#[from] hatchway_images::Error),
+    /// A guest cannot be made, or its driver refuses.
+    #[error(transparent)]
+    Vm(#[from] hatchway_vm::Error),
     /// The sandbox cannot be made.
     #[error(transparent)]
     Sandbox(#[from] hatchway_envs::sandbox::Error),
@@ -268,6 +271,7 @@ impl Error {
             }
             Self::Envs(error) => return error.hints(),
             Self::Images(error) => return error.hints(),
+            Self::Vm(error) => return error.hint().into_iter().collect(),
             Self::Sandbox(error) => return error.hint().map(|h| vec![h]).unwrap_or_default(),
             Self::Host { hints, .. } => return hints.clone(),
             _ => return Vec::new(),

@@ -35,10 +35,23 @@ pub(crate) struct Said {
 /// # Errors
 /// When it cannot be started, takes longer than `time` or writes without end.
 pub(crate) fn run(command: &[OsString], time: Duration) -> io::Result<Said> {
+    run_as(None, command, time)
+}
+
+/// Runs it as this user and group, where they are given.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_as(user: Option<(u32, u32)>, command: &[OsString], time: Duration) -> io::Result<Said> {
     let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let memory = |name| rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
     let (stdout, stderr) = (memory("stdout")?, memory("stderr")?);
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    hatchway_sys::process::start_unblocked(&mut command);
+    let mut child = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(stdout.try_clone()?)
@@ -110,6 +123,15 @@ mod tests {
     fn output_and_code_come_back() {
         let said = run(&shell("echo out; echo err >&2; exit 3"), Duration::from_secs(10)).unwrap();
         assert_eq!(said, Said { code: Some(3), stdout: "out\n".into(), stderr: "err\n".into() });
+    }
+
+    #[test]
+    fn it_starts_with_no_signal_blocked() {
+        use nix::sys::signal::{SigSet, SigmaskHow};
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).unwrap();
+        let said = run(&shell("grep SigBlk /proc/self/status"), Duration::from_secs(10)).unwrap();
+        before.thread_set_mask().unwrap();
+        assert_eq!(said.stdout.trim(), "SigBlk:\t0000000000000000");
     }
 
     #[test]

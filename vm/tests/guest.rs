@@ -55,7 +55,7 @@ impl Bench {
     }
 
     fn fresh(&self) -> Vec<PathBuf> {
-        overlay::fresh(&self.machine.disks, self.folder.path()).unwrap()
+        overlay::fresh(&self.machine.disks, self.folder.path(), self.user).unwrap()
     }
 
     fn start(&self, overlays: &[PathBuf], snapshot: Option<&str>) -> Result<Guest, Error> {
@@ -130,14 +130,14 @@ fn a_kept_disk_is_gone_on_with() {
     let state = bench.path("state");
     fs::create_dir(&state).unwrap();
     for start in 1..=2 {
-        let overlays = overlay::kept(&bench.machine.disks, &["acme 1".into()], &state).unwrap();
+        let overlays = overlay::kept(&bench.machine.disks, &["acme 1".into()], &state, None).unwrap();
         let (mut guest, mut line) = bench.boot(&overlays);
         assert_eq!(line.read(), format!("com1-guest: start {start}"));
         assert_eq!(line.ask(b'o'), "off");
         assert_eq!(ended(&mut guest).why, Why::Guest);
     }
     // Two guests at once would write over each other's disk.
-    let overlays = overlay::kept(&bench.machine.disks, &["acme 1".into()], &state).unwrap();
+    let overlays = overlay::kept(&bench.machine.disks, &["acme 1".into()], &state, None).unwrap();
     let (_guest, _line) = bench.boot(&overlays);
     let error = bench.start(&overlays, None).unwrap_err();
     assert!(matches!(error, Error::Qemu(Fault::Start(_))), "{error}");
@@ -248,10 +248,8 @@ fn qemu_is_a_user_of_its_own_behind_its_sandbox() {
     // Others than root can only be themselves.
     let (uid, gid) = if rustix::process::geteuid().is_root() { (12_345, 12_346) } else { own_ids() };
     bench.user = Some((uid, gid));
+    std::os::unix::fs::chown(bench.folder.path(), Some(uid), Some(gid)).unwrap();
     let overlays = bench.fresh();
-    for path in [bench.folder.path(), &overlays[0]] {
-        std::os::unix::fs::chown(path, Some(uid), Some(gid)).unwrap();
-    }
     let (mut guest, mut line) = bench.boot(&overlays);
     assert_eq!(line.read(), "com1-guest: start 1");
     let status = fs::read_to_string(format!("/proc/{}/status", guest.pid())).unwrap();

@@ -12,6 +12,7 @@ mod limits;
 mod network;
 mod service;
 mod types;
+mod vm;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub use limits::{Limits, Processors};
 pub use network::{Network, Server};
 pub use service::*;
 pub use types::*;
+pub use vm::{Driver, SerialLine, System, TableText, Vm};
 
 use crate::error::Error;
 use hatchway_envs::digest::Sha256;
@@ -251,6 +253,9 @@ impl Recipe {
     /// What the recipe asks for that this version of Hatchway reads but does not carry out.
     #[must_use]
     pub fn unsupported(&self) -> Vec<String> {
+        if self.image().is_some() {
+            return self.not_of_an_image();
+        }
         let environment = &self.environment;
         let run = &self.run;
         let checks = [

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
@@ -35,7 +36,7 @@ const UNPLUG_MAX: Duration = Duration::from_secs(5);
 /// How often a snapshot is asked whether it is done.
 const POLL: Duration = Duration::from_millis(20);
 /// Between two presses of the power button: Windows takes the first one as a wish for its screen when that is dark.
-const PRESS_AGAIN: Duration = Duration::from_secs(10);
+pub const PRESS_AGAIN: Duration = Duration::from_secs(10);
 /// What is kept of QEMU's messages.
 const SAID_MAX: usize = 4096;
 
@@ -187,6 +188,14 @@ impl Guest {
         self.ended = Some(Ended { why: self.why, code: status.code(), signal: status.signal(), said });
     }
 
+    /// Presses the power button once.
+    ///
+    /// # Errors
+    /// When QEMU does not answer.
+    pub fn press(&mut self) -> Result<(), Error> {
+        self.command("system_powerdown", &json!({})).map(drop)
+    }
+
     /// Presses the power button, as often as it takes within `grace`, then switches off. `true` where the guest went by itself.
     ///
     /// # Errors
@@ -198,8 +207,8 @@ impl Guest {
             if left.is_zero() {
                 return Ok((self.kill()?, false));
             }
-            match self.command("system_powerdown", &json!({})) {
-                Ok(_) | Err(Error::Qemu(Fault::Gone)) => {}
+            match self.press() {
+                Ok(()) | Err(Error::Qemu(Fault::Gone)) => {}
                 // Whatever it has become, it is not asked again.
                 Err(_) => return Ok((self.kill()?, false)),
             }
@@ -444,6 +453,7 @@ fn spawn(start: &Start<'_>, arguments: &[String]) -> Result<Child, Error> {
         command.uid(uid).gid(gid);
     }
     hatchway_sys::process::end_with_parent(&mut command);
+    hatchway_sys::process::start_unblocked(&mut command);
     command.spawn().map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => {
             Error::NoProgram { program: start.program.to_owned(), package: "qemu-system-x86" }
@@ -482,7 +492,9 @@ impl Said {
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&tail);
         let reader = stream.map(|mut stream| {
-            std::thread::spawn(move || {
+            // Signals are for the thread that started the guest.
+            let blocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK);
+            let reader = std::thread::spawn(move || {
                 let mut chunk = [0; 1024];
                 while let Ok(read @ 1..) = stream.read(&mut chunk) {
                     let mut tail = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -490,7 +502,11 @@ impl Said {
                     let over = tail.len().saturating_sub(SAID_MAX);
                     tail.drain(..over);
                 }
-            })
+            });
+            if let Ok(before) = blocked {
+                before.thread_set_mask().ok();
+            }
+            reader
         });
         Self { tail, reader }
     }

@@ -15,7 +15,7 @@ pub mod qmp;
 use std::fmt;
 
 pub use argv::Accel;
-pub use guest::{Ended, Guest, Start, Why};
+pub use guest::{Ended, Guest, PRESS_AGAIN, Start, Why};
 
 /// QEMU refuses, or does not do as it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,10 @@ impl fmt::Display for Fault {
 
 /// What QEMU says at its start, and what to do about it.
 const SIGNS: &[(&str, &str)] = &[
+    (
+        "Permission denied",
+        "QEMU runs as the tool's own user: let that one read the image and its folders, or choose one with `--user`",
+    ),
     ("Failed to get \"write\" lock", "the guest runs already, or another program has its disk open"),
     ("Failed to get shared \"write\" lock", "another program writes to the image: end it, or make a copy"),
     (

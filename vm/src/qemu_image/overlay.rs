@@ -19,15 +19,16 @@ const CREATE_MAX: Duration = Duration::from_secs(30);
 /// The note is a digest, or a size and a time.
 const NOTE_MAX: usize = 256;
 
-/// Makes a new difference over each disk in `folder`, after the disks were looked at.
+/// Makes a new difference over each disk in `folder`, after the disks were looked at. `user` is whom `qemu-img` runs as, which
+/// reads what somebody brought; the folder has to be theirs.
 ///
 /// # Errors
 /// When an image is not of one file, or `qemu-img` fails.
-pub fn fresh(disks: &[Disk], folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub fn fresh(disks: &[Disk], folder: &Path, user: Option<(u32, u32)>) -> Result<Vec<PathBuf>, Error> {
     disks
         .iter()
         .enumerate()
-        .map(|(number, disk)| make(disk, &folder.join(format!("disk{number}.qcow2"))))
+        .map(|(number, disk)| make(disk, &folder.join(format!("disk{number}.qcow2")), user))
         .collect()
 }
 
@@ -36,13 +37,18 @@ pub fn fresh(disks: &[Disk], folder: &Path) -> Result<Vec<PathBuf>, Error> {
 ///
 /// # Errors
 /// As [`fresh`], and when a difference is over another image.
-pub fn kept(disks: &[Disk], images: &[String], folder: &Path) -> Result<Vec<PathBuf>, Error> {
+pub fn kept(
+    disks: &[Disk],
+    images: &[String],
+    folder: &Path,
+    user: Option<(u32, u32)>,
+) -> Result<Vec<PathBuf>, Error> {
     let one = |(number, (disk, image)): (usize, (&Disk, &String))| {
         let path = folder.join(format!("disk{number}.qcow2"));
         let note = folder.join(format!("disk{number}.image"));
         let image: String = plain(image).chars().take(NOTE_MAX).collect();
         if !path.exists() {
-            make(disk, &path)?;
+            make(disk, &path, user)?;
             fs::write(&note, format!("{image}\n")).map_err(Error::io("write", &note))?;
             return Ok(path);
         }
@@ -81,7 +87,7 @@ fn checked(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn make(disk: &Disk, path: &Path) -> Result<PathBuf, Error> {
+fn make(disk: &Disk, path: &Path, user: Option<(u32, u32)>) -> Result<PathBuf, Error> {
     image::check(&disk.path, disk.format)?;
     let words = [
         "qemu-img",
@@ -96,7 +102,7 @@ fn make(disk: &Disk, path: &Path) -> Result<PathBuf, Error> {
         &text(path)?,
     ];
     let line: Vec<OsString> = words.iter().map(OsString::from).collect();
-    let said = command::run(&line, CREATE_MAX).map_err(|source| match source.kind() {
+    let said = command::run_as(user, &line, CREATE_MAX).map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => {
             Error::NoProgram { program: "qemu-img".into(), package: "qemu-utils" }
         }
@@ -129,12 +135,12 @@ mod tests {
         let disks = [disk(folder.path())];
         let state = folder.path().join("state");
         fs::create_dir(&state).unwrap();
-        let first = kept(&disks, &["sha256 a".into()], &state).unwrap();
-        assert_eq!(kept(&disks, &["sha256 a".into()], &state).unwrap(), first);
-        let error = kept(&disks, &["sha256 b".into()], &state).unwrap_err();
+        let first = kept(&disks, &["sha256 a".into()], &state, None).unwrap();
+        assert_eq!(kept(&disks, &["sha256 a".into()], &state, None).unwrap(), first);
+        let error = kept(&disks, &["sha256 b".into()], &state, None).unwrap_err();
         assert!(error.to_string().contains("was written over (sha256 a)"), "{error}");
         fs::write(&first[0], "QFI\u{fb}").unwrap();
-        let error = kept(&disks, &["sha256 a".into()], &state).unwrap_err();
+        let error = kept(&disks, &["sha256 a".into()], &state, None).unwrap_err();
         assert!(error.to_string().contains("no difference over an image any more"), "{error}");
     }
 
@@ -161,7 +167,7 @@ mod tests {
         let line: Vec<OsString> = words.iter().map(OsString::from).collect();
         assert_eq!(command::run(&line, CREATE_MAX).unwrap().code, Some(0));
         fs::copy(&evil, &disks[0].path).unwrap();
-        let overlay = &fresh(&disks, folder.path()).unwrap()[0];
+        let overlay = &fresh(&disks, folder.path(), None).unwrap()[0];
         let read = folder.path().join("read");
         let words = [
             "qemu-img",
@@ -183,7 +189,10 @@ mod tests {
         // Called a qcow2, the same file is refused before QEMU sees it.
         let called = [Disk { format: Format::Qcow2, ..disks[0].clone() }];
         assert!(
-            fresh(&called, folder.path()).unwrap_err().to_string().contains("difference to another file")
+            fresh(&called, folder.path(), None)
+                .unwrap_err()
+                .to_string()
+                .contains("difference to another file")
         );
     }
 }
