@@ -27,19 +27,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/com1-guest");
+        let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/com1-guest/build.sh");
         let disk = folder.path().join("disk.raw");
-        let flags = "-m32 -march=i686 -ffreestanding -fno-pic -fno-stack-protector -fno-asynchronous-unwind-tables -Os \
-            -mgeneral-regs-only -nostdlib -static -no-pie -Wl,--build-id=none,-Ttext=0x7c00,--oformat=binary,-e,start,-m,elf_i386";
-        let gcc = Command::new("gcc")
-            .args(flags.split_whitespace())
-            .args(["boot.S", "guest.c", "-o"])
-            .arg(&disk)
-            .current_dir(source)
-            .status()
-            .expect("gcc is missing: apt-get install --no-install-recommends gcc");
-        assert!(gcc.success());
-        fs::File::options().write(true).open(&disk).unwrap().set_len(1 << 20).unwrap();
+        let built = Command::new("sh").arg(build).arg(&disk).status().unwrap();
+        assert!(built.success(), "is gcc missing? apt-get install --no-install-recommends gcc");
         let machine = Machine {
             name: "acme".into(),
             memory: 32 << 20,

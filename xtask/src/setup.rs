@@ -168,6 +168,16 @@ const NEEDS: &[Need] = &[
         what_for: "links 32-bit Windows programs for the tests",
         is_there: || starts("i686-w64-mingw32-gcc"),
     },
+    Need {
+        package: "qemu-system-x86",
+        what_for: "runs guests for the tests",
+        is_there: || starts("qemu-system-x86_64"),
+    },
+    Need {
+        package: "qemu-utils",
+        what_for: "makes disks of guests for the tests",
+        is_there: || starts("qemu-img"),
+    },
     Need { package: "xvfb", what_for: "a display for the tests", is_there: || on_path("Xvfb") },
     Need {
         package: "xserver-xephyr",

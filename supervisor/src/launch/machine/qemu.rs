@@ -82,7 +82,10 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
         run.context.printer.say("note: QEMU runs the guest in software, since KVM is not usable here");
     }
     tell(run, &guest.terminals().unwrap_or_default());
-    let reason = Watch::new(run)?.until_end(run, &mut guest)?;
+    let reason = Watch::new(run).and_then(|watch| watch.until_end(run, &mut guest))?;
+    // Its sockets lead nowhere any more.
+    drop(guest);
+    drop(fs::remove_dir_all(&folder));
     Ok(Some(End { reason, program: PROGRAM.to_owned(), pid }))
 }
 
