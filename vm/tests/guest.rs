@@ -1,5 +1,6 @@
 //! Guests on the QEMU of this machine, in software: what is started, and what it sees. The guest is `tests/fixtures/com1-guest`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![allow(clippy::disallowed_methods, reason = "folders of the test's own, no store's")]
 
 use std::fs;
 use std::io::{Read, Write};

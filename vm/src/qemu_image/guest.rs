@@ -370,7 +370,7 @@ impl Guest {
                 }
                 // Its node may not be there yet, or not be ours yet: the next look tries again.
                 Err(Error::Qemu(Fault::Refused { said, .. })) => {
-                    lines.push(format!("`{name}` is not taken: {said}"))
+                    lines.push(format!("`{name}` is not taken: {said}"));
                 }
                 Err(error) => return Err(error),
             }

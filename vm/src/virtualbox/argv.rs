@@ -72,10 +72,29 @@ pub fn create(machine: &Machine, uuid: Uuid, folder: &Path) -> Result<Vec<Call>,
         modify(machine, &id)?,
     ];
     calls.extend(tables(machine, &id));
+    calls.extend(disks(machine, &id, folder)?);
+    for (number, name) in machine.usb.iter().enumerate() {
+        calls.push(filter(number, name, &id)?);
+    }
+    for share in &machine.shares {
+        let path = text(&share.path)?;
+        let mut words =
+            vec!["sharedfolder", "add", &id, "--name", &share.name, "--hostpath", &path, "--automount"];
+        if share.read_only {
+            words.push("--readonly");
+        }
+        calls.push(Call::new(words));
+    }
+    Ok(calls)
+}
+
+/// One controller, and on it for each image a difference of our own: what somebody brought is never written to, nor are its
+/// settings.
+fn disks(machine: &Machine, id: &str, folder: &Path) -> Result<Vec<Call>, Error> {
     let ports = machine.disks.len().max(1).to_string();
-    calls.push(Call::new([
+    let mut calls = vec![Call::new([
         "storagectl",
-        &id,
+        id,
         "--name",
         CONTROLLER,
         "--add",
@@ -86,10 +105,9 @@ pub fn create(machine: &Machine, uuid: Uuid, folder: &Path) -> Result<Vec<Call>,
         &ports,
         "--bootable",
         "on",
-    ]));
+    ])];
     for (number, disk) in machine.disks.iter().enumerate() {
         let (file, over) = (text(&disk.path)?, text(&overlay(folder, number))?);
-        // The image that somebody brought is never written to, nor are its settings: a difference of our own is attached.
         calls.push(Call::new([
             "createmedium",
             "disk",
@@ -103,7 +121,7 @@ pub fn create(machine: &Machine, uuid: Uuid, folder: &Path) -> Result<Vec<Call>,
         let port = number.to_string();
         calls.push(Call::new([
             "storageattach",
-            &id,
+            id,
             "--storagectl",
             CONTROLLER,
             "--port",
@@ -115,18 +133,6 @@ pub fn create(machine: &Machine, uuid: Uuid, folder: &Path) -> Result<Vec<Call>,
             "--medium",
             &over,
         ]));
-    }
-    for (number, name) in machine.usb.iter().enumerate() {
-        calls.push(filter(number, name, &id)?);
-    }
-    for share in &machine.shares {
-        let path = text(&share.path)?;
-        let mut words =
-            vec!["sharedfolder", "add", &id, "--name", &share.name, "--hostpath", &path, "--automount"];
-        if share.read_only {
-            words.push("--readonly");
-        }
-        calls.push(Call::new(words));
     }
     Ok(calls)
 }

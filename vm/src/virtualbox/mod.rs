@@ -342,6 +342,7 @@ impl VirtualBox {
         }
         // Its settings, its snapshots and its log are in a folder of VirtualBox's naming.
         let own = settings.as_deref().and_then(Path::parent).filter(|own| own.parent() == Some(folder));
+        #[expect(clippy::disallowed_methods, reason = "VirtualBox's folder, not the store's")]
         match own {
             Some(own) => removed(fs::remove_dir_all(own)).map_err(Error::io("remove", own)),
             None => Ok(()),

@@ -70,7 +70,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
     });
     if !run.vm.keep {
         // QEMU has it open: whatever happens from here on, nothing of it stays.
-        drop(fs::remove_dir_all(place));
+        remove(place);
     }
     // Only now: QEMU would inherit it, and be deaf to its parent's end.
     SigSet::all()
@@ -85,7 +85,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
     let reason = Watch::new(run).and_then(|watch| watch.until_end(run, &mut guest))?;
     // Its sockets lead nowhere any more.
     drop(guest);
-    drop(fs::remove_dir_all(&folder));
+    remove(&folder);
     Ok(Some(End { reason, program: PROGRAM.to_owned(), pid }))
 }
 
@@ -116,9 +116,20 @@ fn clear(kept: &Path) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name.rsplit_once('-').and_then(|(_, pid)| pid.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            drop(fs::remove_dir_all(entry.path()));
+            remove(&entry.path());
         }
     }
+}
+
+/// Files of a folder that are looked at before it goes: a disk, a few sockets.
+const FILES_MAX: usize = 64;
+
+/// Removes a folder without folders in it. What cannot be removed is tried again at the next start.
+fn remove(folder: &Path) {
+    for file in fs::read_dir(folder).into_iter().flatten().flatten().take(FILES_MAX) {
+        drop(fs::remove_file(file.path()));
+    }
+    drop(fs::remove_dir(folder));
 }
 
 /// What is waited for while the guest runs.
