@@ -234,7 +234,13 @@ impl Error {
             Self::NoArtifact { file, folder } => {
                 format!("put `{file}` into `{}` and run the command again", folder.display())
             }
-            Self::Placeholder { .. } | Self::NoPatch { .. } | Self::Missing { .. } | Self::RecipeExists(_) => self.input_hint(),
+            Self::Placeholder { .. }
+            | Self::RecipeExists(_)
+            | Self::NoPatch { .. }
+            | Self::Missing { .. }
+            | Self::BadSpec(_)
+            | Self::Nothing(_)
+            | Self::WheelWithoutPython(_) => self.input_hint(),
             Self::StaleLock(name) | Self::NoLock(name) => format!("run `hatchway lock {name}`"),
             Self::Machine { .. } => "look for the vendor's file for x86-64 (amd64) or i386".into(),
             Self::Architecture { architecture, .. } => {
@@ -254,38 +260,41 @@ impl Error {
                 "as its owner run hatchway without root, or `chown root {0}` and `chmod go-w {0}`",
                 path.display()
             ),
-            Self::BadSpec(_) => "for example `debian:trixie/non-free/rar`".into(),
-            Self::Nothing(_) => "give a vendor's file, or the name of a recipe in `recipes/`".into(),
             Self::WhichProgram { programs, .. } => {
                 format!("choose one: `--program {}`", programs.first().map_or("PATH", String::as_str))
             }
             Self::NoProgram(name) => {
                 format!("name one with `--program PATH`, or look with `hatchway shell {name}`")
             }
-            Self::WheelWithoutPython(_) => {
-                "say which in [environment]: python = { version = \"3.11\" }; or unpack it as an archive: unpack = \"/opt/…\""
-                    .into()
-            }
             Self::Licence { recipe, .. } => return licence_hints(recipe),
-            Self::Unsettled(_) => "name the packages that its programs need: `packages` in [environment]".into(),
+            Self::Unsettled(_) => {
+                "name the packages that its programs need: `packages` in [environment]".into()
+            }
             Self::RecipeFirst { recipe, packages } => {
                 let words = [recipe.as_deref().unwrap_or("RECIPE"), "--upgrade"];
                 let words = words.into_iter().chain(packages.iter().map(String::as_str));
                 format!("run `hatchway lock {}`", words.collect::<Vec<_>>().join(" "))
             }
-            Self::NoShim(_) => "build and install both with `cargo xtask build`".into(),
-            Self::Inspect(source) | Self::Envs(hatchway_envs::Error::Archive(source)) => {
-                return archive_hint(source).map(str::to_owned).into_iter().collect();
-            }
-            Self::Envs(error) => return error.hints(),
-            Self::Images(error) => return error.hints(),
-            Self::Vm(error) => return error.hint().into_iter().collect(),
             Self::NoGuestKernel { name, base } => kernel_hint(name, base),
-            Self::Sandbox(error) => return error.hint().map(|h| vec![h]).unwrap_or_default(),
-            Self::Host { hints, .. } => return hints.clone(),
-            _ => return Vec::new(),
+            Self::NoShim(_) => "build and install both with `cargo xtask build`".into(),
+            _ => return self.part_hints(),
         };
         vec![hint]
+    }
+
+    /// What the part says that the error comes from.
+    fn part_hints(&self) -> Vec<String> {
+        match self {
+            Self::Inspect(source) | Self::Envs(hatchway_envs::Error::Archive(source)) => {
+                archive_hint(source).map(str::to_owned).into_iter().collect()
+            }
+            Self::Envs(error) => error.hints(),
+            Self::Images(error) => error.hints(),
+            Self::Vm(error) => error.hint().into_iter().collect(),
+            Self::Sandbox(error) => error.hint().map(|h| vec![h]).unwrap_or_default(),
+            Self::Host { hints, .. } => hints.clone(),
+            _ => Vec::new(),
+        }
     }
 
     /// What to do about an input that is not there.
@@ -303,6 +312,12 @@ impl Error {
             Self::Missing { .. } => "bring them with another [[artifact]], or take a base that has them; a library that only an unused \
                                      part wants is left out with exclude = [\"libNAME.so.1\"] in [environment]"
                 .into(),
+            Self::WheelWithoutPython(_) => {
+                "say which in [environment]: python = { version = \"3.11\" }; or unpack it as an archive: unpack = \"/opt/…\""
+                    .into()
+            }
+            Self::BadSpec(_) => "for example `debian:trixie/non-free/rar`".into(),
+            Self::Nothing(_) => "give a vendor's file, or the name of a recipe in `recipes/`".into(),
             _ => String::new(),
         }
     }

@@ -12,6 +12,7 @@ mod identity;
 mod interpreter;
 mod lease;
 pub(crate) mod limits;
+pub(crate) mod machine;
 mod network;
 mod run_folder;
 mod session;

@@ -459,6 +459,13 @@ fn architecture_of(program: &str, machine: &str) -> Result<String, Error> {
 /// Refuses what a recipe asks for and this version does not carry out: at every step, since a recipe may be edited after
 /// it was locked.
 fn supported(located: &Located) -> Result<(), Error> {
+    if located.recipe.image().is_some() {
+        let name = &located.recipe.package.name;
+        return Err(Error::Host {
+            message: format!("`{name}` is a guest from a disk image: there is nothing to lock or to build"),
+            hints: vec![format!("run `hatchway run {name}`")],
+        });
+    }
     let what = located.recipe.unsupported();
     if what.is_empty() {
         return Ok(());

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::qemu_image::Fault;
+use crate::virtualbox::Refusal;
+
 /// What can go wrong with a guest.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -73,6 +76,52 @@ pub enum Error {
         /// What it should have.
         size: u64,
     },
+    /// A program that guests are run with is not installed.
+    #[error("there is no `{}`", program.display())]
+    NoProgram {
+        /// The program.
+        program: PathBuf,
+        /// Debian's package of it.
+        package: &'static str,
+    },
+    /// A machine asks for what its driver cannot give.
+    #[error("{driver} cannot give {what}")]
+    Driver {
+        /// Which driver.
+        driver: &'static str,
+        /// What is asked for.
+        what: String,
+        /// What to write instead.
+        hint: String,
+    },
+    /// A path that cannot be handed to a driver.
+    #[error("`{}` is no path that a guest's driver takes", .0.display())]
+    Path(PathBuf),
+    /// A path of a socket that the kernel does not take.
+    #[error("`{}` is too long for a socket", .0.display())]
+    SocketPath(PathBuf),
+    /// A name that no snapshot can have.
+    #[error("`{0}` is no name of a snapshot")]
+    SnapshotName(String),
+    /// A disk image that is not what it is said to be, or that leads to other files.
+    #[error("the disk image `{}` {reason}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A VirtualBox that is too old.
+    #[error("VirtualBox is {0}, and Hatchway drives 7.0 and later")]
+    OldVirtualBox(String),
+    /// VirtualBox refuses.
+    #[error("{0}")]
+    VirtualBox(Refusal),
+    /// QEMU refuses, or has ended.
+    #[error("{0}")]
+    Qemu(Fault),
 }
 
 impl Error {
@@ -101,6 +150,18 @@ impl Error {
             | Self::BadModule { .. }
             | Self::Disk(_)
             | Self::TooLarge => None,
+            Self::NoProgram { package, .. } => {
+                Some(format!("install it: on Debian `apt-get install --no-install-recommends {package}`"))
+            }
+            Self::Driver { hint, .. } | Self::Image { hint, .. } => Some(hint.clone()),
+            Self::Path(_) => Some("use an absolute path in UTF-8 without control characters".into()),
+            Self::SocketPath(_) => Some("sockets have paths of at most 107 bytes: use a shorter one".into()),
+            Self::SnapshotName(_) => Some(
+                "use 1 to 64 letters, digits, `.`, `_` and `-`, and not digits alone: `before-update`".into(),
+            ),
+            Self::OldVirtualBox(_) => Some("install VirtualBox 7, or use `driver = \"qemu\"`".into()),
+            Self::VirtualBox(refusal) => refusal.reason.map(|reason| reason.hint().to_owned()),
+            Self::Qemu(fault) => fault.hint(),
         }
     }
 }

@@ -21,6 +21,7 @@ mod setup;
 mod sh;
 mod test;
 mod tidy;
+mod virtualbox;
 mod wheels;
 
 use std::process::ExitCode;
@@ -46,6 +47,11 @@ const VERBS: &[Verb] = &[
     ("compat", "run real programs and make their table [PROGRAM...] [--list] [--write]", compat::verb),
     ("crash", "power cuts and kills at every step of a build [calls|power] [--cuts N] [--yes]", crash::verb),
     ("limits", "control groups hold a greedy tool, in a guest", limits::verb),
+    (
+        "virtualbox",
+        "the real VBoxManage in an environment, up to the kernel driver [--yes]",
+        virtualbox::verb,
+    ),
     ("corpus", "fetch and unpack real files to prove inspection on [--tests] [--yes]", corpus::verb),
     (
         "fuzz",

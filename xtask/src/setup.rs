@@ -168,6 +168,26 @@ const NEEDS: &[Need] = &[
         what_for: "links 32-bit Windows programs for the tests",
         is_there: || starts("i686-w64-mingw32-gcc"),
     },
+    Need {
+        package: "qemu-system-x86",
+        what_for: "runs guests for the tests",
+        is_there: || starts("qemu-system-x86_64"),
+    },
+    Need {
+        package: "qemu-utils",
+        what_for: "makes disks of guests for the tests",
+        is_there: || starts("qemu-img"),
+    },
+    Need {
+        package: "erofs-utils",
+        what_for: "second opinion on the disks of guests",
+        is_there: || starts("fsck.erofs"),
+    },
+    Need {
+        package: "e2fsprogs",
+        what_for: "makes the disks on which guests keep state",
+        is_there: || Path::new("/usr/sbin/mke2fs").exists() || Path::new("/sbin/mke2fs").exists(),
+    },
     Need { package: "xvfb", what_for: "a display for the tests", is_there: || on_path("Xvfb") },
     Need {
         package: "xserver-xephyr",

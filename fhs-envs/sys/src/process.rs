@@ -125,3 +125,13 @@ pub fn end_with_parent(command: &mut std::process::Command) {
     // SAFETY: between fork and execve the closure makes one system call and allocates nothing; its error is a number.
     unsafe { command.pre_exec(end_with_parent) };
 }
+
+/// Has a command's process start with no signal blocked, as a program expects to: one that is blocked here stays so across
+/// `execve`, and a server would never hear that it is to end.
+pub fn start_unblocked(command: &mut std::process::Command) {
+    use nix::sys::signal::SigSet;
+    use std::os::unix::process::CommandExt;
+    let unblock = || SigSet::empty().thread_set_mask().map_err(io::Error::from);
+    // SAFETY: between fork and execve the closure makes one system call and allocates nothing; its error is a number.
+    unsafe { command.pre_exec(unblock) };
+}

@@ -113,6 +113,9 @@ fn start(
         refuse_choices(common, &located)?;
         located
     };
+    if located.recipe.image().is_some() {
+        return machine(&context, &located, program.flatten(), common, args);
+    }
     let lock = steps::read_lock(&located)?;
     let named = program.map(|wish| steps::program(&context, &located, wish)).transpose()?;
     let (built, held) = steps::build_and_hold(&context, &located, &lock)?;
@@ -136,6 +139,31 @@ fn start(
         rung: isolation(common.rung, &located),
     };
     launch::launch(&context, (&located, &lock), (built.tree, held), &request)
+}
+
+/// A guest from an image has no tree, and nothing of ours runs in it.
+fn machine(
+    context: &Context,
+    located: &Located,
+    program: Option<&str>,
+    common: &Common,
+    args: &[String],
+) -> Result<ExitCode, Error> {
+    let chosen = [
+        (program.is_some(), "`--program`"),
+        (!args.is_empty(), "arguments"),
+        (common.rung.is_some(), "`--rung`"),
+    ];
+    if let Some((_, what)) = chosen.iter().find(|(given, _)| *given) {
+        return Err(Error::Usage(format!("a guest from a disk image takes no {what}")));
+    }
+    let wish = launch::machine::Wish {
+        bind: &common.bind,
+        share: &common.share,
+        user: common.user.as_deref(),
+        explain: common.explain.then_some(if common.json { Form::Json } else { Form::Lines }),
+    };
+    launch::machine::run(context, located, &wish)
 }
 
 /// A wish of the command line comes before the recipe's.

@@ -39,8 +39,9 @@ fn slots(recipe: &Recipe) -> Vec<String> {
     let files = recipe.files.iter().map(|file| file.name.get_ref().to_string());
     let devices = recipe.devices.iter().map(|device| device.name.get_ref().to_string());
     let identity = recipe.identity.iter().flat_map(|identity| &identity.needs);
+    let image = recipe.image().map(|_| "image".to_owned());
     let mut slots: Vec<String> =
-        files.chain(devices).chain(identity.map(|item| format!("identity.{item}"))).collect();
+        files.chain(image).chain(devices).chain(identity.map(|item| format!("identity.{item}"))).collect();
     // An address belongs to an interface and an interface has an address: either may be given where one is needed.
     if slots.iter().any(|slot| slot == "identity.mac")
         && !slots.iter().any(|slot| slot == "identity.interface")

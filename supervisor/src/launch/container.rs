@@ -239,7 +239,7 @@ pub(super) fn now() -> Stamp {
 }
 
 /// As the shim writes it on the fhs rung: whole or not at all.
-fn write(record: &ExitRecord, folder: &Path) -> Result<(), Error> {
+pub(super) fn write(record: &ExitRecord, folder: &Path) -> Result<(), Error> {
     let path = folder.join(run_folder::EXIT);
     let text = serde_json::to_string_pretty(record).map_err(sandbox::Error::from)? + "\n";
     Ok(write_atomically(&path, text.as_bytes())?)

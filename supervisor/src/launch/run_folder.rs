@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hatchway_envs::sandbox;
 
-use super::{audio, companion, container, dbus, display, vm};
+use super::{audio, companion, container, dbus, display, machine, vm};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -26,7 +26,7 @@ const FILES: [&str; 9] = [
     vm::CONSOLE,
 ];
 /// Folders in a run's folder in which companions make their sockets. They have no folders in them.
-const SERVED: [&str; 3] = [audio::FOLDER, dbus::FOLDER, display::FOLDER];
+const SERVED: [&str; 4] = [audio::FOLDER, dbus::FOLDER, display::FOLDER, machine::FOLDER];
 /// How many files of one of those are looked at: a few sockets and a cookie.
 const SERVED_MAX: usize = 64;
 

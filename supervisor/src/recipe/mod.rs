@@ -12,6 +12,7 @@ mod limits;
 mod network;
 mod service;
 mod types;
+mod vm;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub use limits::{Limits, Processors};
 pub use network::{Network, Server};
 pub use service::*;
 pub use types::*;
+pub use vm::{Driver, SerialLine, System, TableText, Vm};
 
 use crate::error::Error;
 use hatchway_envs::digest::Sha256;
@@ -254,6 +256,9 @@ impl Recipe {
     /// What the recipe asks for that this version of Hatchway reads but does not carry out.
     #[must_use]
     pub fn unsupported(&self) -> Vec<String> {
+        if self.image().is_some() {
+            return self.not_of_an_image();
+        }
         let environment = &self.environment;
         let run = &self.run;
         let checks = [
@@ -265,10 +270,9 @@ impl Recipe {
             ),
             (run.rung == Rung::Native, "rung = \"native\""),
             (run.runner == Runner::Wine, "runner = \"wine\""),
-            (run.vm.as_ref().is_some_and(|vm| vm.image.is_some()), "vm.image"),
-            (run.vm.as_ref().is_some_and(|vm| !vm.ports.is_empty()), "vm.ports"),
         ];
-        checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned()).collect()
+        let asked = checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned());
+        asked.chain(run.vm.iter().flat_map(Vm::not_of_a_tree)).collect()
     }
 }
 

@@ -13,6 +13,7 @@ use super::dbus::Dbus;
 use super::limits::Limits;
 use super::network::Network;
 use super::service::{Channel, Service};
+use super::vm::Vm;
 
 /// How a vendor's software is installed and run, on any machine.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -643,30 +644,6 @@ impl From<Size> for String {
     fn from(size: Size) -> Self {
         size.0.to_string()
     }
-}
-
-/// A guest.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Vm {
-    /// A disk image.
-    #[serde(default)]
-    pub image: Option<String>,
-    /// Processors.
-    #[serde(default)]
-    pub cpus: Option<u32>,
-    /// Memory: 2G, or what `limits.memory` leaves a guest's kernel, where it is missing.
-    #[serde(default)]
-    pub memory: Option<Size>,
-    /// The package with the kernel of a guest that is made from the tree; `linux-image-cloud-amd64` where it is missing.
-    #[serde(default)]
-    pub kernel: Option<String>,
-    /// Size of the disk on which such a guest keeps state, 8G where it is missing. What is not written takes no room.
-    #[serde(default)]
-    pub state: Option<Size>,
-    /// TCP forwards.
-    #[serde(default)]
-    pub ports: Vec<String>,
 }
 
 /// A licence or site file.

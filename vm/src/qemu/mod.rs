@@ -19,7 +19,6 @@ use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::error::Error;
-use crate::machine::Disk;
 use accel::Accel;
 
 /// The program.
@@ -35,8 +34,10 @@ const MEBIBYTE: u64 = 1 << 20;
 pub struct NamedDisk {
     /// The serial number, at most 20 characters (virtio specification 1.2, 5.2.6.1).
     pub serial: &'static str,
-    /// The disk.
-    pub disk: Disk,
+    /// The file, sector by sector.
+    pub path: PathBuf,
+    /// Writes are refused.
+    pub read_only: bool,
 }
 
 /// What a guest made from a tree is started with.
@@ -100,8 +101,9 @@ impl Command {
         for (option, path) in [("-kernel", &self.kernel), ("-initrd", &self.initramfs)] {
             all.extend([option.into(), path.into()]);
         }
-        for NamedDisk { serial, disk } in &self.disks {
-            all.extend(["-blockdev".into(), block_device(serial, disk).into()]);
+        for disk in &self.disks {
+            let serial = disk.serial;
+            all.extend(["-blockdev".into(), block_device(disk).into()]);
             let device = format!("virtio-blk-pci,drive={serial},serial={serial}");
             all.extend(["-device".into(), device.into()]);
         }
@@ -168,10 +170,10 @@ pub fn program() -> Result<PathBuf, Error> {
     found.ok_or(Error::NoQemu)
 }
 
-fn block_device(name: &str, disk: &Disk) -> String {
+fn block_device(disk: &NamedDisk) -> String {
     serde_json::json!({
-        "driver": disk.format,
-        "node-name": name,
+        "driver": "raw",
+        "node-name": disk.serial,
         "read-only": disk.read_only,
         "file": { "driver": "file", "filename": disk.path.to_string_lossy(), "read-only": disk.read_only },
     })
@@ -197,7 +199,8 @@ mod tests {
             initramfs: "/run/initramfs".into(),
             disks: vec![NamedDisk {
                 serial: "hatchway-tree",
-                disk: Disk { path: "/store/a,b \"c\".erofs".into(), format: "raw".into(), read_only: true },
+                path: "/store/a,b \"c\".erofs".into(),
+                read_only: true,
             }],
             ports: vec!["hatchway.control", "hatchway.stdin"],
             network: false,

@@ -16,7 +16,6 @@ use hatchway_envs::store::manifest::{Manifest, Node};
 use hatchway_vm::cpio::Cpio;
 use hatchway_vm::erofs;
 use hatchway_vm::kernel::{ALWAYS, Kernel};
-use hatchway_vm::machine::Disk;
 use hatchway_vm::qemu::{Command, NamedDisk};
 use hatchway_vm::state::{self, Held};
 use hatchway_wire::guest::{FILES, GuestOrder, MODULES, ORDER, STATE_DISK, TREE_DISK};
@@ -74,10 +73,9 @@ impl Prepared {
     /// Gives the machine what was made.
     pub(super) fn fill(&self, command: &mut Command) {
         command.kernel.clone_from(&self.kernel);
-        let disk = |path: &Path, read_only| Disk { path: path.to_owned(), format: "raw".into(), read_only };
-        command.disks = vec![NamedDisk { serial: TREE_DISK, disk: disk(&self.tree, true) }];
-        let state =
-            self.state.as_ref().map(|held| NamedDisk { serial: STATE_DISK, disk: disk(&held.path, false) });
+        let disk = |serial, path: &Path, read_only| NamedDisk { serial, path: path.to_owned(), read_only };
+        command.disks = vec![disk(TREE_DISK, &self.tree, true)];
+        let state = self.state.as_ref().map(|held| disk(STATE_DISK, &held.path, false));
         command.disks.extend(state);
     }
 }

@@ -1,0 +1,356 @@
+//! A guest on QEMU, from its start to its end.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hatchway_vm::machine::Serial;
+use hatchway_vm::qemu_image::argv::{self, Given};
+use hatchway_vm::qemu_image::{Accel, Ended, Guest, PRESS_AGAIN, Start, Why, overlay};
+use hatchway_vm::usb::Uevents;
+use hatchway_wire::{ExitReason, Outcome};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{End, FOLDER, Run, explain, private, requested, tell};
+use crate::error::Error;
+use crate::recipe::SerialLine;
+
+/// The program, as Debian's `qemu-system-x86` has it.
+const PROGRAM: &str = "qemu-system-x86_64";
+/// Where the kernel tells about devices.
+const SYS: &str = "/sys";
+/// How often something is looked after that nobody tells about.
+const LOOK: Duration = Duration::from_secs(1);
+/// Bytes of the terminal's on their way into the guest. It takes them as slowly as its line is.
+const PENDING: usize = 4096;
+/// Signals that ask for the end.
+const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+
+pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
+    let accel = accel();
+    let folder = run.folder.join(FOLDER);
+    let kept = run.state.join("guest");
+    let scratch = kept.join(&run.incarnation);
+    let place = if run.vm.keep { &kept } else { &scratch };
+    if let Some(form) = run.explain {
+        let overlays = [place.join("disk0.qcow2")];
+        let places = vec![None; run.machine.usb.len()];
+        let given = Given { accel, folder: &folder, overlays: &overlays, places: &places, snapshot: None };
+        let words = argv::arguments(&run.machine, &given)?;
+        explain(run.context, form, &[[vec![PROGRAM.to_owned()], words].concat()]);
+        return Ok(None);
+    }
+    private(&folder, run.user)?;
+    private(&kept, run.user)?;
+    clear(&kept);
+    let overlays = if run.vm.keep {
+        overlay::kept(&run.machine.disks, std::slice::from_ref(&run.image), place, run.user)?
+    } else {
+        private(place, run.user)?;
+        overlay::fresh(&run.machine.disks, place, run.user)?
+    };
+    // From now on a signal is for the guest.
+    SigSet::all()
+        .thread_block()
+        .map_err(|errno| Error::io("block signals of", "this process")(errno.into()))?;
+    let started = Guest::start(&Start {
+        machine: &run.machine,
+        accel,
+        folder: &folder,
+        overlays: &overlays,
+        snapshot: None,
+        user: run.user.map(|(uid, gid)| (uid, kvm_group(accel).unwrap_or(gid))),
+        program: Path::new(PROGRAM),
+        sys: Path::new(SYS),
+    });
+    if !run.vm.keep {
+        // QEMU has it open: whatever happens from here on, nothing of it stays.
+        remove(place);
+    }
+    // Only now: QEMU would inherit it, and be deaf to its parent's end.
+    SigSet::all()
+        .thread_block()
+        .map_err(|errno| Error::io("block signals of", "this process")(errno.into()))?;
+    let mut guest = started?;
+    let pid = i32::try_from(guest.pid()).ok();
+    if accel == Accel::Tcg {
+        run.context.printer.say("note: QEMU runs the guest in software, since KVM is not usable here");
+    }
+    tell(run, &guest.terminals().unwrap_or_default());
+    let reason = Watch::new(run).and_then(|watch| watch.until_end(run, &mut guest))?;
+    // Its sockets lead nowhere any more.
+    drop(guest);
+    remove(&folder);
+    Ok(Some(End { reason, program: PROGRAM.to_owned(), pid }))
+}
+
+/// Whether the processor can run the guest. A `/dev/kvm` alone does not say so: without these flags KVM is an emulation of its
+/// own, which does not run every guest.
+fn accel() -> Accel {
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = flags.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let able = flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm"));
+    let device = fs::File::options().read(true).write(true).open("/dev/kvm");
+    if able && device.is_ok_and(|device| hatchway_sys::probe::kvm(&device).is_ok()) {
+        Accel::Kvm
+    } else {
+        Accel::Tcg
+    }
+}
+
+/// The group that may use KVM: the unit's own user is in no group.
+fn kvm_group(accel: Accel) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let device = fs::metadata("/dev/kvm").ok().filter(|_| accel == Accel::Kvm)?;
+    Some(device.gid()).filter(|gid| *gid != 0)
+}
+
+/// Removes what runs left that were killed between making a disk and handing it over.
+fn clear(kept: &Path) {
+    for entry in fs::read_dir(kept).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.rsplit_once('-').and_then(|(_, pid)| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Files of a folder that are looked at before it goes: a disk, a few sockets.
+const FILES_MAX: usize = 64;
+
+/// Removes a folder without folders in it. What cannot be removed is tried again at the next start.
+fn remove(folder: &Path) {
+    for file in fs::read_dir(folder).into_iter().flatten().flatten().take(FILES_MAX) {
+        drop(fs::remove_file(file.path()));
+    }
+    drop(fs::remove_dir(folder));
+}
+
+/// What is waited for while the guest runs.
+struct Watch {
+    signals: SignalFd,
+    uevents: Option<Uevents>,
+    line: Option<Line>,
+    asked: Option<(Signal, Instant)>,
+    pressed: Instant,
+    look: Instant,
+}
+
+impl Watch {
+    fn new(run: &Run<'_>) -> Result<Self, Error> {
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&SigSet::all(), flags)
+            .map_err(|errno| Error::io("watch signals of", "this process")(errno.into()))?;
+        let stdio = run.vm.serial.iter().position(|line| *line == SerialLine::Stdio);
+        let line = match stdio.and_then(|number| run.machine.serial.get(number)) {
+            Some(Serial::Socket(path)) => Some(Line::new(path)?),
+            _ => None,
+        };
+        // Without the kernel's word a look each second has to do.
+        let uevents = if run.machine.usb.is_empty() { None } else { Uevents::open().ok() };
+        let now = Instant::now();
+        Ok(Self { signals, uevents, line, asked: None, pressed: now, look: now })
+    }
+
+    /// Serves the guest until it has ended; gives the reason for the record.
+    fn until_end(mut self, run: &Run<'_>, guest: &mut Guest) -> Result<ExitReason, Error> {
+        let mut forced = false;
+        loop {
+            if let Some(ended) = guest.wait(Duration::ZERO)? {
+                if let Some(line) = &mut self.line {
+                    line.rest();
+                }
+                return Ok(reason(self.asked.map(|(signal, _)| signal), forced, &ended));
+            }
+            self.sleep(guest)?;
+            if self.heard(run, guest)? {
+                forced = true;
+                guest.kill()?;
+                continue;
+            }
+            if let Some(line) = &mut self.line {
+                line.pump();
+            }
+            self.follow(run, guest)?;
+        }
+    }
+
+    /// Until something happens, or it is time to look.
+    fn sleep(&self, guest: &Guest) -> Result<(), Error> {
+        let mut fds = vec![
+            PollFd::new(guest, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+        ];
+        if let Some(uevents) = &self.uevents {
+            fds.push(PollFd::new(uevents, PollFlags::IN));
+        }
+        if let Some(line) = &self.line {
+            fds.extend(line.fds());
+        }
+        let time = Timespec { tv_sec: LOOK.as_secs().try_into().unwrap_or(1), tv_nsec: 0 };
+        match poll(&mut fds, Some(&time)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(Error::io("wait for", "the guest")(errno.into())),
+        }
+    }
+
+    /// Signals: the first one presses the power button, a second one or the end of the time switches off. `true` then.
+    fn heard(&mut self, run: &Run<'_>, guest: &mut Guest) -> Result<bool, Error> {
+        let failed = |errno: nix::Error| Error::io("watch signals of", "this process")(errno.into());
+        while let Some(info) = self.signals.read_signal().map_err(failed)? {
+            let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+            let Some(signal) = ENDING.into_iter().find(|signal| *signal as i32 == number) else {
+                if number == Signal::SIGTSTP as i32 {
+                    // The shell goes on with us; the guest was never stopped.
+                    nix::sys::signal::raise(Signal::SIGSTOP).ok();
+                }
+                continue;
+            };
+            if self.asked.is_some() {
+                return Ok(true);
+            }
+            run.context.printer.say(format!(
+                "pressing the guest's power button; it has {} seconds, and another Ctrl-C switches it off",
+                run.grace.as_secs()
+            ));
+            self.asked = Some((signal, Instant::now() + run.grace));
+            self.pressed = Instant::now();
+            drop(guest.press());
+        }
+        let Some((_, until)) = self.asked else { return Ok(false) };
+        if Instant::now() >= until {
+            run.context.printer.warn("the guest's time is over: it is switched off");
+            return Ok(true);
+        }
+        if self.pressed.elapsed() >= PRESS_AGAIN {
+            self.pressed = Instant::now();
+            drop(guest.press());
+        }
+        Ok(false)
+    }
+
+    fn follow(&mut self, run: &Run<'_>, guest: &mut Guest) -> Result<(), Error> {
+        let told = self.uevents.as_ref().is_some_and(Uevents::drain);
+        if run.machine.usb.is_empty() || !(told || self.look.elapsed() >= LOOK) {
+            return Ok(());
+        }
+        self.look = Instant::now();
+        match guest.follow_usb() {
+            Ok(lines) => lines.into_iter().for_each(|line| run.context.printer.say(line)),
+            // Its end is told by the next wait.
+            Err(hatchway_vm::Error::Qemu(hatchway_vm::qemu_image::Fault::Gone)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+fn reason(asked: Option<Signal>, forced: bool, ended: &Ended) -> ExitReason {
+    match (asked, ended.why) {
+        (Some(signal), _) if forced || ended.why == Why::Guest => requested(signal, forced),
+        (None, Why::Guest) => ExitReason::Exit { code: 0 },
+        _ => {
+            let outcome = match (ended.signal, ended.code) {
+                (Some(signal), _) => Some(Outcome::Signal { signal, core: false }),
+                (None, code) => code.map(|code| Outcome::Exit { code }),
+            };
+            let said =
+                if ended.said.is_empty() { String::new() } else { format!("; it said: {}", ended.said) };
+            let what = match (ended.why, ended.signal) {
+                (Why::Asked, _) => "QEMU was asked to end from outside".to_owned(),
+                (_, Some(signal)) => format!("QEMU was killed by signal {signal}"),
+                _ => "QEMU ended by itself".to_owned(),
+            };
+            // A guest that is cut off has not ended well, whatever QEMU's code says.
+            let outcome = outcome.filter(|outcome| *outcome != Outcome::Exit { code: 0 });
+            ExitReason::Engine { message: what + &said, outcome }
+        }
+    }
+}
+
+/// A serial line between the guest and this process's own streams.
+struct Line {
+    stream: UnixStream,
+    pending: Vec<u8>,
+    open: bool,
+    heard: bool,
+}
+
+impl Line {
+    fn new(path: &Path) -> Result<Self, Error> {
+        // Its path may be longer than a socket's may be.
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let held = fs::File::open(folder).map_err(Error::io("open", folder))?;
+        let short = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held)));
+        let stream = UnixStream::connect(short.join(path.file_name().unwrap_or_default()))
+            .and_then(|stream| stream.set_nonblocking(true).map(|()| stream))
+            .map_err(Error::io("connect to", path))?;
+        Ok(Self { stream, pending: Vec::new(), open: true, heard: true })
+    }
+
+    fn fds(&self) -> Vec<PollFd<'_>> {
+        let way = if self.pending.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let mut fds = Vec::new();
+        if self.open {
+            fds.push(PollFd::new(&self.stream, way | PollFlags::IN));
+        }
+        if self.heard && self.pending.is_empty() {
+            fds.push(PollFd::from_borrowed_fd(stdin(), PollFlags::IN));
+        }
+        fds
+    }
+
+    /// Both ways, as much as goes without waiting.
+    fn pump(&mut self) {
+        self.rest();
+        if self.heard && self.pending.is_empty() && ready(stdin()) {
+            let mut bytes = vec![0; PENDING];
+            match rustix::io::read(stdin(), &mut bytes) {
+                Ok(read @ 1..) => {
+                    bytes.truncate(read);
+                    self.pending = bytes;
+                }
+                // Its end is not the guest's.
+                _ => self.heard = false,
+            }
+        }
+        if !self.pending.is_empty() {
+            if let Ok(written) = (&self.stream).write(&self.pending) {
+                self.pending.drain(..written);
+            } else if !self.open {
+                self.pending.clear();
+            }
+        }
+    }
+
+    /// What the guest has said.
+    fn rest(&mut self) {
+        let mut bytes = [0; PENDING];
+        while self.open {
+            match self.stream.read(&mut bytes) {
+                Ok(read @ 1..) => {
+                    let mut out = std::io::stdout().lock();
+                    // Nobody reads it any more: the guest goes on all the same.
+                    self.open = out.write_all(&bytes[..read]).and_then(|()| out.flush()).is_ok();
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                _ => self.open = false,
+            }
+        }
+    }
+}
+
+fn stdin() -> BorrowedFd<'static> {
+    rustix::stdio::stdin()
+}
+
+fn ready(fd: BorrowedFd<'_>) -> bool {
+    let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&none)), Ok(1))
+}
