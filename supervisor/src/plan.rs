@@ -240,8 +240,8 @@ fn obstacles(
         Rung::Vm | Rung::Native => add("version", format!("this version of Hatchway has no {rung} rung yet")),
         Rung::Container | Rung::Fhs | Rung::Auto => {}
     }
-    if runner == Runner::Wine {
-        add("version", "this version of Hatchway has no Wine runner yet".to_owned());
+    if let (Runner::Wine, Some(text)) = (runner, rules::managed(evidence)) {
+        add("dotnet", text);
     }
     if let Some(text) = rules::foreign_machine(evidence, host) {
         add("machine", text);

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::plan::{self, Host, Plan};
 use crate::recipe::{self, Architecture, Base, Draft, Located, Name, Rung, Runner};
-use crate::{base, install, installed, patches, python, rpm, scripts, sources, suggest};
+use crate::{base, install, installed, patches, python, rpm, scripts, sources, suggest, wine};
 
 /// What an AppImage starts (AppImage specification, "The AppDir").
 const APP_RUN: &str = "/AppRun";
@@ -165,13 +165,18 @@ pub fn lock(context: &Context, located: &Located, wish: &LockWish) -> Result<Loc
         return Err(Error::NoLock(name.to_owned()));
     }
     let choose = |artifacts: Vec<LockedArtifact>, captured: Vec<Facts>| {
-        let rung = admitted(located, &all_facts, &captured)?;
+        let chosen = admitted(located, &all_facts, &captured)?;
         let mut inside = Vec::new();
         for (facts, locked) in all_facts.iter().zip(&artifacts) {
             inside.extend(installed::facts_of(&locked.how, facts)?);
         }
         inside.extend(&captured);
-        choose(context, located, wish, before.as_ref(), artifacts, &inside, rung)
+        let runner = match chosen.runner {
+            // An installer itself is a Windows program, too.
+            Runner::Wine => wine::packages(located, &all_facts.iter().chain(&captured).collect::<Vec<_>>())?,
+            Runner::None => Vec::new(),
+        };
+        choose(context, located, (wish, before.as_ref()), artifacts, &inside, (&chosen, runner))
     };
     let lock = install::lock(context, located, &all_facts, &artifacts, !wish.dry_run, &choose)?;
     if !wish.dry_run && before.as_ref() != Some(&lock) {
@@ -180,31 +185,29 @@ pub fn lock(context: &Context, located: &Located, wish: &LockWish) -> Result<Loc
     Ok(Locked { lock, before })
 }
 
-/// The planned rung, if this version has it.
-fn admitted(located: &Located, facts: &[Facts], captured: &[Facts]) -> Result<String, Error> {
+/// The planned rung and runner, if this version has them.
+fn admitted(located: &Located, facts: &[Facts], captured: &[Facts]) -> Result<Plan, Error> {
     let plan = merged_plan(facts.iter().chain(captured), located);
     // What asks for a container by itself (set-id helpers, an init) asks for more than the rung gives; a person may know
     // that it does without.
     let has_rung = plan.rung == Rung::Fhs || located.recipe.run.rung == plan.rung;
-    if !has_rung || plan.runner != Runner::None {
-        let rung =
-            if plan.runner == Runner::Wine { "wine runner on the fhs".into() } else { plan.rung.to_string() };
+    if !has_rung {
+        let rung = plan.rung.to_string();
         let name = located.recipe.package.name.to_string();
         let reasons = plan.reasons.iter().map(|r| format!("{} ({})", r.text, r.rule)).collect();
         return Err(Error::Rung { name, rung, reasons });
     }
-    Ok(plan.rung.to_string())
+    Ok(plan)
 }
 
 /// Chooses packages and wheels for what is `inside` the artifacts.
 fn choose(
     context: &Context,
     located: &Located,
-    wish: &LockWish,
-    before: Option<&Lock>,
+    (wish, before): (&LockWish, Option<&Lock>),
     artifacts: Vec<LockedArtifact>,
     inside: &[&Facts],
-    rung: String,
+    (plan, runner): (&Plan, Vec<Alternatives>),
 ) -> Result<Lock, Error> {
     let recipe = &located.recipe;
     let environment = &recipe.environment;
@@ -213,10 +216,10 @@ fn choose(
     // As with a suite that the recipe names, `--suite` counts for more.
     let asked = wish.suites.is_empty();
     if matches!(environment.base(), Some(Base::Oci(_))) || asked && environment.base() == Some(&Base::None) {
-        return base::lock(context, located, wish, artifacts, (&needs, &depends), rung);
+        return base::lock(context, located, wish, artifacts, (&needs, &depends), plan.rung.to_string());
     }
     let sources = sources::of_recipe(context, located);
-    let request = choose::Request {
+    let mut request = choose::Request {
         archive: context.archive(),
         store: &context.store,
         sources: &sources,
@@ -225,7 +228,7 @@ fn choose(
         architectures: environment.architectures.iter().map(|a| a.name().to_owned()).collect(),
         needs,
         depends,
-        packages: wished_packages(recipe),
+        packages: wished_packages(recipe).into_iter().chain(runner).collect(),
         exclude: environment.exclude.iter().cloned().collect(),
         pins: environment.pin.clone().into_iter().collect::<HashMap<_, _>>(),
         before,
@@ -236,8 +239,13 @@ fn choose(
         wheels: Vec::new(),
         refused: Vec::new(),
         recipe: recipe.lock_inputs(),
-        rung,
+        rung: plan.rung.to_string(),
+        runner: wine::locked(plan.runner),
     };
+    // What a person named stays in their order.
+    if plan.runner == Runner::Wine && asked && environment.base().is_none() {
+        request.suites = wine::by_newest(&request, &context.printer)?;
+    }
     match &environment.python {
         None => Ok(choose::lock(&request, &context.printer)?),
         Some(python) => lock_with_python(context, located, python, inside, request),
@@ -322,8 +330,14 @@ fn all_facts(context: &Context, artifacts: &[(String, Sha256, u64)]) -> Result<V
 
 /// The plan of the artifact that demands the most.
 fn merged_plan<'f>(all: impl Iterator<Item = &'f Facts>, located: &Located) -> Plan {
-    let plans = all.map(|facts| plan::plan(facts, Some(&located.recipe), &Host::default()));
-    plans.max_by_key(|plan| plan.rung).unwrap_or_else(|| empty_plan(located))
+    let plans: Vec<Plan> =
+        all.map(|facts| plan::plan(facts, Some(&located.recipe), &Host::default())).collect();
+    let wine = plans.iter().any(|plan| plan.runner == Runner::Wine);
+    let highest = plans.into_iter().max_by_key(|plan| plan.rung);
+    highest.map_or_else(
+        || empty_plan(located),
+        |plan| Plan { runner: if wine && plan.rung != Rung::Vm { Runner::Wine } else { plan.runner }, ..plan },
+    )
 }
 
 /// A recipe without artifacts runs a program of the environment itself.

@@ -428,7 +428,7 @@ fn give(path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
 }
 
 /// Removes what a step left, which may have taken every permission from its folders.
-fn remove(folder: &Path) -> Result<(), Error> {
+pub(super) fn remove(folder: &Path) -> Result<(), Error> {
     capture::open_up(folder)?;
     crate::store::remove_tree(folder)
 }

@@ -92,6 +92,8 @@ pub struct Request<'a> {
     pub recipe: Sha256,
     /// The planned rung.
     pub rung: String,
+    /// See [`Lock::runner`].
+    pub runner: String,
 }
 
 impl Request<'_> {

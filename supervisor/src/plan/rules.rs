@@ -259,6 +259,14 @@ fn windows_driver(evidence: &Evidence<'_>) -> Option<String> {
     Some(format!("`{path}` is a Windows driver: it needs a Windows kernel"))
 }
 
+/// The first Windows program is managed code alone, for which Debian's Wine has nothing.
+pub(super) fn managed(evidence: &Evidence<'_>) -> Option<String> {
+    let pe = evidence.each(|facts| &facts.pe, |pe| &pe.path);
+    let programs: Vec<_> = pe.iter().filter(|(_, pe)| !pe.library && !pe.driver).collect();
+    let (path, _) = programs.first().filter(|_| programs.iter().all(|(_, pe)| pe.dotnet))?;
+    Some(format!("`{path}` is a program for .NET, and Debian's Wine has none: its own Mono is not packaged"))
+}
+
 /// All programs are for another machine than this host is.
 pub(super) fn foreign_machine(evidence: &Evidence<'_>, host: &Host) -> Option<String> {
     let elf = evidence.elf();

@@ -261,7 +261,6 @@ impl Recipe {
                 "architectures without amd64 first",
             ),
             (matches!(run.rung, Rung::Vm | Rung::Native), "a rung other than fhs and container"),
-            (run.runner == Runner::Wine, "runner = \"wine\""),
             (run.vm.is_some() || !run.modules.is_empty(), "vm"),
         ];
         checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned()).collect()
