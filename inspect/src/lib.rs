@@ -36,6 +36,7 @@ pub use facts::{
     PeFacts, Program, ProgramKind, SCHEMA, ScriptAction, ScriptEffect, ScriptFacts, SonameLink, SystemFacts,
     SystemdUnit, Technology, TechnologyKind, UdevRule, UdevRules, WindowsDriver,
 };
+pub use pe::linkage::{WindowsFunction, WindowsImport, WindowsLinkage, windows_api_sets};
 pub use pe::windows::{WindowsNeed, windows_candidates, windows_needs};
 
 /// Inspects the file or directory at `path` within the default [`Limits`](archive::Limits).

@@ -247,11 +247,7 @@ fn write_records(located: &Located, artifacts: &[LockedArtifact], runs: &[Run]) 
     Ok(())
 }
 
-fn installer<'a>(
-    located: &'a Located,
-    number: usize,
-    lock: &'a Lock,
-) -> Result<Installer<'a>, Error> {
+fn installer<'a>(located: &'a Located, number: usize, lock: &'a Lock) -> Result<Installer<'a>, Error> {
     let stale = || Error::StaleLock(located.recipe.package.name.to_string());
     let locked = lock.artifacts.get(number).ok_or_else(stale)?;
     let artifact = located.recipe.artifacts.get(number).ok_or_else(stale)?;

@@ -336,7 +336,10 @@ fn merged_plan<'f>(all: impl Iterator<Item = &'f Facts>, located: &Located) -> P
     let highest = plans.into_iter().max_by_key(|plan| plan.rung);
     highest.map_or_else(
         || empty_plan(located),
-        |plan| Plan { runner: if wine && plan.rung != Rung::Vm { Runner::Wine } else { plan.runner }, ..plan },
+        |plan| Plan {
+            runner: if wine && plan.rung != Rung::Vm { Runner::Wine } else { plan.runner },
+            ..plan
+        },
     )
 }
 

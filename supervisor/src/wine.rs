@@ -41,12 +41,6 @@ fn programs<'f>(all: &[&'f Facts]) -> Programs<'f> {
     }
 }
 
-/// Whether one of the programs opens windows.
-#[must_use]
-pub(crate) fn opens_windows(all: &[&Facts]) -> bool {
-    programs(all).windows
-}
-
 /// The packages of the runner. `all` are the facts of the artifacts, and of what their installers wrote.
 ///
 /// # Errors
@@ -57,8 +51,12 @@ pub(crate) fn packages(located: &Located, all: &[&Facts]) -> Result<Vec<Alternat
     if matches!(environment.base(), Some(Base::Oci(_) | Base::None)) {
         let name = &located.recipe.package.name;
         return Err(Error::Host {
-            message: format!("the runner of `{name}` is Wine, which is a package of Debian; its base has none"),
-            hints: vec!["take `base` out of [environment] of the recipe, or name a suite of Debian there".into()],
+            message: format!(
+                "the runner of `{name}` is Wine, which is a package of Debian; its base has none"
+            ),
+            hints: vec![
+                "take `base` out of [environment] of the recipe, or name a suite of Debian there".into(),
+            ],
         });
     }
     let has_i386 = environment.architectures.contains(&Architecture::I386);

@@ -93,9 +93,7 @@ impl Installer<'_> {
     fn key(&self, tree: Sha256) -> Sha256 {
         let Self { sha256, strip, run, accept, file, wine } = self;
         let wine = if *wine { " wine" } else { "" };
-        Sha256::of(
-            format!("{RUNNER} {tree} {sha256} {file:?} {strip} {run:?} {accept}{wine}").as_bytes(),
-        )
+        Sha256::of(format!("{RUNNER} {tree} {sha256} {file:?} {strip} {run:?} {accept}{wine}").as_bytes())
     }
 
     /// What it wrote over this tree before, if the store still has it.

@@ -50,7 +50,8 @@ pub(super) fn packages(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(
             let from = format!("usr/{mingw}/lib");
             let libraries = merge.names(&from).into_iter();
             for name in libraries.filter(|name| name.starts_with("zlib") && name.ends_with(".dll")) {
-                let Some(Node::File { sha256, executable, .. }) = merge.node(&format!("{from}/{name}")) else {
+                let Some(Node::File { sha256, executable, .. }) = merge.node(&format!("{from}/{name}"))
+                else {
                     continue;
                 };
                 let library = as_builtin(&workspace.read(*sha256, *executable)?);
@@ -62,7 +63,9 @@ pub(super) fn packages(merge: &mut Merge, workspace: &Workspace<'_>) -> Result<(
         if let Some(plain) = name.strip_suffix("-stable")
             && merge.node("usr/bin/wine-stable").is_some()
         {
-            merge.put_if_missing(&format!("usr/bin/{plain}"), Node::Link { target: name.clone() }).map_err(own)?;
+            merge
+                .put_if_missing(&format!("usr/bin/{plain}"), Node::Link { target: name.clone() })
+                .map_err(own)?;
         }
     }
     Ok(())
@@ -85,7 +88,8 @@ pub(super) fn prefix<'a>(
         return Ok(());
     }
     if merge.node(LOADER).is_none() {
-        let reason = format!("the tree has no `{LOADER}`: the packages of Wine that are locked do not bring it");
+        let reason =
+            format!("the tree has no `{LOADER}`: the packages of Wine that are locked do not bring it");
         return Err(Error::BadLayout { package: "the runner `wine`".into(), reason });
     }
     let view = view(merge);
@@ -134,12 +138,7 @@ fn key(view: &Manifest) -> Sha256 {
     Sha256::of(format!("wine prefix {VERSION}\n{:?}\n{}", step().env, view.digest()).as_bytes())
 }
 
-fn make(
-    room: &Room<'_>,
-    workspace: &Workspace<'_>,
-    key: Sha256,
-    view: &Manifest,
-) -> Result<Manifest, Error> {
+fn make(room: &Room<'_>, workspace: &Workspace<'_>, key: Sha256, view: &Manifest) -> Result<Manifest, Error> {
     let root = workspace.scratch("wine-tree")?.join("root");
     workspace.link_tree(&root, view)?;
     let out = workspace.scratch("wine-prefix")?;
@@ -360,7 +359,10 @@ mod tests {
             link(path, target, &mut prefix);
         }
         let paths: Vec<&str> = prefix.nodes.keys().map(String::as_str).collect();
-        assert!(paths.contains(&"dosdevices/c:") && paths.contains(&"drive_c/users/tool/Documents"), "{paths:?}");
+        assert!(
+            paths.contains(&"dosdevices/c:") && paths.contains(&"drive_c/users/tool/Documents"),
+            "{paths:?}"
+        );
         assert!(!paths.contains(&"dosdevices/com1") && !paths.contains(&"drive_c/odd"), "{paths:?}");
         assert_eq!(prefix.nodes["drive_c/users/tool/Documents"], Node::Directory);
     }

@@ -3,6 +3,7 @@
 //! A prefix is Wine's picture of a Windows machine: drive C:, registry, devices. It is made once, when the tree is built
 //! (`build/wine.rs`), lies in the tree at [`PREFIX`], and is copied as the tool's state at the first run.
 
+pub mod check;
 pub mod registry;
 
 use crate::debian::relation::{self, Alternatives};
@@ -73,7 +74,10 @@ mod tests {
     #[test]
     fn packages_for_what_is_there() {
         let names = |bits_32, windows| -> Vec<String> {
-            packages(bits_32, windows).into_iter().filter_map(|group| Some(group.first()?.name.clone())).collect()
+            packages(bits_32, windows)
+                .into_iter()
+                .filter_map(|group| Some(group.first()?.name.clone()))
+                .collect()
         };
         assert_eq!(names(false, false), ["wine", "wine64", "libgnutls30t64"]);
         assert_eq!(names(true, false).last().map(String::as_str), Some("wine32"));

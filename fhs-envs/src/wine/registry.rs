@@ -76,7 +76,8 @@ pub fn with(text: &str, section: &str, values: &[(&str, &str)]) -> String {
         return all.join("\n") + "\n";
     };
     // Up to the next section; what is not a value (its time, a class) comes first.
-    let end = lines[at + 1..].iter().position(|line| heading(line).is_some()).map_or(lines.len(), |n| at + 1 + n);
+    let end =
+        lines[at + 1..].iter().position(|line| heading(line).is_some()).map_or(lines.len(), |n| at + 1 + n);
     let replaced = |line: &str| {
         value_name(line).is_some_and(|name| values.iter().any(|(ours, _)| ours.eq_ignore_ascii_case(name)))
     };
@@ -125,19 +126,19 @@ pub fn settled(system: &str, user: &str) -> (String, String) {
     (system, with(&user, "Software\\\\Wine\\\\Drivers", &[("Graphics", "\"x11,null\"")]))
 }
 
-/// Says which device of `/dev` is which port: of a list the first is `COM1`. No others are there.
+/// Says which device of `/dev` is which port, each with its number. No others are there.
 #[must_use]
-pub fn ports(system: &str, devices: &[String]) -> String {
+pub fn ports(system: &str, devices: &[(u8, String)]) -> String {
     let cleared = without(system, PORTS);
     if devices.is_empty() {
         return cleared;
     }
     let values: Vec<(String, String)> = devices
         .iter()
-        .enumerate()
-        .map(|(number, device)| (format!("COM{}", number + 1), format!("\"{}\"", escaped(device))))
+        .map(|(number, device)| (format!("COM{number}"), format!("\"{}\"", escaped(device))))
         .collect();
-    let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let values: Vec<(&str, &str)> =
+        values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     with(&cleared, PORTS, &values)
 }
 
@@ -172,7 +173,10 @@ mod tests {
     #[test]
     fn values_replace_those_of_their_name() {
         let text = with(TEXT, "software\\\\wine", &[("A", "\"c\""), ("n", "dword:00000001")]);
-        assert!(text.contains("#time=1dd8045bb0671be\n\"A\"=\"c\"\n\"n\"=dword:00000001\n\n[System"), "{text}");
+        assert!(
+            text.contains("#time=1dd8045bb0671be\n\"A\"=\"c\"\n\"n\"=dword:00000001\n\n[System"),
+            "{text}"
+        );
         assert!(!text.contains("\"a\"=\"b\""), "{text}");
         let text = with(&text, "New\\\\Key", &[("x", "\"y\"")]);
         assert!(text.ends_with("\n\n[New\\\\Key] 1\n#time=1\n\"x\"=\"y\"\n"), "{text}");
@@ -180,13 +184,14 @@ mod tests {
 
     #[test]
     fn ports_are_those_of_the_slots_and_no_others() {
-        let devices = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let two = ports(TEXT, &devices(&["/dev/pump", "/dev/gauge"]));
-        assert!(two.contains("[Software\\\\Wine\\\\Ports] 1\n#time=1\n\"COM1\"=\"/dev/pump\"\n\"COM2\"=\"/dev/gauge\"\n"));
-        let one = ports(&two, &devices(&["/dev/gauge"]));
-        assert!(one.contains("\"COM1\"=\"/dev/gauge\"\n") && !one.contains("COM2"), "{one}");
+        let (pump, gauge) = ((1, "/dev/pump".to_owned()), (3, "/dev/gauge".to_owned()));
+        let two = ports(TEXT, &[pump, gauge.clone()]);
+        let values = "\"COM1\"=\"/dev/pump\"\n\"COM3\"=\"/dev/gauge\"\n";
+        assert!(two.contains(&format!("[Software\\\\Wine\\\\Ports] 1\n#time=1\n{values}")), "{two}");
+        let one = ports(&two, std::slice::from_ref(&gauge));
+        assert!(one.contains("\"COM3\"=\"/dev/gauge\"\n") && !one.contains("COM1"), "{one}");
         assert!(!ports(&one, &[]).contains("Ports"));
-        assert_eq!(ports(&one, &devices(&["/dev/gauge"])), one);
+        assert_eq!(ports(&one, &[gauge]), one);
     }
 
     #[test]
@@ -201,7 +206,9 @@ mod tests {
         let (system, user) = settled(TEXT, TEXT);
         assert!(system.contains("AeDebug] 1\n#time=1\n\"Auto\"=\"1\"\n\"Debugger\"=\"\"\n"), "{system}");
         assert!(!system.contains("Wow6432Node"), "{system}");
-        for line in ["\"ShowCrashDialog\"=dword:00000000", "\"winedbg.exe\"=\"\"", "\"Graphics\"=\"x11,null\""] {
+        for line in
+            ["\"ShowCrashDialog\"=dword:00000000", "\"winedbg.exe\"=\"\"", "\"Graphics\"=\"x11,null\""]
+        {
             assert!(user.contains(line), "{user}");
         }
     }

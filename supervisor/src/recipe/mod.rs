@@ -219,7 +219,18 @@ impl Recipe {
         }
         names("channels", self.channels.iter().map(|c| &c.name).collect())?;
         names("device slots", self.devices.iter().map(|d| &d.name).collect())?;
-        names("file slots", self.files.iter().map(|f| &f.name).collect())
+        names("file slots", self.files.iter().map(|f| &f.name).collect())?;
+        for (number, device) in self.devices.iter().enumerate() {
+            let Some(port) = device.port else { continue };
+            let again = self.devices[..number].iter().any(|other| other.port == Some(port));
+            let message = match () {
+                () if device.class != "serial" => "only a device of the class `serial` is a port".to_owned(),
+                () if again => format!("there are two devices with the port `COM{}`", port.number()),
+                () => continue,
+            };
+            return Err(Diagnostic::new(&message, device.name.span()));
+        }
+        Ok(())
     }
 
     /// What only a base with an index of packages can give.
