@@ -80,7 +80,11 @@ pub(crate) fn by_newest(
 ) -> Result<Vec<String>, Error> {
     let mut found: Vec<(String, Option<String>)> = Vec::new();
     for suite in &request.suites {
-        let index = choose::suite_index(request, suite, progress)?;
+        let index = match choose::suite_index(request, suite, progress) {
+            // What is wrong with the mirror is among the reasons when the suite is tried, which is last then.
+            Err(hatchway_envs::Error::OutOfStep { .. }) => None,
+            other => other?,
+        };
         let version = index.and_then(|index| {
             let newest = index.newest_of(wine::PACKAGE, &index.native)?;
             Some(index.packages[newest].version.clone())
