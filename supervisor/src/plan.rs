@@ -255,9 +255,6 @@ fn obstacles(
     if let Some(text) = rules::broken_library(evidence) {
         add("library", text);
     }
-    if let Some(text) = rules::installer(evidence) {
-        add("installer", text);
-    }
     all
 }
 

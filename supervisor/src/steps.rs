@@ -62,6 +62,8 @@ pub fn new(
         Choice::One(path) => Some(recipe::unpack_folder(&name, &inside, false).unwrap_or_default() + &path),
         _ => None,
     };
+    let planned = plan::plan(&inside, None, &Host::default());
+    let wine = planned.reasons.first().filter(|_| planned.runner == Runner::Wine);
     let text = recipe::draft(&Draft {
         name: &name,
         origin: &acquired.origin,
@@ -69,6 +71,7 @@ pub fn new(
         program: program.as_deref(),
         python,
         install: install.as_ref(),
+        wine: wine.map(|reason| reason.text.as_str()),
         brings: &|path| names.contains(path.trim_start_matches('/')),
     });
     let parent = path.parent().unwrap_or(folder);
@@ -470,7 +473,12 @@ pub fn read_lock(located: &Located) -> Result<Lock, Error> {
     let lock = Lock::read(&located.lock_path())?;
     let wished = located.recipe.run.rung;
     let other_rung = wished != Rung::Auto && wished.to_string() != lock.rung;
-    if lock.recipe != located.recipe.lock_inputs() || other_rung || patches::differ(located, &lock)? {
+    let other_runner = located.recipe.run.runner == Runner::Wine && lock.runner.is_empty();
+    if lock.recipe != located.recipe.lock_inputs()
+        || other_rung
+        || other_runner
+        || patches::differ(located, &lock)?
+    {
         return Err(Error::StaleLock(name.to_owned()));
     }
     Ok(lock)

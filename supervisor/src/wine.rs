@@ -41,6 +41,14 @@ fn programs<'f>(all: &[&'f Facts]) -> Programs<'f> {
     }
 }
 
+/// Why a new recipe has i386, if it is for a 32-bit program.
+#[must_use]
+pub(crate) fn of_i386(facts: &Facts) -> Option<String> {
+    programs(&[facts])
+        .bits_32
+        .map(|path| format!("{} is a 32-bit Windows program", path.trim_start_matches('/')))
+}
+
 /// The packages of the runner. `all` are the facts of the artifacts, and of what their installers wrote.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::lock::Lock;
 use crate::store::Workspace;
 use crate::store::manifest::{Manifest, Node};
-use crate::wine::{LOADER, MARK, PACKAGE, PREFIX, RUNNER, environment, registry};
+use crate::wine::{LOADERS, MARK, PACKAGE, PREFIX, RUNNER, environment, registry};
 
 /// A change of this number makes every prefix anew: it stands for what is done here to what `wineboot` made.
 const VERSION: u32 = 1;
@@ -77,7 +77,7 @@ fn as_builtin(library: &[u8]) -> Vec<u8> {
     [head, mark, tail].concat()
 }
 
-/// Adds the prefix, where the lock's runner is Wine; gives what is worth telling. `room` makes the place to run in.
+/// Adds the prefix, where the lock's runner is Wine. `room` makes the place to run in.
 pub(super) fn prefix<'a>(
     room: &dyn Fn() -> Result<Room<'a>, Error>,
     workspace: &Workspace<'_>,
@@ -87,16 +87,16 @@ pub(super) fn prefix<'a>(
     if lock.runner != RUNNER {
         return Ok(());
     }
-    if merge.node(LOADER).is_none() {
-        let reason =
-            format!("the tree has no `{LOADER}`: the packages of Wine that are locked do not bring it");
+    let own_one = |loader: &&str| merge.node(loader).is_some() && !merge.is_vendors(loader);
+    let Some(loader) = LOADERS.into_iter().find(own_one) else {
+        let reason = "the packages of Wine that are locked bring no loader of it".into();
         return Err(Error::BadLayout { package: "the runner `wine`".into(), reason });
-    }
-    let view = view(merge);
-    let key = key(&view);
+    };
+    let (step, view) = (step(loader), view(merge));
+    let key = key(&step, &view);
     let made = match workspace.result(key) {
         Some(made) => made,
-        None => make(&room()?, workspace, key, &view)?,
+        None => make(&room()?, workspace, key, (step, &view))?,
     };
     let place = PREFIX.trim_start_matches('/');
     // Whatever a vendor put there would be part of a machine that nobody made.
@@ -122,8 +122,8 @@ fn view(merge: &Merge) -> Manifest {
     view
 }
 
-fn step() -> Step {
-    let mut step = Step::new("Wine's prefix", LOADER, &["wineboot", "--init"]);
+fn step(loader: &str) -> Step {
+    let mut step = Step::new("Wine's prefix", loader, &["wineboot", "--init"]);
     step.timeout = TIMEOUT;
     for (name, value) in environment() {
         step.env.insert(name.into(), value.into());
@@ -134,15 +134,20 @@ fn step() -> Step {
     step
 }
 
-fn key(view: &Manifest) -> Sha256 {
-    Sha256::of(format!("wine prefix {VERSION}\n{:?}\n{}", step().env, view.digest()).as_bytes())
+fn key(step: &Step, view: &Manifest) -> Sha256 {
+    let Step { program, env, .. } = step;
+    Sha256::of(format!("wine prefix {VERSION}\n{program}\n{env:?}\n{}", view.digest()).as_bytes())
 }
 
-fn make(room: &Room<'_>, workspace: &Workspace<'_>, key: Sha256, view: &Manifest) -> Result<Manifest, Error> {
+fn make(
+    room: &Room<'_>,
+    workspace: &Workspace<'_>,
+    key: Sha256,
+    (mut step, view): (Step, &Manifest),
+) -> Result<Manifest, Error> {
     let root = workspace.scratch("wine-tree")?.join("root");
     workspace.link_tree(&root, view)?;
     let out = workspace.scratch("wine-prefix")?;
-    let mut step = step();
     step.binds.push((out.clone(), OUT.into(), false));
     room.run(Root::ReadOnly(&root), &step)?.success(&step.name)?;
     let missing = HIVES.iter().find(|hive| !out.join(hive).is_file());
@@ -305,6 +310,10 @@ pub(super) fn normalise(
     captured.forget(&|path| {
         path.strip_prefix(place).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| {
             let (top, below) = rest.split_once('/').unwrap_or((rest, ""));
+            // Copies of what was installed, under names made by chance, for mending and taking away: neither is done here.
+            if let Some(name) = below.strip_prefix("windows/Installer/") {
+                return name.ends_with(".msi") || name.ends_with(".mst");
+            }
             let ports = top == "dosdevices" && !below.is_empty() && !below.ends_with(':');
             ports || is_scratch(rest) || (below.is_empty() && top != MARK && is_servers(top))
         })

@@ -14,8 +14,9 @@ pub const RUNNER: &str = "wine";
 pub const PREFIX: &str = "/var/lib/wine";
 /// A file of the prefix that names what it was made from: the first line for people, the second a digest.
 pub const MARK: &str = ".hatchway";
-/// Where the 64-bit loader is, which starts the 32-bit one beside it by itself.
-pub const LOADER: &str = "/usr/lib/wine/wine64";
+/// Where its loaders are: the 32-bit one first, since only a prefix that it makes has a 32-bit part. Each starts the other
+/// one, which lies beside it, for programs that are not its own.
+pub const LOADERS: [&str; 2] = ["/usr/lib/wine/wine", "/usr/lib/wine/wine64"];
 /// Who a program is: Wine takes the name of `C:\users\…` from `USER`, so it is the same when the prefix is made and used.
 pub const USER: &str = "tool";
 /// The package whose version is Wine's.

@@ -4,7 +4,10 @@
 
 /// Values that differ between two runs or two machines, and what stands for them in a tree; a value without one is left
 /// out, since Wine writes it anew at each start.
-const MACHINES: [(&str, Option<&str>); 9] = [
+const MACHINES: [(&str, Option<&str>); 11] = [
+    // Of a program that was installed: the day, and where the file for taking it away is, which is not kept.
+    ("InstallDate", Some("\"19700101\"")),
+    ("LocalPackage", None),
     ("MachineGuid", Some("\"00000000-0000-4000-8000-000000000000\"")),
     // What Windows gives drivers that are older than itself.
     ("DriverDateData", Some("hex:00,80,8c,a3,c5,94,c6,01")),
@@ -39,6 +42,11 @@ pub fn normalised(text: &str) -> String {
         }
         let machines = value_name(line).and_then(|name| MACHINES.iter().find(|(known, _)| *known == name));
         match machines {
+            // Windows has a number of the same name, which is Wine's.
+            Some(("InstallDate", _)) if !line.ends_with('"') => {
+                all.push_str(line);
+                all.push('\n');
+            }
             Some((name, Some(value))) => all.push_str(&format!("\"{name}\"={value}\n")),
             Some((_, None)) => {}
             None => {

@@ -14,7 +14,7 @@ use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::{Lock, write_atomically};
 use hatchway_envs::sandbox::{self, HostPath, Spec, StateDir, User};
 use hatchway_envs::wine::check::{Findings, check};
-use hatchway_envs::wine::{self, LOADER, MARK, PREFIX, RUNNER, environment, is_named_like_one, registry};
+use hatchway_envs::wine::{self, LOADERS, MARK, PREFIX, RUNNER, environment, is_named_like_one, registry};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use super::{Request, inside, make_state, state_folder, tree_file, usable};
@@ -57,7 +57,10 @@ pub(super) fn add(
     }
     if is_windows(context, tree, &spec.program)? {
         checked(context, lock, tree, &spec.program)?;
-        let program = std::mem::replace(&mut spec.program, LOADER.to_owned());
+        let loader = LOADERS
+            .into_iter()
+            .find(|loader| tree_file(context, tree, loader, 1).is_ok_and(|head| !head.is_empty()));
+        let program = std::mem::replace(&mut spec.program, loader.unwrap_or(LOADERS[0]).to_owned());
         spec.args.insert(0, program);
     }
     let folder = state_folder(context, name, PREFIX)?;

@@ -317,19 +317,6 @@ pub(super) fn broken_library(evidence: &Evidence<'_>) -> Option<String> {
     Some(format!("`{}` of the artifact lacks {versions}, which its own programs want", found.path))
 }
 
-/// A Windows installer has to be run before there is anything to run, and nothing runs it yet. Others are run once, by
-/// `install` in a recipe.
-pub(super) fn installer(evidence: &Evidence<'_>) -> Option<String> {
-    let (_, outer) = evidence.deciding.first()?;
-    let format = outer.artifact.format.as_str();
-    let text = match format {
-        "msi" => "it is a Windows installer database",
-        "pe" if outer.pe.iter().any(|pe| pe.installer.is_some()) => "it is a Windows installer",
-        _ => return None,
-    };
-    Some(format!("{text}: `install` in a recipe, which runs it once, is not carried out by this version yet"))
-}
-
 /// What the artifact would have wanted that is never done.
 pub(super) fn refused(evidence: &Evidence<'_>) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
