@@ -324,7 +324,7 @@ impl Lock {
         }
         // The tree then has a prefix.
         if !self.runner.is_empty() {
-            text.push_str(&format!("runner {}\n", self.runner));
+            text.push_str(&format!("runner {} {}\n", self.runner, crate::wine::PREFIX_VERSION));
         }
         if !self.python.is_empty() {
             text.push_str(&format!("python {}\n", self.python));

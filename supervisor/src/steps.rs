@@ -91,7 +91,7 @@ pub(crate) fn default_name(facts: &Facts) -> Name {
         Some(package) => Name::from_any(&package.name),
         None => {
             let file = &facts.artifact.file;
-            const ENDINGS: [&str; 12] = [
+            const ENDINGS: [&str; 14] = [
                 ".tar.gz",
                 ".tar.xz",
                 ".tar.zst",
@@ -104,6 +104,8 @@ pub(crate) fn default_name(facts: &Facts) -> Name {
                 ".sh",
                 ".AppImage",
                 ".appimage",
+                ".exe",
+                ".msi",
             ];
             let stem = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
             Name::from_any(stem)

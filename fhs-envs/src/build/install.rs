@@ -160,6 +160,7 @@ impl Installer<'_> {
         step.env.insert("DEBIAN_FRONTEND".into(), "noninteractive".into());
         if self.wine {
             let ours = crate::wine::environment().into_iter();
+            step.i386 = before.nodes.contains_key(crate::wine::LOADERS[0].trim_start_matches('/'));
             step.env.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
         room.run(Root::Writable(staged.folder()), &step)?.success(&step.name).map_err(

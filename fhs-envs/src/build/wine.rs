@@ -19,10 +19,8 @@ use crate::error::Error;
 use crate::lock::Lock;
 use crate::store::Workspace;
 use crate::store::manifest::{Manifest, Node};
-use crate::wine::{LOADERS, MARK, PACKAGE, PREFIX, RUNNER, environment, registry};
+use crate::wine::{LOADERS, MARK, PACKAGE, PREFIX, PREFIX_VERSION, RUNNER, environment, registry};
 
-/// A change of this number makes every prefix anew: it stands for what is done here to what `wineboot` made.
-const VERSION: u32 = 1;
 /// Where `wineboot` finds the folder that the prefix goes to.
 const OUT: &str = "/run/prefix";
 /// It starts a dozen programs and registers hundreds of libraries: 5 to 15 s where it was measured.
@@ -125,6 +123,7 @@ fn view(merge: &Merge) -> Manifest {
 fn step(loader: &str) -> Step {
     let mut step = Step::new("Wine's prefix", loader, &["wineboot", "--init"]);
     step.timeout = TIMEOUT;
+    step.i386 = loader == LOADERS[0];
     for (name, value) in environment() {
         step.env.insert(name.into(), value.into());
     }
@@ -136,7 +135,7 @@ fn step(loader: &str) -> Step {
 
 fn key(step: &Step, view: &Manifest) -> Sha256 {
     let Step { program, env, .. } = step;
-    Sha256::of(format!("wine prefix {VERSION}\n{program}\n{env:?}\n{}", view.digest()).as_bytes())
+    Sha256::of(format!("wine prefix {PREFIX_VERSION}\n{program}\n{env:?}\n{}", view.digest()).as_bytes())
 }
 
 fn make(

@@ -12,6 +12,8 @@ use crate::debian::relation::{self, Alternatives};
 pub const RUNNER: &str = "wine";
 /// The prefix, in the tree and where the tool has its own copy of it.
 pub const PREFIX: &str = "/var/lib/wine";
+/// A change of this number makes every prefix anew: it stands for what is done to what `wineboot` made.
+pub const PREFIX_VERSION: u32 = 1;
 /// A file of the prefix that names what it was made from: the first line for people, the second a digest.
 pub const MARK: &str = ".hatchway";
 /// Where its loaders are: the 32-bit one first, since only a prefix that it makes has a 32-bit part. Each starts the other
