@@ -320,26 +320,25 @@ pub(super) fn normalise(
     Ok(())
 }
 
-/// Names what a prefix consists of, in it: a tool's copy is compared with its tree by this.
+/// Names what a prefix was made from, in it: a tool's copy is compared with its tree by this. Wine's packages and what
+/// installers wrote count; other packages leave traces in the registry (fonts), and no program misses them.
 pub(super) fn seal(merge: &mut Merge, workspace: &Workspace<'_>, lock: &Lock) -> Result<(), Error> {
     if lock.runner != RUNNER {
         return Ok(());
     }
-    let place = PREFIX.trim_start_matches('/');
-    let prefix = format!("{place}/");
-    let below = merge.tree.nodes.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
-    let nodes = below.map(|(path, node)| (path.clone(), node.clone())).collect();
+    let path = format!("{}/{MARK}", PREFIX.trim_start_matches('/'));
+    write(merge, workspace, &path, mark(lock).as_bytes())
+}
+
+fn mark(lock: &Lock) -> String {
     let wine = lock.packages.iter().find(|package| package.name == PACKAGE);
     let version = wine.map_or("", |package| package.version.as_str());
-    // The links alone do not tell one Wine from another.
-    let packages: Vec<String> = lock
-        .packages
-        .iter()
-        .filter(|package| package.name.contains("wine"))
-        .map(|package| package.sha256.hex())
-        .collect();
-    let digest = Sha256::of(format!("{packages:?} {}", Manifest { nodes }.digest()).as_bytes());
-    write(merge, workspace, &format!("{place}/{MARK}"), format!("Wine {version}\n{digest}\n").as_bytes())
+    let packages = lock.packages.iter().filter(|package| package.name.contains("wine"));
+    let packages: Vec<String> = packages.map(|package| package.sha256.hex()).collect();
+    let captures = lock.artifacts.iter().filter_map(|artifact| artifact.captured);
+    let captures: Vec<String> = captures.map(|captured| captured.sha256.hex()).collect();
+    let digest = Sha256::of(format!("{packages:?} {captures:?}").as_bytes());
+    format!("Wine {version}\n{digest}\n")
 }
 
 #[cfg(test)]
@@ -373,5 +372,19 @@ mod tests {
         );
         assert!(!paths.contains(&"dosdevices/com1") && !paths.contains(&"drive_c/odd"), "{paths:?}");
         assert_eq!(prefix.nodes["drive_c/users/tool/Documents"], Node::Directory);
+    }
+
+    #[test]
+    fn a_prefix_is_another_with_another_wine_and_not_with_other_fonts() {
+        let lock = |wine: &str, fonts: &str| {
+            mark(&crate::lock::tests::lock(&[
+                ("fonts-x", fonts, &[]),
+                ("libwine", wine, &[]),
+                ("wine64", wine, &[]),
+            ]))
+        };
+        assert_eq!(lock("8.0", "1"), lock("8.0", "2"));
+        assert_ne!(lock("8.0", "1"), lock("8.1", "1"));
+        assert!(lock("8.0", "1").starts_with("Wine 8.0\n"));
     }
 }
