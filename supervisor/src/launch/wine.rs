@@ -31,7 +31,9 @@ const REGISTRY_BYTES_MAX: u64 = 256 << 20;
 const MARK_BYTES_MAX: u64 = 4096;
 /// The part of the registry that has the ports and the machine's identity.
 const SYSTEM: &str = "system.reg";
-/// It while it is written.
+/// Where the ports are.
+const DEVICES: &str = "dosdevices";
+/// The registry while it is written.
 const SYSTEM_NEW: &str = ".system.reg.hatchway";
 /// As many of a kind as a person reads.
 const NAMED_MAX: usize = 8;
@@ -125,7 +127,9 @@ fn prepare(
     };
     let before = text(&system);
     let bound = |at: &str| spec.slots.iter().any(|slot| slot.at.as_str() == at);
-    let mut after = registry::ports(&before, &ports(&recipe.devices, &bound));
+    let ports = ports(&recipe.devices, &bound);
+    clear_ports(&prefix, &ports).map_err(Error::io("change", folder.join(DEVICES)))?;
+    let mut after = registry::ports(&before, &ports);
     if after.contains(NOBODYS) {
         after = registry::identified(&after, &spec.machine_id);
     }
@@ -154,6 +158,28 @@ fn ports(devices: &[DeviceSlot], bound: &dyn Fn(&str) -> bool) -> Vec<(u8, Strin
     }
     found.sort();
     found
+}
+
+/// Takes away the ports of before: Wine makes links for those in its registry and leaves others. The folder is the tool's, so
+/// it is entered without following a link, and nothing but links in it is removed.
+fn clear_ports(prefix: &OwnedFd, ports: &[(u8, String)]) -> std::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = match rustix::fs::openat(prefix.as_fd(), DEVICES, flags, Mode::empty()) {
+        Ok(folder) => folder,
+        // What the tool made of it is none of ours; Wine makes it anew.
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    for entry in rustix::fs::Dir::read_from(&folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
+        let Some(number) = name.strip_prefix("com") else { continue };
+        let stays = ports.iter().any(|(port, _)| port.to_string() == number);
+        if !stays && entry.file_type() == rustix::fs::FileType::Symlink {
+            rustix::fs::unlinkat(&folder, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 /// Says what the program is linked with and its Wine has not, and does not start one that could not be.
