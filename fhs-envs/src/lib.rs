@@ -12,6 +12,7 @@ pub mod python;
 pub mod resolve;
 pub mod sandbox;
 pub mod store;
+pub mod wine;
 
 pub mod digest;
 mod error;

@@ -24,6 +24,9 @@ pub struct Lock {
     pub recipe: Sha256,
     /// The rung that was planned.
     pub rung: String,
+    /// What executes the program: `wine`; empty where nothing is between it and the kernel.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub runner: String,
     /// `debian:bookworm`, `oci:sha256:<digest of the manifest>` or `none`.
     pub base: String,
     /// `amd64`, and the foreign ones beside it.
@@ -322,6 +325,10 @@ impl Lock {
                 text.push_str(&format!("patch {} {:?}\n", patch.sha256, patch.at));
             }
         }
+        // The tree then has a prefix.
+        if !self.runner.is_empty() {
+            text.push_str(&format!("runner {} {}\n", self.runner, crate::wine::PREFIX_VERSION));
+        }
         if !self.python.is_empty() {
             text.push_str(&format!("python {}\n", self.python));
         }
@@ -383,6 +390,7 @@ pub(crate) mod tests {
             schema: SCHEMA,
             recipe: Sha256::of(b""),
             rung: "fhs".into(),
+            runner: String::new(),
             base: "debian:test".into(),
             architectures: vec!["amd64".into()],
             base_packages: Vec::new(),

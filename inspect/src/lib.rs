@@ -37,6 +37,7 @@ pub use facts::{
     SystemdUnit, Technology, TechnologyKind, UdevRule, UdevRules, WindowsDriver,
 };
 pub use kernel::read as kernel_module;
+pub use pe::linkage::{WindowsFunction, WindowsImport, WindowsLinkage, windows_api_sets};
 pub use pe::windows::{WindowsNeed, windows_candidates, windows_needs};
 
 /// Inspects the file or directory at `path` within the default [`Limits`](archive::Limits).

@@ -46,6 +46,7 @@ pub(crate) fn lock(
         schema: SCHEMA,
         recipe: located.recipe.lock_inputs(),
         rung,
+        runner: String::new(),
         base: image.as_ref().map_or("none".to_owned(), |i| format!("oci:sha256:{}", i.locked.manifest)),
         architectures: environment.architectures.iter().map(|a| a.name().to_owned()).collect(),
         base_packages: Vec::new(),

@@ -112,7 +112,7 @@ fn run_all(context: &Context, located: &Located, lock: &Lock) -> Result<Vec<Run>
             continue;
         }
         let tree = steps::build(context, located, &lock.before_installer(number))?.tree;
-        let installer = installer(located, number, &lock.artifacts[number])?;
+        let installer = installer(located, number, &lock)?;
         let installed = match installer.remembered(&context.store, tree) {
             Some(installed) => installed,
             None => run(context, &installer, tree)?,
@@ -132,7 +132,7 @@ fn run(context: &Context, installer: &Installer<'_>, tree: Sha256) -> Result<Ins
 /// Runs what was run only once over its tree again, tells what differs, and remembers the first result.
 fn verify(context: &Context, located: &Located, lock: &Lock, runs: &[Run]) -> Result<(), Error> {
     for Run { number, tree, installed } in runs {
-        let installer = installer(located, *number, &lock.artifacts[*number])?;
+        let installer = installer(located, *number, lock)?;
         if installer.remembered(&context.store, *tree).is_some() {
             continue;
         }
@@ -175,7 +175,7 @@ fn tell(context: &Context, lock: &Lock, runs: &[Run]) {
 
 fn remember(context: &Context, located: &Located, lock: &Lock, runs: &[Run]) -> Result<(), Error> {
     for Run { number, tree, installed } in runs {
-        installer(located, *number, &lock.artifacts[*number])?.remember(&context.store, *tree, installed)?;
+        installer(located, *number, lock)?.remember(&context.store, *tree, installed)?;
     }
     Ok(())
 }
@@ -196,7 +196,7 @@ pub(crate) fn provide(context: &Context, located: &Located, lock: &Lock) -> Resu
             continue;
         }
         let tree = steps::build(context, located, &lock.before_installer(number))?.tree;
-        let installer = installer(located, number, artifact)?;
+        let installer = installer(located, number, lock)?;
         let installed = run(context, &installer, tree)?;
         if installed.sha256 != captured.sha256 {
             let paths = differing(context, located, &installer, tree, &installed)?;
@@ -247,12 +247,9 @@ fn write_records(located: &Located, artifacts: &[LockedArtifact], runs: &[Run]) 
     Ok(())
 }
 
-fn installer<'a>(
-    located: &'a Located,
-    number: usize,
-    locked: &'a LockedArtifact,
-) -> Result<Installer<'a>, Error> {
+fn installer<'a>(located: &'a Located, number: usize, lock: &'a Lock) -> Result<Installer<'a>, Error> {
     let stale = || Error::StaleLock(located.recipe.package.name.to_string());
+    let locked = lock.artifacts.get(number).ok_or_else(stale)?;
     let artifact = located.recipe.artifacts.get(number).ok_or_else(stale)?;
     let install = artifact.install.as_ref().ok_or_else(stale)?;
     Ok(Installer {
@@ -261,6 +258,7 @@ fn installer<'a>(
         strip: artifact.strip,
         run: &install.run,
         accept: install.accept_licence,
+        wine: lock.runner == hatchway_envs::wine::RUNNER,
     })
 }
 

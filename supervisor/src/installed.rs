@@ -48,7 +48,8 @@ pub(crate) fn wants_python(facts: &Facts, path: &Path) -> Result<bool, Error> {
     if facts.artifact.format != "wheel" {
         return Ok(false);
     }
-    let programs = facts.programs.iter().any(|program| program.kind == ProgramKind::Elf);
+    let programs =
+        facts.programs.iter().any(|program| matches!(program.kind, ProgramKind::Elf | ProgramKind::Pe));
     let modules = WheelName::parse(&facts.artifact.file).is_some_and(|name| name.has_abi());
     Ok(!programs || modules || !WheelPrograms::read(path)?.entry_points.is_empty())
 }

@@ -17,6 +17,7 @@ mod network;
 mod run_folder;
 mod session;
 mod vm;
+mod wine;
 mod xauthority;
 
 use std::fs;
@@ -99,6 +100,8 @@ pub fn launch(
     request: &Request,
 ) -> Result<ExitCode, Error> {
     let (mut spec, run) = spec(context, located, tree, request)?;
+    let prefix = wine::add(context, (located, lock), tree, request, &mut spec)?;
+    let held = std::iter::once(held).chain(prefix).collect();
     let done = start(context, (located, lock), (tree, held), request, &run, &mut spec);
     if request.explain.is_none() && done.is_err() {
         // Nothing ran, so there is nothing to record.
@@ -111,7 +114,7 @@ pub fn launch(
 fn start(
     context: &Context,
     (located, lock): (&Located, &Lock),
-    (tree, held): (Sha256, OwnedFd),
+    (tree, held): (Sha256, Vec<OwnedFd>),
     request: &Request,
     run: &Path,
     spec: &mut Spec,
@@ -150,7 +153,7 @@ fn start(
                 return Ok(ExitCode::SUCCESS);
             }
             bootstrap.missing = interpreter::missing(context, located, tree, &bootstrap.process);
-            let mut keep = vec![held];
+            let mut keep = held;
             keep.append(&mut running.held);
             let error = sandbox::exec_shim(&shim()?, &bootstrap, keep);
             // Had it worked, this process would be the shim now, and what runs beside the tool its to end.

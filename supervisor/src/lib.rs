@@ -27,5 +27,6 @@ mod python;
 pub mod report;
 mod rpm;
 mod scripts;
+mod wine;
 
 pub use error::Error;

@@ -53,7 +53,7 @@ fn shows_licence(head: &[u8]) -> bool {
 /// A file whose name says that it is a licence.
 fn named(facts: &Facts, path: &Path) -> Result<Option<String>, Error> {
     let carried = installed::carries(facts);
-    let archive = !matches!(facts.artifact.format.as_str(), "script" | "elf" | "unknown");
+    let archive = !matches!(facts.artifact.format.as_str(), "script" | "elf" | "pe" | "unknown");
     // What cannot be unpacked without running it says nothing here.
     if !archive || carried && facts.contains.iter().any(|contained| contained.unopened.is_some()) {
         return Ok(None);

@@ -247,8 +247,8 @@ fn obstacles(
         Rung::Native => add("version", format!("this version of Hatchway has no {rung} rung yet")),
         Rung::Container | Rung::Vm | Rung::Fhs | Rung::Auto => {}
     }
-    if runner == Runner::Wine {
-        add("version", "this version of Hatchway has no Wine runner yet".to_owned());
+    if let (Runner::Wine, Some(text)) = (runner, rules::managed(evidence)) {
+        add("dotnet", text);
     }
     if let Some(text) = rules::foreign_machine(evidence, host) {
         add("machine", text);
@@ -261,9 +261,6 @@ fn obstacles(
     }
     if let Some(text) = rules::broken_library(evidence) {
         add("library", text);
-    }
-    if let Some(text) = rules::installer(evidence) {
-        add("installer", text);
     }
     all
 }

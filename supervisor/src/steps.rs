@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::plan::{self, Host, Plan};
 use crate::recipe::{self, Architecture, Base, Draft, Located, Name, Rung, Runner};
-use crate::{base, install, installed, patches, python, rpm, scripts, sources, suggest};
+use crate::{base, install, installed, patches, python, rpm, scripts, sources, suggest, wine};
 
 /// What an AppImage starts (AppImage specification, "The AppDir").
 const APP_RUN: &str = "/AppRun";
@@ -62,6 +62,8 @@ pub fn new(
         Choice::One(path) => Some(recipe::unpack_folder(&name, &inside, false).unwrap_or_default() + &path),
         _ => None,
     };
+    let planned = plan::plan(&inside, None, &Host::default());
+    let wine = planned.reasons.first().filter(|_| planned.runner == Runner::Wine);
     let text = recipe::draft(&Draft {
         name: &name,
         origin: &acquired.origin,
@@ -69,6 +71,7 @@ pub fn new(
         program: program.as_deref(),
         python,
         install: install.as_ref(),
+        wine: wine.map(|reason| reason.text.as_str()),
         brings: &|path| names.contains(path.trim_start_matches('/')),
     });
     let parent = path.parent().unwrap_or(folder);
@@ -88,7 +91,7 @@ pub(crate) fn default_name(facts: &Facts) -> Name {
         Some(package) => Name::from_any(&package.name),
         None => {
             let file = &facts.artifact.file;
-            const ENDINGS: [&str; 12] = [
+            const ENDINGS: [&str; 14] = [
                 ".tar.gz",
                 ".tar.xz",
                 ".tar.zst",
@@ -101,6 +104,8 @@ pub(crate) fn default_name(facts: &Facts) -> Name {
                 ".sh",
                 ".AppImage",
                 ".appimage",
+                ".exe",
+                ".msi",
             ];
             let stem = ENDINGS.iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file);
             Name::from_any(stem)
@@ -165,13 +170,18 @@ pub fn lock(context: &Context, located: &Located, wish: &LockWish) -> Result<Loc
         return Err(Error::NoLock(name.to_owned()));
     }
     let choose = |artifacts: Vec<LockedArtifact>, captured: Vec<Facts>| {
-        let rung = admitted(located, &all_facts, &captured)?;
+        let chosen = admitted(located, &all_facts, &captured)?;
         let mut inside = Vec::new();
         for (facts, locked) in all_facts.iter().zip(&artifacts) {
             inside.extend(installed::facts_of(&locked.how, facts)?);
         }
         inside.extend(&captured);
-        choose(context, located, wish, before.as_ref(), artifacts, &inside, rung)
+        let runner = match chosen.runner {
+            // An installer itself is a Windows program, too.
+            Runner::Wine => wine::packages(located, &all_facts.iter().chain(&captured).collect::<Vec<_>>())?,
+            Runner::None => Vec::new(),
+        };
+        choose(context, located, (wish, before.as_ref()), artifacts, &inside, (&chosen, runner))
     };
     let lock = install::lock(context, located, &all_facts, &artifacts, !wish.dry_run, &choose)?;
     if !wish.dry_run && before.as_ref() != Some(&lock) {
@@ -180,31 +190,29 @@ pub fn lock(context: &Context, located: &Located, wish: &LockWish) -> Result<Loc
     Ok(Locked { lock, before })
 }
 
-/// The planned rung, if this version has it.
-fn admitted(located: &Located, facts: &[Facts], captured: &[Facts]) -> Result<String, Error> {
+/// The planned rung and runner, if this version has them.
+fn admitted(located: &Located, facts: &[Facts], captured: &[Facts]) -> Result<Plan, Error> {
     let plan = merged_plan(facts.iter().chain(captured), located);
     // What asks for a container by itself (set-id helpers, an init) asks for more than the rung gives; a person may know
     // that it does without.
     let has_rung = plan.rung == Rung::Fhs || located.recipe.run.rung == plan.rung;
-    if !has_rung || plan.runner != Runner::None {
-        let rung =
-            if plan.runner == Runner::Wine { "wine runner on the fhs".into() } else { plan.rung.to_string() };
+    if !has_rung {
+        let rung = plan.rung.to_string();
         let name = located.recipe.package.name.to_string();
         let reasons = plan.reasons.iter().map(|r| format!("{} ({})", r.text, r.rule)).collect();
         return Err(Error::Rung { name, rung, reasons });
     }
-    Ok(plan.rung.to_string())
+    Ok(plan)
 }
 
 /// Chooses packages and wheels for what is `inside` the artifacts.
 fn choose(
     context: &Context,
     located: &Located,
-    wish: &LockWish,
-    before: Option<&Lock>,
+    (wish, before): (&LockWish, Option<&Lock>),
     artifacts: Vec<LockedArtifact>,
     inside: &[&Facts],
-    rung: String,
+    (plan, runner): (&Plan, Vec<Alternatives>),
 ) -> Result<Lock, Error> {
     let recipe = &located.recipe;
     let environment = &recipe.environment;
@@ -213,10 +221,10 @@ fn choose(
     // As with a suite that the recipe names, `--suite` counts for more.
     let asked = wish.suites.is_empty();
     if matches!(environment.base(), Some(Base::Oci(_))) || asked && environment.base() == Some(&Base::None) {
-        return base::lock(context, located, wish, artifacts, (&needs, &depends), rung);
+        return base::lock(context, located, wish, artifacts, (&needs, &depends), plan.rung.to_string());
     }
     let sources = sources::of_recipe(context, located);
-    let request = choose::Request {
+    let mut request = choose::Request {
         archive: context.archive(),
         store: &context.store,
         sources: &sources,
@@ -225,7 +233,7 @@ fn choose(
         architectures: environment.architectures.iter().map(|a| a.name().to_owned()).collect(),
         needs,
         depends,
-        packages: wished_packages(recipe),
+        packages: wished_packages(recipe).into_iter().chain(runner).collect(),
         exclude: environment.exclude.iter().cloned().collect(),
         pins: environment.pin.clone().into_iter().collect::<HashMap<_, _>>(),
         before,
@@ -236,9 +244,14 @@ fn choose(
         wheels: Vec::new(),
         refused: Vec::new(),
         recipe: recipe.lock_inputs(),
-        kernel: kernel(recipe, &rung),
-        rung,
+        kernel: kernel(recipe, &plan.rung.to_string()),
+        rung: plan.rung.to_string(),
+        runner: wine::locked(plan.runner),
     };
+    // What a person named stays in their order.
+    if plan.runner == Runner::Wine && asked && environment.base().is_none() {
+        request.suites = wine::by_newest(&request, &context.printer)?;
+    }
     match &environment.python {
         None => Ok(choose::lock(&request, &context.printer)?),
         Some(python) => lock_with_python(context, located, python, inside, request),
@@ -348,8 +361,17 @@ fn all_facts(context: &Context, artifacts: &[(String, Sha256, u64)]) -> Result<V
 
 /// The plan of the artifact that demands the most.
 fn merged_plan<'f>(all: impl Iterator<Item = &'f Facts>, located: &Located) -> Plan {
-    let plans = all.map(|facts| plan::plan(facts, Some(&located.recipe), &Host::default()));
-    plans.max_by_key(|plan| plan.rung).unwrap_or_else(|| empty_plan(located))
+    let plans: Vec<Plan> =
+        all.map(|facts| plan::plan(facts, Some(&located.recipe), &Host::default())).collect();
+    let wine = plans.iter().any(|plan| plan.runner == Runner::Wine);
+    let highest = plans.into_iter().max_by_key(|plan| plan.rung);
+    highest.map_or_else(
+        || empty_plan(located),
+        |plan| Plan {
+            runner: if wine && plan.rung != Rung::Vm { Runner::Wine } else { plan.runner },
+            ..plan
+        },
+    )
 }
 
 /// A recipe without artifacts runs a program of the environment itself.
@@ -486,7 +508,12 @@ pub fn read_lock(located: &Located) -> Result<Lock, Error> {
     let lock = Lock::read(&located.lock_path())?;
     let wished = located.recipe.run.rung;
     let other_rung = wished != Rung::Auto && wished.to_string() != lock.rung;
-    if lock.recipe != located.recipe.lock_inputs() || other_rung || patches::differ(located, &lock)? {
+    let other_runner = located.recipe.run.runner == Runner::Wine && lock.runner.is_empty();
+    if lock.recipe != located.recipe.lock_inputs()
+        || other_rung
+        || other_runner
+        || patches::differ(located, &lock)?
+    {
         return Err(Error::StaleLock(name.to_owned()));
     }
     Ok(lock)

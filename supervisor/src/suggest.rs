@@ -19,6 +19,8 @@ const PLACES_MAX: usize = 4;
 pub struct Suggestion {
     /// The evidence, for a comment.
     pub why: String,
+    /// What is run.
+    pub run: Vec<String>,
     /// See [`licence::evidence`].
     pub licence: Option<String>,
 }
@@ -28,13 +30,38 @@ pub struct Suggestion {
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn installer(facts: &Facts, path: &Path) -> Result<Option<Suggestion>, Error> {
-    let why = match facts.artifact.format.as_str() {
-        "makeself" => makeself(facts),
-        "script" => script(facts),
+    let file = &facts.artifact.file;
+    let itself = |why: String| (why, vec![format!("./{file}")]);
+    let found = match facts.artifact.format.as_str() {
+        "makeself" => makeself(facts).map(itself),
+        "script" => script(facts).map(itself),
+        "msi" | "pe" => windows(facts),
         _ => None,
     };
-    let Some(why) = why else { return Ok(None) };
-    Ok(Some(Suggestion { why, licence: licence::evidence(facts, path)? }))
+    let Some((why, run)) = found else { return Ok(None) };
+    Ok(Some(Suggestion { why, run, licence: licence::evidence(facts, path)? }))
+}
+
+/// What each maker's installers take for "ask nothing" (NSIS' "Command Line Usage", Inno Setup's "Setup Command Line
+/// Parameters", the burn engine's of WiX).
+const UNATTENDED: [(&str, &[&str]); 3] = [
+    ("NSIS", &["/S"]),
+    ("Inno Setup", &["/VERYSILENT", "/SUPPRESSMSGBOXES", "/NORESTART", "/SP-"]),
+    ("WiX Burn", &["/quiet", "/norestart"]),
+];
+
+/// A Windows installer is run by Wine. One whose maker is not known is left to a person.
+fn windows(facts: &Facts) -> Option<(String, Vec<String>)> {
+    let file = facts.artifact.file.clone();
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    if facts.artifact.format == "msi" {
+        let run = [words(&["wine", "msiexec", "/i"]), vec![file], words(&["/qn"])].concat();
+        return Some(("a Windows installer database".to_owned(), run));
+    }
+    let maker = facts.pe.iter().find_map(|pe| pe.installer.as_deref())?;
+    let (_, switches) = UNATTENDED.iter().find(|(known, _)| maker.starts_with(known))?;
+    let run = [words(&["wine"]), vec![format!("./{file}")], words(switches)].concat();
+    Some((format!("an installer made by {maker}"), run))
 }
 
 fn makeself(facts: &Facts) -> Option<String> {

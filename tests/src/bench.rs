@@ -144,6 +144,13 @@ impl Bench {
         (self, server)
     }
 
+    /// The archive is the host's: its apt's mirrors, and Debian's own keys. For what no stand-in can be made of.
+    #[must_use]
+    pub fn with_hosts_archive(self) -> Self {
+        fs::write(self.path("config/hatchway/hatchway.toml"), "").unwrap();
+        self
+    }
+
     /// Uses another bench's mirror.
     #[must_use]
     pub fn with_server(mut self, mirror: &Mirror, server: &Server) -> Self {

@@ -25,3 +25,4 @@ pub mod server;
 pub mod snapshot;
 pub mod store;
 pub mod tar;
+pub mod windows;

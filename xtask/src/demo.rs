@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod stage;
+mod windows;
 
 use anyhow::{Result, bail};
 
@@ -18,6 +19,8 @@ pub(crate) struct Options {
     user: bool,
     /// Leave the work folder behind.
     keep: bool,
+    /// Programs for Windows instead.
+    windows: bool,
 }
 
 /// One line of the closing table.
@@ -36,6 +39,7 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let user = args.flag("--user");
     let root = args.flag("--root");
     let keep = args.flag("--keep");
+    let windows = args.flag("--windows");
     args.finish()?;
     if user && root {
         bail!("`--root` and `--user` exclude each other");
@@ -45,31 +49,35 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     }
     setup::setup(yes)?;
     build::build(false)?;
-    demo(&Options { user, keep })
+    demo(&Options { user, keep, windows })
 }
 
 /// As this user; as root also as an ordinary user, since the two ways into the sandbox differ.
 pub(crate) fn both_ways() -> Result<()> {
     demo(&Options::default())?;
-    if sh::is_root()? { demo(&Options { user: true, keep: false }) } else { Ok(()) }
+    if sh::is_root()? { demo(&Options { user: true, ..Options::default() }) } else { Ok(()) }
 }
 
-/// Shows all four; fails if any of them did.
+/// Shows all; fails if any of them did.
 pub(crate) fn demo(options: &Options) -> Result<()> {
     let mut stage = Stage::new(options.user)?;
     if options.keep {
         stage.keep();
     }
     println!("demo {}", stage.describe());
-    let stories: [(&'static str, artifacts::Story); 4] = [
-        ("rar", artifacts::rar),
-        ("ptxas", artifacts::ptxas),
-        ("openssl", artifacts::openssl),
-        ("acme-gauss", artifacts::acme_gauss),
-    ];
+    let stories: &[(&'static str, artifacts::Story)] = if options.windows {
+        &[("ffmpeg-exe", windows::ffmpeg), ("ptxas-exe", windows::ptxas_exe)]
+    } else {
+        &[
+            ("rar", artifacts::rar),
+            ("ptxas", artifacts::ptxas),
+            ("openssl", artifacts::openssl),
+            ("acme-gauss", artifacts::acme_gauss),
+        ]
+    };
     let mut rows = vec![heading()];
     let mut failed = Vec::new();
-    for (artifact, story) in stories {
+    for &(artifact, story) in stories {
         println!("\n=== {artifact} ===");
         match story(&stage, artifact) {
             Ok(row) => rows.push(cells(&row)),

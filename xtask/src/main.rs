@@ -35,7 +35,11 @@ const VERBS: &[Verb] = &[
     ("setup", "check what building and testing needs, install what is missing [--yes]", setup::verb),
     ("build", "build hatchway and its static shim into target/hatchway [--release]", build::verb),
     ("test", "every check, each part timed; what CI calls [PART...] [--yes]", test::verb),
-    ("demo", "four real vendor files from file to running tool [--yes] [--root|--user] [--keep]", demo::verb),
+    (
+        "demo",
+        "four real vendor files from file to running tool [--yes] [--root|--user] [--keep] [--windows]",
+        demo::verb,
+    ),
     ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),
     ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
     ("bench", "measure a subject: main-path, env, inspect or rungs [--yes]", bench::verb),

@@ -15,6 +15,7 @@ use super::capture::Captured;
 use super::captured;
 use super::sandboxed::{Room, Root, Step, stage};
 use super::unpack::{self, CONTROL, Layout};
+use super::wine;
 use crate::digest::Sha256;
 use crate::error::Error;
 use crate::lock::write_atomically;
@@ -45,6 +46,8 @@ pub struct Installer<'a> {
     pub run: &'a [String],
     /// Whether questions are answered with `y`.
     pub accept: bool,
+    /// Whether it is for Windows: it finds Wine's prefix.
+    pub wine: bool,
 }
 
 /// What an installer wrote.
@@ -88,8 +91,9 @@ pub fn record(installed: &Installed) -> Option<String> {
 impl Installer<'_> {
     /// Names a run: the installer, its command, and the tree it is run over.
     fn key(&self, tree: Sha256) -> Sha256 {
-        let Self { sha256, strip, run, accept, file } = self;
-        Sha256::of(format!("{RUNNER} {tree} {sha256} {file:?} {strip} {run:?} {accept}").as_bytes())
+        let Self { sha256, strip, run, accept, file, wine } = self;
+        let wine = if *wine { " wine" } else { "" };
+        Sha256::of(format!("{RUNNER} {tree} {sha256} {file:?} {strip} {run:?} {accept}{wine}").as_bytes())
     }
 
     /// What it wrote over this tree before, if the store still has it.
@@ -140,7 +144,8 @@ impl Installer<'_> {
         tree: Sha256,
     ) -> Result<Captured, Error> {
         let files = self.prepare(workspace, store)?;
-        let staged = stage(workspace, "install", &store.manifest(tree)?, &std::collections::BTreeMap::new())?;
+        let before = store.manifest(tree)?;
+        let staged = stage(workspace, "install", &before, &std::collections::BTreeMap::new())?;
         let (program, args) =
             self.run.split_first().ok_or_else(|| self.failed("it has no command".into()))?;
         let mut step = Step::new(&format!("the installer `{}`", self.file), program, &[]);
@@ -153,6 +158,11 @@ impl Installer<'_> {
         }
         // Messages of the archive's tools are not asked for: nobody answers.
         step.env.insert("DEBIAN_FRONTEND".into(), "noninteractive".into());
+        if self.wine {
+            let ours = crate::wine::environment().into_iter();
+            step.i386 = before.nodes.contains_key(crate::wine::LOADERS[0].trim_start_matches('/'));
+            step.env.extend(ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         room.run(Root::Writable(staged.folder()), &step)?.success(&step.name).map_err(
             |error| match error {
                 Error::BuildStep { reason, .. } => self.failed(reason),
@@ -160,6 +170,9 @@ impl Installer<'_> {
             },
         )?;
         let mut captured = staged.capture(workspace)?;
+        if self.wine {
+            wine::normalise(workspace, &before, &mut captured)?;
+        }
         captured.forget(&is_not_kept);
         let written = captured.written.clone();
         // Folders above something that was forgotten, such as logs, are no content either.

@@ -26,6 +26,7 @@ mod unpack;
 mod volatile;
 pub mod watch;
 mod wheel;
+mod wine;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -357,10 +358,12 @@ fn assemble(
     }
     judge(unknown, request.configure, &mut notes)?;
     add_links(&mut merge, request.links)?;
+    wine::packages(&mut merge, workspace)?;
     generate::generate(&mut merge, workspace, alternatives, ground)?;
     if request.configure == Configure::Scripts {
         notes.extend(configure::run(&room(workspace, request.shim)?, workspace, &layers, &mut merge)?);
     }
+    wine::prefix(&|| room(workspace, request.shim), workspace, request.lock, &mut merge)?;
     for captured in &captures {
         captured::apply(workspace, captured, &mut merge)?;
     }
@@ -373,6 +376,7 @@ fn assemble(
         generate::loader_cache(&mut merge, workspace)?;
     }
     run_triggers(workspace, request, &mut merge, &mut notes)?;
+    wine::seal(&mut merge, workspace, request.lock)?;
     Ok((workspace.add_tree(key, &merge.tree)?, notes))
 }
 

@@ -58,6 +58,8 @@ pub struct Step {
     pub timeout: Duration,
     /// How much of each output stream is kept, in bytes; more is an error.
     pub output_bytes_max: u64,
+    /// 32-bit programs in it may make sockets.
+    pub i386: bool,
 }
 
 impl Step {
@@ -74,6 +76,7 @@ impl Step {
             binds: Vec::new(),
             timeout: TIMEOUT,
             output_bytes_max: OUTPUT_BYTES_MAX,
+            i386: false,
         }
     }
 }
@@ -187,6 +190,7 @@ impl<'a> Room<'a> {
             env: environment(step),
             cwd: inside(&step.cwd)?,
             exit_file: sandbox::host_path(own)?.join("exit.json").map_err(sandbox::Error::from)?,
+            i386: step.i386,
         })
     }
 }
@@ -428,7 +432,7 @@ fn give(path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
 }
 
 /// Removes what a step left, which may have taken every permission from its folders.
-fn remove(folder: &Path) -> Result<(), Error> {
+pub(super) fn remove(folder: &Path) -> Result<(), Error> {
     capture::open_up(folder)?;
     crate::store::remove_tree(folder)
 }

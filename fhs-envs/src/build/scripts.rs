@@ -225,6 +225,14 @@ const KNOWN: &[(&str, &str, &str)] = &[
     ("b5b0df5ce4b2", "tigervnc-common", "alternatives are made by the builder"), // bullseye postinst
     ("8c949f73cae1", "gzip", "nothing of zutils is diverted at a first installation"), // trixie preinst
     ("4c00e1806a5d", "gzip", "nothing of zutils is diverted at a first installation"), // trixie postinst
+    ("d17a57bccae2", "libgstreamer1.0-0", "set-id bits and capabilities are dropped"), // bookworm postinst
+    ("c231e08ced13", "libgstreamer1.0-0:i386", "set-id bits and capabilities are dropped"), // bookworm postinst
+    ("fc2b4f49dce5", "libgcrypt20:i386", "it cleans up after upgrades only"), // bookworm postinst
+    ("ad50f7a57601", "libglib2.0-0:i386", "the tools run when the tree is built"), // bookworm postinst
+    ("81d6e71fdab0", "libwine:i386", "zlib becomes a library of Wine's when the tree is built"), // bookworm postinst
+    ("b712246225f4", "libgstreamer1.0-0", "set-id bits and capabilities are dropped"), // trixie postinst
+    ("02fe70a5f1c2", "libwine", "zlib becomes a library of Wine's when the tree is built"), // bookworm postinst
+    ("bb8ed04d979d", "wine", "the plain names of its programs are made by the builder"), // bookworm postinst
     ("7e0304cc6f98", "xz-utils", "alternatives are made by the builder"), // bookworm-trixie-bullseye postinst
     ("397a2b260c08", "util-linux", "units are not enabled in a tree; alternatives are made by the builder"), // bullseye postinst
 ];

@@ -70,6 +70,7 @@ impl Attempt<'_> {
             schema: SCHEMA,
             recipe: self.request.recipe,
             rung: self.request.rung.clone(),
+            runner: self.request.runner.clone(),
             base: format!("debian:{}", self.index.suite),
             architectures: self.request.architectures.clone(),
             base_packages: BASE.iter().map(|p| p.name.to_owned()).collect(),

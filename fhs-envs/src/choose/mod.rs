@@ -96,6 +96,8 @@ pub struct Request<'a> {
     pub rung: String,
     /// The kernel of a guest.
     pub kernel: Kernel,
+    /// See [`Lock::runner`].
+    pub runner: String,
 }
 
 impl Request<'_> {

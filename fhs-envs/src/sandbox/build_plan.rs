@@ -55,6 +55,8 @@ pub struct BuildSpec {
     pub cwd: InsidePath,
     /// Where the shim writes how it ended.
     pub exit_file: HostPath,
+    /// It runs 32-bit programs that speak to each other.
+    pub i386: bool,
 }
 
 /// Turns a build step into what the shim does. Pure.
@@ -151,7 +153,7 @@ fn process(spec: &BuildSpec) -> Process {
         groups: None,
         capabilities: Vec::new(),
         no_new_privs: true,
-        seccomp: seccomp::build_filter(),
+        seccomp: seccomp::build_filter(spec.i386),
         limits: [
             (Resource::Core, 0),
             (Resource::Data, DATA_BYTES_MAX),

@@ -46,11 +46,13 @@ pub fn filter(i386: bool) -> Vec<Instruction> {
 }
 
 /// The filter of build sandboxes: also, a change of a file's owner succeeds and does nothing. Only one user exists in
-/// there, and a tree's files have no owner but root.
+/// there, and a tree's files have no owner but root. `i386` as in [`filter`]; a step has no network in any family.
 #[must_use]
-pub fn build_filter() -> Vec<Instruction> {
+pub fn build_filter(i386: bool) -> Vec<Instruction> {
     let owners = ["chown", "fchown", "lchown", "fchownat", "chown32", "fchown32", "lchown32"];
-    program(&owners.map(|name| (name, Verdict::Error(0))), true)
+    let owners = owners.map(|name| (name, Verdict::Error(0)));
+    let sockets = i386.then_some(("socketcall", Verdict::Allow));
+    program(&owners.into_iter().chain(sockets).collect::<Vec<_>>(), true)
 }
 
 /// The filter of programs of the host that serve a tool: 64-bit code alone, without what only tools have a use for, and

@@ -77,12 +77,12 @@ pub(super) fn is_runtime(name: &str) -> bool {
 
 /// The entries of an import table. Its end is a zero entry; the size in the directory is often wrong and the loader
 /// does not look at it.
-fn table<'b>(image: &Image<'b>, index: usize, entry: usize) -> impl Iterator<Item = &'b [u8]> {
+pub(super) fn table<'b>(image: &Image<'b>, index: usize, entry: usize) -> impl Iterator<Item = &'b [u8]> {
     let start = image.directory(index).and_then(|(address, _)| image.at(address)).unwrap_or_default();
     start.chunks_exact(entry).take(LIBRARIES)
 }
 
-fn library(image: &Image<'_>, address: u32) -> Option<String> {
+pub(super) fn library(image: &Image<'_>, address: u32) -> Option<String> {
     let name = image.name(address, NAME)?;
     let readable = !name.is_empty() && !name.iter().any(u8::is_ascii_control);
     readable.then(|| String::from_utf8_lossy(name).to_ascii_lowercase())

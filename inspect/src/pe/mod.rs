@@ -7,6 +7,7 @@ mod constants;
 mod dotnet;
 mod image;
 mod imports;
+pub(crate) mod linkage;
 mod maker;
 mod manifest;
 mod overlay;

@@ -136,8 +136,9 @@ pub(super) fn summary(lock: &Lock) -> String {
         return format!("locked: {what}, rung {}", lock.rung);
     }
     let date = lock.sources.first().map_or("no index", |s| s.date.as_str());
+    let runner = if lock.runner.is_empty() { String::new() } else { format!(", runner {}", lock.runner) };
     format!(
-        "locked: {} ({date}), {} packages{wheels}, {:.1} MB, rung {}",
+        "locked: {} ({date}), {} packages{wheels}, {:.1} MB, rung {}{runner}",
         lock.base,
         lock.packages.len(),
         bytes_to_megabytes(bytes),
@@ -158,6 +159,7 @@ fn view(locked: &Locked) -> serde_json::Value {
         "suite": suite,
         "base": lock.base,
         "rung": lock.rung,
+        "runner": lock.runner,
         "image": lock.image,
         "patches": lock.patches,
         "refused": lock.refused,

@@ -259,6 +259,14 @@ fn windows_driver(evidence: &Evidence<'_>) -> Option<String> {
     Some(format!("`{path}` is a Windows driver: it needs a Windows kernel"))
 }
 
+/// The first Windows program is managed code alone, for which Debian's Wine has nothing.
+pub(super) fn managed(evidence: &Evidence<'_>) -> Option<String> {
+    let pe = evidence.each(|facts| &facts.pe, |pe| &pe.path);
+    let programs: Vec<_> = pe.iter().filter(|(_, pe)| !pe.library && !pe.driver).collect();
+    let (path, _) = programs.first().filter(|_| programs.iter().all(|(_, pe)| pe.dotnet))?;
+    Some(format!("`{path}` is a program for .NET, and Debian's Wine has none: its own Mono is not packaged"))
+}
+
 /// All programs are for another machine than this host is.
 pub(super) fn foreign_machine(evidence: &Evidence<'_>, host: &Host) -> Option<String> {
     let elf = evidence.elf();
@@ -307,19 +315,6 @@ pub(super) fn broken_library(evidence: &Evidence<'_>) -> Option<String> {
     let found = need.found.as_ref()?;
     let versions = need.missing_versions.join(", ");
     Some(format!("`{}` of the artifact lacks {versions}, which its own programs want", found.path))
-}
-
-/// A Windows installer has to be run before there is anything to run, and nothing runs it yet. Others are run once, by
-/// `install` in a recipe.
-pub(super) fn installer(evidence: &Evidence<'_>) -> Option<String> {
-    let (_, outer) = evidence.deciding.first()?;
-    let format = outer.artifact.format.as_str();
-    let text = match format {
-        "msi" => "it is a Windows installer database",
-        "pe" if outer.pe.iter().any(|pe| pe.installer.is_some()) => "it is a Windows installer",
-        _ => return None,
-    };
-    Some(format!("{text}: `install` in a recipe, which runs it once, is not carried out by this version yet"))
 }
 
 /// What the artifact would have wanted that is never done.

@@ -32,6 +32,8 @@ pub struct Draft<'a> {
     pub python: bool,
     /// That it is run as an installer, and why.
     pub install: Option<&'a Suggestion>,
+    /// Why Wine runs it, if it does.
+    pub wine: Option<&'a str>,
     /// Whether the artifact brings a path.
     pub brings: &'a dyn Fn(&str) -> bool,
 }
@@ -103,7 +105,7 @@ fn artifact(draft: &Draft<'_>, text: &mut String) {
     let sha256 = quoted(&draft.facts.artifact.sha256);
     text.push_str(&format!("\n[[artifact]]\n{key} = {}\nsha256 = {sha256}\n", quoted(value)));
     if let Some(suggestion) = draft.install {
-        text.push_str(&install(&draft.facts.artifact.file, suggestion));
+        text.push_str(&install(suggestion));
     }
     if let Some(folder) = folder(draft) {
         let why = match draft.facts.artifact.format.as_str() {
@@ -117,13 +119,13 @@ fn artifact(draft: &Draft<'_>, text: &mut String) {
 }
 
 /// Nobody accepts a licence for somebody else: that key is left to the person.
-fn install(file: &str, suggestion: &Suggestion) -> String {
+fn install(suggestion: &Suggestion) -> String {
     let licence = suggestion.licence.as_ref().map_or_else(String::new, |evidence| {
         let evidence = comment(evidence);
         format!("# it has a licence: {evidence}; once it is read and accepted, add `accept-licence = true`\n")
     });
-    let program = quoted(&format!("./{file}"));
-    format!("{licence}install = {{ run = [{program}] }}  # {}\n", comment(&suggestion.why))
+    let run: Vec<String> = suggestion.run.iter().map(|word| quoted(word)).collect();
+    format!("{licence}install = {{ run = [{}] }}  # {}\n", run.join(", "), comment(&suggestion.why))
 }
 
 fn environment(draft: &Draft<'_>, text: &mut String) {
@@ -134,7 +136,7 @@ fn environment(draft: &Draft<'_>, text: &mut String) {
     let foreign = facts.package.as_ref().map(rpm::foreign_names).unwrap_or_default();
     let links = links(draft);
     let python = python(draft);
-    let i386 = of_i386(facts);
+    let i386 = of_i386(facts).or_else(|| draft.wine.and_then(|_| crate::wine::of_i386(facts)));
     let alone = stands_alone(draft);
     let evidence = !outside.is_empty() || alone || declared.is_some() || !foreign.is_empty();
     if !evidence && links.is_empty() && python.is_empty() && i386.is_none() {
@@ -250,10 +252,13 @@ fn of_i386(facts: &Facts) -> Option<String> {
 
 fn run(draft: &Draft<'_>, text: &mut String) {
     let states = state(draft);
-    if draft.program.is_none() && states.is_empty() && !is_app_image(draft.facts) {
+    if draft.program.is_none() && states.is_empty() && !is_app_image(draft.facts) && draft.wine.is_none() {
         return;
     }
     text.push_str("\n[run]\n");
+    if let Some(why) = draft.wine {
+        text.push_str(&format!("runner = \"wine\"  # {}\n", comment(why)));
+    }
     if let Some(program) = draft.program {
         text.push_str(&format!("program = {}\n", quoted(program)));
     }

@@ -224,7 +224,18 @@ impl Recipe {
         }
         names("channels", self.channels.iter().map(|c| &c.name).collect())?;
         names("device slots", self.devices.iter().map(|d| &d.name).collect())?;
-        names("file slots", self.files.iter().map(|f| &f.name).collect())
+        names("file slots", self.files.iter().map(|f| &f.name).collect())?;
+        for (number, device) in self.devices.iter().enumerate() {
+            let Some(port) = device.port else { continue };
+            let again = self.devices[..number].iter().any(|other| other.port == Some(port));
+            let message = match () {
+                () if device.class != "serial" => "only a device of the class `serial` is a port".to_owned(),
+                () if again => format!("there are two devices with the port `COM{}`", port.number()),
+                () => continue,
+            };
+            return Err(Diagnostic::new(&message, device.name.span()));
+        }
+        Ok(())
     }
 
     /// What only a base with an index of packages can give.
@@ -269,7 +280,6 @@ impl Recipe {
                 "architectures without amd64 first",
             ),
             (run.rung == Rung::Native, "rung = \"native\""),
-            (run.runner == Runner::Wine, "runner = \"wine\""),
         ];
         let asked = checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned());
         asked.chain(run.vm.iter().flat_map(Vm::not_of_a_tree)).collect()

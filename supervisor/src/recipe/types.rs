@@ -669,6 +669,33 @@ pub struct DeviceSlot {
     /// Where the tool expects it: `/dev/ttyUSB0`; `/dev/` and the slot's name where it is missing.
     #[serde(default)]
     pub at: Option<Inside>,
+    /// Which port a serial device is to a Windows program: `COM3`. Where it is missing, the lowest that is free: the first
+    /// slot is `COM1`.
+    #[serde(default)]
+    pub port: Option<Port>,
+}
+
+/// A serial port as Windows names it: `COM1` to `COM255`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct Port(u8);
+
+impl Port {
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Port {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let number = text.strip_prefix("COM").filter(|digits| !digits.starts_with(['0', '+']));
+        let number = number.and_then(|digits| digits.parse().ok());
+        number.map(Self).ok_or_else(|| format!("`{text}` is no port: `COM1` to `COM255`"))
+    }
 }
 
 /// What the tool wants to see of the machine.

@@ -37,6 +37,7 @@ mod suite_choice;
 mod triggers;
 mod vendors_in_triggers;
 mod whole_path;
+mod wine;
 
 use hatchway_tests::bench::Outcome;
 use hatchway_tests::compile;

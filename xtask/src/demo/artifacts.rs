@@ -117,7 +117,13 @@ fn run_count(finished: &sh::Finished) -> Result<u64> {
     count.context("acme-gauss printed no run counter")
 }
 
-fn run_sharing(stage: &Stage, tool: &str, share: &Path, options: &[&str], args: &[&str]) -> Result<()> {
+pub(super) fn run_sharing(
+    stage: &Stage,
+    tool: &str,
+    share: &Path,
+    options: &[&str],
+    args: &[&str],
+) -> Result<()> {
     let before = ["run", tool, "--share", path(share)?];
     stage.hatchway(&[&before[..], options, &["--"], args].concat(), &[0])?;
     Ok(())
@@ -127,7 +133,7 @@ fn first_line(finished: &sh::Finished) -> Result<String> {
     Ok(finished.stdout.lines().next().context("the tool printed nothing")?.to_owned())
 }
 
-fn path(path: &Path) -> Result<&str> {
+pub(super) fn path(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("`{}` is not UTF-8", path.display()))
 }
 
