@@ -119,6 +119,8 @@ pub(crate) fn run(context: &Context, located: &Located, wish: &Wish<'_>) -> Resu
         Driver::Qemu => qemu::run(&run),
         Driver::Virtualbox => virtualbox::run(&run),
     };
+    // Its sockets lead nowhere any more.
+    remove(&run.folder.join(FOLDER));
     match ended {
         Ok(Some(end)) => record(&run, end),
         Ok(None) => Ok(ExitCode::SUCCESS),
@@ -334,6 +336,17 @@ fn private(path: &Path, user: Option<(u32, u32)>) -> Result<(), Error> {
             .map_err(Error::io("change the owner of", path))?;
     }
     Ok(())
+}
+
+/// Files of a folder that are looked at before it goes: a disk, a few sockets.
+const FILES_MAX: usize = 64;
+
+/// Removes a folder without folders in it. What cannot be removed is tried again at the next start.
+fn remove(folder: &Path) {
+    for file in fs::read_dir(folder).into_iter().flatten().flatten().take(FILES_MAX) {
+        drop(fs::remove_file(file.path()));
+    }
+    drop(fs::remove_dir(folder));
 }
 
 /// Where a person finds what the recipe asked for.

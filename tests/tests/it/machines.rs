@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hatchway_tests::bench::{Bench, Outcome};
+use hatchway_tests::package::sha256;
 
 use super::hinted;
 
@@ -246,6 +247,13 @@ fn images_that_are_not_what_they_should_be_are_refused_before_anything_opens_the
     edit("memory", &format!("sha256 = \"{}\", memory", "1".repeat(64)));
     let outcome = run();
     assert!(outcome.stderr.contains("is not the recipe's: its sha256 is "), "{outcome}");
+    // The right one is read once, and again when the file has changed.
+    let digest = sha256(&fs::read(&disk).unwrap());
+    edit("memory", &format!("sha256 = \"{digest}\", memory"));
+    let compared = || talk(&bench, "o", &[]).ok().stderr.contains("comparing `");
+    assert_eq!((compared(), compared()), (true, false));
+    fs::write(&disk, fs::read(&disk).unwrap()).unwrap();
+    assert!(compared());
 }
 
 #[test]
@@ -272,6 +280,15 @@ fn what_a_guest_does_not_take_is_refused() {
     run(&[], "a guest has 1 to 64 `cpus`");
 }
 
+/// The guest's disk as VirtualBox has them, beside the other one.
+fn converted(folder: &Path) {
+    let made = Command::new("qemu-img")
+        .args(["convert", "-f", "raw", "-O", "vdi"])
+        .args([folder.join("disk.raw"), folder.join("disk.vdi")])
+        .status();
+    assert!(made.expect("qemu-img is missing: apt-get install --no-install-recommends qemu-utils").success());
+}
+
 #[test]
 fn virtualbox_takes_the_same_recipe_and_says_what_it_lacks() {
     let bench = Bench::ordinary();
@@ -285,11 +302,7 @@ fn virtualbox_takes_the_same_recipe_and_says_what_it_lacks() {
         "{outcome}"
     );
     let folder = bench.path("work/recipes/acme");
-    let made = Command::new("qemu-img")
-        .args(["convert", "-f", "raw", "-O", "vdi"])
-        .args([folder.join("disk.raw"), folder.join("disk.vdi")])
-        .status();
-    assert!(made.expect("qemu-img is missing: apt-get install --no-install-recommends qemu-utils").success());
+    converted(&folder);
     let recipe = folder.join("recipe.toml");
     let text =
         fs::read_to_string(&recipe).unwrap().replace("disk.raw", "disk.vdi").replace("stdio", "socket");
@@ -304,12 +317,85 @@ fn virtualbox_takes_the_same_recipe_and_says_what_it_lacks() {
     assert!(plan.stdout.starts_with("VBoxManage createvm --name acme --uuid "), "{plan}");
     assert!(plan.stdout.contains(" --nat-pf1 tcp0,tcp,127.0.0.1,8080,,80 "), "{plan}");
     assert!(plan.stdout.trim_end().ends_with("--type headless"), "{plan}");
-    // Where VirtualBox is installed the driver is missing instead, on any machine that tests run on.
-    let outcome = run(&[]);
+    // Whether or not this machine has it.
+    let outcome = bench.script("PATH=/nonexistent; exec \"$HATCHWAY\" run acme");
     assert_eq!(outcome.code, Some(125), "{outcome}");
-    let known = ["there is no `VBoxManage`", "the kernel driver `vboxdrv`"];
+    assert!(outcome.stderr.contains("error: there is no `VBoxManage`\nhint: install it"), "{outcome}");
+}
+
+/// Answers as `VBoxManage` would, for what comes after the driver: a machine's state is a file. Its folder says what it is.
+const STAND_IN: &str = r#"#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+echo "$*" >> calls
+echo "WARNING: The character device /dev/vboxdrv does not exist."
+state=$(cat state 2>/dev/null || echo none)
+case "$1" in
+--version) echo 7.2.22r175245;;
+createvm) echo poweroff > state;;
+unregistervm) rm state;;
+startvm) echo running > state;;
+showvminfo)
+    test "$state" != none || { echo "VBoxManage: error: Could not find a registered machine named '$2'" >&2; exit 1; }
+    printf 'name="stand-in"\nVMState="%s"\n' "$state";;
+controlvm) echo poweroff > state;;
+esac
+"#;
+
+#[test]
+fn with_a_stand_in_for_virtualbox_a_guest_runs_in_the_foreground_to_its_end() {
+    let bench = Bench::ordinary();
+    with(&bench, "driver = \"virtualbox\"");
+    converted(&bench.path("work/recipes/acme"));
+    let recipe = bench.path("work/recipes/acme/recipe.toml");
+    let text =
+        fs::read_to_string(&recipe).unwrap().replace("stdio", "socket").replace("disk.raw", "disk.vdi");
+    let text = text + "network = \"none\"\n";
+    fs::write(&recipe, text).unwrap();
+    let folder = bench.path("work/vboxmanage-stand-in");
+    fs::create_dir(&folder).unwrap();
+    bench.allow("work/vboxmanage-stand-in");
+    let program = bench.put("vboxmanage-stand-in/VBoxManage", STAND_IN);
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run = |word: Option<&str>| {
+        let text = "PATH=$PWD/vboxmanage-stand-in:$PATH exec env --default-signal=INT \"$HATCHWAY\" run acme";
+        let child = bench.shell(text).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let until = Instant::now() + LONG;
+        while fs::read_to_string(folder.join("state")).unwrap_or_default() != "running\n" {
+            assert!(Instant::now() < until, "it is not started");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        match word {
+            Some(word) => fs::write(folder.join("state"), word).unwrap(),
+            None => signal("INT", child.id()),
+        }
+        let outcome = bench.shown(&child.wait_with_output().unwrap());
+        assert!(!folder.join("state").exists(), "its machine is still there: {outcome}");
+        outcome
+    };
+    let asked = run(None);
+    assert_eq!(asked.code, Some(0), "{asked}");
+    assert!(asked.stderr.contains("pressing the guest's power button"), "{asked}");
+    assert_eq!(reason(&bench)["requested"]["signal"], 2);
+    let calls = fs::read_to_string(folder.join("calls")).unwrap();
+    let order = [
+        "--version",
+        "createvm ",
+        "modifyvm ",
+        "createmedium ",
+        "storageattach ",
+        "startvm ",
+        "controlvm ",
+        "unregistervm ",
+    ];
+    let places: Vec<_> =
+        order.iter().map(|call| calls.lines().position(|line| line.starts_with(call))).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{calls}");
+    assert_eq!(run(Some("poweroff\n")).code, Some(0));
+    assert_eq!(reason(&bench), serde_json::json!({ "exit": { "code": 0 } }));
+    let aborted = run(Some("aborted\n"));
+    assert_eq!(aborted.code, Some(125), "{aborted}");
     assert!(
-        known.iter().any(|text| outcome.stderr.contains(text)) && outcome.stderr.contains("hint: "),
-        "{outcome}"
+        aborted.stderr.contains("warning: the guest was ended: VirtualBox's process of it has ended"),
+        "{aborted}"
     );
 }

@@ -28,6 +28,7 @@ pub use machinereadable::Snapshot;
 
 use crate::command::{self, Said};
 use crate::error::Error;
+use crate::image;
 use crate::machine::{Machine, Uuid};
 use machinereadable::Properties;
 
@@ -176,6 +177,9 @@ impl VirtualBox {
     /// What VirtualBox cannot give or refuses.
     pub fn create(&self, machine: &Machine, uuid: Uuid, folder: &Path) -> Result<(), Error> {
         let calls = argv::create(machine, uuid, folder)?;
+        for disk in &machine.disks {
+            image::check(&disk.path, disk.format)?;
+        }
         for (number, call) in calls.iter().enumerate() {
             if let Err(error) = self.call(call) {
                 if number > 0 {

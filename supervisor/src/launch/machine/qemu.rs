@@ -16,7 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{End, FOLDER, Run, explain, private, requested, tell};
+use super::{End, FOLDER, Run, explain, private, remove, requested, tell};
 use crate::error::Error;
 use crate::recipe::SerialLine;
 
@@ -83,9 +83,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
     }
     tell(run, &guest.terminals().unwrap_or_default());
     let reason = Watch::new(run).and_then(|watch| watch.until_end(run, &mut guest))?;
-    // Its sockets lead nowhere any more.
     drop(guest);
-    remove(&folder);
     Ok(Some(End { reason, program: PROGRAM.to_owned(), pid }))
 }
 
@@ -119,17 +117,6 @@ fn clear(kept: &Path) {
             remove(&entry.path());
         }
     }
-}
-
-/// Files of a folder that are looked at before it goes: a disk, a few sockets.
-const FILES_MAX: usize = 64;
-
-/// Removes a folder without folders in it. What cannot be removed is tried again at the next start.
-fn remove(folder: &Path) {
-    for file in fs::read_dir(folder).into_iter().flatten().flatten().take(FILES_MAX) {
-        drop(fs::remove_file(file.path()));
-    }
-    drop(fs::remove_dir(folder));
 }
 
 /// What is waited for while the guest runs.
