@@ -455,7 +455,7 @@ fn signals_arrive_and_a_deaf_tool_is_killed_after_the_grace_time() {
 #[test]
 fn nothing_outlives_a_killed_caller() {
     let rungs = Rungs::new("");
-    for (rung, seconds) in rungs.names().into_iter().zip(["1731", "1732"]) {
+    for (rung, seconds) in rungs.names().into_iter().zip(["1731", "1732", "1733"]) {
         let mut child = started(
             &rungs,
             rung,
@@ -472,12 +472,89 @@ fn nothing_outlives_a_killed_caller() {
                 .is_empty()
         };
         until("the tool outlives its caller", gone);
+        // Of what is in a guest the host sees QEMU.
+        until("the guest outlives its caller", || guests(&rungs).is_empty());
     }
     // What is left of the container, the next run of any tool removes.
     for rung in rungs.names() {
         drop(rungs.shell(rung, "$RUN -c true").ok());
     }
     rungs.nothing_is_left();
+}
+
+/// QEMU's processes of this bench, by their first file system's path.
+fn guests(rungs: &Rungs) -> Vec<String> {
+    let folder = rungs.bench.path("data").display().to_string();
+    let output = Command::new("pgrep").args(["-f", &format!("qemu-system.*{folder}")]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_guest_that_is_gone_is_told_so() {
+    let rungs = Rungs::new("");
+    let mut child = started(&rungs, "vm", "echo ready; while :; do sleep 0.1; done");
+    let qemu = guests(&rungs);
+    assert_eq!(qemu.len(), 1, "{qemu:?}");
+    assert!(Command::new("kill").args(["-KILL", &qemu[0]]).status().unwrap().success());
+    let code = child.wait().unwrap().code().map(i64::from);
+    let record = rungs.record();
+    assert_eq!(code, record["code"].as_i64());
+    let message = record["reason"]["engine"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("the guest is gone: QEMU ended (signal: 9"), "{record}");
+    assert!(rungs.bench.read("err").contains("warning: the tool was ended: "), "{}", rungs.bench.read("err"));
+}
+
+#[test]
+fn a_guests_kernel_loads_what_the_recipe_names() {
+    let rungs = Rungs::new(
+        "rung = \"vm\"\nmodules = [\"comedi_test\", \"softdog\"]\nvm = { cpus = 1, memory = \"512M\" }",
+    );
+    let recipe = rungs.bench.path("work/recipes/acme/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(
+        &recipe,
+        format!("{text}\n[[device]]\nname = \"daq\"\nclass = \"comedi\"\nat = \"/dev/comedi0\"\n"),
+    )
+    .unwrap();
+    let run = "$HATCHWAY run -q acme --program /usr/bin/dash --";
+    let line =
+        format!("{run} -c 'cat /sys/class/comedi/comedi0/uevent; test -w /dev/comedi0 && echo open; nproc'");
+    let outcome = rungs.bench.script(&line.replace("nproc", "grep -c ^processor /proc/cpuinfo")).ok();
+    assert!(outcome.stdout.contains("DEVNAME=comedi0\nopen\n1\n"), "{outcome}");
+    // One that the kernel has not, and a device that no module makes.
+    fs::write(&recipe, text.replace("softdog", "sofdog")).unwrap();
+    let outcome = rungs.bench.script(&format!("{run} -c true"));
+    assert_eq!(outcome.code, Some(125), "{outcome}");
+    assert!(
+        outcome.stderr.contains("has no module `sofdog`") && outcome.stderr.contains("hint: "),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn a_lock_without_a_kernel_has_no_guest() {
+    let mirror = Mirror::new(vec![host::suite("bookworm")], Key::new(1));
+    let (bench, _server) = Bench::new().exact().with_mirror(&mirror);
+    bench.put("acme.deb", Package::new("acme", "1.0").program("usr/bin/acme", "#!/bin/sh\n").deb());
+    drop(bench.hatchway(&["new", "-q", "acme.deb"]).ok());
+    drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
+    let refused = bench.hatchway(&["run", "-q", "acme", "--rung", "vm"]);
+    assert_eq!(refused.code, Some(125), "{refused}");
+    assert_eq!(
+        refused.stderr,
+        "error: the lock of `acme` has no kernel for a guest\n\
+         hint: run `hatchway lock acme`: locks name a kernel since this version, where the suite has one\n"
+    );
+    // Whoever asks for the rung in the recipe gets no lock without.
+    let recipe = bench.path("work/recipes/acme/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    assert!(text.contains("\n[run]\n"), "{text}");
+    fs::write(&recipe, text.replace("\n[run]\n", "\n[run]\nrung = \"vm\"\n")).unwrap();
+    let refused = bench.hatchway(&["lock", "-q", "acme"]);
+    assert!(
+        refused.stderr.contains("it has no kernel for a guest: no package `linux-image-cloud-amd64`"),
+        "{refused}"
+    );
 }
 
 #[test]

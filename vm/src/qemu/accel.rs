@@ -66,6 +66,9 @@ pub fn choose(uid: u32, gid: u32, memory: &Path) -> Choice {
     if !boot.is_empty() && fs::read_to_string(memory).is_ok_and(|known| known.trim() == boot) {
         return tcg("a guest under KVM was not heard since this machine was started".into());
     }
+    if !has_flags(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()) {
+        return tcg("this machine's processor shows neither `vmx` nor `svm`".into());
+    }
     let Ok(device) = fs::metadata(DEVICE) else { return tcg(format!("there is no `{DEVICE}`")) };
     let mode = device.permissions().mode();
     let both = |shift: u32| mode >> shift & 0o6 == 0o6;
@@ -89,6 +92,12 @@ pub fn remember_failure(memory: &Path) -> std::io::Result<()> {
     fs::write(memory, boot_id() + "\n")
 }
 
+/// Whether the processor can run guests. Without these flags KVM is an emulation of its own, which does not run every guest.
+fn has_flags(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm"))
+}
+
 fn boot_id() -> String {
     fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned()
 }
@@ -96,6 +105,12 @@ fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_processor_that_can_run_guests_says_so() {
+        assert!(has_flags("processor : 0\nflags\t\t: fpu vme svm nx\n"));
+        assert!(!has_flags("processor : 0\nflags\t\t: fpu vme nx\nbugs : svmx\n"));
+    }
 
     #[test]
     fn a_failure_is_remembered_until_the_machine_is_started_again() {

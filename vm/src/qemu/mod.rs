@@ -141,6 +141,7 @@ impl Command {
         command.args(self.arguments(console_theirs.as_raw_fd(), &numbers));
         // Keys of the terminal are for the tool.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        hatchway_sys::process::start_unblocked(&mut command);
         if let Some((uid, gid)) = user {
             command.uid(uid).gid(gid);
         }

@@ -9,16 +9,8 @@ use serde_json::json;
 
 use crate::error::Error;
 use crate::machine::{DISKS_MAX, Display, Format, Machine, Network, SERIAL_MAX, Serial, System};
+use crate::qemu::accel::Accel;
 use crate::usb::Place;
-
-/// What executes the guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accel {
-    /// The processor itself, by the kernel's leave.
-    Kvm,
-    /// QEMU, in software: ten to thirty times slower, and everywhere.
-    Tcg,
-}
 
 /// The name of QEMU's control socket in its folder.
 pub(super) const QMP: &str = "qmp";

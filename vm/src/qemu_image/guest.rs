@@ -17,11 +17,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::Fault;
-use super::argv::{self, Accel, Given, QMP};
+use super::argv::{self, Given, QMP};
 use super::qmp::{Client, Event};
 use crate::command::plain;
 use crate::error::Error;
 use crate::machine::{Mac, Machine};
+use crate::qemu::accel::Accel;
 use crate::usb::{self, Name, Place};
 use crate::virtualbox::check_tag;
 

@@ -14,7 +14,7 @@ pub mod qmp;
 
 use std::fmt;
 
-pub use argv::Accel;
+pub use crate::qemu::accel::Accel;
 pub use guest::{Ended, Guest, PRESS_AGAIN, Start, Why};
 
 /// QEMU refuses, or does not do as it should.

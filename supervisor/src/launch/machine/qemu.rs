@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hatchway_vm::machine::Serial;
+use hatchway_vm::qemu::accel::{self, Accel, Choice};
 use hatchway_vm::qemu_image::argv::{self, Given};
-use hatchway_vm::qemu_image::{Accel, Ended, Guest, PRESS_AGAIN, Start, Why, overlay};
+use hatchway_vm::qemu_image::{Ended, Guest, PRESS_AGAIN, Start, Why, overlay};
 use hatchway_vm::usb::Uevents;
 use hatchway_wire::{ExitReason, Outcome};
 use nix::sys::signal::{SigSet, Signal};
@@ -32,7 +33,8 @@ const PENDING: usize = 4096;
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
-    let accel = accel();
+    let choice = accel(run);
+    let accel = choice.accel;
     let folder = run.folder.join(FOLDER);
     let kept = run.state.join("guest");
     let scratch = kept.join(&run.incarnation);
@@ -64,7 +66,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
         folder: &folder,
         overlays: &overlays,
         snapshot: None,
-        user: run.user.map(|(uid, gid)| (uid, kvm_group(accel).unwrap_or(gid))),
+        user: run.user.map(|(uid, gid)| (uid, choice.group.unwrap_or(gid))),
         program: Path::new(PROGRAM),
         sys: Path::new(SYS),
     });
@@ -79,7 +81,8 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
     let mut guest = started?;
     let pid = i32::try_from(guest.pid()).ok();
     if accel == Accel::Tcg {
-        run.context.printer.say("note: QEMU runs the guest in software, since KVM is not usable here");
+        let why = choice.why.map(|why| format!(": {why}")).unwrap_or_default();
+        run.context.printer.say(format!("note: QEMU runs the guest in software{why}"));
     }
     tell(run, &guest.terminals().unwrap_or_default());
     let reason = Watch::new(run).and_then(|watch| watch.until_end(run, &mut guest))?;
@@ -87,25 +90,14 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
     Ok(Some(End { reason, program: PROGRAM.to_owned(), pid }))
 }
 
-/// Whether the processor can run the guest. A `/dev/kvm` alone does not say so: without these flags KVM is an emulation of its
-/// own, which does not run every guest.
-fn accel() -> Accel {
-    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let flags = flags.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-    let able = flags.split_whitespace().any(|flag| matches!(flag, "vmx" | "svm"));
-    let device = fs::File::options().read(true).write(true).open("/dev/kvm");
-    if able && device.is_ok_and(|device| hatchway_sys::probe::kvm(&device).is_ok()) {
-        Accel::Kvm
-    } else {
-        Accel::Tcg
+/// As a guest of a tree is run; one that somebody brings is not tried a second time, since it may have begun something.
+fn accel(run: &Run<'_>) -> Choice {
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let (uid, gid) = run.user.unwrap_or(own);
+    match run.context.config.vm_accel() {
+        Some(accel) => Choice { accel, why: None, group: None },
+        None => accel::choose(uid, gid, &accel::memory(&run.context.dirs.cache.join("guests"))),
     }
-}
-
-/// The group that may use KVM: the unit's own user is in no group.
-fn kvm_group(accel: Accel) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-    let device = fs::metadata("/dev/kvm").ok().filter(|_| accel == Accel::Kvm)?;
-    Some(device.gid()).filter(|gid| *gid != 0)
 }
 
 /// Removes what runs left that were killed between making a disk and handing it over.
