@@ -5,12 +5,14 @@
 //! and neither needs a mount or a privilege. At each moment one of the two is the state: the disk, where there is one.
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::FlockOperation;
+use rustix::io::FdFlags;
 
 use crate::error::Error;
 
@@ -66,9 +68,16 @@ pub fn take_back(folder: &Path, owner: Option<(u32, u32)>) -> Result<bool, Error
     fs::DirBuilder::new().mode(0o700).create(&taken).map_err(Error::io("create", &taken))?;
     hand_over(&taken, owner)?;
     // A journal that was not written out is read first; `debugfs` alone would not.
-    check(&disk, owner)?;
-    let request = format!("rdump / \"{}\"", taken.display());
-    read_all(&request, &disk, owner)?;
+    // As descriptors: the unit's user may get to neither by a path.
+    let opened = File::options().read(true).write(true).open(&disk).map_err(Error::io("open", &disk))?;
+    let into = File::open(&taken).map_err(Error::io("open", &taken))?;
+    for file in [&opened, &into] {
+        rustix::io::fcntl_setfd(file, FdFlags::empty())
+            .map_err(|errno| Error::io("open", &disk)(errno.into()))?;
+    }
+    let (disk_path, into) = (by_descriptor(&opened), by_descriptor(&into));
+    check(&disk_path, owner)?;
+    read_all(&format!("rdump / {into}"), &disk_path, owner)?;
     swap(folder, &taken)?;
     fs::remove_file(&disk).map_err(Error::io("remove", &disk))?;
     remove(&taken)?;
@@ -76,9 +85,8 @@ pub fn take_back(folder: &Path, owner: Option<(u32, u32)>) -> Result<bool, Error
 }
 
 /// `debugfs` ends well whatever happened: what it says counts. Its first line is its version.
-fn read_all(request: &str, disk: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {
-    let said =
-        output("read the state's disk", "debugfs", &["-R", request, &disk.to_string_lossy()], &[0], owner)?;
+fn read_all(request: &str, disk: &str, owner: Option<(u32, u32)>) -> Result<(), Error> {
+    let said = output("read the state's disk", "debugfs", &["-R", request, disk], &[0], owner)?;
     let bad = |line: &&str| {
         let harmless = line.trim().is_empty() || line.starts_with("debugfs ");
         // Only root can give files away; here everything is the unit's.
@@ -94,7 +102,9 @@ fn read_all(request: &str, disk: &Path, owner: Option<(u32, u32)>) -> Result<(),
 fn swap(folder: &Path, taken: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(taken).map_err(Error::io("list", taken))? {
         let entry = entry.map_err(Error::io("list", taken))?;
-        if [LOST, LOCK].iter().any(|own| entry.file_name() == *own) {
+        // Only folders are state; everything else at the top is ours, or a hostile guest's.
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_folder || [LOST, LOCK, DISK, TAKEN].iter().any(|own| entry.file_name() == *own) {
             continue;
         }
         let to = folder.join(entry.file_name());
@@ -147,8 +157,8 @@ fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Res
 }
 
 /// 1 is "errors were corrected" (e2fsck(8)): a journal that was replayed is none even.
-fn check(disk: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {
-    run("check the state's disk", "e2fsck", &["-p", &disk.to_string_lossy()], &[0, 1], owner)
+fn check(disk: &str, owner: Option<(u32, u32)>) -> Result<(), Error> {
+    run("check the state's disk", "e2fsck", &["-p", disk], &[0, 1], owner)
 }
 
 fn run(
@@ -159,6 +169,11 @@ fn run(
     user: Option<(u32, u32)>,
 ) -> Result<(), Error> {
     output(what, program, arguments, good, user).map(drop)
+}
+
+/// A descriptor as a path, for a program that inherits it.
+fn by_descriptor(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 fn hand_over(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {

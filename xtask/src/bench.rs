@@ -4,6 +4,7 @@
 //! Times of one machine mean little on the next one, so launches are also given as ratios of pairs that ran in turns.
 
 mod env;
+pub(crate) use env::docker::Docker;
 mod inspect;
 mod rungs;
 mod trace;

@@ -4,6 +4,7 @@
 //! the demo shows the way in without a user namespace; `--user` shows the other one, as an ordinary user.
 
 mod artifacts;
+mod rungs;
 mod stage;
 mod windows;
 
@@ -21,6 +22,8 @@ pub(crate) struct Options {
     keep: bool,
     /// Programs for Windows instead.
     windows: bool,
+    /// The same tools on every rung instead.
+    rungs: bool,
 }
 
 /// One line of the closing table.
@@ -40,6 +43,7 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let root = args.flag("--root");
     let keep = args.flag("--keep");
     let windows = args.flag("--windows");
+    let rungs = args.flag("--rungs");
     args.finish()?;
     if user && root {
         bail!("`--root` and `--user` exclude each other");
@@ -49,7 +53,7 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     }
     setup::setup(yes)?;
     build::build(false)?;
-    demo(&Options { user, keep, windows })
+    demo(&Options { user, keep, windows, rungs })
 }
 
 /// As this user; as root also as an ordinary user, since the two ways into the sandbox differ.
@@ -65,7 +69,9 @@ pub(crate) fn demo(options: &Options) -> Result<()> {
         stage.keep();
     }
     println!("demo {}", stage.describe());
-    let stories: &[(&'static str, artifacts::Story)] = if options.windows {
+    let stories: &[(&'static str, artifacts::Story)] = if options.rungs {
+        &[("ptxas-on-rungs", rungs::assembler), ("comedi", rungs::card)]
+    } else if options.windows {
         &[("ffmpeg-exe", windows::ffmpeg), ("ptxas-exe", windows::ptxas_exe)]
     } else {
         &[

@@ -37,7 +37,7 @@ const VERBS: &[Verb] = &[
     ("test", "every check, each part timed; what CI calls [PART...] [--yes]", test::verb),
     (
         "demo",
-        "four real vendor files from file to running tool [--yes] [--root|--user] [--keep] [--windows]",
+        "four real vendor files from file to running tool [--yes] [--root|--user] [--keep] [--windows|--rungs]",
         demo::verb,
     ),
     ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),

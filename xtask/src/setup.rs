@@ -181,7 +181,7 @@ const NEEDS: &[Need] = &[
     Need {
         package: "erofs-utils",
         what_for: "second opinion on the disks of guests",
-        is_there: || starts("fsck.erofs"),
+        is_there: || on_path("fsck.erofs"),
     },
     Need {
         package: "e2fsprogs",

@@ -1,7 +1,7 @@
 //! QEMU as the machine of a guest that is made from a tree.
 //!
-//! Its command line is made here ([`Command::arguments`]), and every way into the guest is a descriptor that it inherits:
-//! no socket has a name that others could connect to. Source: QEMU's manual, "Invocation" and "Security"; block devices
+//! Its command line is made here ([`Command::arguments`]), and every way into the guest and every file is a descriptor that it
+//! inherits: no socket has a name that others could connect to, and a file may lie where the unit's user gets to by no path. Source: QEMU's manual, "Invocation" and "Security"; block devices
 //! are given as JSON, in which a path needs no escaping.
 //!
 //! QEMU runs as the unit's user, with its own filter of system calls on: it starts nothing, and gains nothing.
@@ -65,6 +65,21 @@ pub struct Command {
     pub lines: Vec<PathBuf>,
 }
 
+/// Descriptors that QEMU inherits, by their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inherited {
+    /// For what the guest's kernel says.
+    pub console: i32,
+    /// Of the ports, in their order.
+    pub ports: Vec<i32>,
+    /// Of the kernel's image.
+    pub kernel: i32,
+    /// Of its first file system.
+    pub initramfs: i32,
+    /// Of the disks, in their order.
+    pub disks: Vec<i32>,
+}
+
 /// A machine that runs.
 #[derive(Debug)]
 pub struct Running {
@@ -77,9 +92,10 @@ pub struct Running {
 }
 
 impl Command {
-    /// The command line, without the program; `console` and `ports` are descriptors that it inherits.
+    /// The command line, without the program.
     #[must_use]
-    pub fn arguments(&self, console: i32, ports: &[i32]) -> Vec<OsString> {
+    pub fn arguments(&self, given: &Inherited) -> Vec<OsString> {
+        let (console, ports) = (given.console, &given.ports);
         let mut all: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| all.extend(words.iter().map(OsString::from));
         let name = self.name.replace(',', "");
@@ -98,12 +114,12 @@ impl Command {
         if self.network {
             add(&["-netdev", "user,id=net,ipv6=off", "-device", "virtio-net-pci,netdev=net,romfile="]);
         }
-        for (option, path) in [("-kernel", &self.kernel), ("-initrd", &self.initramfs)] {
-            all.extend([option.into(), path.into()]);
+        for (option, fd) in [("-kernel", given.kernel), ("-initrd", given.initramfs)] {
+            all.extend([option.into(), opened(fd).into()]);
         }
-        for disk in &self.disks {
+        for (disk, fd) in self.disks.iter().zip(&given.disks) {
             let serial = disk.serial;
-            all.extend(["-blockdev".into(), block_device(disk).into()]);
+            all.extend(["-blockdev".into(), block_device(disk, *fd).into()]);
             let device = format!("virtio-blk-pci,drive={serial},serial={serial}");
             all.extend(["-device".into(), device.into()]);
         }
@@ -133,12 +149,22 @@ impl Command {
             ours.push(one);
             theirs.push(other);
         }
-        let inherited = theirs.iter().chain([&console_theirs]);
+        let kernel = open(&self.kernel, true)?;
+        let initramfs = open(&self.initramfs, true)?;
+        let disks: Vec<OwnedFd> =
+            self.disks.iter().map(|disk| open(&disk.path, disk.read_only)).collect::<Result<_, _>>()?;
+        let inherited = theirs.iter().chain(&disks).chain([&console_theirs, &kernel, &initramfs]);
         // No other thread of this process starts anything meanwhile, and it ends before it starts something else.
         inherited.clone().try_for_each(|fd| rustix::io::fcntl_setfd(fd, FdFlags::empty())).map_err(failed)?;
-        let numbers: Vec<i32> = theirs.iter().map(AsRawFd::as_raw_fd).collect();
+        let number = |fd: &OwnedFd| fd.as_raw_fd();
         let mut command = std::process::Command::new(program);
-        command.args(self.arguments(console_theirs.as_raw_fd(), &numbers));
+        command.args(self.arguments(&Inherited {
+            console: number(&console_theirs),
+            ports: theirs.iter().map(number).collect(),
+            kernel: number(&kernel),
+            initramfs: number(&initramfs),
+            disks: disks.iter().map(number).collect(),
+        }));
         // Keys of the terminal are for the tool.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         hatchway_sys::process::start_unblocked(&mut command);
@@ -171,12 +197,22 @@ pub fn program() -> Result<PathBuf, Error> {
     found.ok_or(Error::NoQemu)
 }
 
-fn block_device(disk: &NamedDisk) -> String {
+fn open(path: &Path, read_only: bool) -> Result<OwnedFd, Error> {
+    let file = File::options().read(true).write(!read_only).open(path);
+    Ok(file.map_err(Error::io("open", path))?.into())
+}
+
+/// A descriptor as a path. QEMU opens it anew, for which its user needs the right to the file alone.
+fn opened(fd: i32) -> String {
+    format!("/proc/self/fd/{fd}")
+}
+
+fn block_device(disk: &NamedDisk, fd: i32) -> String {
     serde_json::json!({
         "driver": "raw",
         "node-name": disk.serial,
         "read-only": disk.read_only,
-        "file": { "driver": "file", "filename": disk.path.to_string_lossy(), "read-only": disk.read_only },
+        "file": { "driver": "file", "filename": opened(fd), "read-only": disk.read_only },
     })
     .to_string()
 }
@@ -210,14 +246,20 @@ mod tests {
     }
 
     fn line(command: &Command) -> String {
-        let arguments = command.arguments(9, &[10, 11]);
+        let arguments = command.arguments(&Inherited {
+            console: 9,
+            ports: vec![10, 11],
+            kernel: 12,
+            initramfs: 13,
+            disks: vec![14],
+        });
         arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn paths_reach_qemu_as_they_are() {
         let line = line(&command());
-        assert!(line.contains(r#""filename":"/store/a,b \"c\".erofs""#), "{line}");
+        assert!(line.contains(r#""filename":"/proc/self/fd/14""#) && !line.contains("/store"), "{line}");
         assert!(line.contains("serial,id=line0,path=/dev/serial/by-id/a,,b"), "{line}");
         assert!(line.contains("-name acmegauss,process="), "{line}");
         assert!(line.contains("-m 513M"), "{line}");

@@ -3,7 +3,7 @@
 
 mod builds;
 mod disk;
-pub(super) mod docker;
+pub(crate) mod docker;
 mod launches;
 mod place;
 

@@ -1,6 +1,6 @@
 //! Where the demo plays: folders, the user, and commands that are shown before they run.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -32,6 +32,8 @@ pub(super) struct Stage {
     drop_to: Option<u32>,
     is_root: bool,
     seconds: Cell<f64>,
+    /// `DOCKER_HOST`, where an engine of the demo's runs.
+    engine: RefCell<String>,
 }
 
 impl Stage {
@@ -45,8 +47,15 @@ impl Stage {
             Some(_) => PathBuf::from("/var/cache/hatchway-xtask/user"),
             None => sh::cache()?.join(if is_root { "root" } else { "user" }),
         };
-        let stage =
-            Self { program: build::program()?, scratch, cache, drop_to, is_root, seconds: Cell::new(0.0) };
+        let stage = Self {
+            program: build::program()?,
+            scratch,
+            cache,
+            drop_to,
+            is_root,
+            seconds: Cell::new(0.0),
+            engine: RefCell::default(),
+        };
         stage.make_folders()
     }
 
@@ -129,6 +138,18 @@ impl Stage {
         self.step(args, good, sh::Shown { stdout: true, stderr: true })
     }
 
+    pub(super) fn is_root(&self) -> bool {
+        self.is_root && self.drop_to.is_none()
+    }
+
+    /// The same as [`Self::hatchway`], with an engine of containers.
+    pub(super) fn with_engine(&self, host: &str, args: &[&str]) -> Result<sh::Finished> {
+        self.engine.replace(host.to_owned());
+        let finished = self.hatchway(args, &[0]);
+        self.engine.replace(String::new());
+        finished
+    }
+
     /// Runs `hatchway ARGS --json` and returns what it says.
     pub(super) fn json(&self, args: &[&str]) -> Result<Value> {
         let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
@@ -152,6 +173,9 @@ impl Stage {
             .env("XDG_DATA_HOME", self.data())
             .env("XDG_CACHE_HOME", self.cache.join("cache"))
             .env("HATCHWAY_DATA_DIR", self.data().join("hatchway"));
+        if !self.engine.borrow().is_empty() {
+            command.env("DOCKER_HOST", &*self.engine.borrow());
+        }
         if let Some(id) = self.drop_to {
             command.env("HOME", self.scratch.path.join("home"));
             command.env("XDG_RUNTIME_DIR", self.scratch.path.join("run"));
@@ -183,10 +207,22 @@ impl Stage {
 
     /// inspect → new → lock → build. `source` is what the user names: a file or an archive's package.
     pub(super) fn prepare(&self, artifact: &'static str, source: &str) -> Result<Row> {
+        self.prepare_with(artifact, source, &|text| text)
+    }
+
+    /// The same with a change to the recipe before it is locked.
+    pub(super) fn prepare_with(
+        &self,
+        artifact: &'static str,
+        source: &str,
+        edit: &dyn Fn(String) -> String,
+    ) -> Result<Row> {
         self.seconds.set(0.0);
         // 1 says that something is not yet met, which is why there is Hatchway.
         self.hatchway(&["inspect", source], &[0, 1])?;
         self.hatchway(&["new", source, "--name", artifact], &[0])?;
+        let recipe = self.work().join("recipes").join(artifact).join("recipe.toml");
+        fs::write(&recipe, edit(fs::read_to_string(&recipe)?))?;
         let lock = self.json(&["lock", artifact])?;
         let build = self.json(&["build", artifact])?;
         let tree = text(&build, &["tree", "digest"])?;

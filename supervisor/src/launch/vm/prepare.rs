@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use hatchway_envs::digest::Sha256;
@@ -141,7 +141,7 @@ fn in_place(
 ) -> Result<(), Error> {
     let made = cache.join(format!(".new-{}", std::process::id()));
     drop(remove(&made));
-    let done = make(&made).and_then(|()| match fs::rename(&made, place) {
+    let done = make(&made).and_then(|()| open_to_all(&made)).and_then(|()| match fs::rename(&made, place) {
         Err(_) if place.exists() => remove(&made),
         other => other,
     });
@@ -149,6 +149,16 @@ fn in_place(
         drop(remove(&made));
         Error::io("write", place)(error)
     })
+}
+
+/// QEMU reads it as the unit's user, whatever this process's mask is.
+fn open_to_all(made: &Path) -> std::io::Result<()> {
+    let files = if made.is_dir() {
+        fs::read_dir(made)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?
+    } else {
+        vec![made.to_owned()]
+    };
+    files.iter().try_for_each(|file| fs::set_permissions(file, fs::Permissions::from_mode(0o644)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "what can be made anew, which is no part of the store")]

@@ -10,13 +10,13 @@ use crate::sh;
 
 const READY_MAX: Duration = Duration::from_secs(60);
 
-pub(in crate::bench) struct Docker {
+pub(crate) struct Docker {
     daemon: Child,
     socket: PathBuf,
 }
 
 impl Docker {
-    pub(in crate::bench) fn start(folder: &Path) -> Result<Self> {
+    pub(crate) fn start(folder: &Path) -> Result<Self> {
         let socket = folder.join("socket");
         let log = std::fs::File::create(folder.join("log"))?;
         let daemon = Command::new("dockerd")
@@ -46,14 +46,19 @@ impl Docker {
         Ok(docker)
     }
 
-    pub(in crate::bench) fn command(&self, args: &[&str]) -> Command {
+    /// What `DOCKER_HOST` is to be.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.arg("--host").arg(format!("unix://{}", self.socket.display())).args(args);
         command
     }
 
     /// A folder as an image.
-    pub(in crate::bench) fn import(&self, folder: &Path, name: &str) -> Result<()> {
+    pub(crate) fn import(&self, folder: &Path, name: &str) -> Result<()> {
         let mut tar =
             Command::new("tar").arg("-C").arg(folder).args(["-c", "."]).stdout(Stdio::piped()).spawn()?;
         let stream = tar.stdout.take().context("tar has no output")?;

@@ -1,0 +1,61 @@
+//! The same tools on every rung: `cargo xtask demo --rungs`. An assembler gives the same bytes on each of them, and programs for
+//! a data acquisition card find one in a guest, whose kernel has the module for it.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+
+use super::Row;
+use super::artifacts::{path, ptxas};
+use super::stage::Stage;
+use crate::bench::Docker;
+use crate::sh;
+
+/// Bytes of a sample of the kernel's card for tests, and how many are read.
+const SAMPLES: usize = 200_000;
+
+/// Assembles on each rung, and compares with what the fhs rung gives beside its files.
+pub(super) fn assembler(stage: &Stage, artifact: &'static str) -> Result<Row> {
+    let row = ptxas(stage, artifact)?;
+    let source = fs::read_to_string(sh::workspace()?.join("tests/fixtures/vecadd.ptx"))?;
+    let line = "printf %s \"$1\" > /tmp/a.ptx && $(find /usr /opt -name ptxas -type f | head -n 1) -arch=sm_80 /tmp/a.ptx \
+                -o /tmp/a.cubin && sha256sum < /tmp/a.cubin";
+    let folder = sh::Scratch::new("hatchway-demo-engine")?;
+    let engine = if stage.is_root() { Some(Docker::start(&folder.path)?) } else { None };
+    let mut digests: Vec<(&str, String)> = Vec::new();
+    for rung in ["fhs", "container", "vm"] {
+        if rung == "container" && engine.is_none() {
+            println!("\nonly root starts an engine of its own: the container rung is left out");
+            continue;
+        }
+        let host = engine.as_ref().map(Docker::host).unwrap_or_default();
+        let args = ["run", artifact, "--rung", rung, "--program", "/bin/sh", "--", "-c", line, "sh", &source];
+        let finished = stage.with_engine(&host, &args)?;
+        digests.push((rung, finished.stdout.split_whitespace().next().unwrap_or_default().to_owned()));
+    }
+    let (_, first) = digests.first().context("no rung ran")?;
+    if first.len() != 64 || digests.iter().any(|(_, digest)| digest != first) {
+        bail!("the rungs' cubins differ: {digests:?}");
+    }
+    let names: Vec<&str> = digests.iter().map(|(rung, _)| *rung).collect();
+    Ok(stage.done(row, format!("the same cubin on {}: {}", names.join(", "), &first[..12])))
+}
+
+/// Reads samples of a card that only the guest's kernel has.
+pub(super) fn card(stage: &Stage, artifact: &'static str) -> Result<Row> {
+    let deb = stage.fetch("debian:bookworm/main/libcomedi0")?;
+    let run = "[run]\nrung = \"vm\"\nmodules = [\"comedi_test\"]\n";
+    let slot = "\n[[device]]\nname = \"daq\"\nclass = \"comedi\"\nat = \"/dev/comedi0\"\n";
+    let row = stage.prepare_with(artifact, path(&deb)?, &|text| text.replacen("[run]\n", run, 1) + slot)?;
+    let test = ["-v", "-f", "/dev/comedi0", "-s", "0", "-t", "cmd_read_fast_1chan"];
+    let args = ["run", artifact, "--program", "/usr/bin/comedi_test", "--"];
+    let read = stage.hatchway(&[&args[..], &test[..]].concat(), &[0])?;
+    // `read BYTES TOTAL`, a line for each piece of the stream of samples.
+    let totals =
+        read.stdout.lines().filter_map(|line| line.strip_prefix("read ")?.split(' ').nth(1)?.parse().ok());
+    let total: usize = totals.last().context("comedi_test read no samples")?;
+    if total != SAMPLES {
+        bail!("comedi_test read {total} bytes of samples, not {SAMPLES}");
+    }
+    Ok(stage.done(row, format!("{total} bytes of samples of comedi_test")))
+}
