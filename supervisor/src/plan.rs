@@ -3,6 +3,7 @@
 //! Each [rule](rules) is a function with a sentence of explanation. The highest rung that a rule demands wins; a wish in
 //! the recipe overrides all of them, and the plan says so.
 
+mod costs;
 mod coverage;
 mod rules;
 mod wants;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use crate::recipe::{Recipe, Rung, Runner};
 
+pub use costs::{Cost, costs};
 pub use coverage::{Coverage, Sureness, Suspicion, SuspicionKind};
 pub use wants::Want;
 

@@ -532,6 +532,19 @@ fn a_guests_kernel_loads_what_the_recipe_names() {
 }
 
 #[test]
+fn inspection_says_what_each_rung_costs() {
+    let (bench, _server) = Bench::new().with_mirror(&Mirror::runnable());
+    bench.put("acme.deb", Package::new("acme", "1.0").program("usr/bin/acme", "#!/bin/sh\n").deb());
+    let said = bench.hatchway(&["inspect", "--rungs", "acme.deb"]).ok().stdout;
+    assert!(said.starts_with("fhs (as planned)\n  starts in 10 ms\n"), "{said}");
+    for text in ["\ncontainer\n", "\nvm\n", "  without the GPU\n", "(USB)", "  latency: streams pass QEMU"] {
+        assert!(said.contains(text), "{text}\n{said}");
+    }
+    let json = bench.hatchway(&["inspect", "--rungs", "--json", "acme.deb"]).ok().json();
+    assert_eq!((json[2]["rung"].as_str(), json[0]["loses"].as_array().map(Vec::len)), (Some("vm"), Some(0)));
+}
+
+#[test]
 fn a_lock_without_a_kernel_has_no_guest() {
     let mirror = Mirror::new(vec![host::suite("bookworm")], Key::new(1));
     let (bench, _server) = Bench::new().exact().with_mirror(&mirror);

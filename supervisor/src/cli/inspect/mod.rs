@@ -46,6 +46,9 @@ pub(super) struct Args {
     /// Say what changed since an older version of the same software
     #[arg(long, value_name = "OLD")]
     diff: Option<String>,
+    /// Say what each rung would cost, and what would be lost there
+    #[arg(long, conflicts_with_all = ["tree", "why", "diff", "root"])]
+    rungs: bool,
     /// Print JSON, as docs/schemas/ describes it
     #[arg(long)]
     json: bool,
@@ -79,6 +82,15 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
         return changes::main(&context, &self::facts(&context, old)?, &facts, args.json);
     }
     let plan = plan::plan(&facts, None, &Host::detect());
+    if args.rungs {
+        let costs = plan::costs(&facts);
+        if args.json {
+            context.printer.data(super::json(&costs)?);
+        } else {
+            context.printer.raw(&report::rungs(&costs, plan.rung));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let fails = args.root.as_ref().map(|_| loader::failures(&context, args)).transpose()?;
     let loads = fails.as_ref().is_none_or(Vec::is_empty);
     if args.json {

@@ -10,8 +10,8 @@ use hatchway_inspect::{
 };
 
 use super::layout::{Page, counted, size};
-use crate::plan::{Move, Plan, Suspicion};
-use crate::recipe::Runner;
+use crate::plan::{Cost, Move, Plan, Suspicion};
+use crate::recipe::{Rung, Runner};
 
 /// Archives inside whose contents are described in full.
 const DESCRIBED: usize = 3;
@@ -572,6 +572,27 @@ fn verdict(plan: &Plan, page: &mut Page) {
     page.section("Hatchway will not", &plan.refused);
     let doubts: Vec<String> = coverage.suspected.iter().map(|Suspicion { text, .. }| text.clone()).collect();
     page.section("Suspected, not proven", &doubts);
+}
+
+/// What each rung costs.
+pub(super) fn rungs(costs: &[Cost], planned: Rung) -> String {
+    let mut page = Page::default();
+    for cost in costs {
+        let plan = if cost.rung == planned { " (as planned)" } else { "" };
+        page.heading(&format!("{}{plan}", cost.rung));
+        page.wrapped(&format!("starts in {}", cost.start), 2);
+        page.wrapped(&format!("latency: {}", cost.latency), 2);
+        for lost in &cost.loses {
+            page.wrapped(&format!("without {lost}"), 2);
+        }
+        if !cost.misses.is_empty() {
+            page.wrapped(
+                &format!("it seems to want what it would not have there: {}", cost.misses.join(", ")),
+                2,
+            );
+        }
+    }
+    page.text.trim_start().to_owned()
 }
 
 /// What would move it down one line each; all that would move it up to one rung in one line.
