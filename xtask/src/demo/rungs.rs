@@ -51,9 +51,9 @@ pub(super) fn card(stage: &Stage, artifact: &'static str) -> Result<Row> {
     let args = ["run", artifact, "--program", "/usr/bin/comedi_test", "--"];
     let read = stage.hatchway(&[&args[..], &test[..]].concat(), &[0])?;
     // `read BYTES TOTAL`, a line for each piece of the stream of samples.
-    let totals =
+    let mut totals =
         read.stdout.lines().filter_map(|line| line.strip_prefix("read ")?.split(' ').nth(1)?.parse().ok());
-    let total: usize = totals.last().context("comedi_test read no samples")?;
+    let total: usize = totals.next_back().context("comedi_test read no samples")?;
     if total != SAMPLES {
         bail!("comedi_test read {total} bytes of samples, not {SAMPLES}");
     }
