@@ -10,7 +10,7 @@ use crate::package::{Package, Packing};
 /// The empty package that depends on the kernel of the day.
 pub const META: &str = "linux-image-cloud-amd64";
 /// Of its thousands of modules those that guests of the tests load, or are asked for.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 21] = [
     "virtio",
     "virtio_ring",
     "virtio_pci",
@@ -23,6 +23,7 @@ const MODULES: [&str; 20] = [
     "failover",
     "erofs",
     "libcrc32c",
+    "crc32c_generic",
     "overlay",
     "dummy",
     "softdog",

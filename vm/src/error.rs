@@ -140,7 +140,12 @@ impl Error {
                 "`kernel = \"linux-image-amd64\"` in [run.vm] of the recipe is the kernel with all modules; lock again".to_owned(),
             ),
             Self::NoQemu => Some("install Debian's `qemu-system-x86`, or run it on another rung: `--rung fhs`".to_owned()),
-            Self::Tool { .. } => Some("the programs are Debian's `e2fsprogs`".to_owned()),
+            Self::Tool { reason, .. } if reason.starts_with("there is no") => {
+                Some("install Debian's `e2fsprogs`".to_owned())
+            }
+            Self::Tool { .. } => {
+                Some("a larger disk is `vm = { state = \"16G\" }` in [run]; `df` shows whether this machine's is full".to_owned())
+            }
             Self::Busy(_) => Some("end that run first: two guests cannot share state".to_owned()),
             Self::Io { .. }
             | Self::Envs(_)

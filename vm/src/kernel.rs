@@ -10,6 +10,8 @@ use crate::error::Error;
 
 /// What every guest of ours needs to see its disks and ports, whatever runs in it.
 pub const ALWAYS: [&str; 3] = ["virtio_pci", "virtio_blk", "virtio_console"];
+/// What only some kernels have as a module; in others it is part of the kernel, or of another module.
+const OPTIONAL: [&str; 1] = ["crc32c_generic"];
 const IMAGE: &str = "boot/vmlinuz-";
 const MODULES: &str = "lib/modules/";
 const BUILT_IN: &str = "modules.builtin";
@@ -64,7 +66,8 @@ impl Kernel {
         }
         let mut chosen = Vec::new();
         let mut seen = BTreeSet::new();
-        for name in wanted {
+        let there = |name: &&&str| !OPTIONAL.contains(name) || contents.modules.contains_key(**name);
+        for name in wanted.iter().filter(there) {
             contents.add(&normal(name), &mut seen, &mut chosen)?;
         }
         Ok(Self { release: contents.release, image: contents.image, modules: chosen })

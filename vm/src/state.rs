@@ -5,7 +5,7 @@
 //! and neither needs a mount or a privilege. At each moment one of the two is the state: the disk, where there is one.
 
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,8 +22,6 @@ pub const DISK: &str = "disk.ext4";
 const TAKEN: &str = ".taken";
 /// Where programs of the system are, which a user's `PATH` may lack.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-/// Held while a guest runs.
-const LOCK: &str = ".disk.lock";
 /// What every ext4 has at its top.
 const LOST: &str = "lost+found";
 
@@ -33,7 +31,15 @@ pub struct Held {
     /// The disk.
     pub path: PathBuf,
     /// The lock.
-    _lock: File,
+    lock: File,
+}
+
+impl Held {
+    /// The lock, for QEMU to inherit.
+    #[must_use]
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
 }
 
 /// The disk of the state in `folder`, made from what is there if there is none, of `size` bytes, for a QEMU of this user.
@@ -46,7 +52,7 @@ pub fn disk(folder: &Path, size: u64, owner: Option<(u32, u32)>) -> Result<Held,
     if !path.exists() {
         make(folder, &path, size, owner)?;
     }
-    Ok(Held { path, _lock: lock })
+    Ok(Held { path, lock })
 }
 
 /// Makes the folders from the disk again, if there is one; true if there was. What is on the disk is a guest's, so as root
@@ -71,10 +77,7 @@ pub fn take_back(folder: &Path, owner: Option<(u32, u32)>) -> Result<bool, Error
     // As descriptors: the unit's user may get to neither by a path.
     let opened = File::options().read(true).write(true).open(&disk).map_err(Error::io("open", &disk))?;
     let into = File::open(&taken).map_err(Error::io("open", &taken))?;
-    for file in [&opened, &into] {
-        rustix::io::fcntl_setfd(file, FdFlags::empty())
-            .map_err(|errno| Error::io("open", &disk)(errno.into()))?;
-    }
+    inherited(&[&opened, &into], &disk)?;
     let (disk_path, into) = (by_descriptor(&opened), by_descriptor(&into));
     check(&disk_path, owner)?;
     read_all(&format!("rdump / {into}"), &disk_path, owner)?;
@@ -104,7 +107,7 @@ fn swap(folder: &Path, taken: &Path) -> Result<(), Error> {
         let entry = entry.map_err(Error::io("list", taken))?;
         // Only folders are state; everything else at the top is ours, or a hostile guest's.
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if !is_folder || [LOST, LOCK, DISK, TAKEN].iter().any(|own| entry.file_name() == *own) {
+        if !is_folder || [LOST, DISK, TAKEN].iter().any(|own| entry.file_name() == *own) {
             continue;
         }
         let to = folder.join(entry.file_name());
@@ -116,7 +119,8 @@ fn swap(folder: &Path, taken: &Path) -> Result<(), Error> {
 }
 
 fn lock(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(LOCK);
+    // Beside the folder, which is copied.
+    let path = folder.with_extension("disk-lock");
     let mut options = File::options();
     let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(Error::io("open", &path))?;
@@ -135,7 +139,16 @@ fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Res
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside);
     let file = file.map_err(Error::io("create", &beside))?;
     file.set_len(size).map_err(Error::io("write", &beside))?;
-    let (from, to) = (folder.to_string_lossy(), beside.to_string_lossy());
+    hand_over(&beside, owner)?;
+    if owner.is_some() {
+        // Whatever root's mask was when it was made.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+            .map_err(Error::io("change the mode of", folder))?;
+    }
+    // As the unit's user, who may write below the folder meanwhile: with its rights alone nothing else is copied.
+    let opened = File::open(folder).map_err(Error::io("open", folder))?;
+    inherited(&[&file, &opened], folder)?;
+    let (from, to) = (by_descriptor(&opened), by_descriptor(&file));
     // Without room for root alone, and without a pause at the first mount for tables that are still to be written.
     let features = "lazy_itable_init=0,lazy_journal_init=0";
     let made = run(
@@ -143,10 +156,9 @@ fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Res
         "mke2fs",
         &["-q", "-F", "-t", "ext4", "-m", "0", "-E", features, "-d", &from, &to],
         &[0],
-        None,
+        owner,
     );
     let placed = made.and_then(|()| {
-        hand_over(&beside, owner)?;
         file.sync_all().map_err(Error::io("write", &beside))?;
         fs::rename(&beside, path).map_err(Error::io("rename", &beside))
     });
@@ -158,7 +170,7 @@ fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Res
 
 /// 1 is "errors were corrected" (e2fsck(8)): a journal that was replayed is none even.
 fn check(disk: &str, owner: Option<(u32, u32)>) -> Result<(), Error> {
-    run("check the state's disk", "e2fsck", &["-p", disk], &[0, 1], owner)
+    run("check the state's disk", "e2fsck", &["-f", "-p", disk], &[0, 1], owner)
 }
 
 fn run(
@@ -169,6 +181,12 @@ fn run(
     user: Option<(u32, u32)>,
 ) -> Result<(), Error> {
     output(what, program, arguments, good, user).map(drop)
+}
+
+/// No other thread of this process starts anything meanwhile.
+fn inherited(files: &[&File], what: &Path) -> Result<(), Error> {
+    let keep = |file: &&File| rustix::io::fcntl_setfd(file, FdFlags::empty());
+    files.iter().try_for_each(keep).map_err(|errno| Error::io("open", what)(errno.into()))
 }
 
 /// A descriptor as a path, for a program that inherits it.
@@ -211,6 +229,8 @@ fn output(
 fn remove(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        // Root gets in everywhere, and by paths that others may change it does nothing.
+        Ok(is) if is.is_dir() && rustix::process::geteuid().is_root() => {}
         Ok(is) if is.is_dir() => open_up(path),
         Ok(_) => return fs::remove_file(path).map_err(Error::io("remove", path)),
         Err(error) => return Err(Error::io("look at", path)(error)),

@@ -122,14 +122,26 @@ fn a_kept_disk_is_gone_on_with() {
     let state = bench.path("state");
     fs::create_dir(&state).unwrap();
     for start in 1..=2 {
-        let overlays = overlay::kept(&bench.machine.disks, &["acme 1".into()], &state, None).unwrap();
+        let overlays = overlay::kept(
+            &bench.machine.disks,
+            &["acme 1".into()],
+            overlay::Place { disks: &state, notes: &state },
+            None,
+        )
+        .unwrap();
         let (mut guest, mut line) = bench.boot(&overlays);
         assert_eq!(line.read(), format!("com1-guest: start {start}"));
         assert_eq!(line.ask(b'o'), "off");
         assert_eq!(ended(&mut guest).why, Why::Guest);
     }
     // Two guests at once would write over each other's disk.
-    let overlays = overlay::kept(&bench.machine.disks, &["acme 1".into()], &state, None).unwrap();
+    let overlays = overlay::kept(
+        &bench.machine.disks,
+        &["acme 1".into()],
+        overlay::Place { disks: &state, notes: &state },
+        None,
+    )
+    .unwrap();
     let (_guest, _line) = bench.boot(&overlays);
     let error = bench.start(&overlays, None).unwrap_err();
     assert!(matches!(error, Error::Qemu(Fault::Start(_))), "{error}");

@@ -80,7 +80,9 @@ pub fn plan_guest(spec: &Spec, host: &HostFacts, given: &Given) -> Result<Guest,
         landlock: given.landlock,
     };
     let network = matches!(spec.network, Network::Host | Network::Allow(_));
-    let mut modules = vec!["erofs", "overlay"];
+    // `libcrc32c` takes it without saying so in what it depends on.
+    let mut modules = vec!["crc32c_generic", "erofs", "overlay"];
+    modules.extend((!names.is_empty()).then_some("ext4"));
     modules.extend(network.then_some("virtio_net"));
     modules.extend(spec.interface.is_some().then_some("dummy"));
     let bootstrap = plan::plan(&inner, &facts)?;

@@ -7,7 +7,8 @@ mod qemu;
 mod virtualbox;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bindings::Bindings;
 use super::{Form, container, run_folder};
+use rustix::fs::OFlags;
+
 use crate::context::Context;
 use crate::error::Error;
 use crate::recipe::{self, Driver, IdentityItem, Located, SerialLine, System, Vm};
@@ -326,13 +329,24 @@ fn known(run: &Run<'_>) -> Result<String, Error> {
     Ok(line)
 }
 
-/// A folder for the unit's user alone.
+/// A folder for the unit's user alone, in one of ours. What is there under its name and is none is refused.
 fn private(path: &Path, user: Option<(u32, u32)>) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(Error::io("create", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-        .map_err(Error::io("change the mode of", path))?;
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(Error::io("create", path)(error));
+        }
+        _ => {}
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
+        .map_err(|errno| Error::io("open", path)(errno.into()))?;
+    rustix::fs::fchmod(&folder, rustix::fs::Mode::from(0o700))
+        .map_err(|errno| Error::io("change the mode of", path)(errno.into()))?;
     if let Some((uid, gid)) = user {
-        std::os::unix::fs::lchown(path, Some(uid), Some(gid))
+        std::os::unix::fs::fchown(&folder, Some(uid), Some(gid))
             .map_err(Error::io("change the owner of", path))?;
     }
     Ok(())

@@ -17,7 +17,7 @@ use hatchway_envs::wine::check::{Findings, check};
 use hatchway_envs::wine::{self, LOADERS, MARK, PREFIX, RUNNER, environment, is_named_like_one, registry};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
-use super::{Request, inside, make_state, state_folder, tree_file, usable};
+use super::{Isolation, Request, inside, make_state, state_folder, state_parent, tree_file, usable};
 use crate::context::Context;
 use crate::dirs::is_root;
 use crate::error::Error;
@@ -71,9 +71,12 @@ pub(super) fn add(
     let mut held = None;
     if request.explain.is_none() {
         held = Some(alone(context, name)?);
+        // The prefix is prepared here, so it has to be here: a guest makes its disk anew from it.
+        let owner = is_root().then_some((user.uid, user.gid));
+        hatchway_vm::state::take_back(&state_parent(context, name)?, owner)?;
         make_state(context, name, tree, PREFIX, &folder, &user)?;
         usable(&folder, &user)?;
-        prepare(context, &located.recipe, tree, &folder, spec)?;
+        prepare(context, &located.recipe, (tree, request), &folder, spec)?;
     }
     if !spec.state.iter().any(|state| state.at == at) {
         let host = HostPath::try_from(folder.as_path()).map_err(sandbox::Error::from)?;
@@ -106,7 +109,7 @@ fn alone(context: &Context, name: &str) -> Result<OwnedFd, Error> {
 fn prepare(
     context: &Context,
     recipe: &Recipe,
-    tree: Sha256,
+    (tree, request): (Sha256, &Request),
     folder: &Path,
     spec: &Spec,
 ) -> Result<(), Error> {
@@ -126,7 +129,12 @@ fn prepare(
         return Err(other_prefix(name, folder, ("", &new)));
     };
     let before = text(&system);
-    let bound = |at: &str| spec.slots.iter().any(|slot| slot.at.as_str() == at);
+    let of_guest =
+        super::devices::of_guest(recipe, if request.rung == Isolation::Vm { &request.bind } else { &[] })?;
+    let bound = |at: &str| {
+        let own = request.rung == Isolation::Vm && of_guest.iter().any(|(_, inside)| inside.as_str() == at);
+        own || spec.slots.iter().any(|slot| slot.at.as_str() == at)
+    };
     let ports = ports(&recipe.devices, &bound);
     clear_ports(&prefix, &ports).map_err(Error::io("change", folder.join(DEVICES)))?;
     let mut after = registry::ports(&before, &ports);
@@ -192,7 +200,7 @@ fn checked(context: &Context, lock: &Lock, tree: Sha256, program: &str) -> Resul
     if findings.dotnet {
         return refused(
             format!("`{name}` is a program for .NET, and Debian's Wine has none"),
-            "look for the vendor's version for Linux; .NET programs wait for the vm rung with a Windows of yours",
+            "look for the vendor's version for Linux; or run it in a Windows of yours: `vm = { image = \"win.qcow2\" }` in [run] of a recipe",
         );
     }
     if findings.no_32 {
@@ -292,6 +300,8 @@ fn write(prefix: &OwnedFd, text: &str, user: &User) -> std::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(prefix.as_fd(), SYSTEM_NEW, flags, Mode::from(0o600))?);
     file.write_all(text.as_bytes())?;
+    // After a power cut there is the old registry or the new one.
+    file.sync_all()?;
     if is_root() {
         std::os::unix::fs::fchown(&file, Some(user.uid), Some(user.gid))?;
     }

@@ -280,6 +280,7 @@ impl Recipe {
                 "architectures without amd64 first",
             ),
             (run.rung == Rung::Native, "rung = \"native\""),
+            (!run.modules.is_empty() && run.rung != Rung::Vm, "modules without rung = \"vm\""),
         ];
         let asked = checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned());
         asked.chain(run.vm.iter().flat_map(Vm::not_of_a_tree)).collect()

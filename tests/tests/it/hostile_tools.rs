@@ -130,7 +130,7 @@ fn a_key_added_after_the_lock_is_refused_not_ignored() {
         drop(bench.hatchway(&step).ok());
     }
     let recipe = bench.read("recipes/acme/recipe.toml");
-    for key in ["rung = \"vm\"", "modules = [\"comedi_test\"]"] {
+    for key in ["rung = \"native\"", "modules = [\"comedi_test\"]"] {
         bench.put("recipes/acme/recipe.toml", recipe.replace("[run]", &format!("[run]\n{key}")));
         for verb in ["build", "run", "shell"] {
             let outcome = bench.hatchway(&[verb, "acme"]);

@@ -209,6 +209,9 @@ fn streams_are_the_callers_own() {
         let outcome = rungs.shell(rung, "echo one > file; $RUN -c 'echo two' >> file; cat file").ok();
         assert_eq!(outcome.stdout, "one\ntwo\n", "{rung}\n{outcome}");
     }
+    // A reader that rests.
+    let outcome = rungs.shell("vm", "$RUN -c 'head -c 3000000 /dev/zero' | (sleep 15; wc -c)").ok();
+    assert_eq!(outcome.stdout, "3000000\n", "{outcome}");
     rungs.nothing_is_left();
 }
 
@@ -482,11 +485,18 @@ fn nothing_outlives_a_killed_caller() {
     rungs.nothing_is_left();
 }
 
-/// QEMU's processes of this bench, by their first file system's path.
+/// QEMU's processes of this bench, by the files that they have open.
 fn guests(rungs: &Rungs) -> Vec<String> {
-    let folder = rungs.bench.path("data").display().to_string();
-    let output = Command::new("pgrep").args(["-f", &format!("qemu-system.*{folder}")]).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    let folder = rungs.bench.path("");
+    let output = Command::new("pgrep")
+        .args(["-f", "^[^ ]*qemu-system-x86_64 .*process=hatchway-vm"])
+        .output()
+        .unwrap();
+    let of_bench = |pid: &&str| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|file| file.starts_with(&folder))
+    };
+    String::from_utf8_lossy(&output.stdout).lines().filter(of_bench).map(str::to_owned).collect()
 }
 
 #[test]

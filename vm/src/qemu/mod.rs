@@ -120,7 +120,8 @@ impl Command {
         for (disk, fd) in self.disks.iter().zip(&given.disks) {
             let serial = disk.serial;
             all.extend(["-blockdev".into(), block_device(disk, *fd).into()]);
-            let device = format!("virtio-blk-pci,drive={serial},serial={serial}");
+            // An error is the guest's: QEMU would stop it, and there is nobody who goes on with it.
+            let device = format!("virtio-blk-pci,drive={serial},serial={serial},werror=report,rerror=report");
             all.extend(["-device".into(), device.into()]);
         }
         for (number, line) in self.lines.iter().enumerate() {
@@ -132,11 +133,18 @@ impl Command {
         all
     }
 
-    /// Starts QEMU as `user` (this process's own without one). What it says itself goes to `log`.
+    /// Starts QEMU as `user` (this process's own without one). What it says itself goes to `log`. `lock` is held as long as it
+    /// lives, also where this process is gone before.
     ///
     /// # Errors
     /// [`Error::NoQemu`]; what the kernel refuses.
-    pub fn start(&self, program: &Path, user: Option<(u32, u32)>, log: File) -> Result<Running, Error> {
+    pub fn start(
+        &self,
+        program: &Path,
+        user: Option<(u32, u32)>,
+        log: File,
+        lock: Option<BorrowedFd<'_>>,
+    ) -> Result<Running, Error> {
         let failed = |error: rustix::io::Errno| Error::Start(error.into());
         let pair = || {
             socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(failed)
@@ -156,6 +164,7 @@ impl Command {
         let inherited = theirs.iter().chain(&disks).chain([&console_theirs, &kernel, &initramfs]);
         // No other thread of this process starts anything meanwhile, and it ends before it starts something else.
         inherited.clone().try_for_each(|fd| rustix::io::fcntl_setfd(fd, FdFlags::empty())).map_err(failed)?;
+        lock.into_iter().try_for_each(|fd| rustix::io::fcntl_setfd(fd, FdFlags::empty())).map_err(failed)?;
         let number = |fd: &OwnedFd| fd.as_raw_fd();
         let mut command = std::process::Command::new(program);
         command.args(self.arguments(&Inherited {
@@ -176,6 +185,14 @@ impl Command {
             _ => Error::Start(error),
         })?;
         Ok(Running { child, ports: ours, console })
+    }
+}
+
+impl Drop for Running {
+    /// Nothing of a guest is left, whatever happened to whoever started it. One that has ended is only taken note of.
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

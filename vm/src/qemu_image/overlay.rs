@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hatchway_envs::lock::write_atomically;
+
 use super::argv::text;
 use crate::command::{self, plain};
 use crate::error::Error;
@@ -32,6 +34,15 @@ pub fn fresh(disks: &[Disk], folder: &Path, user: Option<(u32, u32)>) -> Result<
         .collect()
 }
 
+/// Where what is kept lies. Notes are not in the folder of the guest's user, who could put a link there.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The folder of differences, the user's.
+    pub disks: &'a Path,
+    /// The folder of notes, ours.
+    pub notes: &'a Path,
+}
+
 /// Takes the differences of a run before, or makes them. `images` says for each disk which image it is, in one line: its
 /// digest, where that is known.
 ///
@@ -40,17 +51,17 @@ pub fn fresh(disks: &[Disk], folder: &Path, user: Option<(u32, u32)>) -> Result<
 pub fn kept(
     disks: &[Disk],
     images: &[String],
-    folder: &Path,
+    place: Place<'_>,
     user: Option<(u32, u32)>,
 ) -> Result<Vec<PathBuf>, Error> {
     let one = |(number, (disk, image)): (usize, (&Disk, &String))| {
-        let path = folder.join(format!("disk{number}.qcow2"));
-        let note = folder.join(format!("disk{number}.image"));
+        let path = place.disks.join(format!("disk{number}.qcow2"));
+        let note = place.notes.join(format!("disk{number}.image"));
         let image: String = plain(image).chars().take(NOTE_MAX).collect();
-        if !path.exists() {
-            make(disk, &path, user)?;
-            fs::write(&note, format!("{image}\n")).map_err(Error::io("write", &note))?;
-            return Ok(path);
+        if fs::symlink_metadata(&path).is_err() {
+            // First: a difference without a note could never be gone on with.
+            write_atomically(&note, format!("{image}\n").as_bytes())?;
+            return make(disk, &path, user);
         }
         image::check(&disk.path, disk.format)?;
         let was = fs::read_to_string(&note).map_err(Error::io("read", &note))?;
@@ -135,12 +146,17 @@ mod tests {
         let disks = [disk(folder.path())];
         let state = folder.path().join("state");
         fs::create_dir(&state).unwrap();
-        let first = kept(&disks, &["sha256 a".into()], &state, None).unwrap();
-        assert_eq!(kept(&disks, &["sha256 a".into()], &state, None).unwrap(), first);
-        let error = kept(&disks, &["sha256 b".into()], &state, None).unwrap_err();
+        let first = kept(&disks, &["sha256 a".into()], Place { disks: &state, notes: &state }, None).unwrap();
+        assert_eq!(
+            kept(&disks, &["sha256 a".into()], Place { disks: &state, notes: &state }, None).unwrap(),
+            first
+        );
+        let error =
+            kept(&disks, &["sha256 b".into()], Place { disks: &state, notes: &state }, None).unwrap_err();
         assert!(error.to_string().contains("was written over (sha256 a)"), "{error}");
         fs::write(&first[0], "QFI\u{fb}").unwrap();
-        let error = kept(&disks, &["sha256 a".into()], &state, None).unwrap_err();
+        let error =
+            kept(&disks, &["sha256 a".into()], Place { disks: &state, notes: &state }, None).unwrap_err();
         assert!(error.to_string().contains("no difference over an image any more"), "{error}");
     }
 

@@ -256,9 +256,17 @@ impl VirtualBox {
     /// When it is not running, or `VBoxManage` fails.
     pub fn stop(&self, uuid: Uuid, grace: Duration) -> Result<Stopped, Error> {
         let id = uuid.to_string();
-        self.call(&Call::new(["controlvm", &id, "acpipowerbutton"]))?;
-        if self.until_off(uuid, grace)? {
-            return Ok(Stopped::ByItself);
+        match self.call(&Call::new(["controlvm", &id, "acpipowerbutton"])) {
+            Err(Error::VirtualBox(Refusal { reason: Some(Reason::NotRunning), .. })) => {
+                return Ok(Stopped::ByItself);
+            }
+            // Paused, or given up: there is nobody to press a button for.
+            Err(_) => {}
+            Ok(_) => {
+                if self.until_off(uuid, grace)? {
+                    return Ok(Stopped::ByItself);
+                }
+            }
         }
         match self.call(&Call::new(["controlvm", &id, "poweroff"])) {
             // Its last moment was between the two.

@@ -15,10 +15,6 @@ use hatchway_wire::VERSION;
 use hatchway_wire::guest::{GuestOrder, GuestReport, ORDER};
 use outbox::Control;
 use rustix::system::RebootCommand;
-use std::time::Duration;
-
-/// How long a message that is the last one may take to be read.
-const LAST_MAX: Duration = Duration::from_secs(10);
 
 /// Runs the guest to its end and switches it off. It comes back only where this process is not the first one.
 pub(crate) fn run() -> Result<i32, Error> {
@@ -37,10 +33,11 @@ pub(crate) fn run() -> Result<i32, Error> {
 fn boot() -> Result<(), Error> {
     machine::first_mounts()?;
     let order = order()?;
-    machine::load_modules(&order.modules)?;
+    // Those for disks and ports come first, so that there is a way to say which other one failed.
+    let loaded = machine::load_modules(&order.modules);
     let mut control = Control::open()?;
     control.send(&GuestReport::Ready { kernel: machine::release(), uptime_ms: machine::uptime_ms() });
-    let ended = unit(&order, &mut control);
+    let ended = loaded.and_then(|()| unit(&order, &mut control));
     let last = match ended {
         Ok(ended) => ended,
         Err(error) => {
@@ -54,7 +51,8 @@ fn boot() -> Result<(), Error> {
     };
     machine::put_away(&order);
     control.send(&last);
-    control.flush(LAST_MAX);
+    // What is on its way in the ports is lost when the machine is switched off: whoever reads them does that.
+    control.flush_to_the_end();
     Ok(())
 }
 

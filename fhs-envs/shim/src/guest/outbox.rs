@@ -5,7 +5,6 @@ use hatchway_wire::guest::{CONTROL, GuestReport, HostOrder, Lines};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 const READ: usize = 4096;
 
@@ -70,14 +69,14 @@ impl Control {
         (orders, self.gone)
     }
 
-    /// Waits until all is written, or so long.
-    pub(super) fn flush(&mut self, most: Duration) {
-        let end = Instant::now() + most;
-        while !self.out.is_empty() && !self.gone && Instant::now() < end {
-            let mut fds = [PollFd::new(self.port.as_fd(), PollFlags::POLLOUT)];
+    /// Waits until all is written, and then until the other end is gone, which is how it says that it has everything.
+    pub(super) fn flush_to_the_end(&mut self) {
+        while !self.gone {
+            let wanted = if self.out.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+            let mut fds = [PollFd::new(self.port.as_fd(), wanted)];
             poll(&mut fds, PollTimeout::from(100_u16)).ok();
-            self.gone = ports::is_hung_up(&self.port);
             self.write();
+            self.gone |= ports::is_hung_up(&self.port);
         }
     }
 }

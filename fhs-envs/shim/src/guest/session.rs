@@ -15,12 +15,9 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 /// Where the attendant's bootstrap is.
 const BOOTSTRAP: &str = "/hatchway/bootstrap.json";
-/// How long what the unit has said may take to get out after its end. Nothing is left that could say more.
-const DRAIN_MAX: Duration = Duration::from_secs(60);
 /// How often the terminal is looked at until the tool reads keys, in milliseconds. No event tells.
 const KEYS_EVERY_MS: u16 = 50;
 
@@ -30,7 +27,7 @@ pub(super) struct Session {
     attendant: Pid,
     streams: Streams,
     signals: SignalFd,
-    code: Option<(i32, Instant)>,
+    code: Option<i32>,
     /// The unit was asked to end, since nobody is there any more who wants to know.
     abandoned: bool,
 }
@@ -74,8 +71,9 @@ impl Session {
                 control.send(&GuestReport::Keys);
             }
             control.write();
-            if let Some((code, ended)) = self.code
-                && (self.streams.is_over() || gone || ended.elapsed() > DRAIN_MAX)
+            // A reader may take its time; what was said waits for it as long as there is somebody.
+            if let Some(code) = self.code
+                && (self.streams.is_over() || gone)
             {
                 return Ok(GuestReport::Ended { code, record: record() });
             }
@@ -137,7 +135,7 @@ impl Session {
     }
 
     fn over(&mut self, code: i32) {
-        self.code = Some((code, Instant::now()));
+        self.code = Some(code);
         self.streams.ended();
     }
 }

@@ -36,9 +36,9 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
     let choice = accel(run);
     let accel = choice.accel;
     let folder = run.folder.join(FOLDER);
-    let kept = run.state.join("guest");
-    let scratch = kept.join(&run.incarnation);
-    let place = if run.vm.keep { &kept } else { &scratch };
+    // Ours, so that nobody puts a link into it; what the unit's user owns lies in folders in it.
+    let above = run.state.join("guest");
+    let place = &above.join(if run.vm.keep { "kept" } else { &run.incarnation });
     if let Some(form) = run.explain {
         let overlays = [place.join("disk0.qcow2")];
         let places = vec![None; run.machine.usb.len()];
@@ -48,12 +48,13 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
         return Ok(None);
     }
     private(&folder, run.user)?;
-    private(&kept, run.user)?;
-    clear(&kept);
+    fs::create_dir_all(&above).map_err(Error::io("create", &above))?;
+    clear(&above);
+    private(place, run.user)?;
     let overlays = if run.vm.keep {
-        overlay::kept(&run.machine.disks, std::slice::from_ref(&run.image), place, run.user)?
+        let images = std::slice::from_ref(&run.image);
+        overlay::kept(&run.machine.disks, images, overlay::Place { disks: place, notes: &above }, run.user)?
     } else {
-        private(place, run.user)?;
         overlay::fresh(&run.machine.disks, place, run.user)?
     };
     // From now on a signal is for the guest.
@@ -94,15 +95,16 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
 fn accel(run: &Run<'_>) -> Choice {
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let (uid, gid) = run.user.unwrap_or(own);
+    let choice = accel::choose(uid, gid, &accel::memory(&run.context.dirs.cache.join("guests")));
     match run.context.config.vm_accel() {
-        Some(accel) => Choice { accel, why: None, group: None },
-        None => accel::choose(uid, gid, &accel::memory(&run.context.dirs.cache.join("guests"))),
+        Some(accel) => Choice { accel, why: None, ..choice },
+        None => choice,
     }
 }
 
 /// Removes what runs left that were killed between making a disk and handing it over.
-fn clear(kept: &Path) {
-    for entry in fs::read_dir(kept).into_iter().flatten().flatten() {
+fn clear(above: &Path) {
+    for entry in fs::read_dir(above).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let pid = name.rsplit_once('-').and_then(|(_, pid)| pid.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {

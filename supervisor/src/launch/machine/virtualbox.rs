@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use super::{End, FOLDER, Run, explain, private, requested, tell};
 use crate::dirs::is_root;
 use crate::error::Error;
+use crate::recipe::SerialLine;
 
 const PROGRAM: &str = "VBoxManage";
 /// How often the machine's state is asked for: each time a program is started.
@@ -39,6 +40,12 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
                 "run it as the user whose guest it is, who has to be in the group `vboxusers` for USB".into(),
                 "or use `driver = \"qemu\"`".into(),
             ],
+        });
+    }
+    if run.vm.serial.contains(&SerialLine::Stdio) {
+        return Err(Error::Host {
+            message: "VirtualBox cannot give a serial line on standard input and output".to_owned(),
+            hints: vec!["`serial = [\"socket\"]` has a socket instead, or use `driver = \"qemu\"`".into()],
         });
     }
     let vbox = VirtualBox::find(Programs::default())?;
@@ -81,6 +88,9 @@ fn made(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid, folder: &std::path::Path) 
     Ok(vbox.create(&run.machine, uuid, folder)?)
 }
 
+/// How often in a row VirtualBox may fail to say how a guest is.
+const FAILURES_MAX: u32 = 5;
+
 /// Starts it and stays until it is off.
 fn started(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid) -> Result<ExitReason, Error> {
     let failed = |errno: nix::Error| Error::io("watch signals of", "this process")(errno.into());
@@ -89,6 +99,7 @@ fn started(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid) -> Result<ExitReason, E
     vbox.start(uuid)?;
     tell(run, &[]);
     let mut look = Instant::now();
+    let mut failures = 0;
     loop {
         let wait = Timespec { tv_sec: LOOK.as_secs().try_into().unwrap_or(1), tv_nsec: 0 };
         let mut fds = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
@@ -111,7 +122,25 @@ fn started(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid) -> Result<ExitReason, E
             continue;
         }
         look = Instant::now();
-        match vbox.state(uuid)? {
+        let state = match vbox.state(uuid) {
+            Ok(state) => {
+                failures = 0;
+                state
+            }
+            Err(_) if failures < FAILURES_MAX => {
+                failures += 1;
+                continue;
+            }
+            Err(error) => {
+                // Nobody can say how it is: better off than without a watcher.
+                drop(vbox.stop(uuid, Duration::ZERO));
+                return Ok(ExitReason::Engine {
+                    message: format!("VirtualBox does not answer: {error}"),
+                    outcome: None,
+                });
+            }
+        };
+        match state {
             State::Off | State::Saved => return Ok(ExitReason::Exit { code: 0 }),
             State::Aborted => {
                 let message = "VirtualBox's process of it has ended without switching it off".to_owned();

@@ -165,21 +165,24 @@ fn in_guest(
     let memory = accel::memory(&prepared.cache);
     let (uid, gid) = prepared.user.unwrap_or_else(own_ids);
     let choice = match run.context.config.vm_accel() {
-        Some(accel) => Choice { accel, why: None, group: None },
+        Some(accel) => Choice { accel, why: None, ..accel::choose(uid, gid, &memory) },
         None => accel::choose(uid, gid, &memory),
     };
     command.accel = choice.accel;
     let user = prepared.user.map(|(uid, gid)| (uid, choice.group.unwrap_or(gid)));
     let patience = if choice.accel == Accel::Kvm { KVM_MAX } else { TCG_MAX };
-    let ended = start(run, program, command, user, terminal)?.run(patience)?;
-    if !matches!(ended, Outcome::Unheard) || choice.accel == Accel::Tcg {
-        return Ok(ended);
-    }
+    let ended = start(run, program, command, (prepared, user), terminal)?.run(patience)?;
+    let why = match &ended {
+        Outcome::Unheard { why } if choice.accel == Accel::Kvm => format!("{why}{}", said(run)),
+        _ => return Ok(ended),
+    };
     // Nothing of the tool has run, and nothing of its input was read.
-    run.context.printer.say("a guest under KVM is not heard on this machine: software emulation instead");
+    run.context
+        .printer
+        .say(format!("a guest under KVM is not heard on this machine ({why}): software emulation instead"));
     drop(accel::remember_failure(&memory));
     command.accel = Accel::Tcg;
-    start(run, program, command, user, terminal)?.run(TCG_MAX)
+    start(run, program, command, (prepared, user), terminal)?.run(TCG_MAX)
 }
 
 fn own_ids() -> (u32, u32) {
@@ -190,21 +193,29 @@ fn start<'a>(
     run: &'a Run<'_>,
     program: &Path,
     command: &Command,
-    user: Option<(u32, u32)>,
+    (prepared, user): (&Prepared, Option<(u32, u32)>),
     terminal: &'a Terminal,
 ) -> Result<Relay<'a>, Error> {
     let path = run.folder.join(LOG);
     let log = File::create(&path).map_err(Error::io("create", &path))?;
-    let running = command.start(program, user, log)?;
-    Relay::new(running, terminal, &run.context.printer)
+    let running = command.start(program, user, log, prepared.lock())?;
+    Relay::new(running, terminal, &run.context.printer, prepared.grace)
 }
 
 /// Writes the record, and says what a person should know.
 fn conclude(run: &Run<'_>, guest: &Guest, ended: Outcome) -> Result<ExitCode, Error> {
     let (code, record) = match ended {
-        Outcome::Ended { code, record: Some(record) } => (code, *record),
-        // The shim in the guest has said why.
-        Outcome::Ended { code, record: None } => return Ok(exit_code(code)),
+        Outcome::Ended { code, record: Some(record) } => {
+            let own = &guest.bootstrap;
+            let (unit, incarnation) = (own.unit.clone(), own.incarnation.clone());
+            (code, ExitRecord { unit, incarnation, program: own.process.program.clone(), ..*record })
+        }
+        Outcome::Ended { code, record: None } => {
+            // Whatever it was has been said.
+            let message = format!("the shim in the guest ended with code {code} and left no record");
+            let record = without_word(guest, ExitReason::Engine { message, outcome: None });
+            (code, ExitRecord { code, ..record })
+        }
         Outcome::Lost { why, console } => {
             keep(run, &console);
             let message = format!("the guest is gone: {why}{}", said(run));
@@ -217,8 +228,8 @@ fn conclude(run: &Run<'_>, guest: &Guest, ended: Outcome) -> Result<ExitCode, Er
             let record = without_word(guest, ExitReason::Requested { signal, forced: true, outcome });
             (record.code, record)
         }
-        Outcome::Unheard => {
-            return Err(Error::Guest(format!("it is not heard{}", said(run))));
+        Outcome::Unheard { why } => {
+            return Err(Error::Guest(format!("it is not heard: {why}{}", said(run))));
         }
     };
     let path = run.folder.join(run_folder::EXIT);

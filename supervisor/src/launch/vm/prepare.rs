@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::LockedPackage;
@@ -50,6 +52,8 @@ pub(super) struct Prepared {
     kernel: PathBuf,
     tree: PathBuf,
     state: Option<Held>,
+    /// What a tool has to end in.
+    pub(super) grace: Duration,
 }
 
 impl Prepared {
@@ -67,7 +71,19 @@ impl Prepared {
         let tree = tree_disk(run, &cache)?;
         initramfs(run, guest, order, &boot, user)?;
         let state = if guest.state.is_empty() { None } else { Some(state_disk(run, user)?) };
-        Ok(Self { cache, user, kernel: boot.join("vmlinuz"), tree, state })
+        Ok(Self {
+            cache,
+            user,
+            kernel: boot.join("vmlinuz"),
+            tree,
+            state,
+            grace: Duration::from_millis(spec.grace_ms),
+        })
+    }
+
+    /// The lock of the state's disk, which lives as long as QEMU does.
+    pub(super) fn lock(&self) -> Option<BorrowedFd<'_>> {
+        self.state.as_ref().map(Held::lock)
     }
 
     /// Gives the machine what was made.
@@ -158,7 +174,11 @@ fn open_to_all(made: &Path) -> std::io::Result<()> {
     } else {
         vec![made.to_owned()]
     };
-    files.iter().try_for_each(|file| fs::set_permissions(file, fs::Permissions::from_mode(0o644)))
+    // On disk before it has its name: half of it would be taken for the whole after a power cut.
+    files.iter().try_for_each(|file| {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
+        File::open(file)?.sync_all()
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "what can be made anew, which is no part of the store")]
@@ -233,8 +253,9 @@ fn forget_others(run: &Run<'_>, cache: &Path) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let tree = name.strip_prefix("tree-").and_then(|rest| rest.split('-').next());
-        if tree.is_some_and(|tree| !trees.contains(tree)) {
-            drop(fs::remove_file(entry.path()));
+        let maker = name.strip_prefix(".new-").map(|pid| Path::new("/proc").join(pid).exists());
+        if tree.is_some_and(|tree| !trees.contains(tree)) || maker == Some(false) {
+            drop(remove(&entry.path()));
         }
     }
 }

@@ -22,8 +22,8 @@ const FROM_KERNEL: i32 = 0x80;
 /// Bytes of the guest's console that are kept.
 const CONSOLE_MAX: usize = 64 << 10;
 const READ: usize = 16 << 10;
-/// How long what the tool has said may take to be passed on after its end, when nothing moves.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long a guest has to end beyond the grace time of its tool, before it is switched off.
+const END_MAX: Duration = Duration::from_secs(20);
 /// Signals that ask for the end.
 const END: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 /// The port for messages is the first.
@@ -37,7 +37,7 @@ pub(super) enum Outcome {
     /// It is gone without a word.
     Lost { why: String, console: Vec<u8> },
     /// It was never heard.
-    Unheard,
+    Unheard { why: String },
     /// A signal asked for its end before it was heard: nothing of the tool has run.
     Asked { signal: i32 },
 }
@@ -61,11 +61,22 @@ pub(super) struct Relay<'a> {
     /// What the guest sends is no message: it is not listened to any more.
     broken: Option<String>,
     asked: Option<i32>,
-    moved: Instant,
+    /// QEMU is gone.
+    gone: bool,
+    /// The signal that asked for the end, and when a guest that does not end is switched off.
+    give_up: Option<(i32, Instant)>,
+    grace: Duration,
+    /// Keys are the tool's when this process is in front of its terminal.
+    wants_keys: bool,
 }
 
 impl<'a> Relay<'a> {
-    pub(super) fn new(running: Running, terminal: &'a Terminal, printer: &'a Printer) -> Result<Self, Error> {
+    pub(super) fn new(
+        running: Running,
+        terminal: &'a Terminal,
+        printer: &'a Printer,
+        grace: Duration,
+    ) -> Result<Self, Error> {
         let failed = |errno: Errno| Error::io("watch", "QEMU")(errno.into());
         let all = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&SigSet::all(), all)
@@ -105,7 +116,10 @@ impl<'a> Relay<'a> {
             ended: None,
             broken: None,
             asked: None,
-            moved: Instant::now(),
+            gone: false,
+            give_up: None,
+            grace,
+            wants_keys: false,
         })
     }
 
@@ -113,33 +127,43 @@ impl<'a> Relay<'a> {
     pub(super) fn run(mut self, patience: Duration) -> Result<Outcome, Error> {
         let begun = Instant::now();
         let outcome = loop {
-            let gone = self.turn()?;
-            if self.ended.is_some() && (self.is_over() || gone || self.moved.elapsed() > DRAIN_MAX) {
-                let (code, record) = self.ended.take().unwrap_or((125, None));
-                break Outcome::Ended { code, record };
-            }
-            if let Some(why) = self.broken.take() {
-                break Outcome::Lost { why, console: std::mem::take(&mut self.console) };
-            }
-            if gone {
-                break self.gone();
+            self.turn()?;
+            // What has come is passed on, however long its reader takes.
+            if self.is_over() {
+                if let Some((code, record)) = self.ended.take() {
+                    break Outcome::Ended { code, record };
+                }
+                if let Some(why) = self.broken.take() {
+                    break Outcome::Lost { why, console: std::mem::take(&mut self.console) };
+                }
+                if self.gone {
+                    break self.gone();
+                }
             }
             if let Some(signal) = self.asked {
                 break Outcome::Asked { signal };
             }
+            if let Some((signal, end)) = self.give_up
+                && Instant::now() > end
+            {
+                break Outcome::Asked { signal };
+            }
             if !self.heard && begun.elapsed() > patience {
-                break Outcome::Unheard;
+                break Outcome::Unheard { why: format!("not within {} seconds", patience.as_secs()) };
             }
         };
         self.terminal.give_back();
-        // State is on its disk, or the guest is beyond asking.
-        drop(self.running.child.kill());
-        drop(self.running.child.wait());
+        // State is on its disk, or the guest is beyond asking. With what is dropped now QEMU ends.
         Ok(outcome)
     }
 
+    /// Nothing more comes: the guest has said so, or there is nobody who could say anything.
     fn is_over(&self) -> bool {
-        self.outward.iter().all(|(_, out)| out.is_over())
+        let silent = self.gone || self.broken.is_some();
+        (silent || self.ended.is_some())
+            && self.outward.iter().all(|(_, out)| out.is_over() || self.gone && out.is_drained())
+            // Of one that is no guest any more nothing is waited for.
+            || self.broken.is_some()
     }
 
     fn gone(&mut self) -> Outcome {
@@ -152,11 +176,14 @@ impl<'a> Relay<'a> {
             Some(line) => format!("its kernel says: {line}"),
             None => format!("QEMU ended ({status})"),
         };
+        if !self.heard {
+            return Outcome::Unheard { why };
+        }
         Outcome::Lost { why, console: std::mem::take(&mut self.console) }
     }
 
-    /// Waits for something and deals with all that is there; true when QEMU is gone.
-    fn turn(&mut self) -> Result<bool, Error> {
+    /// Waits for something and deals with all that is there.
+    fn turn(&mut self) -> Result<(), Error> {
         let ready = self.wait()?;
         let is = |source: Source| ready.contains(&source);
         if is(Source::Signals) {
@@ -172,13 +199,14 @@ impl<'a> Relay<'a> {
             self.carry(source);
         }
         self.say();
-        Ok(is(Source::Exited))
+        self.gone |= is(Source::Exited);
+        Ok(())
     }
 
     /// What is ready. Of the caller's descriptors nothing is read or written that is not: they may block.
     fn wait(&self) -> Result<Vec<Source>, Error> {
         let mut all = vec![
-            (Source::Exited, self.exited.as_fd(), PollFlags::IN),
+            (Source::Exited, self.exited.as_fd(), flags(!self.gone, PollFlags::IN)),
             (Source::Signals, self.signals.as_fd(), PollFlags::IN),
             (Source::Console, self.running.console.as_fd(), flags(!self.console_ended, PollFlags::IN)),
         ];
@@ -226,7 +254,6 @@ impl<'a> Relay<'a> {
             Source::ToCaller(index) => self.outward[index].1.write(),
             Source::Exited | Source::Signals | Source::Control | Source::Console => return,
         };
-        self.moved = Instant::now();
         order.into_iter().for_each(|order| self.order(order));
     }
 
@@ -260,6 +287,13 @@ impl<'a> Relay<'a> {
             } else if !self.heard && END.iter().any(|signal| *signal as i32 == number) {
                 self.asked = Some(number);
             } else if !ours.iter().any(|signal| *signal as i32 == number) {
+                let ends = [Signal::SIGTERM, Signal::SIGHUP].iter().any(|signal| *signal as i32 == number);
+                if ends && self.give_up.is_none() {
+                    self.give_up = Some((number, Instant::now() + self.grace + END_MAX));
+                }
+                if number == Signal::SIGCONT as i32 && self.wants_keys {
+                    self.terminal.take();
+                }
                 self.order(HostOrder::Signal { signal: number, key: info.ssi_code == FROM_KERNEL });
             }
         }
@@ -295,11 +329,11 @@ impl<'a> Relay<'a> {
     }
 
     fn report(&mut self, report: GuestReport) {
-        self.moved = Instant::now();
         match report {
             GuestReport::Ready { .. } => {
                 self.heard = true;
                 if self.terminal.is_whole() {
+                    self.wants_keys = true;
                     self.terminal.take();
                 }
             }
@@ -307,7 +341,10 @@ impl<'a> Relay<'a> {
             GuestReport::Failed { message } => {
                 self.printer.warn(format!("in the guest: {}", plain(&message)));
             }
-            GuestReport::Keys => drop(self.terminal.take()),
+            GuestReport::Keys => {
+                self.wants_keys = true;
+                self.terminal.take();
+            }
             GuestReport::Stopped { .. } => {
                 let taken = self.terminal.is_taken();
                 self.terminal.give_back();

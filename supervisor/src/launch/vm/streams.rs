@@ -111,6 +111,11 @@ impl<'a> Outward<'a> {
         self.buffer.is_empty() && (self.closed || self.end.is_some_and(|end| self.read >= end))
     }
 
+    /// Nothing more can come, and what came was passed on.
+    pub(super) fn is_drained(&self) -> bool {
+        self.closed && self.buffer.is_empty()
+    }
+
     /// Reads what is there. `cooked`: the caller's terminal makes its own carriage returns.
     pub(super) fn read(&mut self, port: BorrowedFd<'_>, cooked: bool) {
         self.buffer.resize(READ, 0);
