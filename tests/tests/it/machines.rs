@@ -138,9 +138,9 @@ fn a_kept_guest_goes_on_with_its_disk_over_its_own_image_only() {
     let outcome = bench.hatchway(&["run", "acme"]);
     assert_eq!(outcome.code, Some(125), "{outcome}");
     assert!(
-        outcome
-            .stderr
-            .contains("is not the one that `[bench]/data/state/acme/guest/disk0.qcow2` was written over"),
+        outcome.stderr.contains(
+            "is not the one that `[bench]/data/state/acme/guest/kept/disk0.qcow2` was written over"
+        ),
         "{outcome}"
     );
     assert!(outcome.stderr.contains("hint: bring that image back"), "{outcome}");
