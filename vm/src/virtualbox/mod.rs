@@ -250,10 +250,11 @@ impl VirtualBox {
         if own.reason.is_some() { own } else { refusal }
     }
 
-    /// Presses the power button, waits for `grace`, then switches it off.
+    /// Presses the power button, waits for `grace`, then switches it off; at once where nobody heeds the button. One that does
+    /// not run has ended by itself.
     ///
     /// # Errors
-    /// When it is not running, or `VBoxManage` fails.
+    /// When `VBoxManage` fails to switch it off.
     pub fn stop(&self, uuid: Uuid, grace: Duration) -> Result<Stopped, Error> {
         let id = uuid.to_string();
         match self.call(&Call::new(["controlvm", &id, "acpipowerbutton"])) {
