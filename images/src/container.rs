@@ -63,6 +63,9 @@ pub struct Specification {
     pub outside: Outside,
 }
 
+/// How often an engine is asked to remove a container.
+const REMOVALS_MAX: u32 = 4;
+
 /// A container of ours; it is removed when this is dropped, whatever runs in it.
 #[derive(Debug)]
 pub struct Container {
@@ -215,7 +218,18 @@ impl Container {
     fn remove(&self) {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         // With an engine that does not answer it is left to the next run.
-        drop(self.runtime.block_on(self.docker.remove_container(&self.id, Some(options))));
+        // A busy engine may give up on the first wish; the next run of any tool tries what is left then.
+        for _ in 0..REMOVALS_MAX {
+            let done = self.runtime.block_on(self.docker.remove_container(&self.id, Some(options.clone())));
+            let gone = matches!(
+                &done,
+                Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })
+            );
+            if done.is_ok() || gone {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
     }
 }
 

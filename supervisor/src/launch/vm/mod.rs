@@ -40,6 +40,8 @@ pub(super) const CONSOLE: &str = "console.log";
 /// machine that does something else.
 const KVM_MAX: Duration = Duration::from_secs(10);
 const TCG_MAX: Duration = Duration::from_secs(180);
+/// The same for a first try in software: of some hundred guests one has been seen that never said a word, on a busy machine.
+const TCG_FIRST_MAX: Duration = Duration::from_secs(60);
 /// Bytes of QEMU's log that are shown.
 const LOG_MAX: usize = 4096;
 
@@ -154,7 +156,7 @@ fn explain(run: &Run<'_>, form: super::Form, guest: &Guest, command: &Command) {
     super::explain(run.context, form, &guest.bootstrap, &super::Asked { whom: "QEMU", lines: &lines });
 }
 
-/// Starts the guest, a second time in software where KVM turns out not to work.
+/// Starts the guest, and a second time where it is not heard: in software then, since KVM may turn out not to work.
 fn in_guest(
     run: &Run<'_>,
     program: &Path,
@@ -170,17 +172,18 @@ fn in_guest(
     };
     command.accel = choice.accel;
     let user = prepared.user.map(|(uid, gid)| (uid, choice.group.unwrap_or(gid)));
-    let patience = if choice.accel == Accel::Kvm { KVM_MAX } else { TCG_MAX };
+    let patience = if choice.accel == Accel::Kvm { KVM_MAX } else { TCG_FIRST_MAX };
     let ended = start(run, program, command, (prepared, user), terminal)?.run(patience)?;
-    let why = match &ended {
-        Outcome::Unheard { why } if choice.accel == Accel::Kvm => format!("{why}{}", said(run)),
-        _ => return Ok(ended),
-    };
+    let Outcome::Unheard { why } = &ended else { return Ok(ended) };
+    let why = format!("{why}{}", said(run));
     // Nothing of the tool has run, and nothing of its input was read.
-    run.context
-        .printer
-        .say(format!("a guest under KVM is not heard on this machine ({why}): software emulation instead"));
-    drop(accel::remember_failure(&memory));
+    let next = if choice.accel == Accel::Kvm {
+        drop(accel::remember_failure(&memory));
+        "KVM does not run it on this machine: software emulation instead"
+    } else {
+        "it is started once more"
+    };
+    run.context.printer.say(format!("the guest is not heard ({why}): {next}"));
     command.accel = Accel::Tcg;
     start(run, program, command, (prepared, user), terminal)?.run(TCG_MAX)
 }

@@ -149,7 +149,8 @@ impl<'a> Relay<'a> {
                 break Outcome::Asked { signal };
             }
             if !self.heard && begun.elapsed() > patience {
-                break Outcome::Unheard { why: format!("not within {} seconds", patience.as_secs()) };
+                let last = self.last_words();
+                break Outcome::Unheard { why: format!("not within {} seconds{last}", patience.as_secs()) };
             }
         };
         self.terminal.give_back();
@@ -166,6 +167,13 @@ impl<'a> Relay<'a> {
             || self.broken.is_some()
     }
 
+    /// The last line of what the guest's kernel has said.
+    fn last_words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.console);
+        let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        last.map(|line| format!("; its console ends with: {}", plain(line))).unwrap_or_default()
+    }
+
     fn gone(&mut self) -> Outcome {
         let status = self.running.child.wait().map(|status| status.to_string()).unwrap_or_default();
         let panic = String::from_utf8_lossy(&self.console)
@@ -177,6 +185,7 @@ impl<'a> Relay<'a> {
             None => format!("QEMU ended ({status})"),
         };
         if !self.heard {
+            let why = format!("{why}{}", self.last_words());
             return Outcome::Unheard { why };
         }
         Outcome::Lost { why, console: std::mem::take(&mut self.console) }
