@@ -134,15 +134,12 @@ fn start(
     let own = own.iter().filter_map(|path| sandbox::host_path(path).ok()).collect();
     let host = HostFacts::detect(own);
     match request.rung {
-        Isolation::Container => {
+        Isolation::Container | Isolation::Vm => {
             let run = container::Run { context, located, lock, tree, request, folder: run };
-            let ended = container::run(&run, spec, &host);
-            drop((running, held));
-            ended
-        }
-        Isolation::Vm => {
-            let run = vm::Run { context, located, lock, tree, request, folder: run };
-            let ended = vm::run(&run, spec, &host);
+            let ended = match request.rung {
+                Isolation::Vm => vm::run(&run, spec, &host),
+                _ => container::run(&run, spec, &host),
+            };
             drop((running, held));
             ended
         }

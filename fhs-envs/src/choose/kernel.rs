@@ -27,19 +27,7 @@ impl Attempt<'_> {
         let kept = self.kept_kernel();
         let found = kept.or_else(|| self.followed(self.chosen(&wish.package)?));
         match found {
-            Some(package) => Ok(Some(LockedPackage {
-                name: package.name.clone(),
-                version: package.version.clone(),
-                architecture: package.architecture.clone(),
-                source: self.index.sources[package.source].id.clone(),
-                path: package.filename.clone(),
-                size: package.size,
-                sha256: package.sha256,
-                why: wish.package.clone(),
-                dependencies: Vec::new(),
-                dropped: false,
-                replaces: String::new(),
-            })),
+            Some(package) => Ok(Some(self.entry(package, wish.package.clone()))),
             None if wish.required => {
                 Err(format!("it has no kernel for a guest: no package `{}`", wish.package))
             }

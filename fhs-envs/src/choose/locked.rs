@@ -24,20 +24,30 @@ impl Attempt<'_> {
             let mut dependencies: Vec<String> = edges.iter().map(name).collect();
             dependencies.sort();
             LockedPackage {
-                name: package.name.clone(),
-                version: package.version.clone(),
-                architecture: package.architecture.clone(),
-                source: self.index.sources[package.source].id.clone(),
-                path: package.filename.clone(),
-                size: package.size,
-                sha256: package.sha256,
-                why: self.why(package, sonames),
                 dependencies,
                 dropped: self.kept.dropped.contains(&package.sha256),
                 replaces: package.replaces.clone(),
+                ..self.entry(package, self.why(package, sonames))
             }
         };
         closure.iter().zip(&edges).map(lock).collect()
+    }
+
+    /// A package by itself.
+    pub(super) fn entry(&self, package: &Package, why: String) -> LockedPackage {
+        LockedPackage {
+            name: package.name.clone(),
+            version: package.version.clone(),
+            architecture: package.architecture.clone(),
+            source: self.index.sources[package.source].id.clone(),
+            path: package.filename.clone(),
+            size: package.size,
+            sha256: package.sha256,
+            why,
+            dependencies: Vec::new(),
+            dropped: false,
+            replaces: String::new(),
+        }
     }
 
     fn why(&self, package: &Package, sonames: &[Provided<'_>]) -> String {

@@ -133,11 +133,6 @@ pub enum GuestReport {
         /// Since the kernel's start.
         uptime_ms: u64,
     },
-    /// Something was done otherwise than asked for.
-    Note {
-        /// What a person should read.
-        message: String,
-    },
     /// The tool reads keys of the terminal.
     Keys,
     /// The tool is stopped, as by Ctrl-Z. It goes on with SIGCONT.
@@ -230,8 +225,8 @@ mod tests {
     #[test]
     fn a_message_is_one_line() {
         let message = "of two\nlines".to_owned();
-        let text = serde_json::to_string(&GuestReport::Note { message }).unwrap();
-        assert_eq!(text, r#"{"note":{"message":"of two\nlines"}}"#);
+        let text = serde_json::to_string(&GuestReport::Failed { message }).unwrap();
+        assert_eq!(text, r#"{"failed":{"message":"of two\nlines"}}"#);
         assert!(!text.contains('\n'));
     }
 }

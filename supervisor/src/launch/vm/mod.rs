@@ -13,8 +13,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hatchway_envs::digest::Sha256;
-use hatchway_envs::lock::{Lock, LockedPackage, write_atomically};
+use hatchway_envs::lock::{LockedPackage, write_atomically};
 use hatchway_envs::sandbox::{self, Given, Guest, HostFacts, Spec};
 use hatchway_vm::kernel::Kernel;
 use hatchway_vm::qemu::accel::{self, Accel, Choice};
@@ -23,11 +22,10 @@ use hatchway_wire::guest::{CONTROL, GuestOrder};
 use hatchway_wire::{ExitReason, ExitRecord, Usage, VERSION};
 use nix::sys::signal::SigSet;
 
-use super::{Request, run_folder};
-use crate::context::Context;
+use super::container::Run;
+use super::run_folder;
 use crate::dirs::is_root;
 use crate::error::Error;
-use crate::recipe::Located;
 use prepare::Prepared;
 use relay::{Outcome, Relay};
 use terminal::Terminal;
@@ -44,16 +42,6 @@ const TCG_MAX: Duration = Duration::from_secs(180);
 const TCG_FIRST_MAX: Duration = Duration::from_secs(60);
 /// Bytes of QEMU's log that are shown.
 const LOG_MAX: usize = 4096;
-
-/// What a run needs beside its spec.
-pub(super) struct Run<'a> {
-    pub(super) context: &'a Context,
-    pub(super) located: &'a Located,
-    pub(super) lock: &'a Lock,
-    pub(super) tree: Sha256,
-    pub(super) request: &'a Request,
-    pub(super) folder: &'a Path,
-}
 
 /// Runs the tool to its end.
 ///

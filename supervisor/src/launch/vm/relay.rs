@@ -346,7 +346,6 @@ impl<'a> Relay<'a> {
                     self.terminal.take();
                 }
             }
-            GuestReport::Note { message } => self.printer.warn(plain(&message)),
             GuestReport::Failed { message } => {
                 self.printer.warn(format!("in the guest: {}", plain(&message)));
             }
