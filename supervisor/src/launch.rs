@@ -2,6 +2,8 @@
 
 mod audio;
 mod bindings;
+mod broker;
+mod channels;
 mod companion;
 mod container;
 mod dbus;
@@ -255,6 +257,7 @@ fn machine(
     spec: &mut Spec,
 ) -> Result<(), Error> {
     identity::add(context, recipe, bindings, spec)?;
+    channels::add(context, recipe, bindings, spec)?;
     // A guest has devices of its own.
     if request.rung != Isolation::Vm {
         devices::add(context, recipe, bindings, spec)?;

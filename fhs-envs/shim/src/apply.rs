@@ -1,7 +1,7 @@
 //! The plan, applied: one function per operation, one loop over all of them.
 use crate::channel::Channel;
 use crate::inside::Inside;
-use crate::{control_group, follow, host, link, mapping, relay, root, slots};
+use crate::{control_group, doors, follow, host, link, mapping, relay, root, slots};
 use hatchway_sys::mount::{Attributes, set_attributes};
 use hatchway_wire::attend::{Handed, Report};
 use hatchway_wire::{HostPath, InsidePath, Op, Owner, SourceKind};
@@ -142,6 +142,7 @@ impl<'a> Sandbox<'a> {
             Op::Follow { source, folder, at } => self.follow(source, folder, at),
             Op::Interface { name, mac } => link::make_interface(name, *mac),
             Op::Relay { to } => relay::listen(to, self.channel),
+            Op::Channels { channels } => doors::make(channels, self.inside()?, self.channel),
             Op::ControlGroup { path } => control_group::enter(path),
             Op::Slots { slots } => slots::hand_out(slots, self.channel),
             Op::MountPoint { at, kind } => self.inside()?.mount_point(at, *kind).map(drop),
@@ -430,7 +431,7 @@ fn hint(op: &Op, error: &io::Error) -> Option<String> {
             "this kernel has no kind of interface that leads nowhere: `modprobe dummy`, or one with bridges"
                 .to_owned(),
         ),
-        (Op::Relay { .. }, Some(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL)) => Some(
+        (Op::Relay { .. } | Op::Channels { .. }, Some(Errno::ADDRINUSE | Errno::ADDRNOTAVAIL)) => Some(
             "each address may be named once, and IPv6 must be switched on for an IPv6 address".to_owned(),
         ),
         (Op::Proc, _) if denied => Some(

@@ -73,7 +73,10 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
     // A parent that ignores SIGCHLD would leave us without the exit code of what we start.
     hatchway_sys::process::reset_signal_action(Signal::SIGCHLD as i32);
     let lease = bootstrap.lease.as_ref().map(Lease::take).transpose();
-    let lease = lease.step("reach who started the container")?;
+    let mut lease = lease.step("reach who started the container")?;
+    let given = bootstrap.channels_fd.map(hatchway_sys::descriptors::copy_of).transpose();
+    let way = given.step("take the way of the channels")?;
+    let way = way.or_else(|| lease.as_mut().and_then(|lease| lease.channels.take()));
     refuse_folders()?;
     // Now a copy inherits nothing but what the sandbox may hold; the lock lives on in both halves.
     let mut ours = bootstrap.keep_fds.clone();
@@ -94,8 +97,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
         .map_err(|source| Error::Namespaces { operation: first.to_string(), source })?;
     match forked {
         Fork::Child => {
-            drop(outer);
-            drop(lease);
+            drop((outer, lease, way));
             Ok(init::run(bootstrap, (mode, front), &inner, mapping.is_some()))
         }
         Fork::Parent(pid) => {
@@ -112,7 +114,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
                 lease,
                 init: pid,
                 relay: None,
-                services: Services::default(),
+                services: Services::new(way),
                 give_up: None,
                 asked: None,
                 by_engine: false,

@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Longer than any message: the longest names two paths.
 const LIMIT: usize = 32 * 1024;
-/// Descriptors that come with one message: the standard streams.
-const DESCRIPTORS_MAX: usize = 3;
+/// Descriptors that come with one message: the standard streams, and the way of channels.
+const DESCRIPTORS_MAX: usize = 4;
 
 /// One end.
 #[derive(Debug)]

@@ -17,6 +17,8 @@ const STREAMS_MAX_MS: u16 = 30_000;
 pub(crate) struct Lease {
     channel: Channel,
     pub(crate) front: bool,
+    /// The way of the unit's channels, where it has some.
+    pub(crate) channels: Option<OwnedFd>,
     ended: bool,
 }
 
@@ -25,13 +27,13 @@ impl Lease {
     pub(crate) fn take(way: &Way) -> io::Result<Self> {
         let channel = Channel::connect(way.at.as_str())?;
         channel.wait(PollTimeout::from(STREAMS_MAX_MS))?;
-        match channel.receive_all::<LeaseOrder>()? {
-            Received::Message(LeaseOrder::Streams, streams) => become_streams(&streams)?,
+        let channels = match channel.receive_all::<LeaseOrder>()? {
+            Received::Message(LeaseOrder::Streams, streams) => become_streams(streams)?,
             Received::Message(..) | Received::Nothing | Received::End => {
                 return Err(io::Error::other("it did not hand over the standard streams"));
             }
-        }
-        Ok(Self { channel, front: way.front, ended: false })
+        };
+        Ok(Self { channel, front: way.front, channels, ended: false })
     }
 
     /// What is to be waited for, as long as there is somebody.
@@ -74,11 +76,14 @@ impl Lease {
     }
 }
 
-fn become_streams(streams: &[OwnedFd]) -> io::Result<()> {
-    let [input, output, error] = streams else {
+/// What comes after the standard streams is given back.
+fn become_streams(mut streams: Vec<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+    let channels = if streams.len() > 3 { streams.pop() } else { None };
+    let [input, output, error] = &streams[..] else {
         return Err(io::Error::other("it did not hand over three standard streams"));
     };
     rustix::stdio::dup2_stdin(input)?;
     rustix::stdio::dup2_stdout(output)?;
-    Ok(rustix::stdio::dup2_stderr(error)?)
+    rustix::stdio::dup2_stderr(error)?;
+    Ok(channels)
 }

@@ -15,6 +15,7 @@ mod attendant;
 mod channel;
 mod companions;
 mod control_group;
+mod doors;
 mod error;
 mod fence;
 mod follow;

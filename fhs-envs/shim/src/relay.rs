@@ -6,6 +6,13 @@
 //! What differs from a real route: the kernel accepts a connection before the other side has; if that refuses, the tool
 //! sees a reset instead of a refusal. The other side sees the host's address. Of UDP, nothing says that a datagram was
 //! refused; see `relay/udp.rs`.
+//!
+//! Channels take the same way, and their doors are more: a port at another address than the server's, and serial lines
+//! (`relay/line.rs`). In a container and in a guest, where this process's own network has no servers, `hatchway run` connects,
+//! and all of it goes over one way to it (`relay/through.rs`).
+mod direct;
+mod line;
+mod through;
 mod udp;
 
 use crate::channel::Channel;
@@ -13,20 +20,20 @@ use crate::link;
 use hatchway_sys::process::{Fork, fork};
 use hatchway_wire::attend::{Handed, Report};
 use hatchway_wire::{Endpoint, Process, Transport};
-use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::pty::OpenptFlags;
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Connections at a time; more wait in the kernel's queue. Each holds two buffers.
 const CONNECTIONS_MAX: usize = 128;
-/// Bytes on their way in one direction.
-const BUFFER: usize = 64 * 1024;
+/// How long a line waits until its server is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The inner half's side: addresses, and a listener for each, handed to the attendant.
 pub(crate) fn listen(to: &[Endpoint], channel: &Channel) -> io::Result<()> {
@@ -49,6 +56,16 @@ pub(crate) fn listen(to: &[Endpoint], channel: &Channel) -> io::Result<()> {
 pub(crate) struct Doors {
     tcp: Vec<(SocketAddr, TcpListener)>,
     udp: Vec<udp::Door>,
+    lines: Vec<LineDoor>,
+}
+
+/// A serial line of the tool's.
+#[derive(Debug)]
+struct LineDoor {
+    master: File,
+    /// Held open, or the master would hang up whenever the tool closes its line.
+    _slave: OwnedFd,
+    to: SocketAddr,
 }
 
 impl Doors {
@@ -59,18 +76,30 @@ impl Doors {
         }
     }
 
+    pub(crate) fn add_line(&mut self, to: Endpoint, master: OwnedFd) -> io::Result<()> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+        let status = rustix::fs::fcntl_getfl(&master)?;
+        rustix::fs::fcntl_setfl(&master, status | OFlags::NONBLOCK)?;
+        self.lines.push(LineDoor { master: master.into(), _slave: slave, to: to.address });
+        Ok(())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.tcp.is_empty() && self.udp.is_empty()
+        self.tcp.is_empty() && self.udp.is_empty() && self.lines.is_empty()
     }
 }
 
-/// Starts the process that relays. It runs on the host with the tool's ids and nothing else, and ends with the shim.
-pub(crate) fn start(doors: &Doors, process: &Process) -> io::Result<Pid> {
+/// Starts the process that relays. It runs outside of the sandbox with the tool's ids and nothing else, and ends with the shim.
+pub(crate) fn start(doors: Doors, process: &Process, way: Option<OwnedFd>) -> io::Result<Pid> {
     match fork()? {
         Fork::Parent(pid) => Ok(pid),
         Fork::Child => {
             // Nobody waits for the reason: the tool sees that nothing answers.
-            let done = become_relay(process).and_then(|()| run(doors));
+            let done = become_relay(process).and_then(|()| match way {
+                None => direct::run(doors),
+                Some(way) => through::run(doors, way),
+            });
             hatchway_sys::process::end_at_once(u8::from(done.is_err()))
         }
     }
@@ -95,273 +124,12 @@ fn become_relay(process: &Process) -> io::Result<()> {
     crate::privileges::hide()
 }
 
-fn run(doors: &Doors) -> io::Result<()> {
-    let listeners = &doors.tcp;
-    let mut clients = udp::Clients::new(&doors.udp)?;
-    listeners.iter().try_for_each(|(_, listener)| listener.set_nonblocking(true))?;
-    let mut open: Vec<Connection> = Vec::new();
-    loop {
-        let accepting = open.len() < CONNECTIONS_MAX;
-        let mut fds: Vec<PollFd<'_>> = Vec::new();
-        let waiting = if accepting { PollFlags::POLLIN } else { PollFlags::empty() };
-        fds.extend(listeners.iter().map(|(_, listener)| PollFd::new(listener.as_fd(), waiting)));
-        for connection in &open {
-            fds.extend(connection.interest());
-        }
-        let of_tcp = fds.len();
-        fds.extend(clients.interest());
-        match poll(&mut fds, clients.timeout()) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let ready: Vec<PollFlags> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLERR)).collect();
-        drop(fds);
-        let (ready, datagrams) = ready.split_at(of_tcp);
-        clients.turn(datagrams);
-        let (heads, ends) = ready.split_at(listeners.len());
-        let mut ends = ends.iter().copied();
-        open.retain_mut(|connection| {
-            let mut next =
-                |waited: bool| if waited { ends.next() } else { None }.unwrap_or(PollFlags::empty());
-            let [tool, other] = connection.waited();
-            let (tool, other) = (next(tool), next(other));
-            tool.is_empty() && other.is_empty() || connection.turn(tool, other).unwrap_or(false)
-        });
-        let heads = listeners.iter().zip(heads);
-        for ((to, listener), _) in heads.filter(|(_, ready)| !ready.is_empty() && accepting) {
-            // The tool may be gone already, and the other side may refuse: that is between the two.
-            if let Ok((tool, _)) = listener.accept()
-                && let Ok(connection) = Connection::new(tool, *to)
-            {
-                open.push(connection);
-            }
-        }
-    }
-}
-
-/// The tool's end and the other side's, with what is on its way between them.
-#[derive(Debug)]
-struct Connection {
-    tool: TcpStream,
-    other: TcpStream,
-    connected: bool,
-    /// The kernel has said that the tool's end, or the other side's, is closed or broken. It says so again at every
-    /// look, so this end is looked at only while something is wanted of it.
-    hung: [bool; 2],
-    out: Lane,
-    back: Lane,
-}
-
-/// One direction.
-#[derive(Debug, Default)]
-struct Lane {
-    waiting: Vec<u8>,
-    read_end: bool,
-    write_end: bool,
-}
-
-impl Lane {
-    fn wants_read(&self) -> bool {
-        !self.read_end && self.waiting.is_empty()
-    }
-
-    fn wants_write(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    /// Moves what can be moved without waiting.
-    fn turn(&mut self, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
-        if self.wants_read() {
-            let mut bytes = vec![0; BUFFER];
-            match from.read(&mut bytes) {
-                Ok(0) => self.read_end = true,
-                Ok(read) => {
-                    bytes.truncate(read);
-                    self.waiting = bytes;
-                }
-                Err(error) if later(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        while !self.waiting.is_empty() {
-            match to.write(&self.waiting) {
-                Ok(written) => drop(self.waiting.drain(..written)),
-                Err(error) if later(&error) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        if self.read_end && !self.write_end {
-            self.write_end = true;
-            to.shutdown(Shutdown::Write)?;
-        }
-        Ok(())
-    }
-}
-
 fn later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-impl Connection {
-    fn new(tool: TcpStream, to: SocketAddr) -> io::Result<Self> {
-        // Commands to instruments are short and wait for an answer.
-        tool.set_nodelay(true)?;
-        tool.set_nonblocking(true)?;
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-        rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
-        let other = match rustix::net::connect(&socket, &to) {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => TcpStream::from(socket),
-            Err(errno) => {
-                reset(&tool);
-                return Err(errno.into());
-            }
-        };
-        Ok(Self {
-            tool,
-            other,
-            connected: false,
-            hung: [false; 2],
-            out: Lane::default(),
-            back: Lane::default(),
-        })
-    }
-
-    /// Which ends are waited for: the tool's, the other side's.
-    fn waited(&self) -> [bool; 2] {
-        let [tool, other] = self.wishes();
-        [!(self.hung[0] && tool.is_empty()), !(self.hung[1] && other.is_empty())]
-    }
-
-    /// Those ends, and for what.
-    fn interest(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let ends = [self.tool.as_fd(), self.other.as_fd()].into_iter().zip(self.wishes());
-        ends.zip(self.waited()).filter(|(_, waited)| *waited).map(|((fd, wish), _)| PollFd::new(fd, wish))
-    }
-
-    fn wishes(&self) -> [PollFlags; 2] {
-        let wish = |read: bool, write: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::POLLIN, read);
-            flags.set(PollFlags::POLLOUT, write);
-            flags
-        };
-        if self.connected {
-            [
-                wish(self.out.wants_read(), self.back.wants_write()),
-                wish(self.back.wants_read(), self.out.wants_write()),
-            ]
-        } else {
-            [PollFlags::empty(), PollFlags::POLLOUT]
-        }
-    }
-
-    /// False when both directions are at their end.
-    fn turn(&mut self, tool: PollFlags, other: PollFlags) -> io::Result<bool> {
-        let done = self.pass_on(tool, other);
-        if done.is_err() {
-            reset(&self.tool);
-            reset(&self.other);
-        }
-        done
-    }
-
-    fn pass_on(&mut self, tool: PollFlags, other: PollFlags) -> io::Result<bool> {
-        let closed = PollFlags::POLLERR | PollFlags::POLLHUP;
-        self.hung = [self.hung[0] || tool.intersects(closed), self.hung[1] || other.intersects(closed)];
-        if !self.connected {
-            if self.hung[0] {
-                return Err(io::ErrorKind::ConnectionReset.into());
-            }
-            if let Some(error) = self.other.take_error()? {
-                return Err(error);
-            }
-            // Woken by the tool's end alone: the other side has not answered yet.
-            if self.other.peer_addr().is_err() {
-                return Ok(true);
-            }
-            self.connected = true;
-        }
-        self.out.turn(&self.tool, &self.other)?;
-        self.back.turn(&self.other, &self.tool)?;
-        // Where no more is read, a break is not noticed otherwise. What was read before is still passed on.
-        let broken = |flags: PollFlags, from: &Lane| flags.contains(PollFlags::POLLERR) && from.read_end;
-        if broken(tool, &self.out) || broken(other, &self.back) {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        Ok(!(self.out.write_end && self.back.write_end))
-    }
 }
 
 /// What is not passed on must not look as if it was: the end of this connection is an error to whoever has the other
 /// end.
 fn reset(stream: &TcpStream) {
     rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).ok();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A relay on a thread, from one port of this machine to another.
-    fn relay(to: SocketAddr) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = listener.local_addr().unwrap();
-        std::thread::spawn(move || run(&Doors { tcp: vec![(to, listener)], udp: Vec::new() }).unwrap());
-        at
-    }
-
-    #[test]
-    fn what_is_sent_arrives_and_the_end_of_each_direction_is_its_own() {
-        let server = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = relay(server.local_addr().unwrap());
-        let much: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        let expected = much.clone();
-        let answering = std::thread::spawn(move || {
-            let (mut stream, _) = server.accept().unwrap();
-            let mut got = Vec::new();
-            stream.read_to_end(&mut got).unwrap();
-            assert_eq!(got, expected);
-            stream.write_all(&got).unwrap();
-        });
-        let mut stream = TcpStream::connect(at).unwrap();
-        stream.write_all(&much).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        let mut back = Vec::new();
-        stream.read_to_end(&mut back).unwrap();
-        answering.join().unwrap();
-        assert_eq!(back, much);
-    }
-
-    #[test]
-    fn a_reset_after_the_end_reaches_the_other_side() {
-        // Either side: the one that ends its direction and then resets, while the other stays.
-        for tool_resets in [true, false] {
-            let server = TcpListener::bind("127.0.0.1:0").unwrap();
-            let at = relay(server.local_addr().unwrap());
-            let tool = TcpStream::connect(at).unwrap();
-            let (other, _) = server.accept().unwrap();
-            let (mut gone, mut stays) = if tool_resets { (tool, other) } else { (other, tool) };
-            gone.write_all(b"x").unwrap();
-            gone.shutdown(Shutdown::Write).unwrap();
-            let mut got = Vec::new();
-            stays.read_to_end(&mut got).unwrap();
-            assert_eq!(got, b"x");
-            reset(&gone);
-            drop(gone);
-            let mut fds = [PollFd::new(stays.as_fd(), PollFlags::empty())];
-            assert_eq!(poll(&mut fds, nix::poll::PollTimeout::from(10_000_u16)), Ok(1), "{tool_resets}");
-            assert!(fds[0].revents().unwrap().contains(PollFlags::POLLERR), "{tool_resets}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_an_error_and_no_end() {
-        let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = relay(gone.local_addr().unwrap());
-        drop(gone);
-        let mut stream = TcpStream::connect(at).unwrap();
-        assert!(stream.read(&mut [0]).is_err());
-    }
 }

@@ -15,15 +15,23 @@ pub(crate) struct Services {
     user_namespace: Option<OwnedFd>,
     shower: Option<Shower>,
     doors: Doors,
+    /// Where what comes to the doors goes, unless this process's own network has it.
+    way: Option<OwnedFd>,
     relay: Option<Pid>,
 }
 
 impl Services {
+    /// `way`: of the unit's channels, where they do not lead to this process's own network.
+    pub(crate) fn new(way: Option<OwnedFd>) -> Self {
+        Self { way, ..Self::default() }
+    }
+
     /// Takes over what was handed out; the result is what a person should know.
     pub(crate) fn take(&mut self, handed: Handed, fd: OwnedFd) -> io::Result<Vec<String>> {
         match handed {
             Handed::Follow { source } => self.followers.push(Follower::new(&source, fd)?),
             Handed::Listener { to } => self.doors.add(to, fd),
+            Handed::Line { to } => self.doors.add_line(to, fd)?,
             Handed::UserNamespace => self.user_namespace = Some(fd),
             Handed::MountNamespace { slots } => {
                 let (shower, notes) = Shower::new(slots, self.user_namespace.take(), fd)?;
@@ -37,7 +45,8 @@ impl Services {
     /// The tool runs: from now on somebody may connect.
     pub(crate) fn start(&mut self, process: &Process) -> io::Result<()> {
         if !self.doors.is_empty() {
-            self.relay = Some(relay::start(&std::mem::take(&mut self.doors), process)?);
+            let doors = std::mem::take(&mut self.doors);
+            self.relay = Some(relay::start(doors, process, self.way.take())?);
         }
         Ok(())
     }

@@ -100,6 +100,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         exit_is_scratch: true,
         companions: Vec::new(),
         lease: None,
+        channels_fd: None,
         notes: Vec::new(),
         keep_fds: Vec::new(),
         missing: None,

@@ -125,6 +125,7 @@ pub fn companion_plan(spec: &CompanionSpec, view: Vec<Op>, host: &HostFacts) -> 
         exit_is_scratch: true,
         companions: Vec::new(),
         lease: None,
+        channels_fd: None,
         notes: Vec::new(),
         keep_fds: Vec::new(),
         grace_ms: GRACE_MS,

@@ -7,7 +7,7 @@ use super::plan::{self, invalid};
 use super::spec::{BoundFile, Device, Network, Spec, StateDir};
 use super::{Error, HostFacts, Mode};
 use hatchway_wire::guest::{CONTROL_GROUP, EXIT, FILES, STATE, TREE};
-use hatchway_wire::{Bootstrap, HostPath, InsidePath};
+use hatchway_wire::{Bootstrap, HostPath, InsidePath, Transport};
 
 /// What makes a guest's unit.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct Given {
     pub limited: bool,
 }
 
+/// Says that the unit has channels. The guest's init opens their way, and knows its number.
+const CHANNELS_FD: i32 = 3;
 /// Why something is refused here.
 pub(super) const ONLY_NAMESPACES: &str = "a guest has no part in it; the fhs rung gives it";
 
@@ -79,13 +81,16 @@ pub fn plan_guest(spec: &Spec, host: &HostFacts, given: &Given) -> Result<Guest,
         own: Vec::new(),
         landlock: given.landlock,
     };
-    let network = matches!(spec.network, Network::Host | Network::Allow(_));
+    let network = spec.network == Network::Host;
     // `libcrc32c` takes it without saying so in what it depends on.
     let mut modules = vec!["crc32c_generic", "erofs", "overlay"];
     modules.extend((!names.is_empty()).then_some("ext4"));
     modules.extend(network.then_some("virtio_net"));
     modules.extend(spec.interface.is_some().then_some("dummy"));
-    let bootstrap = plan::plan(&inner, &facts)?;
+    let mut bootstrap = plan::plan(&inner, &facts)?;
+    if !bootstrap.destinations().is_empty() {
+        bootstrap.channels_fd = Some(CHANNELS_FD);
+    }
     Ok(Guest { bootstrap, files, state: names, network, devices, modules })
 }
 
@@ -111,15 +116,12 @@ fn refuse(spec: &Spec) -> Result<(), Error> {
         return no("companion", companion.role.clone());
     }
     if let Network::Allow(to) = &spec.network
-        && let Some(own) = to.iter().find(|endpoint| endpoint.address.ip().is_loopback())
+        && let Some(to) = to.iter().find(|to| to.transport == Transport::Udp)
     {
-        return Err(invalid("network", format!("allow {own}"), LOOPBACK_OF_THE_HOST));
+        return no("network", format!("allow {to}"));
     }
     Ok(())
 }
-
-pub(super) const LOOPBACK_OF_THE_HOST: &str =
-    "in a guest that address is the guest's own; the host's is 10.0.2.2 there";
 
 #[cfg(test)]
 mod tests {
@@ -181,9 +183,12 @@ mod tests {
         let error = planned(&spec).unwrap_err();
         assert!(error.hint().is_some(), "{error}");
         spec.shares.clear();
+        spec.network = Network::Allow(vec!["udp:10.0.0.5:1".parse().unwrap()]);
+        assert!(planned(&spec).unwrap_err().hint().is_some());
+        // Servers are reached by way of `hatchway run`, and by no card.
         spec.network = Network::Allow(vec!["127.0.0.1:1".parse().unwrap()]);
-        assert!(planned(&spec).unwrap_err().to_string().contains("10.0.2.2"));
-        spec.network = Network::Allow(vec!["10.0.0.5:1".parse().unwrap()]);
-        assert!(planned(&spec).unwrap().modules.contains(&"virtio_net"));
+        let guest = planned(&spec).unwrap();
+        assert!(!guest.network && !guest.modules.contains(&"virtio_net"));
+        assert_eq!((guest.bootstrap.channels_fd, guest.bootstrap.destinations().len()), (Some(3), 1));
     }
 }

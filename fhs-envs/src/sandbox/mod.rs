@@ -23,8 +23,9 @@ pub use launch::{exec_shim, spawn_shim};
 pub use plan::{common_environment, plan};
 pub use probe::{HostFacts, Problem, Report};
 pub use spec::{
-    BoundFile, BoundSocket, Companion, Device, DeviceId, Driver, HostPath, InsidePath, Interface, Mode,
-    Network, ResourceLimit, Secret, Share, Slot, Spec, StateDir, User, host_path,
+    BoundFile, BoundSocket, Channel, Companion, Device, DeviceId, Door, Driver, Endpoint, HostPath,
+    InsidePath, Interface, Mode, Network, ResourceLimit, Secret, Share, Slot, Spec, StateDir, User,
+    host_path,
 };
 
 pub use within::{Bound, Ceiling, Outside, Within, plan_within};
@@ -85,10 +86,9 @@ impl Error {
             Self::Invalid { what: "machine id", .. } => Some(
                 "it is what `cat /etc/machine-id` prints on the machine that the licence names".to_owned(),
             ),
-            Self::Invalid {
-                why: within::ONLY_FHS | guest::ONLY_NAMESPACES | guest::LOOPBACK_OF_THE_HOST,
-                ..
-            } => Some("run it there: `--rung fhs`, or `rung = \"fhs\"` in [run] of the recipe".to_owned()),
+            Self::Invalid { why: within::ONLY_FHS | guest::ONLY_NAMESPACES, .. } => {
+                Some("run it there: `--rung fhs`, or `rung = \"fhs\"` in [run] of the recipe".to_owned())
+            }
             Self::Refused { .. } => {
                 Some("copy what the tool needs into a folder of its own and share that".to_owned())
             }

@@ -86,11 +86,14 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         keep_fds: Vec::new(),
         missing: None,
         lease: None,
+        channels_fd: None,
         grace_ms: spec.grace_ms,
         companions: spec.companions.clone(),
         notes: spec.notes.clone(),
     })
 }
+
+pub(super) use machine::doors;
 
 pub(super) fn invalid(what: &'static str, value: impl Into<String>, why: &'static str) -> Error {
     Error::Invalid { what, value: value.into(), why }

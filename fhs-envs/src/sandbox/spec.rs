@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use hatchway_wire::{
-    Companion, DeviceId, Endpoint, HostPath, InsidePath, ResourceLimit, Slot, StdioMode,
+    Channel, Companion, DeviceId, Door, Endpoint, HostPath, InsidePath, ResourceLimit, Slot, StdioMode,
 };
 
 /// Resolves a path somebody typed into one without symlinks, which is the only kind the shim binds.
@@ -42,6 +42,8 @@ pub struct Spec {
     pub devices: Vec<Device>,
     /// Devices under fixed names that may come and go.
     pub slots: Vec<Slot>,
+    /// Streams of I/O that are carried to servers of the host's network.
+    pub channels: Vec<Channel>,
     /// Sockets of the host: a display, sound.
     pub sockets: Vec<BoundSocket>,
     /// Files that only the tool may read: cookies.
@@ -107,6 +109,7 @@ impl Spec {
             shares: Vec::new(),
             devices: Vec::new(),
             slots: Vec::new(),
+            channels: Vec::new(),
             sockets: Vec::new(),
             secrets: Vec::new(),
             driver: Driver::default(),

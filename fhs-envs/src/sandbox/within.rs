@@ -8,7 +8,9 @@ use super::plan::{self, SCRATCH, invalid};
 use super::spec::{Network, Spec};
 use super::{Error, HostFacts, Mode};
 use hatchway_wire::bootstrap::{Lease, Resource, ResourceLimit};
-use hatchway_wire::{Bootstrap, HostPath, InsidePath, Namespaces, Op, Owner, VERSION};
+use hatchway_wire::{
+    Bootstrap, Channel, Door, HostPath, InsidePath, Namespaces, Op, Owner, Transport, VERSION,
+};
 
 /// Both halves of the plan.
 #[derive(Debug, Clone)]
@@ -125,6 +127,7 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
         owner: own,
         content: secret.content.clone(),
     }));
+    plan::doors(spec, &mut ops);
     let bootstrap = Bootstrap {
         version: VERSION,
         unit: spec.unit.clone(),
@@ -137,6 +140,7 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
         keep_fds: Vec::new(),
         missing: None,
         lease: Some(lease),
+        channels_fd: None,
         grace_ms: spec.grace_ms,
         companions: Vec::new(),
         notes: spec.notes.clone(),
@@ -147,9 +151,10 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
 /// What this rung cannot give is refused, not left out.
 fn only_fhs(spec: &Spec) -> Result<(), Error> {
     let why = ONLY_FHS;
-    if let Network::Allow(to) = &spec.network {
-        let to: Vec<String> = to.iter().map(ToString::to_string).collect();
-        return Err(invalid("network", format!("allow {}", to.join(" ")), why));
+    if let Network::Allow(to) = &spec.network
+        && let Some(to) = to.iter().find(|to| to.transport == Transport::Udp)
+    {
+        return Err(invalid("network", format!("allow {to}"), why));
     }
     if let Some(slot) = spec.slots.first() {
         return Err(invalid("device", slot.device.to_string(), why));
@@ -175,6 +180,15 @@ fn network(spec: &Spec, ops: &mut Vec<Op>) {
     if let Some(interface) = &spec.interface {
         ops.push(Op::Interface { name: interface.name.clone(), mac: interface.mac });
     }
+    if let Network::Allow(to) = &spec.network {
+        ops.push(Op::Relay { to: to.clone() });
+    }
+}
+
+/// Addresses of servers become the loopback interface's own.
+fn has_doors(spec: &Spec) -> bool {
+    let port = |channel: &Channel| matches!(channel.door, Door::Port { .. });
+    matches!(spec.network, Network::Allow(_)) || spec.channels.iter().any(port)
 }
 
 /// What is the tool's own from the start.
@@ -204,7 +218,7 @@ fn outside(spec: &Spec) -> Result<Outside, Error> {
         (at("/run")?, 0o755, spec.tmp_size, plan::owner(spec)),
     ];
     let mut capabilities: Vec<String> = SHIM_CAPABILITIES.map(str::to_owned).into();
-    if spec.network == Network::None || spec.interface.is_some() {
+    if spec.network == Network::None || spec.interface.is_some() || has_doors(spec) {
         capabilities.push(NETWORK_CAPABILITY.to_owned());
     }
     capabilities.extend(spec.capabilities.iter().cloned());
@@ -341,7 +355,7 @@ mod tests {
         spec.shares.push(Share { host: host("/run/docker.sock"), at: inside("/data"), read_only: true });
         assert!(matches!(planned(&spec), Err(Error::Refused { .. })));
         spec.shares.clear();
-        spec.network = Network::Allow(vec!["127.0.0.1:1".parse().unwrap()]);
+        spec.network = Network::Allow(vec!["udp:127.0.0.1:1".parse().unwrap()]);
         let error = planned(&spec).unwrap_err();
         assert!(error.to_string().contains("only the fhs rung") && error.hint().is_some(), "{error}");
     }

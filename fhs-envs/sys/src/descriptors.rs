@@ -1,7 +1,7 @@
 //! Descriptors that must not travel on.
 use crate::check;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 /// Marks every descriptor from `first` on to be closed at the next `execve`, except those in `keep`, which are
 /// marked to stay open. Nothing is closed now, so no live handle in this process loses its descriptor.
@@ -28,4 +28,15 @@ pub fn set_close_on_exec(fd: RawFd, close: bool) -> io::Result<()> {
     let flag = if close { libc::FD_CLOEXEC } else { 0 };
     // SAFETY: F_SETFD changes one flag of a descriptor, or fails with EBADF; it neither closes nor takes a pointer.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, flag) }).map(drop)
+}
+
+/// A descriptor of one's own for what this process was started with under a number. The number stays open as it is.
+pub fn copy_of(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is not -1, which is all that the type demands of its value. It is used for one system call, which copies
+    // what is open under it or fails with EBADF, and is not closed.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned()
 }

@@ -38,10 +38,15 @@ impl<'a> Bindings<'a> {
 fn slots(recipe: &Recipe) -> Vec<String> {
     let files = recipe.files.iter().map(|file| file.name.get_ref().to_string());
     let devices = recipe.devices.iter().map(|device| device.name.get_ref().to_string());
+    let channels = recipe.channels.iter().map(|channel| channel.name.get_ref().to_string());
     let identity = recipe.identity.iter().flat_map(|identity| &identity.needs);
     let image = recipe.image().map(|_| "image".to_owned());
-    let mut slots: Vec<String> =
-        files.chain(image).chain(devices).chain(identity.map(|item| format!("identity.{item}"))).collect();
+    let mut slots: Vec<String> = files
+        .chain(image)
+        .chain(devices)
+        .chain(channels)
+        .chain(identity.map(|item| format!("identity.{item}")))
+        .collect();
     // An address belongs to an interface and an interface has an address: either may be given where one is needed.
     if slots.iter().any(|slot| slot == "identity.mac")
         && !slots.iter().any(|slot| slot == "identity.interface")

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,8 +21,10 @@ use hatchway_wire::{ExitReason, ExitRecord, Outcome, Stamp, Usage, VERSION};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::termios::{OptionalActions, Termios};
 
+use super::broker::Broker;
 use super::lease::{Lease, Listener, Received};
 use super::{Request, run_folder, shim};
 use crate::context::Context;
@@ -121,10 +123,14 @@ fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) 
     // Nobody else comes in, and what the shim has read nobody needs.
     drop(listener);
     drop(fs::remove_file(&socket));
-    lease.give_streams().map_err(Error::io("hand over the streams through", &socket))?;
+    let mut channels = Channels::new(within).map_err(Error::io("make a way for", "the channels"))?;
+    let theirs = channels.as_mut().and_then(|channels| channels.theirs.take());
+    let given = lease.give_streams(theirs.as_ref().map(AsFd::as_fd));
+    given.map_err(Error::io("hand over the streams through", &socket))?;
+    drop(theirs);
     drop(fs::remove_file(&bootstrap));
     let terminal = terminal();
-    let ended = serve(&lease)?;
+    let ended = serve(run, &lease, channels)?;
     let Some(mut record) = ended else {
         if let Some(settings) = terminal {
             // The shim had no time to.
@@ -157,14 +163,50 @@ fn connected(listener: &Listener, container: &Container) -> Result<Lease, Error>
     Err(Error::Engine(format!("the shim in the container is not heard; it said: {what}")))
 }
 
-/// Passes signals in until the record comes out; `None` when the way ended without one.
-fn serve(lease: &Lease) -> Result<Option<ExitRecord>, Error> {
+/// The unit's channels.
+struct Channels {
+    broker: Broker,
+    way: OwnedFd,
+    /// For the shim.
+    theirs: Option<OwnedFd>,
+}
+
+impl Channels {
+    fn new(within: &Within) -> std::io::Result<Option<Self>> {
+        let Some(broker) = Broker::new(within.bootstrap.destinations()) else { return Ok(None) };
+        let (way, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        super::vm::nonblocking(&way)?;
+        Ok(Some(Self { broker, way, theirs: Some(theirs) }))
+    }
+
+    fn watches(&self) -> Vec<PollFd<'_>> {
+        self.broker.watches(self.way.as_fd())
+    }
+
+    /// Carries what there is; false when the unit is not listened to any more.
+    fn turn(&mut self, run: &Run<'_>) -> bool {
+        let warn = |words: String| run.context.printer.warn(words);
+        match self.broker.turn(self.way.as_fd()) {
+            Ok(words) => words.into_iter().for_each(warn),
+            Err(broken) => {
+                warn(format!("the channels are closed: the unit sent {broken}"));
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Passes signals in and channels both ways until the record comes out; `None` when the way ended without one.
+fn serve(run: &Run<'_>, lease: &Lease, mut channels: Option<Channels>) -> Result<Option<ExitRecord>, Error> {
     let failed = |errno: nix::Error| Error::io("watch signals of", "this process")(errno.into());
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&SigSet::all(), flags).map_err(failed)?;
     loop {
+        channels = channels.and_then(|mut channels| channels.turn(run).then_some(channels));
         let mut fds =
-            [PollFd::new(lease, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+            vec![PollFd::new(lease, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        fds.extend(channels.iter().flat_map(Channels::watches));
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(Error::io("wait for", "the container")(errno.into())),

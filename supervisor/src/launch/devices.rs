@@ -6,10 +6,10 @@ use hatchway_envs::sandbox::{DeviceId, HostPath, InsidePath, Mode, Slot, Spec};
 use hatchway_sys::devices::{self, Node};
 
 use super::bindings::Bindings;
-use super::inside;
+use super::{channels, inside};
 use crate::context::Context;
 use crate::error::Error;
-use crate::recipe::Recipe;
+use crate::recipe::{DeviceSlot, Recipe};
 
 pub(super) fn add(
     context: &Context,
@@ -17,7 +17,7 @@ pub(super) fn add(
     bindings: &Bindings<'_>,
     spec: &mut Spec,
 ) -> Result<(), Error> {
-    for slot in &recipe.devices {
+    for slot in &slots(recipe, bindings) {
         let name = slot.name.get_ref().as_str();
         let Some(value) = bindings.get(name) else {
             context.printer.warn(format!(
@@ -52,13 +52,23 @@ pub(super) fn add(
     Ok(())
 }
 
+/// The device slots, and after them the serial channels that are a device of this machine itself.
+fn slots(recipe: &Recipe, bindings: &Bindings<'_>) -> Vec<DeviceSlot> {
+    let mut all = recipe.devices.clone();
+    all.extend(channels::slots(recipe).filter(|slot| {
+        let value = bindings.get(slot.name.get_ref().as_str());
+        value.is_some_and(|value| !channels::is_server(value))
+    }));
+    all
+}
+
 /// The device slots of a guest: its own nodes, which modules of its kernel make. Where nothing else is bound, the node has
 /// the name under which the tool expects it. Serial lines are the host's ([`serial_lines`]), and come second.
 pub(super) fn of_guest(recipe: &Recipe, bind: &[String]) -> Result<Vec<(HostPath, InsidePath)>, Error> {
     let bindings = Bindings::new(recipe, bind)?;
     let mut devices = Vec::new();
     let mut lines = 0;
-    for slot in &recipe.devices {
+    for slot in &slots(recipe, &bindings) {
         let name = slot.name.get_ref().as_str();
         let at = match &slot.at {
             Some(at) => inside(at.as_str())?,
@@ -94,7 +104,7 @@ pub(super) fn serial_lines(
 ) -> Result<Vec<PathBuf>, Error> {
     let bindings = Bindings::new(recipe, bind)?;
     let mut lines = Vec::new();
-    for slot in recipe.devices.iter().filter(|slot| slot.class == "serial") {
+    for slot in slots(recipe, &bindings).iter().filter(|slot| slot.class == "serial") {
         let name = slot.name.get_ref().as_str();
         let Some(value) = bindings.get(name) else {
             context

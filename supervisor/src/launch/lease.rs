@@ -68,9 +68,10 @@ impl AsFd for Lease {
 }
 
 impl Lease {
-    /// Hands this process's standard streams over.
-    pub(super) fn give_streams(&self) -> io::Result<()> {
-        let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    /// Hands this process's standard streams over, and the way of the unit's channels.
+    pub(super) fn give_streams(&self, channels: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let mut streams = vec![rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+        streams.extend(channels);
         self.send(&LeaseOrder::Streams, &streams)
     }
 
@@ -81,7 +82,7 @@ impl Lease {
 
     fn send(&self, order: &LeaseOrder, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let text = serde_json::to_vec(order)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::ErrorKind::InvalidInput.into());

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::{Lock, write_atomically};
-use hatchway_envs::sandbox::{self, HostPath, Spec, StateDir, User};
+use hatchway_envs::sandbox::{self, Door, HostPath, Spec, StateDir, User};
 use hatchway_envs::wine::check::{Findings, check};
 use hatchway_envs::wine::{self, LOADERS, MARK, PREFIX, RUNNER, environment, is_named_like_one, registry};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -133,9 +133,13 @@ fn prepare(
         super::devices::of_guest(recipe, if request.rung == Isolation::Vm { &request.bind } else { &[] })?;
     let bound = |at: &str| {
         let own = request.rung == Isolation::Vm && of_guest.iter().any(|(_, inside)| inside.as_str() == at);
+        let line = |door: &Door| matches!(door, Door::Line { at: own, .. } if own.as_str() == at);
         own || spec.slots.iter().any(|slot| slot.at.as_str() == at)
+            || spec.channels.iter().any(|channel| line(&channel.door))
     };
-    let ports = ports(&recipe.devices, &bound);
+    let slots: Vec<DeviceSlot> =
+        recipe.devices.iter().cloned().chain(super::channels::slots(recipe)).collect();
+    let ports = ports(&slots, &bound);
     clear_ports(&prefix, &ports).map_err(Error::io("change", folder.join(DEVICES)))?;
     let mut after = registry::ports(&before, &ports);
     if after.contains(NOBODYS) {

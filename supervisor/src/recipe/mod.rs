@@ -225,6 +225,7 @@ impl Recipe {
         names("channels", self.channels.iter().map(|c| &c.name).collect())?;
         names("device slots", self.devices.iter().map(|d| &d.name).collect())?;
         names("file slots", self.files.iter().map(|f| &f.name).collect())?;
+        self.channels.iter().try_for_each(Channel::check)?;
         for (number, device) in self.devices.iter().enumerate() {
             let Some(port) = device.port else { continue };
             let again = self.devices[..number].iter().any(|other| other.port == Some(port));
@@ -273,7 +274,6 @@ impl Recipe {
         let environment = &self.environment;
         let run = &self.run;
         let checks = [
-            (!self.channels.is_empty(), "[[channel]]"),
             (self.service.is_some(), "[service]"),
             (
                 environment.architectures.first() != Some(&Architecture::Amd64),
@@ -283,7 +283,8 @@ impl Recipe {
             (!run.modules.is_empty() && run.rung != Rung::Vm, "modules without rung = \"vm\""),
         ];
         let asked = checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned());
-        asked.chain(run.vm.iter().flat_map(Vm::not_of_a_tree)).collect()
+        let channels = self.channels.iter().flat_map(Channel::unsupported);
+        asked.chain(channels).chain(run.vm.iter().flat_map(Vm::not_of_a_tree)).collect()
     }
 }
 

@@ -1,10 +1,13 @@
-//! What a recipe says of channels and of things that stay up: read and checked; not carried out yet.
+//! What a recipe says of channels and of things that stay up. Of channels, serial lines and TCP ports are carried; what gates
+//! them, and everything of things that stay up, is read and checked, and not carried out yet.
+
+use std::net::SocketAddr;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Name;
+use super::{Diagnostic, Inside, Name, Port};
 
 /// One stream of I/O.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -15,9 +18,15 @@ pub struct Channel {
     pub name: Spanned<Name>,
     /// What it is.
     pub kind: ChannelKind,
-    /// Where the tool expects it.
+    /// Where the tool expects it. A serial line: `/dev/ttyUSB0`, or `/dev/` and the channel's name where it is missing. A TCP
+    /// port: `127.0.0.1:5025`, an address of the unit's own network.
     #[serde(default)]
-    pub at: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub at: Option<Spanned<String>>,
+    /// Which port a serial line is to a Windows program: `COM3`. Where it is missing, the lowest that is free, after those of
+    /// device slots.
+    #[serde(default)]
+    pub port: Option<Port>,
     /// How bytes become commands.
     #[serde(default)]
     pub framing: Option<Framing>,
@@ -55,6 +64,58 @@ pub enum ChannelKind {
     Stdio,
     /// Files that appear in a folder.
     FileDrop,
+}
+
+impl Channel {
+    /// Where a serial line is.
+    #[must_use]
+    pub fn line(&self) -> Option<Inside> {
+        let at = match &self.at {
+            Some(at) => at.get_ref().clone(),
+            None => format!("/dev/{}", self.name.get_ref().as_str()),
+        };
+        (self.kind == ChannelKind::Serial).then(|| Inside::try_from(at).ok()).flatten()
+    }
+
+    /// Where a TCP port is.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        let at = self.at.as_ref().filter(|_| self.kind == ChannelKind::Tcp)?;
+        at.get_ref().parse().ok()
+    }
+
+    pub(super) fn check(&self) -> Result<(), Diagnostic> {
+        let span = self.at.as_ref().map_or(self.name.span(), Spanned::span);
+        let message = match self.kind {
+            ChannelKind::Serial if self.line().is_none() => "a serial line is a path below `/dev`",
+            ChannelKind::Tcp if self.address().is_none() => {
+                "a TCP port has `at` with an address and a port, as in `127.0.0.1:5025`"
+            }
+            kind if self.port.is_some() && kind != ChannelKind::Serial => {
+                "only a serial line is a port of Windows"
+            }
+            _ => return Ok(()),
+        };
+        Err(Diagnostic::new(message, span))
+    }
+
+    /// What of it this version does not carry out. A gate that is not there must not look as if it was.
+    pub(super) fn unsupported(&self) -> impl Iterator<Item = String> {
+        let kind = matches!(self.kind, ChannelKind::Serial | ChannelKind::Tcp);
+        [
+            (!kind, "kind"),
+            (self.framing.is_some(), "framing"),
+            (self.gated, "gated"),
+            (!self.allow.is_empty(), "allow"),
+            (!self.stop.is_empty(), "stop"),
+            (self.on_close.is_some(), "on-close"),
+            (self.refuse.is_some(), "refuse"),
+            (self.unplugged != Unplugged::Block, "unplugged"),
+        ]
+        .into_iter()
+        .filter(|(asked, _)| *asked)
+        .map(|(_, what)| format!("{what} in [[channel]]"))
+    }
 }
 
 /// How bytes become commands.

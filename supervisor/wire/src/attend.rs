@@ -82,6 +82,11 @@ pub enum Handed {
         /// On the host's network.
         to: Endpoint,
     },
+    /// The other end of a serial line; what is written there is passed on to this server.
+    Line {
+        /// On the host's network.
+        to: Endpoint,
+    },
     /// The unit's user namespace.
     UserNamespace,
     /// The unit's mount namespace, in which these devices are shown.
@@ -123,7 +128,8 @@ pub enum Order {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LeaseOrder {
     /// The first message, with three descriptors: what becomes standard input, output and error. So the engine carries
-    /// nothing of what the tool says, and its end is not the tool's.
+    /// nothing of what the tool says, and its end is not the tool's. A fourth is the way of the unit's channels
+    /// ([`crate::mux`]), where it has some.
     Streams,
     /// A signal to pass on, as if it had been sent to the shim.
     Signal {

@@ -1,5 +1,5 @@
 //! What `hatchway run` hands to the shim, as JSON in a sealed memfd.
-use crate::op::Op;
+use crate::op::{Endpoint, Op};
 use crate::path::{HostPath, InsidePath};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,10 @@ pub struct Bootstrap {
     /// Inside a container: the way to whoever started the unit, which ends when that one is gone.
     #[serde(default)]
     pub lease: Option<Lease>,
+    /// In a guest: a descriptor that is kept, too, and the way of the unit's channels ([`crate::mux`]). Elsewhere they lead
+    /// where the shim itself can connect to, or come with the lease.
+    #[serde(default)]
+    pub channels_fd: Option<i32>,
     /// Milliseconds between a polite and an impolite end.
     pub grace_ms: u64,
     /// Programs of the host that serve this run only. They were started by the process that becomes the shim, so
@@ -42,6 +46,24 @@ pub struct Bootstrap {
     /// What is known before the start to be otherwise than asked for; goes into the exit record.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+impl Bootstrap {
+    /// The servers of the host's network that the unit's relay and channels lead to: these and no others.
+    #[must_use]
+    pub fn destinations(&self) -> Vec<Endpoint> {
+        let mut all = Vec::new();
+        for op in &self.ops {
+            match op {
+                Op::Relay { to } => all.extend(to.iter().copied()),
+                Op::Channels { channels } => all.extend(channels.iter().map(|channel| channel.to)),
+                _ => {}
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }
 
 /// The way from inside a container to whoever started it: see [`crate::attend::LeaseOrder`].

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const CONTROL: &str = "hatchway.control";
 /// Names of the virtio ports for bytes: standard input, output, error, and the terminal.
 pub const STREAMS: [&str; 4] = ["hatchway.stdin", "hatchway.stdout", "hatchway.stderr", "hatchway.terminal"];
+/// Name of the virtio port for channels ([`crate::mux`]); it is there where the unit has some.
+pub const CHANNELS: &str = "hatchway.channels";
 /// Where the order is in the guest's first file system.
 pub const ORDER: &str = "/hatchway/order.json";
 /// The folder of kernel modules in it.

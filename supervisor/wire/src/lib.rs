@@ -5,6 +5,7 @@
 //! - [`attend`]: the messages between the two halves of the shim.
 //! - [`exit`]: `exit.json`, the truth about an ended unit, and the exit codes of `hatchway run`.
 //! - [`guest`]: the messages between `hatchway run` and a guest's init.
+//! - [`mux`]: many streams over one way.
 //! - [`path`]: paths on the host and paths inside a sandbox, as two types that do not mix.
 #![forbid(unsafe_code)]
 
@@ -12,12 +13,13 @@ pub mod attend;
 pub mod bootstrap;
 pub mod exit;
 pub mod guest;
+pub mod mux;
 pub mod op;
 pub mod path;
 
 pub use bootstrap::{Bootstrap, Companion, Fence, Instruction, Process, ResourceLimit, StdioMode};
 pub use exit::{ExitReason, ExitRecord, Outcome, Stamp, Usage};
-pub use op::{DeviceId, Endpoint, Namespaces, Op, Owner, Slot, SourceKind, Transport};
+pub use op::{Channel, DeviceId, Door, Endpoint, Namespaces, Op, Owner, Slot, SourceKind, Transport};
 pub use path::{HostPath, InsidePath, PathError};
 
 /// The version of [`Bootstrap`] and [`ExitRecord`]; the shim refuses any other.

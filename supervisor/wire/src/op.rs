@@ -163,6 +163,45 @@ impl From<Endpoint> for String {
     }
 }
 
+/// A channel: a door where the tool knocks, and what of the host it leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// Its name in the recipe.
+    pub name: String,
+    /// As the tool sees it.
+    pub door: Door,
+    /// The server that is spoken to.
+    pub to: Endpoint,
+}
+
+/// What a channel is to the tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Door {
+    /// A serial line: a pseudo terminal that carries bytes as they are.
+    Line {
+        /// Its name below `/dev`, a link to the terminal.
+        at: InsidePath,
+        /// Who may open it.
+        owner: Owner,
+    },
+    /// A port that takes connections.
+    Port {
+        /// Where, in the unit's own network.
+        at: SocketAddr,
+    },
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.door {
+            Door::Line { at, .. } => write!(f, "the serial line `{at}` to {}", self.to),
+            Door::Port { at } => write!(f, "the port {at} to {}", self.to),
+        }
+    }
+}
+
 /// A hardware address as people write it.
 struct Mac([u8; 6]);
 
@@ -280,6 +319,11 @@ pub enum Op {
         /// Which.
         to: Vec<Endpoint>,
     },
+    /// Make the doors of channels, and carry what comes there to what they lead to, and back.
+    Channels {
+        /// Which.
+        channels: Vec<Channel>,
+    },
     /// Move the unit into a control group that is there.
     ControlGroup {
         /// Its folder.
@@ -393,6 +437,13 @@ impl fmt::Display for Op {
             Self::Relay { to } => {
                 f.write_str("relay to")?;
                 to.iter().try_for_each(|address| write!(f, " {address}"))
+            }
+            Self::Channels { channels } => {
+                f.write_str("carry")?;
+                for (number, channel) in channels.iter().enumerate() {
+                    write!(f, "{} {channel}", if number == 0 { "" } else { "," })?;
+                }
+                Ok(())
             }
             Self::ControlGroup { path } => write!(f, "enter the control group `{path}`"),
             Self::Slots { slots } => {

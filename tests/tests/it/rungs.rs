@@ -12,10 +12,11 @@ use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::Mirror;
 use hatchway_tests::package::Package;
 use hatchway_tests::server::Server;
-use hatchway_tests::{host, kernel};
+use hatchway_tests::{compile, host, kernel};
 use serde_json::Value;
 
 use super::conformance::{PROBES, answers, script};
+use super::rungs_channels::CLIENT;
 
 /// How long anything may take that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,15 +45,15 @@ const CONTAINER_DIFFERS: &[(&str, &str, &str)] = &[
 const VM_DIFFERS: &[(&str, &str, &str)] = &[];
 
 /// A tool that asks, and the rungs it is asked on.
-struct Rungs {
+pub(super) struct Rungs {
     // The engine ends before its folder goes.
     engine: Option<Engine>,
-    bench: Bench,
+    pub(super) bench: Bench,
     _server: Server,
 }
 
 impl Rungs {
-    fn new(more: &str) -> Self {
+    pub(super) fn new(more: &str) -> Self {
         Self::of(Bench::new().exact(), more)
     }
 
@@ -69,6 +70,7 @@ impl Rungs {
         let package = Package::new("acme", "1.0")
             .field("Depends", &programs.replace(", procps", ""))
             .program("usr/bin/probes", script())
+            .program("usr/bin/client", compile::program(CLIENT))
             .file("usr/bin/text", "no program\n");
         bench.put("acme.deb", package.deb());
         drop(bench.hatchway(&["new", "-q", "acme.deb"]).ok());
@@ -87,16 +89,16 @@ impl Rungs {
         Self { engine, bench, _server: server }
     }
 
-    fn names(&self) -> Vec<&'static str> {
+    pub(super) fn names(&self) -> Vec<&'static str> {
         if self.engine.is_some() { vec!["fhs", "container", "vm"] } else { vec!["fhs", "vm"] }
     }
 
     /// A line of the test's shell in which `$RUN` runs the tool's shell.
-    fn shell(&self, rung: &str, line: &str) -> Outcome {
+    pub(super) fn shell(&self, rung: &str, line: &str) -> Outcome {
         self.bench.script(&format!("{}\n{line}", self.prefix(rung)))
     }
 
-    fn prefix(&self, rung: &str) -> String {
+    pub(super) fn prefix(&self, rung: &str) -> String {
         let host = self.engine.as_ref().map(Engine::host).unwrap_or_default();
         format!(
             "export DOCKER_HOST={host}; RUN=\"$HATCHWAY run -q acme --rung {rung} --program /usr/bin/dash --\""
@@ -104,13 +106,13 @@ impl Rungs {
     }
 
     /// The record of the last run.
-    fn record(&self) -> Value {
+    pub(super) fn record(&self) -> Value {
         let newest = "cat \"$(ls -td \"$HATCHWAY_DATA_DIR\"/run/units/acme/* | head -n 1)/exit.json\"";
         self.bench.script(newest).ok().json()
     }
 
     /// Nothing of a run is left but its record.
-    fn nothing_is_left(&self) {
+    pub(super) fn nothing_is_left(&self) {
         let left = self
             .bench
             .script("ls \"$HATCHWAY_DATA_DIR\"/run/units/acme/*/ | grep -v -e : -e '^$' | sort -u")
@@ -122,7 +124,7 @@ impl Rungs {
     }
 }
 
-fn until(what: &str, done: impl Fn() -> bool) {
+pub(super) fn until(what: &str, done: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < end, "{what}");
@@ -365,11 +367,11 @@ fn networks_are_what_the_recipe_says() {
 
 #[test]
 fn what_only_one_rung_gives_is_refused_on_others() {
-    let rungs = Rungs::new("network = { allow = [\"127.0.0.1:5025\"] }");
+    let rungs = Rungs::new("network = { allow = [\"udp:127.0.0.1:5025\"] }");
     for rung in rungs.names().into_iter().skip(1) {
         let refused = rungs.shell(rung, "$RUN -c true");
         assert_eq!(refused.code, Some(125), "{refused}");
-        let why = if rung == "vm" { "that address is the guest's own" } else { "only the fhs rung gives it" };
+        let why = if rung == "vm" { "a guest has no part in it" } else { "only the fhs rung gives it" };
         assert!(refused.stderr.contains(why), "{refused}");
         assert!(refused.stderr.contains("hint: "), "{refused}");
     }

@@ -1,18 +1,19 @@
 //! The unit's attendant in the guest: started, watched, told signals, and its end.
 use super::machine::SHIM;
 use super::outbox::Control;
+use super::ports;
 use super::streams::Streams;
 use crate::error::{Error, Step};
 use hatchway_sys::process::{Fork, end_at_once, fork};
-use hatchway_wire::ExitRecord;
-use hatchway_wire::guest::{EXIT, GuestOrder, GuestReport, HostOrder};
+use hatchway_wire::guest::{CHANNELS, EXIT, GuestOrder, GuestReport, HostOrder};
+use hatchway_wire::{Bootstrap, ExitRecord};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -34,7 +35,14 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn start(order: &GuestOrder, mut streams: Streams) -> Result<Self, Error> {
-        let text = serde_json::to_vec(&order.bootstrap).map_err(Error::ParseBootstrap)?;
+        let channels = order.bootstrap.channels_fd.map(|_| ports::open(CHANNELS)).transpose()?;
+        let number = channels.as_ref().map(AsRawFd::as_raw_fd);
+        let bootstrap = Bootstrap {
+            channels_fd: number,
+            keep_fds: number.into_iter().collect(),
+            ..order.bootstrap.clone()
+        };
+        let text = serde_json::to_vec(&bootstrap).map_err(Error::ParseBootstrap)?;
         fs::write(BOOTSTRAP, text).step("write the bootstrap")?;
         SigSet::all().thread_block().step("block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
@@ -45,7 +53,7 @@ impl Session {
         }
         let attendant = match fork().step("start the attendant")? {
             Fork::Parent(pid) => pid,
-            Fork::Child => become_attendant(&streams),
+            Fork::Child => become_attendant(&streams, number),
         };
         // Copies kept here would keep pipes open that the tool has closed.
         streams.ends.clear();
@@ -141,7 +149,7 @@ impl Session {
 }
 
 /// In the child: a process group in front of the terminal, whose leader this process watches as a shell does.
-fn become_attendant(streams: &Streams) -> ! {
+fn become_attendant(streams: &Streams, channels: Option<i32>) -> ! {
     let start = || -> std::io::Result<std::convert::Infallible> {
         rustix::process::setpgid(None, None)?;
         if let Some(slave) = streams.slave() {
@@ -154,6 +162,9 @@ fn become_attendant(streams: &Streams) -> ! {
         rustix::stdio::dup2_stdin(input)?;
         rustix::stdio::dup2_stdout(output)?;
         rustix::stdio::dup2_stderr(error)?;
+        if let Some(way) = channels {
+            hatchway_sys::descriptors::set_close_on_exec(way, false)?;
+        }
         Err(Command::new(SHIM).args(["--bootstrap", BOOTSTRAP]).env_clear().exec())
     };
     let Err(error) = start();

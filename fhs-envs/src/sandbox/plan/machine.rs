@@ -3,7 +3,7 @@
 use super::{Error, driver, invalid};
 use crate::sandbox::spec::{Network, Spec};
 use hatchway_wire::op::INTERFACE_INDEX;
-use hatchway_wire::{HostPath, InsidePath, Op, Owner};
+use hatchway_wire::{Door, Endpoint, HostPath, InsidePath, Op, Owner, Transport};
 
 /// The name of the host's resolver configuration, which may be a symlink and may be replaced at any time.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -52,22 +52,65 @@ pub(super) fn check(spec: &Spec) -> Result<(), Error> {
             return Err(invalid("interface", name, why));
         }
     }
-    let dev = InsidePath::new("/dev")?;
     for slot in &spec.slots {
-        let own = ["/dev/pts", "/dev/shm"].iter().filter_map(|path| InsidePath::new(path).ok());
-        let base =
-            ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout", "stderr"];
-        let is_base =
-            slot.at.parent() == Some(dev.clone()) && slot.at.name().is_some_and(|n| base.contains(&n));
-        if !slot.at.is_within(&dev)
-            || slot.at == dev
-            || is_base
-            || own.into_iter().any(|o| slot.at.is_within(&o))
-        {
-            return Err(invalid("device path", slot.at.as_str(), "it is not a free name below `/dev`"));
+        free_in_dev(&slot.at)?;
+    }
+    channels(spec)
+}
+
+/// Doors of channels are where nothing else is, and a port needs a network of its own.
+fn channels(spec: &Spec) -> Result<(), Error> {
+    for (number, channel) in spec.channels.iter().enumerate() {
+        let name = channel.name.as_str();
+        match &channel.door {
+            Door::Line { at, .. } => {
+                free_in_dev(at)?;
+                if spec.slots.iter().any(|slot| slot.at == *at) {
+                    return Err(invalid("channel", name, "a device is at the same place"));
+                }
+            }
+            Door::Port { .. } => match spec.network {
+                Network::Loopback | Network::Allow(_) => {}
+                Network::None => {
+                    return Err(invalid("channel", name, "a port needs `network = \"loopback\"`"));
+                }
+                Network::Host => {
+                    let why = "with `network = \"host\"` the tool reaches the server itself";
+                    return Err(invalid("channel", name, why));
+                }
+            },
+        }
+        if channel.to.transport != Transport::Tcp {
+            return Err(invalid("channel", name, "it leads to a server that takes connections, `tcp:`"));
+        }
+        if spec.channels[..number].iter().any(|other| other.door == channel.door) {
+            return Err(invalid("channel", name, "another channel is at the same place"));
+        }
+        let relayed = |to: &Endpoint| matches!(&channel.door, Door::Port { at } if *to == Endpoint::tcp(*at));
+        if matches!(&spec.network, Network::Allow(to) if to.iter().any(relayed)) {
+            return Err(invalid("channel", name, "`network` allows a server at the same address"));
         }
     }
     Ok(())
+}
+
+fn free_in_dev(at: &InsidePath) -> Result<(), Error> {
+    let dev = InsidePath::new("/dev")?;
+    let own = ["/dev/pts", "/dev/shm"].iter().filter_map(|path| InsidePath::new(path).ok());
+    let base =
+        ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "fd", "stdin", "stdout", "stderr"];
+    let is_base = at.parent() == Some(dev.clone()) && at.name().is_some_and(|n| base.contains(&n));
+    if !at.is_within(&dev) || *at == dev || is_base || own.into_iter().any(|o| at.is_within(&o)) {
+        return Err(invalid("device path", at.as_str(), "it is not a free name below `/dev`"));
+    }
+    Ok(())
+}
+
+/// The doors of channels, once there are pseudo terminals and a network.
+pub(in crate::sandbox) fn doors(spec: &Spec, ops: &mut Vec<Op>) {
+    if !spec.channels.is_empty() {
+        ops.push(Op::Channels { channels: spec.channels.clone() });
+    }
 }
 
 /// The interfaces of the new network namespace.
@@ -126,6 +169,7 @@ pub(super) fn late(spec: &Spec, owner: Owner, ops: &mut Vec<Op>) -> Result<(), E
         ops.push(Op::Secret { at: secret.at.clone(), owner, content: secret.content.clone() });
     }
     driver::bind(spec, ops);
+    doors(spec, ops);
     if spec.network == Network::Host {
         ops.push(Op::Follow {
             source: HostPath::new(RESOLV_CONF)?,

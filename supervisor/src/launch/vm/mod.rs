@@ -18,10 +18,11 @@ use hatchway_envs::sandbox::{self, Given, Guest, HostFacts, Spec};
 use hatchway_vm::kernel::Kernel;
 use hatchway_vm::qemu::accel::{self, Accel, Choice};
 use hatchway_vm::qemu::{self, Command};
-use hatchway_wire::guest::{CONTROL, GuestOrder};
+use hatchway_wire::guest::{CHANNELS, CONTROL, GuestOrder};
 use hatchway_wire::{ExitReason, ExitRecord, Usage, VERSION};
 use nix::sys::signal::SigSet;
 
+use super::broker::Broker;
 use super::container::Run;
 use super::run_folder;
 use crate::dirs::is_root;
@@ -29,6 +30,8 @@ use crate::error::Error;
 use prepare::Prepared;
 use relay::{Outcome, Relay};
 use terminal::Terminal;
+
+pub(super) use streams::nonblocking;
 
 /// Names in the run's folder.
 pub(super) const INITRAMFS: &str = "initramfs";
@@ -118,6 +121,7 @@ fn command(run: &Run<'_>, spec: &Spec, order: &GuestOrder) -> Command {
     let wish = run.located.recipe.run.vm.as_ref();
     let mut ports = vec![CONTROL];
     ports.extend(streams::of(order.terminals).into_iter().map(|stream| stream.port()));
+    ports.extend(order.bootstrap.channels_fd.map(|_| CHANNELS));
     Command {
         name: spec.unit.clone(),
         accel: Accel::Tcg,
@@ -190,7 +194,8 @@ fn start<'a>(
     let path = run.folder.join(LOG);
     let log = File::create(&path).map_err(Error::io("create", &path))?;
     let running = command.start(program, user, log, prepared.lock())?;
-    Relay::new(running, terminal, &run.context.printer, prepared.grace)
+    let broker = Broker::new(prepared.destinations.clone());
+    Relay::new(running, (terminal, broker), &run.context.printer, prepared.grace)
 }
 
 /// Writes the record, and says what a person should know.

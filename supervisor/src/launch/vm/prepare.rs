@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::LockedPackage;
-use hatchway_envs::sandbox::{Guest, Spec};
+use hatchway_envs::sandbox::{Endpoint, Guest, Spec};
 use hatchway_envs::store::manifest::{Manifest, Node};
 use hatchway_vm::cpio::Cpio;
 use hatchway_vm::erofs;
@@ -54,6 +54,8 @@ pub(super) struct Prepared {
     state: Option<Held>,
     /// What a tool has to end in.
     pub(super) grace: Duration,
+    /// Servers that its channels lead to.
+    pub(super) destinations: Vec<Endpoint>,
 }
 
 impl Prepared {
@@ -78,6 +80,7 @@ impl Prepared {
             tree,
             state,
             grace: Duration::from_millis(spec.grace_ms),
+            destinations: guest.bootstrap.destinations(),
         })
     }
 

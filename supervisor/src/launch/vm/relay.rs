@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::super::broker::Broker;
 use super::streams::{Inward, Outward, flags, nonblocking, of};
 use super::terminal::Terminal;
 use crate::error::Error;
@@ -48,6 +49,8 @@ pub(super) struct Relay<'a> {
     exited: OwnedFd,
     signals: SignalFd,
     terminal: &'a Terminal,
+    /// The other end of the last port, where the unit has channels.
+    broker: Option<Broker>,
     printer: &'a Printer,
     lines: Lines,
     orders: Vec<u8>,
@@ -73,7 +76,7 @@ pub(super) struct Relay<'a> {
 impl<'a> Relay<'a> {
     pub(super) fn new(
         running: Running,
-        terminal: &'a Terminal,
+        (terminal, broker): (&'a Terminal, Option<Broker>),
         printer: &'a Printer,
         grace: Duration,
     ) -> Result<Self, Error> {
@@ -104,6 +107,7 @@ impl<'a> Relay<'a> {
             exited,
             signals,
             terminal,
+            broker,
             printer,
             lines: Lines::default(),
             orders: Vec::new(),
@@ -208,6 +212,7 @@ impl<'a> Relay<'a> {
             self.carry(source);
         }
         self.say();
+        self.serve_channels();
         self.gone |= is(Source::Exited);
         Ok(())
     }
@@ -238,6 +243,8 @@ impl<'a> Relay<'a> {
         all.retain(|(_, _, wanted)| !wanted.is_empty());
         let mut fds: Vec<PollFd<'_>> =
             all.iter().map(|(_, fd, wanted)| PollFd::from_borrowed_fd(*fd, *wanted)).collect();
+        let way = self.running.port(self.running.ports.len() - 1);
+        fds.extend(self.broker.iter().flat_map(|broker| broker.watches(way)));
         match poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::io("wait for", "the guest")(errno.into())),
@@ -264,6 +271,15 @@ impl<'a> Relay<'a> {
             Source::Exited | Source::Signals | Source::Control | Source::Console => return,
         };
         order.into_iter().for_each(|order| self.order(order));
+    }
+
+    fn serve_channels(&mut self) {
+        let way = self.running.port(self.running.ports.len() - 1);
+        match self.broker.as_mut().map(|broker| broker.turn(way)) {
+            Some(Ok(words)) => words.into_iter().for_each(|words| self.printer.warn(words)),
+            Some(Err(broken)) => self.broken = Some(format!("it sent {broken}")),
+            None => {}
+        }
     }
 
     fn order(&mut self, order: HostOrder) {

@@ -169,7 +169,7 @@ pub(super) fn flags(wanted: bool, what: PollFlags) -> PollFlags {
 }
 
 /// Nothing that is done with it waits.
-pub(super) fn nonblocking(fd: &impl AsFd) -> rustix::io::Result<()> {
+pub(in crate::launch) fn nonblocking(fd: &impl AsFd) -> rustix::io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd)?;
     rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)
 }
