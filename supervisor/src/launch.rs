@@ -16,14 +16,15 @@ mod lease;
 pub(crate) mod limits;
 pub(crate) mod machine;
 mod network;
+pub(crate) mod packets;
 mod run_folder;
 mod session;
-mod vm;
+pub(crate) mod vm;
 mod wine;
 mod xauthority;
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,7 +38,8 @@ use hatchway_envs::sandbox::{
 use hatchway_envs::store::Mode as LockMode;
 use hatchway_envs::store::manifest::Node;
 
-use hatchway_wire::Bootstrap;
+use hatchway_wire::bootstrap::Control;
+use hatchway_wire::{Bootstrap, control};
 
 use crate::context::Context;
 use crate::dirs::is_root;
@@ -154,12 +156,23 @@ fn start(
             bootstrap.missing = interpreter::missing(context, located, tree, &bootstrap.process);
             let mut keep = held;
             keep.append(&mut running.held);
+            keep.push(visitors(run, &mut bootstrap)?);
             let error = sandbox::exec_shim(&shim()?, &bootstrap, keep);
             // Had it worked, this process would be the shim now, and what runs beside the tool its to end.
             drop(running);
             Err(error.into())
         }
     }
+}
+
+/// The socket at which the shim waits for those who come to the unit while it runs.
+fn visitors(run: &Path, bootstrap: &mut Bootstrap) -> Result<OwnedFd, Error> {
+    let path = run.join(control::SOCKET);
+    let socket = packets::Listener::new(run, control::SOCKET).map_err(Error::io("listen at", &path))?;
+    let socket = socket.into_descriptor();
+    let path = HostPath::try_from(path.as_path()).map_err(sandbox::Error::from)?;
+    bootstrap.control = Some(Control::Listener { fd: socket.as_raw_fd(), path });
+    Ok(socket)
 }
 
 /// What is asked of whoever makes the isolation, a line each.

@@ -27,6 +27,7 @@ mod python;
 pub mod report;
 mod rpm;
 mod scripts;
+pub mod visit;
 mod wine;
 
 pub use error::Error;

@@ -17,6 +17,7 @@
 //! pipeline. So nobody reads them until the tool does: it is in the background of its terminal then, the kernel stops
 //! it, and we take the keys for it if we are in the foreground of ours, or stop like any job that wants to read.
 use crate::channel::{Channel, Received};
+use crate::clients::Clients;
 use crate::error::{Error, Step};
 use crate::lease::Lease;
 use crate::mapping::Mapping;
@@ -77,6 +78,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
     let given = bootstrap.channels_fd.map(hatchway_sys::descriptors::copy_of).transpose();
     let way = given.step("take the way of the channels")?;
     let way = way.or_else(|| lease.as_mut().and_then(|lease| lease.channels.take()));
+    let clients = Clients::new(bootstrap.control.as_ref()).step("take who comes to the unit")?;
     refuse_folders()?;
     // Now a copy inherits nothing but what the sandbox may hold; the lock lives on in both halves.
     let mut ours = bootstrap.keep_fds.clone();
@@ -97,7 +99,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
         .map_err(|source| Error::Namespaces { operation: first.to_string(), source })?;
     match forked {
         Fork::Child => {
-            drop((outer, lease, way));
+            drop((outer, lease, way, clients));
             Ok(init::run(bootstrap, (mode, front), &inner, mapping.is_some()))
         }
         Fork::Parent(pid) => {
@@ -115,6 +117,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
                 init: pid,
                 relay: None,
                 services: Services::new(way),
+                clients,
                 give_up: None,
                 asked: None,
                 by_engine: false,
@@ -158,6 +161,7 @@ struct Attendant<'a> {
     init: Pid,
     relay: Option<Relay>,
     services: Services,
+    clients: Clients,
     /// When to stop waiting for an inner half that cannot end.
     give_up: Option<Instant>,
     /// The last signal that asks for the tool's end.
@@ -188,6 +192,7 @@ impl Attendant<'_> {
         while self.turn(&signals)? {}
         let inner = self.collect()?;
         self.services.end();
+        self.clients.end();
         if let Some(mut relay) = self.relay.take() {
             relay.drain();
         }
@@ -210,6 +215,8 @@ impl Attendant<'_> {
         fds.extend(self.services.watches().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let served = fds.len();
         fds.extend(self.lease.iter().filter_map(Lease::watch));
+        let come = fds.len();
+        fds.extend(self.clients.watches().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, timeout(self.give_up)) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(errno).step("wait"),
@@ -219,7 +226,8 @@ impl Attendant<'_> {
             moved[*slot] = ready(fd);
         }
         let changed: Vec<bool> = fds[relayed..served].iter().map(ready).collect();
-        let leased = fds[served..].iter().any(ready);
+        let leased = fds[served..come].iter().any(ready);
+        let come = fds[come..].iter().any(ready);
         drop(fds);
         drop(interest);
         if let Some(relay) = &mut self.relay {
@@ -237,11 +245,25 @@ impl Attendant<'_> {
         }
         let passed = self.lease.as_mut().filter(|_| leased).map(Lease::signals).unwrap_or_default();
         passed.into_iter().for_each(|(number, key)| self.signal(number, key));
+        self.serve_clients(come);
         loop {
             match self.channel.receive::<Report>().step("hear from the sandbox")? {
                 Received::Message(report, fd) => self.report(report, fd)?,
                 Received::Nothing => return Ok(true),
                 Received::End => return Ok(false),
+            }
+        }
+    }
+
+    fn serve_clients(&mut self, come: bool) {
+        let through = self.lease.as_mut().map(|lease| std::mem::take(&mut lease.come)).unwrap_or_default();
+        let come = come || !through.is_empty();
+        through.into_iter().for_each(|connection| self.clients.add(connection));
+        if come && self.seen.tool.is_some() {
+            for (order, fds) in self.clients.turn() {
+                let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+                // Where nobody hears it, the end of the channel is noticed next.
+                self.channel.send_all(&order, &fds).ok();
             }
         }
     }
@@ -255,18 +277,18 @@ impl Attendant<'_> {
                 self.relay.iter().for_each(Relay::resize);
                 // The kernel tells the group in front of the terminal only.
                 if self.waiting() {
-                    self.order(Order::Group { signal: number });
+                    self.order(&Order::Group { signal: number });
                 }
             }
             Signal::SIGCONT => {
                 self.relay.iter_mut().for_each(Relay::resume);
-                self.order(Order::Continue);
+                self.order(&Order::Continue);
             }
             Signal::SIGTSTP | Signal::SIGINT | Signal::SIGQUIT if key && self.waiting() => {
                 if signal != Signal::SIGTSTP {
                     self.asked = Some(number);
                 }
-                self.order(Order::Group { signal: number });
+                self.order(&Order::Group { signal: number });
             }
             // Not about the tool, which has a terminal of its own. If that stops, we hear of it.
             Signal::SIGTSTP if key && self.mode != StdioMode::Detached => {}
@@ -274,25 +296,25 @@ impl Attendant<'_> {
                 self.stop = true;
                 let detached = self.mode == StdioMode::Detached;
                 let signal = if detached { Signal::SIGSTOP } else { Signal::SIGTSTP };
-                self.order(Order::Signal { signal: signal as i32 });
+                self.order(&Order::Signal { signal: signal as i32 });
             }
             Signal::SIGTTIN | Signal::SIGTTOU | Signal::SIGURG | Signal::SIGPIPE => {}
             Signal::SIGINT | Signal::SIGQUIT => {
                 self.asked = Some(number);
-                self.order(Order::Signal { signal: number });
+                self.order(&Order::Signal { signal: number });
             }
             Signal::SIGTERM | Signal::SIGHUP => {
                 self.asked = Some(number);
-                self.order(Order::End { signal: number });
+                self.order(&Order::End { signal: number });
                 self.expect_end(self.bootstrap.grace_ms.saturating_mul(2));
             }
-            _ => self.order(Order::Signal { signal: number }),
+            _ => self.order(&Order::Signal { signal: number }),
         }
     }
 
     /// An order that cannot be delivered finds nobody; the end of the channel is noticed next.
-    fn order(&self, order: Order) {
-        self.channel.send(&order, None).ok();
+    fn order(&self, order: &Order) {
+        self.channel.send(order, None).ok();
     }
 
     fn report(&mut self, report: Report, fd: Option<OwnedFd>) -> Result<(), Error> {
@@ -311,7 +333,7 @@ impl Attendant<'_> {
                     let notes = self.services.take(handed, fd).step("serve the sandbox")?;
                     self.seen.notes.extend(notes);
                     if awaited {
-                        self.order(Order::GoOn);
+                        self.order(&Order::GoOn);
                     }
                 }
             }
@@ -329,6 +351,7 @@ impl Attendant<'_> {
                 self.expect_end(self.bootstrap.grace_ms);
             }
             Report::Empty { usage } => self.seen.usage = usage,
+            Report::Control { id, report } => self.clients.answer(id, &report, fd.as_ref()),
             Report::ExecFailed { errno, found, message, hint } => {
                 let known = self.bootstrap.missing.as_ref().map(|missing| missing.hint.clone());
                 let hint =
@@ -419,16 +442,16 @@ impl Attendant<'_> {
         if keys && !continued {
             // Nobody could ever bring us to the front: the keys are at their end.
             self.relay.iter_mut().for_each(Relay::give_up_keys);
-            return self.order(Order::Foreground);
+            return self.order(&Order::Foreground);
         }
-        self.order(Order::Continue);
+        self.order(&Order::Continue);
     }
 
     /// The tool wants keys: it gets them if we are in front of the outer terminal.
     fn take_keys(&mut self) -> bool {
         let taken = self.relay.as_mut().is_some_and(Relay::take_keys);
         if taken {
-            self.order(Order::Foreground);
+            self.order(&Order::Foreground);
         }
         taken
     }

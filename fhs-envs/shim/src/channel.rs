@@ -57,6 +57,11 @@ impl Channel {
         }
     }
 
+    /// Over a socket of packets that is there.
+    pub(crate) fn of(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
     /// To a socket that somebody listens at.
     pub(crate) fn connect(path: &str) -> io::Result<Self> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -78,11 +83,20 @@ impl Channel {
         message: &T,
         fd: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
-        let text = serde_json::to_vec(message)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
         let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        self.send_all(message, &fds)
+    }
+
+    /// The same with several descriptors.
+    pub(crate) fn send_all<T: serde::Serialize>(
+        &self,
+        message: &T,
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let text = serde_json::to_vec(message)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // NOSIGNAL: a lost peer is an error here, not a SIGPIPE.

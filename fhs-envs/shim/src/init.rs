@@ -2,7 +2,7 @@
 use crate::apply::{Failure, Sandbox};
 use crate::channel::Channel;
 use crate::reaper::Reaper;
-use crate::spawn::{Spawned, spawn};
+use crate::spawn::{Spawned, Streams, spawn};
 use crate::{privileges, terminal};
 use hatchway_wire::attend::Report;
 use hatchway_wire::{Bootstrap, Op, StdioMode};
@@ -31,12 +31,12 @@ pub(crate) fn run(
     }
 }
 
-fn start(
-    bootstrap: &Bootstrap,
+fn start<'a>(
+    bootstrap: &'a Bootstrap,
     (mode, front): (StdioMode, bool),
     channel: &Channel,
     is_mapped: bool,
-) -> Result<Option<Reaper>, Failure> {
+) -> Result<Option<Reaper<'a>>, Failure> {
     // Second line only: the end of the channel is what counts, see the reaper.
     let die_with_attendant = || {
         set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
@@ -80,7 +80,9 @@ fn start(
     let signals =
         SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|errno| Failure::new("watch for ended processes", io::Error::from(errno)))?;
-    match spawn(&bootstrap.process, streams.as_ref().map(|terminal| (terminal, mode)))? {
+    let own = streams.as_ref().map(|terminal| terminal.try_clone().map(|terminal| (terminal, mode)));
+    let own = own.transpose().map_err(|source| Failure::new("make a terminal for the tool", source))?;
+    match spawn(&bootstrap.process, &Streams::Own(own))? {
         Spawned::Child => Ok(None),
         Spawned::Failed(report) => {
             channel.send(&report, None).map_err(|source| Failure::new("report", source))?;
@@ -91,7 +93,7 @@ fn start(
                 .send(&Report::Started { pid: tool.as_raw() }, None)
                 .map_err(|source| Failure::new("report", source))?;
             release_streams().map_err(|source| Failure::new("release the standard streams", source))?;
-            Ok(Some(Reaper::new(tool, streams, bootstrap.grace_ms, signals)))
+            Ok(Some(Reaper::new(tool, streams, bootstrap, signals)))
         }
     }
 }

@@ -13,6 +13,7 @@ mod ahead;
 mod apply;
 mod attendant;
 mod channel;
+mod clients;
 mod companions;
 mod control_group;
 mod doors;
@@ -37,6 +38,7 @@ mod services;
 mod slots;
 mod spawn;
 mod terminal;
+mod visits;
 
 use error::Error;
 use hatchway_wire::{Bootstrap, VERSION};

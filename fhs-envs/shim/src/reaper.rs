@@ -1,7 +1,8 @@
 //! PID 1 at work: reaps everything, passes signals to the tool, ends everything when the tool or the attendant ends.
 use crate::channel::{Channel, Received};
+use crate::visits::Visits;
 use hatchway_wire::attend::{Order, Report};
-use hatchway_wire::{Outcome, Usage};
+use hatchway_wire::{Bootstrap, Outcome, Usage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 const EVERYBODY: Pid = Pid::from_raw(-1);
 
 #[derive(Debug)]
-pub(crate) struct Reaper {
+pub(crate) struct Reaper<'a> {
     tool: Pid,
     /// Its terminal, if it has one; then it leads a process group of its own. Held open here, so that the relay goes on
     /// for a tool that closes its streams and opens `/dev/tty` later.
@@ -26,12 +27,19 @@ pub(crate) struct Reaper {
     ended: bool,
     forced: bool,
     deadline: Option<Instant>,
+    visits: Visits<'a>,
 }
 
-impl Reaper {
-    pub(crate) fn new(tool: Pid, terminal: Option<OwnedFd>, grace_ms: u64, signals: SignalFd) -> Self {
-        let grace = Duration::from_millis(grace_ms);
-        Self { tool, terminal, grace, signals, ended: false, forced: false, deadline: None }
+impl<'a> Reaper<'a> {
+    pub(crate) fn new(
+        tool: Pid,
+        terminal: Option<OwnedFd>,
+        bootstrap: &'a Bootstrap,
+        signals: SignalFd,
+    ) -> Self {
+        let grace = Duration::from_millis(bootstrap.grace_ms);
+        let visits = Visits::new(&bootstrap.process);
+        Self { tool, terminal, grace, signals, ended: false, forced: false, deadline: None, visits }
     }
 
     /// Until nothing is left. When this process ends, the kernel kills whatever still is in the namespace.
@@ -53,8 +61,13 @@ impl Reaper {
             // SIGCHLD may come from anybody inside; it only means "look". All others stay blocked for ever.
             while self.signals.read_signal()?.is_some() {}
             loop {
-                match channel.receive::<Order>()? {
-                    Received::Message(order, _) => self.obey(order),
+                match channel.receive_all::<Order>()? {
+                    // Nothing begins any more once the tool has ended.
+                    Received::Message(Order::Control { .. }, _) if self.ended => {}
+                    Received::Message(Order::Control { id, order }, fds) => {
+                        self.visits.obey(id, order, fds, channel)?;
+                    }
+                    Received::Message(order, _) => self.obey(&order),
                     Received::Nothing => break,
                     Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
                 }
@@ -98,7 +111,8 @@ impl Reaper {
                         self.tool_ended(outcome, channel)?;
                     }
                 }
-                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(Some((pid, status))) => self.visits.collected(pid.as_raw_pid(), status, channel)?,
+                Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::CHILD) => return Ok(true),
                 Err(errno) => return Err(errno.into()),
             }
@@ -115,8 +129,8 @@ impl Reaper {
         Ok(())
     }
 
-    fn obey(&mut self, order: Order) {
-        match order {
+    fn obey(&mut self, order: &Order) {
+        match *order {
             Order::Signal { signal } => self.signal(signal),
             Order::End { signal } => {
                 self.signal(signal);
@@ -144,8 +158,9 @@ impl Reaper {
                 }
                 self.go_on();
             }
-            // The sandbox was made long ago.
-            Order::GoOn => {}
+            Order::Forget { id } => self.visits.forget(id),
+            // The sandbox was made long ago; who came was heard before.
+            Order::GoOn | Order::Control { .. } => {}
         }
     }
 

@@ -27,8 +27,42 @@ pub(crate) enum Spawned {
     Child,
 }
 
-/// Starts the tool, with its terminal if there is one.
-pub(crate) fn spawn(process: &Process, terminal: Option<(&OwnedFd, StdioMode)>) -> Result<Spawned, Failure> {
+/// What a program's standard streams are.
+#[derive(Debug)]
+pub(crate) enum Streams {
+    /// This process's, but for those that are to be its terminal.
+    Own(Option<(OwnedFd, StdioMode)>),
+    /// These, in a session of its own.
+    Given([OwnedFd; 3]),
+    /// A terminal, in a session of its own.
+    Session(OwnedFd),
+}
+
+impl Streams {
+    fn take(&self) -> io::Result<()> {
+        let become_streams = |streams: [&OwnedFd; 3]| -> io::Result<()> {
+            rustix::stdio::dup2_stdin(streams[0])?;
+            rustix::stdio::dup2_stdout(streams[1])?;
+            Ok(rustix::stdio::dup2_stderr(streams[2])?)
+        };
+        match self {
+            Self::Own(None) => Ok(()),
+            Self::Own(Some((terminal, mode))) => take(terminal, *mode),
+            Self::Given(streams) => {
+                rustix::process::setsid()?;
+                become_streams([&streams[0], &streams[1], &streams[2]])
+            }
+            Self::Session(terminal) => {
+                rustix::process::setsid()?;
+                rustix::process::ioctl_tiocsctty(terminal)?;
+                become_streams([terminal; 3])
+            }
+        }
+    }
+}
+
+/// Starts a program.
+pub(crate) fn spawn(process: &Process, streams: &Streams) -> Result<Spawned, Failure> {
     let program = match find(process) {
         Some(program) => program,
         None => return Ok(Spawned::Failed(not_found(process))),
@@ -42,7 +76,7 @@ pub(crate) fn spawn(process: &Process, terminal: Option<(&OwnedFd, StdioMode)>) 
         .map_err(|errno| Failure::new("make a pipe", errno))?;
     match fork().map_err(|source| Failure::new("start a process", source))? {
         Fork::Child => {
-            let (step, error) = match image.execute(process, terminal, fence.take()) {
+            let (step, error) = match image.execute(process, streams, fence.take()) {
                 Ok(never) => match never {},
                 Err(failed) => failed,
             };
@@ -94,7 +128,7 @@ impl Image {
     fn execute(
         &self,
         process: &Process,
-        terminal: Option<(&OwnedFd, StdioMode)>,
+        streams: &Streams,
         fence: Option<landlock::RulesetCreated>,
     ) -> Result<Infallible, (&'static str, io::Error)> {
         fn at<T, E: Into<io::Error>>(
@@ -103,9 +137,7 @@ impl Image {
         ) -> Result<T, (&'static str, io::Error)> {
             done.map_err(|error| (step, error.into()))
         }
-        if let Some((terminal, mode)) = terminal {
-            at("take the terminal", take(terminal, mode))?;
-        }
+        at("take the standard streams", streams.take())?;
         sys::reset_signal_actions();
         rustix::process::umask(Mode::from(process.umask));
         at("close inherited descriptors", descriptors::close_on_exec_from(3, &[]))?;

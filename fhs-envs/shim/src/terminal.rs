@@ -1,10 +1,11 @@
 //! The tool's own terminal and its relay to the one the user sits at.
 use hatchway_wire::StdioMode;
+use hatchway_wire::guest::Window;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, Winsize};
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -52,6 +53,17 @@ fn outer_screen() -> Option<OwnedFd> {
 pub(crate) fn in_front(outer: Option<&OwnedFd>) -> bool {
     let front = outer.and_then(|outer| rustix::termios::tcgetpgrp(outer).ok());
     front == Some(rustix::process::getpgrp())
+}
+
+/// A new terminal of the sandbox of this size, for a program beside the tool.
+pub(crate) fn open_for(window: Window) -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags)?;
+    rustix::pty::unlockpt(&master)?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    let size = Winsize { ws_row: window.rows, ws_col: window.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size)?;
+    Ok((master, slave))
 }
 
 /// A new terminal of the sandbox, with the size of the caller's, and its settings if we are in `front` of it: otherwise

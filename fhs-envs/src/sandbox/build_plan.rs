@@ -101,6 +101,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         companions: Vec::new(),
         lease: None,
         channels_fd: None,
+        control: None,
         notes: Vec::new(),
         keep_fds: Vec::new(),
         missing: None,

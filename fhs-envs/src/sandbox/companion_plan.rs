@@ -126,6 +126,7 @@ pub fn companion_plan(spec: &CompanionSpec, view: Vec<Op>, host: &HostFacts) -> 
         companions: Vec::new(),
         lease: None,
         channels_fd: None,
+        control: None,
         notes: Vec::new(),
         keep_fds: Vec::new(),
         grace_ms: GRACE_MS,

@@ -87,6 +87,7 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         missing: None,
         lease: None,
         channels_fd: None,
+        control: None,
         grace_ms: spec.grace_ms,
         companions: spec.companions.clone(),
         notes: spec.notes.clone(),

@@ -141,6 +141,7 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
         missing: None,
         lease: Some(lease),
         channels_fd: None,
+        control: None,
         grace_ms: spec.grace_ms,
         companions: Vec::new(),
         notes: spec.notes.clone(),

@@ -11,6 +11,7 @@ mod new;
 mod recipe;
 mod run;
 mod store;
+mod visit;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -21,16 +22,16 @@ use crate::context::NetworkUse;
 use crate::error::Error;
 use crate::report::Printer;
 
-/// Exit codes of every verb but `run` and `shell`: 0 yes, 1 the answer is no, 2 usage or failure.
+/// Exit codes of every verb but `run`, `shell` and `exec`: 0 yes, 1 the answer is no, 2 usage or failure.
 const FAILURE: u8 = 2;
-/// `run` and `shell`: Hatchway failed before the tool did anything.
+/// `run`, `shell` and `exec`: Hatchway failed before the tool did anything.
 const RUN_FAILURE: u8 = 125;
 
 /// Runs the vendor software you cannot change on the system you have pinned.
 #[derive(Debug, Parser)]
 #[command(name = "hatchway", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
-    after_help = "A vendor file in, a running tool out:\n  hatchway run ./vendor.deb -- --version\n\nStep by step: inspect, new, lock, build, run. Exit codes: 0 yes, 1 the answer is no, 2 usage or failure;\n`run` and `shell` give the tool's own code, or 125 when Hatchway failed first."
+    after_help = "A vendor file in, a running tool out:\n  hatchway run ./vendor.deb -- --version\n\nStep by step: inspect, new, lock, build, run. Exit codes: 0 yes, 1 the answer is no, 2 usage or failure;\n`run`, `shell` and `exec` give the program's own code, or 125 when Hatchway failed first."
 )]
 pub struct Cli {
     /// Print data and errors only
@@ -54,6 +55,10 @@ enum Command {
     Run(run::Args),
     /// Open a shell in a tool's sandbox
     Shell(run::ShellArgs),
+    /// Run another program in the sandbox of a tool that runs
+    Exec(visit::ExecArgs),
+    /// Say what the tools that run use
+    Stats(visit::StatsArgs),
     /// Check recipes
     #[command(subcommand)]
     Recipe(recipe::Command),
@@ -111,12 +116,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The exit code of a command that fails, before anybody knows whether its arguments are right: `run` and `shell` pass the
+/// The exit code of a command that fails, before anybody knows whether its arguments are right: `run`, `shell` and `exec` pass the
 /// tool's own, and are told apart from it.
 fn failure(mut arguments: impl Iterator<Item = OsString>) -> u8 {
     // The options before the verb are without a value.
     match arguments.find(|argument| !argument.as_encoded_bytes().starts_with(b"-")) {
-        Some(verb) if verb == "run" || verb == "shell" => RUN_FAILURE,
+        Some(verb) if verb == "run" || verb == "shell" || verb == "exec" => RUN_FAILURE,
         _ => FAILURE,
     }
 }
@@ -137,6 +142,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Build(args) => build::main(&args, quiet),
         Command::Run(args) => run::main(&args, quiet),
         Command::Shell(args) => run::shell(&args, quiet),
+        Command::Exec(args) => visit::exec(&args, quiet),
+        Command::Stats(args) => visit::stats(&args, quiet),
         Command::Recipe(command) => recipe::main(&command),
         Command::Doctor(args) => doctor::main(&args),
         Command::Store(command) => store::main(&command, quiet),

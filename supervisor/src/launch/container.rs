@@ -17,6 +17,7 @@ use hatchway_envs::sandbox::{self, HostFacts, InsidePath, Lease as Way, Outside,
 use hatchway_images::container::{Container, LEASE, Specification, State};
 use hatchway_images::engine::Engine;
 use hatchway_wire::attend::LeaseReport;
+use hatchway_wire::control;
 use hatchway_wire::{ExitReason, ExitRecord, Outcome, Stamp, Usage, VERSION};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -25,7 +26,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::termios::{OptionalActions, Termios};
 
 use super::broker::Broker;
-use super::lease::{Lease, Listener, Received};
+use super::lease::Lease;
+use super::packets::{Listener, Received};
 use super::{Request, run_folder, shim};
 use crate::context::Context;
 use crate::error::Error;
@@ -130,7 +132,11 @@ fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) 
     drop(theirs);
     drop(fs::remove_file(&bootstrap));
     let terminal = terminal();
-    let ended = serve(run, &lease, channels)?;
+    let door = run.folder.join(control::SOCKET);
+    let visitors = Listener::new(run.folder, control::SOCKET).map_err(Error::io("listen at", &door))?;
+    let ended = serve(run, (&lease, &visitors), channels);
+    drop(fs::remove_file(&door));
+    let ended = ended?;
     let Some(mut record) = ended else {
         if let Some(settings) = terminal {
             // The shim had no time to.
@@ -150,7 +156,7 @@ fn spec_exit(run: &Run<'_>) -> Option<sandbox::HostPath> {
 fn connected(listener: &Listener, container: &Container) -> Result<Lease, Error> {
     for _ in 0..CONNECT_MAX_S {
         if let Some(lease) = listener.accept(1).map_err(Error::io("hear from", LEASE))? {
-            return Ok(lease);
+            return Ok(lease.into());
         }
         let state = container.state();
         if !state.running {
@@ -198,7 +204,11 @@ impl Channels {
 }
 
 /// Passes signals in and channels both ways until the record comes out; `None` when the way ended without one.
-fn serve(run: &Run<'_>, lease: &Lease, mut channels: Option<Channels>) -> Result<Option<ExitRecord>, Error> {
+fn serve(
+    run: &Run<'_>,
+    (lease, visitors): (&Lease, &Listener),
+    mut channels: Option<Channels>,
+) -> Result<Option<ExitRecord>, Error> {
     let failed = |errno: nix::Error| Error::io("watch signals of", "this process")(errno.into());
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&SigSet::all(), flags).map_err(failed)?;
@@ -206,10 +216,14 @@ fn serve(run: &Run<'_>, lease: &Lease, mut channels: Option<Channels>) -> Result
         channels = channels.and_then(|mut channels| channels.turn(run).then_some(channels));
         let mut fds =
             vec![PollFd::new(lease, PollFlags::IN), PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        fds.push(PollFd::new(visitors, PollFlags::IN));
         fds.extend(channels.iter().flat_map(Channels::watches));
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(Error::io("wait for", "the container")(errno.into())),
+        }
+        while let Some(visitor) = visitors.next().map_err(Error::io("hear from", control::SOCKET))? {
+            lease.visit(&visitor);
         }
         while let Some(info) = signals.read_signal().map_err(failed)? {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
@@ -220,9 +234,9 @@ fn serve(run: &Run<'_>, lease: &Lease, mut channels: Option<Channels>) -> Result
         }
         loop {
             match lease.receive().map_err(Error::io("hear from", LEASE))? {
-                Received::Report(LeaseReport::Ended { record }) => return Ok(Some(*record)),
+                Received::Message(LeaseReport::Ended { record }, _) => return Ok(Some(*record)),
                 // As the tool is, until the shell goes on with it.
-                Received::Report(LeaseReport::Stopped { .. }) => drop(raise(Signal::SIGSTOP)),
+                Received::Message(LeaseReport::Stopped { .. }, _) => drop(raise(Signal::SIGSTOP)),
                 Received::Nothing => break,
                 Received::End => return Ok(None),
             }

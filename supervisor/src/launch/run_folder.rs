@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hatchway_envs::sandbox;
+use hatchway_wire::control;
 
 use super::{audio, companion, container, dbus, display, machine, vm};
 use crate::context::Context;
@@ -14,13 +15,14 @@ pub(super) const EXIT: &str = "exit.json";
 /// How many finished runs' folders are kept for each tool.
 const KEPT: usize = 10;
 /// Files in a run's folder.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     EXIT,
     companion::LOG,
     companion::OUTER_AUTHORITY,
     display::AUTHORITY,
     container::BOOTSTRAP,
     container::SOCKET,
+    control::SOCKET,
     vm::INITRAMFS,
     vm::LOG,
     vm::CONSOLE,

@@ -2,6 +2,7 @@
 //!
 //! They travel as JSON over one `SOCK_SEQPACKET` pair. The end of the stream is a message too: an inner half
 //! that reads it ends everything, an outer half that reads it collects the inner one.
+use crate::control::{ControlOrder, ControlReport};
 use crate::exit::{ExitRecord, Outcome, Usage};
 use crate::op::{Endpoint, Slot};
 use crate::path::HostPath;
@@ -61,6 +62,13 @@ pub enum Report {
         /// Whether the inner half killed it after the grace period.
         forced: bool,
     },
+    /// An answer to somebody who came to the unit; a descriptor may come with it.
+    Control {
+        /// Who.
+        id: u32,
+        /// What.
+        report: ControlReport,
+    },
     /// Nothing is left inside but the inner half.
     Empty {
         /// What all of it used.
@@ -97,7 +105,7 @@ pub enum Handed {
 }
 
 /// From the outer half.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Order {
     /// Pass a signal to the tool.
@@ -121,6 +129,18 @@ pub enum Order {
     Foreground,
     /// What was handed out is served; making the sandbox can go on.
     GoOn,
+    /// Somebody who came to the unit wants this; descriptors come with it.
+    Control {
+        /// Who.
+        id: u32,
+        /// What.
+        order: ControlOrder,
+    },
+    /// Who came is gone, and with them what they began.
+    Forget {
+        /// Who.
+        id: u32,
+    },
 }
 
 /// From whoever started a container to the shim in it, over a socket of packets that is bound into it.
@@ -138,6 +158,8 @@ pub enum LeaseOrder {
         /// The kernel sent it, for a key at the terminal.
         key: bool,
     },
+    /// Somebody has come to the unit: their connection comes with this message as a descriptor.
+    Control,
 }
 
 /// From the shim in a container to whoever started it.

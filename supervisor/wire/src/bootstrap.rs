@@ -34,6 +34,9 @@ pub struct Bootstrap {
     /// where the shim itself can connect to, or come with the lease.
     #[serde(default)]
     pub channels_fd: Option<i32>,
+    /// How others come to the unit while it runs.
+    #[serde(default)]
+    pub control: Option<Control>,
     /// Milliseconds between a polite and an impolite end.
     pub grace_ms: u64,
     /// Programs of the host that serve this run only. They were started by the process that becomes the shim, so
@@ -64,6 +67,24 @@ impl Bootstrap {
         all.dedup();
         all
     }
+}
+
+/// How others come to a running unit: see [`crate::control`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Control {
+    /// A socket that listens. Its name is removed at the end.
+    Listener {
+        /// A descriptor that is kept, too.
+        fd: i32,
+        /// Its name.
+        path: HostPath,
+    },
+    /// In a guest: a socket over which connections come, as with a lease.
+    Given {
+        /// A descriptor that is kept, too.
+        fd: i32,
+    },
 }
 
 /// The way from inside a container to whoever started it: see [`crate::attend::LeaseOrder`].

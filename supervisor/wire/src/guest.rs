@@ -5,6 +5,7 @@
 //! says after how many bytes it is. What comes from a guest is hostile: lines are bounded ([`LINE_MAX`]), and what is no
 //! message ends the guest.
 use crate::bootstrap::Bootstrap;
+use crate::control::{ControlOrder, ControlReport};
 use crate::exit::ExitRecord;
 use crate::path::InsidePath;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ pub const CONTROL: &str = "hatchway.control";
 pub const STREAMS: [&str; 4] = ["hatchway.stdin", "hatchway.stdout", "hatchway.stderr", "hatchway.terminal"];
 /// Name of the virtio port for channels ([`crate::mux`]); it is there where the unit has some.
 pub const CHANNELS: &str = "hatchway.channels";
+/// Name of the virtio port for the streams of programs that are started beside the tool ([`crate::mux`]).
+pub const EXEC: &str = "hatchway.exec";
 /// Where the order is in the guest's first file system.
 pub const ORDER: &str = "/hatchway/order.json";
 /// The folder of kernel modules in it.
@@ -98,7 +101,7 @@ impl Stream {
 }
 
 /// From `hatchway run` to the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum HostOrder {
     /// A signal to pass on.
@@ -121,6 +124,19 @@ pub enum HostOrder {
     Unread {
         /// Which.
         stream: Stream,
+    },
+    /// Somebody who came to the unit wants this. The guest asks for the streams of a program at the port [`EXEC`], by the names of
+    /// [`stream_of`].
+    Control {
+        /// Who.
+        id: u32,
+        /// What.
+        order: ControlOrder,
+    },
+    /// Who came is gone, and with them what they began.
+    Forget {
+        /// Who.
+        id: u32,
     },
 }
 
@@ -154,6 +170,13 @@ pub enum GuestReport {
         /// Why, for a person.
         message: String,
     },
+    /// An answer to somebody who came to the unit. What the program has said is in its streams, which end for themselves.
+    Control {
+        /// Who.
+        id: u32,
+        /// What.
+        report: ControlReport,
+    },
     /// The last message: state is on its disk, and the guest can be switched off.
     Ended {
         /// The shim's exit code.
@@ -161,6 +184,19 @@ pub enum GuestReport {
         /// What it wrote; nothing where it failed before.
         record: Option<Box<ExitRecord>>,
     },
+}
+
+/// The name by which a guest asks for a stream of a program: 0 to 2, or 3 for its terminal.
+#[must_use]
+pub fn stream_of(id: u32, number: usize) -> String {
+    format!("{id}/{number}")
+}
+
+/// What such a name says.
+#[must_use]
+pub fn read_stream(name: &str) -> Option<(u32, usize)> {
+    let (id, number) = name.split_once('/')?;
+    Some((id.parse().ok()?, number.parse().ok()?))
 }
 
 /// Cuts what comes over a port into lines.

@@ -3,6 +3,7 @@
 //! - [`bootstrap`]: what `hatchway run` hands to the shim: the plan of operations and the process to start.
 //! - [`op`]: the operations themselves, a closed list.
 //! - [`attend`]: the messages between the two halves of the shim.
+//! - [`control`]: the messages between who comes to a running unit and its shim.
 //! - [`exit`]: `exit.json`, the truth about an ended unit, and the exit codes of `hatchway run`.
 //! - [`guest`]: the messages between `hatchway run` and a guest's init.
 //! - [`mux`]: many streams over one way.
@@ -11,6 +12,7 @@
 
 pub mod attend;
 pub mod bootstrap;
+pub mod control;
 pub mod exit;
 pub mod guest;
 pub mod mux;

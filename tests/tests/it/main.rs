@@ -31,6 +31,7 @@ mod recipes_in_use;
 mod robustness;
 mod rungs;
 mod rungs_channels;
+mod rungs_visits;
 mod running;
 mod sources;
 mod store_upkeep;

@@ -8,6 +8,7 @@ mod outbox;
 mod ports;
 mod session;
 mod streams;
+mod visitors;
 
 use crate::complain;
 use crate::error::Error;

@@ -3,10 +3,11 @@ use super::machine::SHIM;
 use super::outbox::Control;
 use super::ports;
 use super::streams::Streams;
+use super::visitors::{REST_EVERY_MS, Visitors};
 use crate::error::{Error, Step};
 use hatchway_sys::process::{Fork, end_at_once, fork};
 use hatchway_wire::guest::{CHANNELS, EXIT, GuestOrder, GuestReport, HostOrder};
-use hatchway_wire::{Bootstrap, ExitRecord};
+use hatchway_wire::{Bootstrap, ExitRecord, bootstrap};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -27,6 +28,7 @@ const KEYS_EVERY_MS: u16 = 50;
 pub(super) struct Session {
     attendant: Pid,
     streams: Streams,
+    visitors: Visitors,
     signals: SignalFd,
     code: Option<i32>,
     /// The unit was asked to end, since nobody is there any more who wants to know.
@@ -37,9 +39,13 @@ impl Session {
     pub(super) fn start(order: &GuestOrder, mut streams: Streams) -> Result<Self, Error> {
         let channels = order.bootstrap.channels_fd.map(|_| ports::open(CHANNELS)).transpose()?;
         let number = channels.as_ref().map(AsRawFd::as_raw_fd);
+        let (visitors, theirs) = Visitors::open()?;
+        let way = theirs.as_fd().as_raw_fd();
+        let kept: Vec<i32> = number.into_iter().chain([way]).collect();
         let bootstrap = Bootstrap {
             channels_fd: number,
-            keep_fds: number.into_iter().collect(),
+            control: Some(bootstrap::Control::Given { fd: way }),
+            keep_fds: kept.clone(),
             ..order.bootstrap.clone()
         };
         let text = serde_json::to_vec(&bootstrap).map_err(Error::ParseBootstrap)?;
@@ -53,11 +59,11 @@ impl Session {
         }
         let attendant = match fork().step("start the attendant")? {
             Fork::Parent(pid) => pid,
-            Fork::Child => become_attendant(&streams, number),
+            Fork::Child => become_attendant(&streams, &kept),
         };
         // Copies kept here would keep pipes open that the tool has closed.
         streams.ends.clear();
-        Ok(Self { attendant, streams, signals, code: None, abandoned: false })
+        Ok(Self { attendant, streams, visitors, signals, code: None, abandoned: false })
     }
 
     /// Runs to the end of the unit.
@@ -72,7 +78,7 @@ impl Session {
             }
             while self.signals.read_signal().step("read a signal")?.is_some() {}
             self.collect(control)?;
-            for report in self.streams.turn() {
+            for report in self.streams.turn().into_iter().chain(self.visitors.turn()) {
                 control.send(&report);
             }
             if self.streams.wants_keys() {
@@ -92,7 +98,9 @@ impl Session {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(control.watch());
         fds.extend(self.streams.watches());
+        fds.extend(self.visitors.watches());
         let most = match (self.code, self.streams.may_want_keys()) {
+            (None, _) if self.visitors.rests() => PollTimeout::from(REST_EVERY_MS),
             (Some(_), _) => PollTimeout::from(1000_u16),
             (None, true) => PollTimeout::from(KEYS_EVERY_MS),
             (None, false) => PollTimeout::NONE,
@@ -110,6 +118,8 @@ impl Session {
             HostOrder::Resize(window) => self.streams.resize(window),
             HostOrder::End { stream, bytes } => self.streams.end(stream, bytes),
             HostOrder::Unread { stream } => self.streams.unread(stream),
+            HostOrder::Control { id, order } => self.visitors.obey(id, order),
+            HostOrder::Forget { id } => self.visitors.forget(id),
         }
     }
 
@@ -149,7 +159,7 @@ impl Session {
 }
 
 /// In the child: a process group in front of the terminal, whose leader this process watches as a shell does.
-fn become_attendant(streams: &Streams, channels: Option<i32>) -> ! {
+fn become_attendant(streams: &Streams, kept: &[i32]) -> ! {
     let start = || -> std::io::Result<std::convert::Infallible> {
         rustix::process::setpgid(None, None)?;
         if let Some(slave) = streams.slave() {
@@ -162,9 +172,7 @@ fn become_attendant(streams: &Streams, channels: Option<i32>) -> ! {
         rustix::stdio::dup2_stdin(input)?;
         rustix::stdio::dup2_stdout(output)?;
         rustix::stdio::dup2_stderr(error)?;
-        if let Some(way) = channels {
-            hatchway_sys::descriptors::set_close_on_exec(way, false)?;
-        }
+        kept.iter().try_for_each(|fd| hatchway_sys::descriptors::set_close_on_exec(*fd, false))?;
         Err(Command::new(SHIM).args(["--bootstrap", BOOTSTRAP]).env_clear().exec())
     };
     let Err(error) = start();

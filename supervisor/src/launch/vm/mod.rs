@@ -7,6 +7,7 @@ mod prepare;
 mod relay;
 mod streams;
 mod terminal;
+mod visits;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -18,7 +19,8 @@ use hatchway_envs::sandbox::{self, Given, Guest, HostFacts, Spec};
 use hatchway_vm::kernel::Kernel;
 use hatchway_vm::qemu::accel::{self, Accel, Choice};
 use hatchway_vm::qemu::{self, Command};
-use hatchway_wire::guest::{CHANNELS, CONTROL, GuestOrder};
+use hatchway_wire::control;
+use hatchway_wire::guest::{CHANNELS, CONTROL, EXEC, GuestOrder};
 use hatchway_wire::{ExitReason, ExitRecord, Usage, VERSION};
 use nix::sys::signal::SigSet;
 
@@ -28,10 +30,11 @@ use super::run_folder;
 use crate::dirs::is_root;
 use crate::error::Error;
 use prepare::Prepared;
-use relay::{Outcome, Relay};
-use terminal::Terminal;
+use relay::{Outcome, Relay, Served};
+use visits::Visits;
 
 pub(super) use streams::nonblocking;
+pub(crate) use terminal::Terminal;
 
 /// Names in the run's folder.
 pub(super) const INITRAMFS: &str = "initramfs";
@@ -121,6 +124,7 @@ fn command(run: &Run<'_>, spec: &Spec, order: &GuestOrder) -> Command {
     let wish = run.located.recipe.run.vm.as_ref();
     let mut ports = vec![CONTROL];
     ports.extend(streams::of(order.terminals).into_iter().map(|stream| stream.port()));
+    ports.push(EXEC);
     ports.extend(order.bootstrap.channels_fd.map(|_| CHANNELS));
     Command {
         name: spec.unit.clone(),
@@ -194,8 +198,15 @@ fn start<'a>(
     let path = run.folder.join(LOG);
     let log = File::create(&path).map_err(Error::io("create", &path))?;
     let running = command.start(program, user, log, prepared.lock())?;
-    let broker = Broker::new(prepared.destinations.clone());
-    Relay::new(running, (terminal, broker), &run.context.printer, prepared.grace)
+    let served = Served { broker: Broker::new(prepared.destinations.clone()), visits: visitors(run)? };
+    Relay::new(running, (terminal, served), &run.context.printer, prepared.grace)
+}
+
+/// The socket may be there from a first try.
+fn visitors(run: &Run<'_>) -> Result<Visits, Error> {
+    let path = run.folder.join(control::SOCKET);
+    drop(fs::remove_file(&path));
+    Visits::new(run.folder).map_err(Error::io("listen at", &path))
 }
 
 /// Writes the record, and says what a person should know.
@@ -233,7 +244,7 @@ fn conclude(run: &Run<'_>, guest: &Guest, ended: Outcome) -> Result<ExitCode, Er
     let text =
         serde_json::to_string_pretty(&ExitRecord { exit_file, ..record }).map_err(sandbox::Error::from)?;
     write_atomically(&path, (text + "\n").as_bytes())?;
-    run_folder::tidy(run.folder, &[INITRAMFS, LOG]);
+    run_folder::tidy(run.folder, &[INITRAMFS, LOG, control::SOCKET]);
     Ok(exit_code(code))
 }
 

@@ -1,6 +1,6 @@
 //! Between the caller and a guest that runs: bytes, signals, messages, until its end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hatchway_vm::qemu::Running;
@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::super::broker::Broker;
 use super::streams::{Inward, Outward, flags, nonblocking, of};
 use super::terminal::Terminal;
+use super::visits::Visits;
 use crate::error::Error;
 use crate::report::Printer;
 
@@ -43,14 +44,27 @@ pub(super) enum Outcome {
     Asked { signal: i32 },
 }
 
+/// What comes and goes beside the tool's own streams.
+pub(super) struct Served {
+    pub(super) broker: Option<Broker>,
+    pub(super) visits: Visits,
+}
+
+impl Served {
+    /// The last ports: those of channels, where there are some, and before it that of who comes.
+    fn ports<'a>(&self, running: &'a Running) -> (BorrowedFd<'a>, BorrowedFd<'a>) {
+        let last = running.ports.len() - 1;
+        (running.port(last), running.port(last - usize::from(self.broker.is_some())))
+    }
+}
+
 /// A guest that runs, and what is between it and the caller.
 pub(super) struct Relay<'a> {
     running: Running,
     exited: OwnedFd,
     signals: SignalFd,
     terminal: &'a Terminal,
-    /// The other end of the last port, where the unit has channels.
-    broker: Option<Broker>,
+    served: Served,
     printer: &'a Printer,
     lines: Lines,
     orders: Vec<u8>,
@@ -76,7 +90,7 @@ pub(super) struct Relay<'a> {
 impl<'a> Relay<'a> {
     pub(super) fn new(
         running: Running,
-        (terminal, broker): (&'a Terminal, Option<Broker>),
+        (terminal, served): (&'a Terminal, Served),
         printer: &'a Printer,
         grace: Duration,
     ) -> Result<Self, Error> {
@@ -107,7 +121,7 @@ impl<'a> Relay<'a> {
             exited,
             signals,
             terminal,
-            broker,
+            served,
             printer,
             lines: Lines::default(),
             orders: Vec::new(),
@@ -212,7 +226,7 @@ impl<'a> Relay<'a> {
             self.carry(source);
         }
         self.say();
-        self.serve_channels();
+        self.serve();
         self.gone |= is(Source::Exited);
         Ok(())
     }
@@ -243,8 +257,11 @@ impl<'a> Relay<'a> {
         all.retain(|(_, _, wanted)| !wanted.is_empty());
         let mut fds: Vec<PollFd<'_>> =
             all.iter().map(|(_, fd, wanted)| PollFd::from_borrowed_fd(*fd, *wanted)).collect();
-        let way = self.running.port(self.running.ports.len() - 1);
-        fds.extend(self.broker.iter().flat_map(|broker| broker.watches(way)));
+        let (channels, exec) = self.served.ports(&self.running);
+        fds.extend(self.served.broker.iter().flat_map(|broker| broker.watches(channels)));
+        if self.heard && self.ended.is_none() {
+            fds.extend(self.served.visits.watches(exec));
+        }
         match poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::io("wait for", "the guest")(errno.into())),
@@ -270,20 +287,27 @@ impl<'a> Relay<'a> {
             Source::ToCaller(index) => self.outward[index].1.write(),
             Source::Exited | Source::Signals | Source::Control | Source::Console => return,
         };
-        order.into_iter().for_each(|order| self.order(order));
+        order.into_iter().for_each(|order| self.order(&order));
     }
 
-    fn serve_channels(&mut self) {
-        let way = self.running.port(self.running.ports.len() - 1);
-        match self.broker.as_mut().map(|broker| broker.turn(way)) {
+    fn serve(&mut self) {
+        let (channels, exec) = self.served.ports(&self.running);
+        match self.served.broker.as_mut().map(|broker| broker.turn(channels)) {
             Some(Ok(words)) => words.into_iter().for_each(|words| self.printer.warn(words)),
             Some(Err(broken)) => self.broken = Some(format!("it sent {broken}")),
             None => {}
         }
+        if !self.heard || self.ended.is_some() {
+            return;
+        }
+        match self.served.visits.turn(exec) {
+            Ok(orders) => orders.into_iter().for_each(|order| self.order(&order)),
+            Err(broken) => self.broken = Some(format!("it sent {broken}")),
+        }
     }
 
-    fn order(&mut self, order: HostOrder) {
-        if let Ok(line) = serde_json::to_vec(&order) {
+    fn order(&mut self, order: &HostOrder) {
+        if let Ok(line) = serde_json::to_vec(order) {
             self.orders.extend(line);
             self.orders.push(b'\n');
         }
@@ -308,7 +332,7 @@ impl<'a> Relay<'a> {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
             let ours = [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGURG, Signal::SIGTTIN, Signal::SIGTTOU];
             if number == Signal::SIGWINCH as i32 {
-                self.terminal.window().into_iter().for_each(|window| self.order(HostOrder::Resize(window)));
+                self.terminal.window().into_iter().for_each(|window| self.order(&HostOrder::Resize(window)));
             } else if !self.heard && END.iter().any(|signal| *signal as i32 == number) {
                 self.asked = Some(number);
             } else if !ours.iter().any(|signal| *signal as i32 == number) {
@@ -319,7 +343,7 @@ impl<'a> Relay<'a> {
                 if number == Signal::SIGCONT as i32 && self.wants_keys {
                     self.terminal.take();
                 }
-                self.order(HostOrder::Signal { signal: number, key: info.ssi_code == FROM_KERNEL });
+                self.order(&HostOrder::Signal { signal: number, key: info.ssi_code == FROM_KERNEL });
             }
         }
         Ok(())
@@ -382,6 +406,7 @@ impl<'a> Relay<'a> {
                 let found = self.outward.iter_mut().find(|(_, out)| out.stream == stream);
                 found.into_iter().for_each(|(_, out)| out.end(bytes));
             }
+            GuestReport::Control { id, report } => self.served.visits.report(id, report),
             GuestReport::Ended { code, record } => self.ended = Some((code, record)),
         }
     }

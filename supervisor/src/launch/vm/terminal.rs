@@ -14,23 +14,23 @@ fn all() -> [BorrowedFd<'static>; 3] {
 
 /// Which streams are a terminal, and its settings while it is ours.
 #[derive(Debug)]
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     streams: [bool; 3],
     saved: RefCell<Option<Termios>>,
 }
 
 impl Terminal {
-    pub(super) fn find() -> Self {
+    pub(crate) fn find() -> Self {
         Self { streams: all().map(|stream| stream.is_terminal()), saved: RefCell::new(None) }
     }
 
-    pub(super) fn streams(&self) -> [bool; 3] {
+    pub(crate) fn streams(&self) -> [bool; 3] {
         self.streams
     }
 
     /// All streams are at it: then keys are the tool's from the start, and otherwise when it reads them, since they may be
     /// meant for another program of the same pipeline.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.streams == [true; 3]
     }
 
@@ -39,22 +39,22 @@ impl Terminal {
     }
 
     /// Where keys come from.
-    pub(super) fn keys(&self) -> Option<BorrowedFd<'static>> {
+    pub(crate) fn keys(&self) -> Option<BorrowedFd<'static>> {
         self.first([0, 1, 2])
     }
 
     /// Where what the tool says is shown.
-    pub(super) fn screen(&self) -> Option<BorrowedFd<'static>> {
+    pub(crate) fn screen(&self) -> Option<BorrowedFd<'static>> {
         self.first([1, 2, 0])
     }
 
-    pub(super) fn window(&self) -> Option<Window> {
+    pub(crate) fn window(&self) -> Option<Window> {
         let size = rustix::termios::tcgetwinsize(self.screen()?).ok()?;
         Some(Window { rows: size.ws_row, columns: size.ws_col })
     }
 
     /// Raw, if this process is in front of it; true if it is now.
-    pub(super) fn take(&self) -> bool {
+    pub(crate) fn take(&self) -> bool {
         let Some(keys) = self.keys() else { return false };
         if self.is_taken() {
             return true;
@@ -68,12 +68,12 @@ impl Terminal {
         taken
     }
 
-    pub(super) fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         self.saved.borrow().is_some()
     }
 
     /// As it was.
-    pub(super) fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         if let (Some(settings), Some(keys)) = (self.saved.take(), self.keys()) {
             // A terminal that is gone needs no restoring.
             rustix::termios::tcsetattr(keys, OptionalActions::Drain, &settings).ok();

@@ -1,0 +1,118 @@
+//! Who comes to the running unit (`hatchway exec`, `hatchway stats`): the attendant takes their connections, and passes what they
+//! want on to the inner half and its answers back ([`hatchway_wire::control`]).
+use crate::channel::{Channel, Received};
+use hatchway_wire::attend::{LeaseOrder, Order};
+use hatchway_wire::bootstrap::Control;
+use hatchway_wire::control::{ControlOrder, ControlReport};
+use rustix::net::SocketFlags;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Who may be there at a time.
+const CLIENTS_MAX: usize = 64;
+
+/// Those who are there.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    door: Option<Door>,
+    open: BTreeMap<u32, Channel>,
+    next: u32,
+}
+
+#[derive(Debug)]
+enum Door {
+    /// Its name goes with it.
+    Listener { socket: OwnedFd, path: String },
+    /// Connections come as descriptors.
+    Given(Channel),
+}
+
+impl Clients {
+    pub(crate) fn new(control: Option<&Control>) -> io::Result<Self> {
+        let copy = hatchway_sys::descriptors::copy_of;
+        let door = match control {
+            None => None,
+            Some(Control::Listener { fd, path }) => {
+                Some(Door::Listener { socket: copy(*fd)?, path: path.to_string() })
+            }
+            Some(Control::Given { fd }) => Some(Door::Given(Channel::of(copy(*fd)?))),
+        };
+        Ok(Self { door, ..Self::default() })
+    }
+
+    /// Descriptors to wait for.
+    pub(crate) fn watches(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let door = self.door.iter().map(|door| match door {
+            Door::Listener { socket, .. } => socket.as_fd(),
+            Door::Given(channel) => channel.as_fd(),
+        });
+        door.chain(self.open.values().map(AsFd::as_fd))
+    }
+
+    /// Takes a connection.
+    pub(crate) fn add(&mut self, connection: OwnedFd) {
+        if self.open.len() < CLIENTS_MAX {
+            self.next = self.next.wrapping_add(1);
+            self.open.insert(self.next, Channel::of(connection));
+        }
+    }
+
+    /// What they want, without waiting.
+    pub(crate) fn turn(&mut self) -> Vec<(Order, Vec<OwnedFd>)> {
+        self.knock();
+        let mut orders = Vec::new();
+        self.open.retain(|id, channel| {
+            loop {
+                match channel.receive_all::<ControlOrder>() {
+                    Ok(Received::Message(order, fds)) => {
+                        orders.push((Order::Control { id: *id, order }, fds));
+                    }
+                    Ok(Received::Nothing) => return true,
+                    Ok(Received::End) | Err(_) => {
+                        orders.push((Order::Forget { id: *id }, Vec::new()));
+                        return false;
+                    }
+                }
+            }
+        });
+        orders
+    }
+
+    fn knock(&mut self) {
+        loop {
+            let come = match &self.door {
+                None => return,
+                Some(Door::Listener { socket, .. }) => {
+                    rustix::net::accept_with(socket, SocketFlags::CLOEXEC).ok()
+                }
+                Some(Door::Given(channel)) => match channel.receive::<LeaseOrder>() {
+                    Ok(Received::Message(LeaseOrder::Control, Some(connection))) => Some(connection),
+                    Ok(Received::Message(..) | Received::Nothing) => None,
+                    Ok(Received::End) | Err(_) => {
+                        self.door = None;
+                        None
+                    }
+                },
+            };
+            let Some(connection) = come else { return };
+            self.add(connection);
+        }
+    }
+
+    /// An answer for one of them, who may be gone.
+    pub(crate) fn answer(&mut self, id: u32, report: &ControlReport, fd: Option<&OwnedFd>) {
+        if let Some(channel) = self.open.get(&id) {
+            channel.send(report, fd.map(AsFd::as_fd)).ok();
+        }
+    }
+
+    /// The unit has ended: nobody comes any more.
+    pub(crate) fn end(&mut self) {
+        if let Some(Door::Listener { path, .. }) = self.door.take() {
+            // Who cleans up the folder removes it otherwise.
+            std::fs::remove_file(path).ok();
+        }
+        self.open.clear();
+    }
+}

@@ -1,0 +1,189 @@
+//! Rows of the suite for all rungs about who comes to a tool that runs: another program beside it, and what it uses.
+
+use std::fs;
+use std::process::{Child, Stdio};
+
+use super::rungs::{Rungs, until};
+
+/// The tool: it says that it is ready, and runs until somebody makes a file.
+const TOOL: &str =
+    "echo kept > /tmp/of-the-tool; echo ready; until test -e /tmp/end; do sleep 0.1; done; exit 4";
+
+fn started(rungs: &Rungs, rung: &str) -> Child {
+    drop(fs::remove_file(rungs.bench.path("work/out")));
+    let line = format!("{}; exec $RUN -c '{TOOL}' > out 2> err < /dev/null", rungs.prefix(rung));
+    let child = rungs.bench.shell(&line).stdin(Stdio::null()).spawn().unwrap();
+    until("it does not begin", || {
+        fs::read_to_string(rungs.bench.path("work/out")).is_ok_and(|text| text.contains("ready"))
+    });
+    child
+}
+
+fn ended(rungs: &Rungs, mut tool: Child) {
+    drop(rungs.bench.script("$HATCHWAY exec acme -- touch /tmp/end").ok());
+    assert_eq!(tool.wait().unwrap().code(), Some(4), "{}", rungs.bench.read("err"));
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn another_program_runs_beside_the_tool_and_as_the_tool_does() {
+    let rungs = Rungs::new("env = { ACME = \"a b\" }\nstate = [\"/var/lib/acme\"]");
+    for rung in rungs.names() {
+        let tool = started(&rungs, rung);
+        let script = |line: &str| rungs.bench.script(line);
+        let outcome = script(
+            "head -c 1000000 /dev/urandom > big; $HATCHWAY exec acme -- dash -c 'cat; echo other >&2; exit 7' < big > copy 2> err2; echo $?; cmp big copy && cat err2",
+        );
+        assert_eq!(outcome.stdout, "7\nother\n", "{rung}\n{outcome}");
+        let outcome = script("$HATCHWAY exec acme --env MORE=c -- dash -c 'echo $ACME $MORE; cat /tmp/of-the-tool; echo x > /var/lib/acme/x; cat /proc/1/comm; pwd' < /dev/null").ok();
+        assert_eq!(outcome.stdout, "a b c\nkept\nhatchway-shim\n/home/tool\n", "{rung}\n{outcome}");
+        // What holds for the tool holds for it.
+        let ask = "grep -E -e ^Cap -e ^NoNewPrivs -e ^Seccomp: -e ^Uid -e ^Groups /proc/$p/status";
+        let line = format!(
+            "$HATCHWAY exec acme -- dash -c 'for p in /proc/[0-9]*; do case $(tr \"\\0\" \" \" < $p/cmdline 2>/dev/null) in */tmp/of-the-tool*until*) p=${{p#/proc/}}; {ask}; break;; esac; done; echo; p=self; {ask}' < /dev/null"
+        );
+        let outcome = script(&line).ok();
+        let (tools, own) = outcome.stdout.split_once("\n\n").unwrap_or_default();
+        assert!(tools.contains("NoNewPrivs:\t1") && tools.contains("Seccomp:\t2"), "{rung}\n{outcome}");
+        assert_eq!(tools, own.trim_end(), "{rung}\n{outcome}");
+        // Codes, and what is not there.
+        for (command, code, said) in [
+            ("dash -c 'kill -SEGV $$'", 139, ""),
+            ("/usr/bin/none", 127, "error: `/usr/bin/none` is not in the tree\nhint: "),
+            ("/usr/bin/text", 126, "error: "),
+        ] {
+            let outcome = script(&format!("$HATCHWAY exec acme -- {command} < /dev/null"));
+            assert_eq!(outcome.code, Some(code), "{rung}: {command}\n{outcome}");
+            assert!(outcome.stderr.starts_with(said), "{rung}: {command}\n{outcome}");
+        }
+        ended(&rungs, tool);
+    }
+}
+
+#[test]
+fn who_comes_gets_a_terminal_and_gives_the_callers_back() {
+    let rungs = Rungs::new("");
+    for rung in rungs.names() {
+        let tool = started(&rungs, rung);
+        let script = r#"
+import os, pty, select, termios, time, fcntl, struct
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+before = termios.tcgetattr(slave)
+inside = 'tty; stty size; trap "echo interrupted" INT; echo ready; while test -z "$x"; do read x; done; echo got $x; stty size; exit 5'
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+    os.execvp(os.environ["HATCHWAY"], ["hatchway", "exec", "acme", "--", "dash", "-c", inside])
+seen = b""
+def until(text):
+    global seen
+    end = time.time() + 60
+    while text not in seen:
+        assert time.time() < end and select.select([master], [], [], 60)[0], seen
+        seen += os.read(master, 4096)
+until(b"ready")
+os.write(master, b"\x03")
+until(b"interrupted")
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 102, 0, 0))
+time.sleep(1)
+os.write(master, b"word\n")
+until(b"44 102")
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status), termios.tcgetattr(slave) == before)
+lines = seen.decode().replace("\r", "").replace("^C", "").split("\n")
+print([line for line in lines if line.startswith(("/dev/pts", "33", "44", "interrupted", "got"))])
+"#;
+        rungs.bench.put("visit.py", script);
+        let outcome = rungs.bench.script("python3 visit.py").ok();
+        let (first, rest) = outcome.stdout.split_once('\n').unwrap_or_default();
+        assert_eq!(first, "5 True", "{rung}\n{outcome}");
+        assert!(
+            rest.contains("/dev/pts/") && rest.ends_with("'33 101', 'interrupted', 'got word', '44 102']\n"),
+            "{rung}\n{outcome}"
+        );
+        ended(&rungs, tool);
+    }
+}
+
+#[test]
+fn what_somebody_began_ends_with_them_or_with_the_tool() {
+    let rungs = Rungs::new("");
+    for rung in rungs.names() {
+        let tool = started(&rungs, rung);
+        let outcome = rungs.bench.script(
+            "$HATCHWAY exec acme -- dash -c 'trap \"echo term; exit 9\" TERM; echo ready; while :; do sleep 0.1; done' > said < /dev/null & \
+             until grep -q ready said; do sleep 0.1; done; kill -TERM $!; wait $!; echo $?; cat said",
+        );
+        assert_eq!(outcome.stdout, "9\nready\nterm\n", "{rung}\n{outcome}");
+        // Killed without a word: the program is, too, and the tool goes on.
+        let outcome = rungs.bench.script(
+            "$HATCHWAY exec acme -- dash -c 'trap \"\" TERM HUP; echo ready; while :; do sleep 0.1; : visitor; done' > said < /dev/null & \
+             until grep -q ready said; do sleep 0.1; done; kill -KILL $!; \
+             for i in $(seq 100); do $HATCHWAY exec acme -- grep -l visitor /proc/[0-9]*/cmdline 2> /dev/null | grep -qv self || break; sleep 0.1; done; \
+             $HATCHWAY exec acme -- dash -c 'n=0; for p in /proc/[0-9]*; do tr \"\\0\" \" \" < $p/cmdline 2>/dev/null | grep -q \"[:] visitor\" && n=$((n+1)); done; echo $n' < /dev/null",
+        ).ok();
+        assert_eq!(outcome.stdout, "0\n", "{rung}\n{outcome}");
+        let visitor = rungs
+            .bench
+            .shell("exec $HATCHWAY exec acme -- sleep 1741")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until("it does not run", || {
+            let asked = rungs.bench.script("$HATCHWAY stats acme --json").json();
+            asked[0]["processes"].as_u64().is_some_and(|count| count >= 4)
+        });
+        ended(&rungs, tool);
+        let mut visitor = visitor;
+        assert!(!visitor.wait().unwrap().success(), "{rung}");
+    }
+}
+
+#[test]
+fn what_a_unit_uses_is_said() {
+    let rungs = Rungs::new("");
+    let outcome = rungs.bench.script("$HATCHWAY stats acme");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(1), "nothing runs\n"));
+    let outcome = rungs.bench.script("$HATCHWAY exec acme -- true");
+    assert_eq!(outcome.code, Some(125));
+    assert!(outcome.stderr.starts_with("error: `acme` does not run\nhint: "), "{outcome}");
+    for rung in rungs.names() {
+        let tool = started(&rungs, rung);
+        let asked = || rungs.bench.script("$HATCHWAY stats --json").ok().json()[0].clone();
+        let before = asked();
+        assert_eq!(before["tool"], "acme");
+        assert!(before["processes"].as_u64().unwrap() >= 2, "{rung}: {before}");
+        assert!(before["threads"].as_u64() >= before["processes"].as_u64(), "{rung}: {before}");
+        let resident = before["resident_bytes"].as_u64().unwrap();
+        assert!((1 << 18..1 << 28).contains(&resident), "{rung}: {before}");
+        drop(rungs.bench.script("$HATCHWAY exec acme -- dash -c 'i=0; while test $i -lt 200000; do i=$((i+1)); done' < /dev/null").ok());
+        let after = asked();
+        assert!(after["cpu_us"].as_u64() > before["cpu_us"].as_u64(), "{rung}: {before} {after}");
+        assert!(after["uptime_ms"].as_u64() > before["uptime_ms"].as_u64(), "{rung}: {before} {after}");
+        let table = rungs.bench.script("$HATCHWAY stats").ok().stdout;
+        assert!(table.starts_with("TOOL ") && table.contains("\nacme "), "{rung}\n{table}");
+        // Two runs: one has to be chosen.
+        if rung == "fhs" {
+            let second = started(&rungs, rung);
+            let refused = rungs.bench.script("$HATCHWAY exec acme -- true");
+            assert!(
+                refused.stderr.contains("`acme` runs 2 times: ")
+                    && refused.stderr.contains("hint: choose one with `--run`"),
+                "{refused}"
+            );
+            let line = "for run in $($HATCHWAY stats --json | python3 -c 'import json, sys; [print(one[\"run\"]) for one in json.load(sys.stdin)]'); do $HATCHWAY exec acme --run $run -- touch /tmp/end < /dev/null; done";
+            drop(rungs.bench.script(line).ok());
+            for mut child in [tool, second] {
+                assert_eq!(child.wait().unwrap().code(), Some(4));
+            }
+            continue;
+        }
+        ended(&rungs, tool);
+    }
+    rungs.nothing_is_left();
+}
