@@ -103,9 +103,9 @@ pub fn launch(
     (tree, held): (Sha256, OwnedFd),
     request: &Request,
 ) -> Result<ExitCode, Error> {
-    let (mut spec, run) = spec(context, located, tree, request)?;
+    let (mut spec, run, state) = spec(context, located, tree, request)?;
     let prefix = wine::add(context, (located, lock), tree, request, &mut spec)?;
-    let held = std::iter::once(held).chain(prefix).collect();
+    let held = std::iter::once(held).chain(state).chain(prefix).collect();
     let done = start(context, (located, lock), (tree, held), request, &run, &mut spec);
     if request.explain.is_none() && done.is_err() {
         // Nothing ran, so there is nothing to record.
@@ -213,7 +213,7 @@ fn spec(
     located: &Located,
     tree: Sha256,
     request: &Request,
-) -> Result<(Spec, PathBuf), Error> {
+) -> Result<(Spec, PathBuf, Option<OwnedFd>), Error> {
     let recipe = &located.recipe;
     let name = recipe.package.name.as_str();
     let (user, mode) = identity(name, request.user.as_deref())?;
@@ -226,10 +226,11 @@ fn spec(
     spec.i386 = recipe.environment.architectures.contains(&recipe::Architecture::I386);
     spec.network = network::network(&recipe.run.network);
     let bindings = Bindings::new(recipe, &request.bind)?;
+    let mut state = None;
     if request.rung != Isolation::Vm && request.explain.is_none() && !recipe.run.state.is_empty() {
-        // A guest may have had it last.
+        // A guest may have had it last, and gets it only when this run has ended.
         let owner = is_root().then_some((user.uid, user.gid));
-        hatchway_vm::state::take_back(&state_parent(context, name)?, owner)?;
+        state = Some(hatchway_vm::state::share(&state_parent(context, name)?, owner)?);
     }
     if let Some(size) = recipe.run.shm {
         spec.shm_size = size.bytes();
@@ -258,7 +259,7 @@ fn spec(
         gpu::add(context, tree, &mut spec)?;
     }
     machine(context, recipe, request, &bindings, &mut spec)?;
-    Ok((spec, run))
+    Ok((spec, run, state))
 }
 
 /// What of this machine the recipe asks for: nothing happens for what it does not.

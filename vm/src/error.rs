@@ -35,6 +35,9 @@ pub enum Error {
     /// The state's disk is in use.
     #[error("`{}` is in use by a guest", .0.display())]
     Busy(PathBuf),
+    /// The state is in use on another rung.
+    #[error("the state in `{}` is in use by a run on another rung", .0.display())]
+    Shared(PathBuf),
     /// The store lacks something.
     #[error(transparent)]
     Envs(#[from] hatchway_envs::Error),
@@ -147,6 +150,9 @@ impl Error {
                 Some("a larger disk is `vm = { state = \"16G\" }` in [run]; `df` shows whether this machine's is full".to_owned())
             }
             Self::Busy(_) => Some("end that run first: two guests cannot share state".to_owned()),
+            Self::Shared(_) => {
+                Some("end that run first (`hatchway stats`): a guest's disk would be a copy of this moment".to_owned())
+            }
             Self::Io { .. }
             | Self::Envs(_)
             | Self::Start(_)

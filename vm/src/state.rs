@@ -5,7 +5,7 @@
 //! and neither needs a mount or a privilege. At each moment one of the two is the state: the disk, where there is one.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -42,17 +42,55 @@ impl Held {
     }
 }
 
-/// The disk of the state in `folder`, made from what is there if there is none, of `size` bytes, for a QEMU of this user.
+/// The disk of the state in `folder`, made from what is there if there is none, of `size` bytes, for a QEMU of this user. It has all
+/// of the folders with these `names`: where the tool has got one since it was made, it is made anew.
 ///
 /// # Errors
-/// [`Error::Busy`]; [`Error::Tool`]; what cannot be written.
-pub fn disk(folder: &Path, size: u64, owner: Option<(u32, u32)>) -> Result<Held, Error> {
+/// [`Error::Busy`], [`Error::Shared`]; [`Error::Tool`]; what cannot be written.
+pub fn disk(folder: &Path, names: &[String], size: u64, owner: Option<(u32, u32)>) -> Result<Held, Error> {
     let path = folder.join(DISK);
     let lock = lock(folder)?;
+    let known = beside(folder, "disk-folders");
+    if path.exists() && !has_all(&known, names) {
+        taken_back(folder, owner)?;
+    }
     if !path.exists() {
         make(folder, &path, size, owner)?;
+        fs::write(&known, names.join("\n")).map_err(Error::io("write", &known))?;
     }
     Ok(Held { path, lock })
+}
+
+fn has_all(known: &Path, names: &[String]) -> bool {
+    let text = fs::read_to_string(known).unwrap_or_default();
+    names.iter().all(|name| text.lines().any(|known| known == name))
+}
+
+/// Something beside the folder, which is copied as it is.
+fn beside(folder: &Path, what: &str) -> PathBuf {
+    let mut name = folder.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{what}"));
+    folder.with_file_name(name)
+}
+
+/// For a run on another rung: makes the folders from the disk again, if there is one, and keeps guests away as long as what comes
+/// back is held. Several such runs may be there at a time.
+///
+/// # Errors
+/// As [`take_back`].
+pub fn share(folder: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, Error> {
+    let file = lock_file(folder)?;
+    let locked = |how| rustix::fs::flock(&file, how);
+    if locked(FlockOperation::NonBlockingLockExclusive).is_ok() {
+        taken_back(folder, owner)?;
+    }
+    match locked(FlockOperation::NonBlockingLockShared) {
+        // A guest has it, or takes it in this moment.
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy(folder.join(DISK))),
+        Err(errno) => Err(Error::io("lock", folder)(errno.into())),
+        Ok(()) if folder.join(DISK).exists() => Err(Error::Busy(folder.join(DISK))),
+        Ok(()) => Ok(file.into()),
+    }
 }
 
 /// Makes the folders from the disk again, if there is one; true if there was. What is on the disk is a guest's, so as root
@@ -66,6 +104,12 @@ pub fn take_back(folder: &Path, owner: Option<(u32, u32)>) -> Result<bool, Error
         return Ok(false);
     }
     let _lock = lock(folder)?;
+    taken_back(folder, owner)
+}
+
+/// The same, by who has the lock.
+fn taken_back(folder: &Path, owner: Option<(u32, u32)>) -> Result<bool, Error> {
+    let disk = folder.join(DISK);
     if !disk.exists() {
         return Ok(false);
     }
@@ -118,23 +162,31 @@ fn swap(folder: &Path, taken: &Path) -> Result<(), Error> {
     rustix::fs::syncfs(&file).map_err(|errno| Error::io("sync", folder)(errno.into()))
 }
 
-fn lock(folder: &Path) -> Result<File, Error> {
-    // Beside the folder, which is copied.
-    let path = folder.with_extension("disk-lock");
+fn lock_file(folder: &Path) -> Result<File, Error> {
+    let path = beside(folder, "disk-lock");
+    // The first run of the first tool.
+    let parent = folder.parent().unwrap_or(folder);
+    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     let mut options = File::options();
     let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = file.map_err(Error::io("open", &path))?;
+    file.map_err(Error::io("open", &path))
+}
+
+fn lock(folder: &Path) -> Result<File, Error> {
+    let file = lock_file(folder)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy(folder.join(DISK))),
-        Err(errno) => Err(Error::io("lock", &path)(errno.into())),
+        Err(rustix::io::Errno::WOULDBLOCK) if folder.join(DISK).exists() => {
+            Err(Error::Busy(folder.join(DISK)))
+        }
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Shared(folder.to_owned())),
+        Err(errno) => Err(Error::io("lock", folder)(errno.into())),
     }
 }
 
 /// As a whole or not at all.
 fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Result<(), Error> {
-    // Beside the folder, which is copied.
-    let beside = folder.with_extension("disk-in-the-making");
+    let beside = beside(folder, "disk-in-the-making");
     let mut options = File::options();
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside);
     let file = file.map_err(Error::io("create", &beside))?;
@@ -264,8 +316,9 @@ mod tests {
         fs::write(own.join("deep/file"), "content").unwrap();
         fs::set_permissions(own.join("deep/file"), fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink("deep/file", own.join("link")).unwrap();
-        let held = disk(&folder, SIZE, None).unwrap();
-        assert!(matches!(disk(&folder, SIZE, None), Err(Error::Busy(_))));
+        let held = disk(&folder, &[], SIZE, None).unwrap();
+        assert!(matches!(disk(&folder, &[], SIZE, None), Err(Error::Busy(_))));
+        assert!(matches!(share(&folder, None), Err(Error::Busy(_))));
         assert!(matches!(take_back(&folder, None), Err(Error::Busy(_))));
         drop(held);
         // What is changed in the folder meanwhile does not count.
@@ -280,12 +333,45 @@ mod tests {
     }
 
     #[test]
+    fn runs_on_other_rungs_share_it_and_keep_guests_away() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("acme-1.0");
+        fs::create_dir_all(folder.join("a")).unwrap();
+        drop(disk(&folder, &["a".into()], SIZE, None).unwrap());
+        let one = share(&folder, None).unwrap();
+        assert!(!folder.join(DISK).exists());
+        let two = share(&folder, None).unwrap();
+        drop(one);
+        assert!(matches!(disk(&folder, &[], SIZE, None), Err(Error::Shared(_))));
+        drop(two);
+        drop(disk(&folder, &[], SIZE, None).unwrap());
+        // Another tool's is its own.
+        drop(share(&scratch.path().join("acme-1.1"), None).unwrap());
+    }
+
+    #[test]
+    fn a_folder_that_is_new_is_on_the_disk_too() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("acme");
+        fs::create_dir_all(folder.join("a")).unwrap();
+        fs::write(folder.join("a/file"), "kept").unwrap();
+        drop(disk(&folder, &["a".into()], SIZE, None).unwrap());
+        fs::create_dir_all(folder.join("b")).unwrap();
+        fs::write(folder.join("b/file"), "new").unwrap();
+        fs::write(folder.join("a/file"), "does not count").unwrap();
+        drop(disk(&folder, &["a".into(), "b".into()], SIZE, None).unwrap());
+        assert!(take_back(&folder, None).unwrap());
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        assert_eq!((read("a/file"), read("b/file")), ("kept".into(), "new".into()));
+    }
+
+    #[test]
     fn an_interrupted_way_back_is_done_again() {
         let scratch = tempfile::tempdir().unwrap();
         let folder = scratch.path().join("acme");
         fs::create_dir_all(folder.join("a")).unwrap();
         fs::write(folder.join("a/file"), "kept").unwrap();
-        drop(disk(&folder, SIZE, None).unwrap());
+        drop(disk(&folder, &[], SIZE, None).unwrap());
         // As after a crash: half of it taken, the rest gone.
         fs::create_dir_all(folder.join(TAKEN).join("a")).unwrap();
         remove(&folder.join("a")).unwrap();

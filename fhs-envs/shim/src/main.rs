@@ -39,12 +39,13 @@ mod slots;
 mod spawn;
 mod terminal;
 mod visits;
+mod watch;
 
 use error::Error;
 use hatchway_wire::{Bootstrap, VERSION};
 use rustix::fs::{Mode, OFlags};
 use std::io::Write;
-use std::os::fd::{IntoRawFd, RawFd};
+use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -61,12 +62,29 @@ fn run() -> Result<i32, Error> {
     if std::env::args().skip(1).eq(["--guest"]) {
         return guest::run();
     }
+    if let Some((way, process, ms)) = watched()? {
+        return watch::run(&way, &process, ms);
+    }
     let fd = arguments()?;
     let bootstrap = read(fd)?;
     if !sealed::is_sealed()? {
         return Err(sealed::run_sealed(fd, &bootstrap.keep_fds));
     }
     attendant::attend(&bootstrap, fd)
+}
+
+/// `--watch PIPE PROCESS MILLISECONDS`, with two descriptors by number: see [`watch`].
+fn watched() -> Result<Option<(OwnedFd, OwnedFd, u64)>, Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, way, process, ms] = arguments.as_slice() else { return Ok(None) };
+    if name != "--watch" {
+        return Ok(None);
+    }
+    let fd = |text: &str| -> Result<OwnedFd, Error> {
+        let number = text.parse().map_err(|_| Error::Usage)?;
+        hatchway_sys::descriptors::copy_of(number).map_err(Error::ReadBootstrap)
+    };
+    Ok(Some((fd(way)?, fd(process)?, ms.parse().map_err(|_| Error::Usage)?)))
 }
 
 /// `--bootstrap-fd N` is all it takes, or `--bootstrap FILE` in a container or a guest, which nobody hands descriptors;

@@ -49,9 +49,9 @@ pub(super) fn add(
     tree: Sha256,
     request: &Request,
     spec: &mut Spec,
-) -> Result<Option<OwnedFd>, Error> {
+) -> Result<Vec<OwnedFd>, Error> {
     if lock.runner != RUNNER {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let name = located.recipe.package.name.as_str();
     for (variable, value) in environment() {
@@ -68,12 +68,17 @@ pub(super) fn add(
     let folder = state_folder(context, name, PREFIX)?;
     let at = inside(PREFIX)?;
     let user = spec.identity.clone();
-    let mut held = None;
+    let mut held = Vec::new();
     if request.explain.is_none() {
-        held = Some(alone(context, name)?);
+        held.push(alone(context, name)?);
         // The prefix is prepared here, so it has to be here: a guest makes its disk anew from it.
         let owner = is_root().then_some((user.uid, user.gid));
-        hatchway_vm::state::take_back(&state_parent(context, name)?, owner)?;
+        let parent = state_parent(context, name)?;
+        if request.rung == Isolation::Vm {
+            hatchway_vm::state::take_back(&parent, owner)?;
+        } else {
+            held.push(hatchway_vm::state::share(&parent, owner)?);
+        }
         make_state(context, name, tree, PREFIX, &folder, &user)?;
         usable(&folder, &user)?;
         prepare(context, &located.recipe, (tree, request), &folder, spec)?;

@@ -502,6 +502,46 @@ fn guests(rungs: &Rungs) -> Vec<String> {
 }
 
 #[test]
+fn a_guest_that_hangs_ends_some_time_after_its_caller() {
+    let rungs = Rungs::new("");
+    let mut child = started(&rungs, "vm", "trap \"\" TERM; echo ready; while :; do sleep 0.1; done");
+    let qemu = guests(&rungs);
+    assert_eq!(qemu.len(), 1, "{qemu:?}");
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    // In its grace time it stops hearing anything, as with a kernel that has stopped. Before that, the end of its parent would wake it.
+    assert!(Command::new("kill").args(["-STOP", &qemu[0]]).status().unwrap().success());
+    std::thread::sleep(Duration::from_secs(10));
+    assert_eq!(guests(&rungs), qemu, "it had no time");
+    until("the guest outlives its caller", || guests(&rungs).is_empty());
+}
+
+#[test]
+fn a_guest_and_a_run_on_another_rung_never_have_the_state_at_once() {
+    let rungs = Rungs::new("state = [\"/var/lib/acme\"]");
+    for (first, second, why) in
+        [("fhs", "vm", "is in use by a run on another rung"), ("vm", "fhs", "is in use by a guest")]
+    {
+        let mut child = started(
+            &rungs,
+            first,
+            "trap \"exit 0\" TERM; echo first > /var/lib/acme/who; echo ready; while :; do sleep 0.1; done",
+        );
+        let refused = rungs.shell(second, "$RUN -c true");
+        assert_eq!(refused.code, Some(125), "{refused}");
+        assert!(
+            refused.stderr.contains(why) && refused.stderr.contains("hint: end that run first"),
+            "{refused}"
+        );
+        signal(&child, "-TERM");
+        child.wait().unwrap();
+        let outcome = rungs.shell(second, "$RUN -c 'cat /var/lib/acme/who'").ok();
+        assert_eq!(outcome.stdout, "first\n", "{second}\n{outcome}");
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
 fn a_guest_that_is_gone_is_told_so() {
     let rungs = Rungs::new("");
     let mut child = started(&rungs, "vm", "echo ready; while :; do sleep 0.1; done");

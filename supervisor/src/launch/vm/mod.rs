@@ -8,6 +8,7 @@ mod relay;
 mod streams;
 mod terminal;
 mod visits;
+mod watcher;
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -72,7 +72,7 @@ impl Prepared {
         let boot = boot(run, kernel, &guest.modules, &cache)?;
         let tree = tree_disk(run, &cache)?;
         initramfs(run, guest, order, &boot, user)?;
-        let state = if guest.state.is_empty() { None } else { Some(state_disk(run, user)?) };
+        let state = if guest.state.is_empty() { None } else { Some(state_disk(run, &guest.state, user)?) };
         Ok(Self {
             cache,
             user,
@@ -302,9 +302,9 @@ fn initramfs(
     Ok(())
 }
 
-fn state_disk(run: &Run<'_>, user: Option<(u32, u32)>) -> Result<Held, Error> {
+fn state_disk(run: &Run<'_>, names: &[String], user: Option<(u32, u32)>) -> Result<Held, Error> {
     let recipe = &run.located.recipe;
     let folder = state_parent(run.context, recipe.package.name.as_str())?;
     let size = recipe.run.vm.as_ref().and_then(|vm| vm.state).map_or(STATE_BYTES, |size| size.bytes());
-    Ok(state::disk(&folder, size, user)?)
+    Ok(state::disk(&folder, names, size, user)?)
 }

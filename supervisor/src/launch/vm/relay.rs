@@ -16,6 +16,7 @@ use super::super::broker::Broker;
 use super::streams::{Inward, Outward, flags, nonblocking, of};
 use super::terminal::Terminal;
 use super::visits::Visits;
+use super::watcher::{self, Watched};
 use crate::error::Error;
 use crate::report::Printer;
 
@@ -62,6 +63,7 @@ impl Served {
 pub(super) struct Relay<'a> {
     running: Running,
     exited: OwnedFd,
+    _watched: Watched,
     signals: SignalFd,
     terminal: &'a Terminal,
     served: Served,
@@ -103,6 +105,7 @@ impl<'a> Relay<'a> {
             .and_then(Pid::from_raw)
             .ok_or_else(|| failed(Errno::SRCH))?;
         let exited = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
+        let watched = watcher::start(exited.as_fd(), grace + END_MAX)?;
         running.ports.iter().chain([&running.console]).try_for_each(nonblocking).map_err(failed)?;
         let (mut inward, mut outward) = (Vec::new(), Vec::new());
         for (number, stream) in of(terminal.streams()).into_iter().enumerate().map(|(n, s)| (n + 1, s)) {
@@ -119,6 +122,7 @@ impl<'a> Relay<'a> {
         Ok(Self {
             running,
             exited,
+            _watched: watched,
             signals,
             terminal,
             served,
