@@ -91,7 +91,7 @@ fn start(
                 .send(&Report::Started { pid: tool.as_raw() }, None)
                 .map_err(|source| Failure::new("report", source))?;
             release_streams().map_err(|source| Failure::new("release the standard streams", source))?;
-            Ok(Some(Reaper::new(tool, streams, bootstrap.grace_ms, signals)))
+            Ok(Some(Reaper::new(tool, streams, bootstrap, signals)))
         }
     }
 }

@@ -102,6 +102,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         lease: None,
         notes: Vec::new(),
         keep_fds: Vec::new(),
+        vital: None,
         missing: None,
         grace_ms: GRACE_MS,
     })

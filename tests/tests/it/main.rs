@@ -30,6 +30,7 @@ mod python_packages;
 mod recipes_in_use;
 mod robustness;
 mod rungs;
+mod rungs_wine;
 mod running;
 mod sources;
 mod store_upkeep;
