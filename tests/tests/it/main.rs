@@ -22,6 +22,7 @@ mod index_trust;
 mod inspecting;
 mod installers;
 mod machine;
+mod machine_rows;
 mod machines;
 mod odd_places;
 mod oracles;
