@@ -23,6 +23,7 @@ mod inspecting;
 mod installers;
 mod machine;
 mod machine_rows;
+mod machine_snapshots;
 mod machines;
 mod odd_places;
 mod oracles;

@@ -114,6 +114,11 @@ fn failed(run: &Run<'_>, guest: &mut Guest, error: &Error) -> ExitReason {
     ExitReason::Engine { message, outcome }
 }
 
+/// The disk of a guest that is kept, below its state.
+pub(super) fn kept(state: &Path) -> PathBuf {
+    state.join("guest").join("kept").join("disk0.qcow2")
+}
+
 /// As a guest of a tree is run; one that somebody brings is not tried a second time, since it may have begun something.
 fn accel(run: &Run<'_>) -> Choice {
     let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
