@@ -106,6 +106,17 @@ pub enum Error {
     /// A name that no snapshot can have.
     #[error("`{0}` is no name of a snapshot")]
     SnapshotName(String),
+    /// A snapshot of that name is there.
+    #[error("there is a snapshot `{0}` already")]
+    SnapshotThere(String),
+    /// There is none.
+    #[error("there is no snapshot `{name}`")]
+    NoSnapshot {
+        /// As it was asked for.
+        name: String,
+        /// Those that there are.
+        there: Vec<String>,
+    },
     /// A disk image that is not what it is said to be, or that leads to other files.
     #[error("the disk image `{}` {reason}", path.display())]
     Image {
@@ -170,6 +181,9 @@ impl Error {
             Self::SnapshotName(_) => Some(
                 "use 1 to 64 letters, digits, `.`, `_` and `-`, and not digits alone: `before-update`".into(),
             ),
+            Self::SnapshotThere(name) => Some(format!("choose another name, or delete `{name}` first")),
+            Self::NoSnapshot { there, .. } if there.is_empty() => Some("there is none at all".into()),
+            Self::NoSnapshot { there, .. } => Some(format!("there is {}", there.join(", "))),
             Self::OldVirtualBox(_) => Some("install VirtualBox 7, or use `driver = \"qemu\"`".into()),
             Self::VirtualBox(refusal) => refusal.reason.map(|reason| reason.hint().to_owned()),
             Self::Qemu(fault) => fault.hint(),

@@ -8,7 +8,8 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use rustix::net::netlink::{self, SocketAddrNetlink};
@@ -124,6 +125,21 @@ pub struct Place {
     pub port: String,
     /// Its number on the bus, which is another one after each enumeration.
     pub device: u32,
+}
+
+/// The device's node below `nodes` (`/dev/bus/usb`) where this user and group may not write to it: QEMU would announce the device
+/// to its guest and never hand it over.
+#[must_use]
+pub fn closed_to(nodes: &Path, place: &Place, (uid, gid): (u32, u32)) -> Option<PathBuf> {
+    const WRITE: u32 = 0o2;
+    let node = nodes.join(format!("{:03}", place.bus)).join(format!("{:03}", place.device));
+    let meta = fs::metadata(&node).ok()?;
+    let shift = match (meta.uid() == uid, meta.gid() == gid) {
+        (true, _) => 6,
+        (_, true) => 3,
+        _ => 0,
+    };
+    (uid != 0 && meta.mode() >> shift & WRITE == 0).then_some(node)
 }
 
 /// Finds the device below `/sys`; `None` where it is not plugged in.
@@ -242,6 +258,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn nodes_that_are_closed_to_a_user_are_found() {
+        use std::os::unix::fs::PermissionsExt;
+        let nodes = tempfile::tempdir().unwrap();
+        let place = Place { bus: 1, port: "2.1".into(), device: 5 };
+        assert_eq!(closed_to(nodes.path(), &place, (7, 7)), None, "it is not there");
+        let node = nodes.path().join("001/005");
+        fs::create_dir(nodes.path().join("001")).unwrap();
+        fs::write(&node, "").unwrap();
+        let (own, group) = (fs::metadata(&node).unwrap().uid(), fs::metadata(&node).unwrap().gid());
+        let open = |mode: u32, user: (u32, u32)| {
+            fs::set_permissions(&node, fs::Permissions::from_mode(mode)).unwrap();
+            closed_to(nodes.path(), &place, user).is_none()
+        };
+        assert!(!open(0o664, (own + 7, group + 7)) && open(0o666, (own + 7, group + 7)));
+        assert!(open(0o664, (own + 7, group)) && !open(0o644, (own + 7, group)));
+    }
 
     /// A bus as the kernel shows it: two equal cables behind a hub, and a root hub.
     fn sys() -> tempfile::TempDir {

@@ -108,6 +108,12 @@ fn the_real_one_does_everything_up_to_the_driver() {
         assert_eq!(info.get(key), Some(value.as_str()), "{key}");
     }
     assert_eq!(vbox.state(uuid).unwrap(), State::Off);
+    // The sockets of a later run.
+    let later = Machine { serial: vec![Serial::Socket(folder.join("later-com1"))], ..machine.clone() };
+    vbox.set_lines(&later, uuid).unwrap();
+    let moved = vbox.info(uuid).unwrap();
+    let at = format!("server,{}", folder.join("later-com1").display());
+    assert_eq!((moved.get("uartmode1"), moved.get("uart1")), (Some(at.as_str()), Some("0x03f8,4")));
     // A second one of that name and number is refused, and the first stays.
     assert!(vbox.create(&machine, uuid, &folder).is_err());
     assert_eq!(vbox.state(uuid).unwrap(), State::Off);

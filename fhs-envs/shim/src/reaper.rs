@@ -7,6 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus as WaitState, waitid};
 use nix::unistd::Pid;
 use rustix::process::{WaitOptions, WaitStatus};
 use std::io;
@@ -23,6 +24,8 @@ pub(crate) struct Reaper<'a> {
     /// for a tool that closes its streams and opens `/dev/tty` later.
     terminal: Option<OwnedFd>,
     grace: Duration,
+    /// How the name of a process begins without which the tool cannot go on.
+    vital: Option<String>,
     signals: SignalFd,
     ended: bool,
     forced: bool,
@@ -39,7 +42,8 @@ impl<'a> Reaper<'a> {
     ) -> Self {
         let grace = Duration::from_millis(bootstrap.grace_ms);
         let visits = Visits::new(&bootstrap.process);
-        Self { tool, terminal, grace, signals, ended: false, forced: false, deadline: None, visits }
+        let vital = bootstrap.vital.clone();
+        Self { tool, terminal, grace, vital, signals, ended: false, forced: false, deadline: None, visits }
     }
 
     /// Until nothing is left. When this process ends, the kernel kills whatever still is in the namespace.
@@ -102,6 +106,7 @@ impl<'a> Reaper<'a> {
     /// Collects whatever changed; true when no process is left.
     fn reap(&mut self, channel: &Channel) -> io::Result<bool> {
         loop {
+            self.without_vital(channel)?;
             match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(None) => return Ok(false),
                 Ok(Some((pid, status))) if pid.as_raw_pid() == self.tool.as_raw() => {
@@ -117,6 +122,23 @@ impl<'a> Reaper<'a> {
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    /// Kills the tool when what it cannot go on without was killed: its name is there until it is reaped.
+    fn without_vital(&mut self, channel: &Channel) -> io::Result<()> {
+        let Some(vital) = self.vital.as_ref().filter(|_| !self.ended) else { return Ok(()) };
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let Ok(WaitState::Signaled(pid, signal, _)) = waitid(Id::All, look) else { return Ok(()) };
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if pid == self.tool || !name.starts_with(vital) {
+            return Ok(());
+        }
+        let message = format!(
+            "`{vital}` was ended by {signal}, and the tool, which would wait for it for ever, was killed"
+        );
+        self.vital = None;
+        send(self.tool, Signal::SIGKILL);
+        channel.send(&Report::Note { message }, None)
     }
 
     fn tool_ended(&mut self, outcome: Outcome, channel: &Channel) -> io::Result<()> {

@@ -104,6 +104,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         control: None,
         notes: Vec::new(),
         keep_fds: Vec::new(),
+        vital: None,
         missing: None,
         grace_ms: GRACE_MS,
     })

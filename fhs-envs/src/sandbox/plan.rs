@@ -84,6 +84,7 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         exit_file: spec.exit_file.clone(),
         exit_is_scratch: false,
         keep_fds: Vec::new(),
+        vital: spec.vital.clone(),
         missing: None,
         lease: None,
         channels_fd: None,

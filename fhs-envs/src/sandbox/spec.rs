@@ -52,6 +52,8 @@ pub struct Spec {
     pub driver: Driver,
     /// Programs of the host that serve this run only; already started.
     pub companions: Vec<Companion>,
+    /// How the name of a process begins that the tool would wait for without end once it was killed.
+    pub vital: Option<String>,
     /// An interface with a name and a hardware address that a licence is bound to.
     pub interface: Option<Interface>,
     /// The control group the unit runs in; exists.
@@ -114,6 +116,7 @@ impl Spec {
             secrets: Vec::new(),
             driver: Driver::default(),
             companions: Vec::new(),
+            vital: None,
             interface: None,
             control_group: None,
             network: Network::Loopback,

@@ -138,6 +138,7 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
         exit_file: None,
         exit_is_scratch: false,
         keep_fds: Vec::new(),
+        vital: spec.vital.clone(),
         missing: None,
         lease: Some(lease),
         channels_fd: None,

@@ -7,6 +7,7 @@ mod fetch;
 mod generate;
 mod inspect;
 mod lock;
+mod machine;
 mod new;
 mod recipe;
 mod run;
@@ -67,6 +68,9 @@ enum Command {
     /// Look after the store: check it, mend it, make room in it
     #[command(subcommand)]
     Store(store::Command),
+    /// Look after guests from disk images: snapshots of what is kept of them
+    #[command(subcommand)]
+    Machine(machine::Command),
     /// Write a tool for programs that are not Hatchway
     #[command(subcommand)]
     Export(export::Command),
@@ -147,6 +151,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Recipe(command) => recipe::main(&command),
         Command::Doctor(args) => doctor::main(&args),
         Command::Store(command) => store::main(&command, quiet),
+        Command::Machine(command) => machine::main(&command, quiet),
         Command::Export(command) => export::main(&command, quiet),
         Command::Fetch(args) => fetch::main(&args, quiet),
         Command::Completions { shell } => {

@@ -4,6 +4,7 @@
 //! record of the end. QEMU and its socket folder belong to the unit's user; when this process is gone, QEMU ends.
 
 mod qemu;
+pub(crate) mod snapshots;
 mod virtualbox;
 
 use std::fs;

@@ -25,6 +25,9 @@ use crate::recipe::{self, DeviceSlot, Located, Recipe};
 
 /// What a Windows program begins with ("MS-DOS 2.0 Section" of Microsoft's "PE Format").
 const MAGIC: &[u8] = b"MZ";
+/// Wine's server, whose name goes on with `32` or `64`. A program that waits for something waits for its word, and for ever where it
+/// was killed: each process of Wine's holds both ends of the pipe by which it is woken.
+const SERVER: &str = "wineserver";
 /// Bytes of a registry; that of a large installation has some megabytes. The tool may write to it.
 const REGISTRY_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of the mark of a prefix.
@@ -57,13 +60,14 @@ pub(super) fn add(
     for (variable, value) in environment() {
         spec.env.entry(variable.to_owned()).or_insert_with(|| value.to_owned());
     }
-    if is_windows(context, tree, &spec.program)? {
+    if is_windows(context, tree, spec)? {
         checked(context, lock, tree, &spec.program)?;
         let loader = LOADERS
             .into_iter()
             .find(|loader| tree_file(context, tree, loader, 1).is_ok_and(|head| !head.is_empty()));
         let program = std::mem::replace(&mut spec.program, loader.unwrap_or(LOADERS[0]).to_owned());
         spec.args.insert(0, program);
+        spec.vital = Some(SERVER.to_owned());
     }
     let folder = state_folder(context, name, PREFIX)?;
     let at = inside(PREFIX)?;
@@ -91,14 +95,27 @@ pub(super) fn add(
 }
 
 /// By its content where the tree has it; by its name where the prefix has it, or Wine itself.
-fn is_windows(context: &Context, tree: Sha256, program: &str) -> Result<bool, Error> {
+fn is_windows(context: &Context, tree: Sha256, spec: &Spec) -> Result<bool, Error> {
+    let program = &spec.program;
     if program.contains('/') {
         let head = tree_file(context, tree, program, 2)?;
         if !head.is_empty() {
             return Ok(head == MAGIC);
         }
+        // Nobody has it: that is said as of any program, where Wine would give a code of its own.
+        return Ok(is_named_like_one(program) && may_be_elsewhere(spec, program));
     }
     Ok(is_named_like_one(program))
+}
+
+/// Whether a path that the tree does not have may lead into the prefix, or to what else is put over the tree.
+fn may_be_elsewhere(spec: &Spec, program: &str) -> bool {
+    let state = spec.state.iter().map(|state| state.at.as_str());
+    let shares = spec.shares.iter().map(|share| share.at.as_str());
+    let files = spec.files.iter().map(|file| file.at.as_str());
+    let mut over = state.chain(shares).chain(files).chain([PREFIX]);
+    // One that is relative leads from the tool's folder, which may be a shared one.
+    !program.starts_with('/') || over.any(|at| Path::new(program).starts_with(at))
 }
 
 fn alone(context: &Context, name: &str) -> Result<OwnedFd, Error> {

@@ -43,6 +43,9 @@ pub struct Bootstrap {
     /// that they are its children; it ends them with the tool.
     #[serde(default)]
     pub companions: Vec<Companion>,
+    /// How the name of a process begins that the tool would wait for without end once it was killed: then the tool is killed, too.
+    #[serde(default)]
+    pub vital: Option<String>,
     /// What starts the program and is not in the tree; known before the start, since the shim knows no packages.
     #[serde(default)]
     pub missing: Option<Missing>,

@@ -12,10 +12,10 @@ use hatchway_tests::package::sha256;
 use super::hinted;
 
 /// A guest starts within seconds; other tests run beside it.
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 
 /// A recipe `acme` with the guest's disk beside it, and these further words in its `vm`.
-fn with(bench: &Bench, more: &str) -> PathBuf {
+pub(super) fn with(bench: &Bench, more: &str) -> PathBuf {
     let folder = bench.path("work/recipes/acme");
     fs::create_dir_all(&folder).unwrap();
     let disk = folder.join("disk.raw");
@@ -32,7 +32,7 @@ fn with(bench: &Bench, more: &str) -> PathBuf {
 }
 
 /// Says these letters to the guest, each when its answer to the one before is there.
-fn talk(bench: &Bench, letters: &str, arguments: &[&str]) -> Outcome {
+pub(super) fn talk(bench: &Bench, letters: &str, arguments: &[&str]) -> Outcome {
     let words = arguments.join(" ");
     let mut child = bench
         .shell(&format!("exec env --default-signal=INT \"$HATCHWAY\" run acme {words}"))
@@ -62,13 +62,13 @@ fn talk(bench: &Bench, letters: &str, arguments: &[&str]) -> Outcome {
     bench.shown(&output)
 }
 
-fn signal(name: &str, pid: u32) {
+pub(super) fn signal(name: &str, pid: u32) {
     let done = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap();
     assert!(done.success());
 }
 
 /// The reason in the newest record, and that nothing else is left of the run.
-fn reason(bench: &Bench) -> serde_json::Value {
+pub(super) fn reason(bench: &Bench) -> serde_json::Value {
     let units = bench.path("data/run/units/acme");
     let mut runs: Vec<PathBuf> = fs::read_dir(&units).unwrap().map(|entry| entry.unwrap().path()).collect();
     runs.sort();
@@ -281,7 +281,7 @@ fn what_a_guest_does_not_take_is_refused() {
 }
 
 /// The guest's disk as VirtualBox has them, beside the other one.
-fn converted(folder: &Path) {
+pub(super) fn converted(folder: &Path) {
     let made = Command::new("qemu-img")
         .args(["convert", "-f", "raw", "-O", "vdi"])
         .args([folder.join("disk.raw"), folder.join("disk.vdi")])

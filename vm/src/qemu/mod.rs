@@ -63,6 +63,8 @@ pub struct Command {
     pub network: bool,
     /// Serial lines of the host that the guest has as its own, as `/dev/ttyS1` and so on.
     pub lines: Vec<PathBuf>,
+    /// Windows programs: QEMU 7.2 in software ends them at their first instruction on a processor with SMAP.
+    pub wine: bool,
 }
 
 /// Descriptors that QEMU inherits, by their numbers.
@@ -101,7 +103,9 @@ impl Command {
         let name = self.name.replace(',', "");
         add(&["-name", &format!("{name},process=hatchway-vm")]);
         add(&["-nodefaults", "-no-user-config", "-sandbox", SANDBOX]);
-        add(&["-machine", &format!("q35,accel={}", self.accel), "-cpu", self.accel.processor()]);
+        let less = if self.wine && self.accel == Accel::Tcg { ",smap=off" } else { "" };
+        let processor = format!("{}{less}", self.accel.processor());
+        add(&["-machine", &format!("q35,accel={}", self.accel), "-cpu", &processor]);
         add(&["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory.div_ceil(MEBIBYTE))]);
         add(&["-display", "none", "-vga", "none", "-no-reboot", "-rtc", "base=utc"]);
         add(&["-append", KERNEL_LINE]);
@@ -259,6 +263,7 @@ mod tests {
             ports: vec!["hatchway.control", "hatchway.stdin"],
             network: false,
             lines: vec!["/dev/serial/by-id/a,b".into()],
+            wine: false,
         }
     }
 
@@ -280,6 +285,14 @@ mod tests {
         assert!(line.contains("serial,id=line0,path=/dev/serial/by-id/a,,b"), "{line}");
         assert!(line.contains("-name acmegauss,process="), "{line}");
         assert!(line.contains("-m 513M"), "{line}");
+    }
+
+    #[test]
+    fn windows_programs_have_a_processor_on_which_they_run() {
+        assert!(line(&command()).contains(" -cpu max -smp"));
+        assert!(line(&Command { wine: true, ..command() }).contains(" -cpu max,smap=off -smp"));
+        let kvm = Command { wine: true, accel: Accel::Kvm, ..command() };
+        assert!(line(&kvm).contains(" -cpu host -smp"));
     }
 
     #[test]

@@ -30,10 +30,14 @@ use crate::virtualbox::check_tag;
 const GREETING_MAX: Duration = Duration::from_secs(30);
 /// A command that only sets or asks something.
 const COMMAND_MAX: Duration = Duration::from_secs(30);
+/// Pressing the power button: who does so waits to switch off.
+const PRESS_MAX: Duration = Duration::from_secs(5);
 /// Writing or reading a guest's memory: 16 GiB at 50 MB/s.
 const SNAPSHOT_MAX: Duration = Duration::from_secs(360);
 /// How long the guest may take to let go of a USB device.
 const UNPLUG_MAX: Duration = Duration::from_secs(5);
+/// Where the kernel and udev put the nodes of USB devices.
+const NODES: &str = "/dev/bus/usb";
 /// How often a snapshot is asked whether it is done.
 const POLL: Duration = Duration::from_millis(20);
 /// Between two presses of the power button: Windows takes the first one as a wish for its screen when that is dark.
@@ -95,6 +99,7 @@ pub struct Guest {
     said: Said,
     why: Why,
     usb: Vec<(Name, Option<Place>)>,
+    user: Option<(u32, u32)>,
     sys: PathBuf,
     disks: usize,
     ended: Option<Ended>,
@@ -142,6 +147,7 @@ impl Guest {
             said,
             why: Why::Unknown,
             usb: start.machine.usb.iter().cloned().zip(places).collect(),
+            user: start.user,
             sys: start.sys.to_owned(),
             disks: start.overlays.len(),
             ended: None,
@@ -166,7 +172,13 @@ impl Guest {
             }
             let left = until.saturating_duration_since(Instant::now());
             match self.client.event(left) {
-                Ok(Some(event)) => self.note(&event),
+                Ok(Some(event)) => {
+                    self.note(&event);
+                    // A QEMU that talks without end is not listened to for longer than asked for.
+                    if Instant::now() >= until && !self.client.has_more() {
+                        return Ok(None);
+                    }
+                }
                 // Its end of the conversation is closed by its exit, which takes a moment more.
                 Err(Fault::Gone) => {
                     let status = self.child.wait().map_err(Error::io("wait for", "QEMU"))?;
@@ -194,7 +206,8 @@ impl Guest {
     /// # Errors
     /// When QEMU does not answer.
     pub fn press(&mut self) -> Result<(), Error> {
-        self.command("system_powerdown", &json!({})).map(drop)
+        let answer = self.client.execute("system_powerdown", &json!({}), PRESS_MAX);
+        answer.map(drop).map_err(Error::Qemu)
     }
 
     /// Presses the power button, as often as it takes within `grace`, then switches off. `true` where the guest went by itself.
@@ -342,6 +355,14 @@ impl Guest {
         Ok(mac.as_str().and_then(|text| text.parse().ok()))
     }
 
+    /// The nodes of its USB devices that QEMU's user may not write to.
+    #[must_use]
+    pub fn closed_usb(&self) -> Vec<PathBuf> {
+        let Some(user) = self.user else { return Vec::new() };
+        let places = self.usb.iter().filter_map(|(_, place)| place.as_ref());
+        places.filter_map(|place| usb::closed_to(Path::new(NODES), place, user)).collect()
+    }
+
     /// Looks where the USB devices are now: what is gone is unplugged in the guest, what is back or elsewhere is plugged in.
     /// Gives a line for each change.
     ///
@@ -398,7 +419,8 @@ impl Guest {
         while let Some(event) =
             self.client.event(until.saturating_duration_since(Instant::now())).map_err(Error::Qemu)?
         {
-            if event.name == "DEVICE_DELETED" && event.data["device"] == id.as_str() {
+            let left = event.name == "DEVICE_DELETED" && event.data["device"] == id.as_str();
+            if left || Instant::now() >= until {
                 break;
             }
             self.note(&event);

@@ -1,16 +1,18 @@
 //! A guest from a disk image that somebody brings, on QEMU.
 //!
 //! ```text
-//! overlay  what is written instead of the image
-//! argv     a machine as a command line
-//! qmp      the conversation with QEMU
-//! guest    one that runs: power button, snapshots, USB devices that come and go
+//! overlay    what is written instead of the image
+//! argv       a machine as a command line
+//! qmp        the conversation with QEMU
+//! guest      one that runs: power button, snapshots, USB devices that come and go
+//! snapshots  of the disk of one that is off
 //! ```
 
 pub mod argv;
 mod guest;
 pub mod overlay;
 pub mod qmp;
+pub mod snapshots;
 
 use std::fmt;
 

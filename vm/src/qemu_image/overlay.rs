@@ -87,7 +87,7 @@ pub fn kept(
 }
 
 /// A difference is made and written by QEMU alone; one that has become something else is not opened again.
-fn checked(path: &Path) -> Result<(), Error> {
+pub(super) fn checked(path: &Path) -> Result<(), Error> {
     match Qcow2::read(path).map_err(Error::io("read", path))? {
         Some(Qcow2 { backing: true, external: false, encrypted: false }) => Ok(()),
         _ => Err(Error::Image {

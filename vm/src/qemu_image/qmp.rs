@@ -87,6 +87,11 @@ impl Lines {
         self.bytes.extend(bytes);
     }
 
+    /// Whether a whole line may be there, or one that is too long.
+    fn has_line(&self) -> bool {
+        self.bytes.len() > LINE_MAX || self.bytes.range(self.looked..).any(|byte| *byte == b'\n')
+    }
+
     /// The next whole line without its end.
     ///
     /// # Errors
@@ -152,7 +157,10 @@ impl Client {
             .and_then(|()| self.stream.write_all(text.as_bytes()))
             .map_err(gone)?;
         loop {
-            match self.receive(until)? {
+            let message = self.receive(until)?;
+            // One that talks without end does not answer.
+            let message = message.filter(|message| is_answer(message, id) || Instant::now() < until);
+            match message {
                 Some(Message::Answer(number, answer)) if number == id => {
                     return answer.map_err(|said| Fault::Refused { command, said });
                 }
@@ -184,7 +192,17 @@ impl Client {
                 Some(_) => return Err(Fault::Protocol("it answers what was not asked".into())),
                 None => return Ok(None),
             }
+            // Whoever waits has other things to do than to hear one that talks without end.
+            if !self.has_more() && Instant::now() >= until {
+                return Ok(None);
+            }
         }
+    }
+
+    /// Whether something came that nobody has looked at yet, so that its stream need not be readable.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.events.is_empty() || self.lines.has_line()
     }
 
     fn keep(&mut self, event: Event) {
@@ -209,7 +227,13 @@ impl Client {
             self.stream.set_read_timeout(Some(wait)).map_err(gone)?;
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(Fault::Gone),
-                Ok(read) => self.lines.push(&chunk[..read]),
+                Ok(read) => {
+                    self.lines.push(&chunk[..read]);
+                    // A line that comes byte by byte is for the next time.
+                    if left.is_zero() && !self.lines.has_line() {
+                        return Ok(None);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                     if left.is_zero() {
@@ -220,6 +244,10 @@ impl Client {
             }
         }
     }
+}
+
+fn is_answer(message: &Message, id: u64) -> bool {
+    matches!(message, Message::Answer(number, _) if *number == id)
 }
 
 impl AsFd for Client {
@@ -330,6 +358,26 @@ mod tests {
         let (mut client, _peer) = greeted(vec![(1, flood)]);
         client.execute("query-status", &json!({}), LONG).unwrap();
         assert_eq!(client.events.len(), EVENTS_MAX);
+    }
+
+    #[test]
+    fn one_that_talks_without_end_keeps_nobody_from_other_work() {
+        let (mut client, mut theirs) = {
+            let (client, peer) = greeted(vec![]);
+            (client, peer.join().unwrap())
+        };
+        let peer = thread::spawn(move || {
+            while theirs.write_all(b"{\"event\": \"RTC_CHANGE\"}\n{\"event\": \"RESET\"}\n").is_ok() {}
+        });
+        let begun = Instant::now();
+        for _ in 0..20 {
+            while client.event(Duration::ZERO).unwrap().is_some() && client.has_more() {}
+        }
+        let silent = client.execute("system_powerdown", &json!({}), SHORT);
+        assert_eq!(silent, Err(Fault::Silent("system_powerdown")));
+        assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+        drop(client);
+        peer.join().unwrap();
     }
 
     proptest! {

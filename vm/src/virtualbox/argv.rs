@@ -211,16 +211,30 @@ fn modify(machine: &Machine, id: &str) -> Result<Call, Error> {
         let (address, port) = (forward.listen.ip(), forward.listen.port());
         set("--nat-pf1", &format!("tcp{number},tcp,{address},{port},,{}", forward.port));
     }
+    words.extend(uarts(machine)?);
+    if !machine.usb.is_empty() {
+        words.extend(["--usb-xhci".into(), "on".into()]);
+    }
+    Ok(Call(words))
+}
+
+/// The serial ports, each at its socket.
+fn uarts(machine: &Machine) -> Result<Vec<String>, Error> {
+    let mut words = Vec::new();
     for (number, (serial, (address, interrupt))) in machine.serial.iter().zip(UARTS).enumerate() {
         let Serial::Socket(path) = serial else { continue };
         let number = number + 1;
         words.extend([format!("--uart{number}"), address.into(), interrupt.into()]);
         words.extend([format!("--uart-mode{number}"), "server".into(), text(path)?]);
     }
-    if !machine.usb.is_empty() {
-        words.extend(["--usb-xhci".into(), "on".into()]);
-    }
-    Ok(Call(words))
+    Ok(words)
+}
+
+/// The call that puts the serial ports of a machine at other sockets; none where it has no port.
+pub(super) fn lines(machine: &Machine, uuid: Uuid) -> Result<Option<Call>, Error> {
+    let uarts = uarts(machine)?;
+    let call = || Call::new(["modifyvm".to_owned(), uuid.to_string()].into_iter().chain(uarts.clone()));
+    Ok((!uarts.is_empty()).then(call))
 }
 
 /// What the firmware says of the machine.

@@ -192,6 +192,18 @@ impl VirtualBox {
         Ok(())
     }
 
+    /// Puts the serial ports of a machine that is off at these sockets: those of a machine that is kept are of the run that made
+    /// it.
+    ///
+    /// # Errors
+    /// When a path is none that VirtualBox takes, the machine runs, or `VBoxManage` fails.
+    pub fn set_lines(&self, machine: &Machine, uuid: Uuid) -> Result<(), Error> {
+        match argv::lines(machine, uuid)? {
+            Some(call) => self.call(&call).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// The machines of this user.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! A guest on QEMU, from its start to its end.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use hatchway_vm::qemu::accel::{self, Accel, Choice};
 use hatchway_vm::qemu_image::argv::{self, Given};
 use hatchway_vm::qemu_image::{Ended, Guest, PRESS_AGAIN, Start, Why, overlay};
 use hatchway_vm::usb::Uevents;
+use hatchway_wire::guest::Stream;
 use hatchway_wire::{ExitReason, Outcome};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{End, FOLDER, Run, explain, private, remove, requested, tell};
 use crate::error::Error;
+use crate::launch::vm::streams::{Inward, Outward, flags};
 use crate::recipe::SerialLine;
 
 /// The program, as Debian's `qemu-system-x86` has it.
@@ -27,8 +28,6 @@ const PROGRAM: &str = "qemu-system-x86_64";
 const SYS: &str = "/sys";
 /// How often something is looked after that nobody tells about.
 const LOOK: Duration = Duration::from_secs(1);
-/// Bytes of the terminal's on their way into the guest. It takes them as slowly as its line is.
-const PENDING: usize = 4096;
 /// Signals that ask for the end.
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
@@ -86,9 +85,38 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
         run.context.printer.say(format!("note: QEMU runs the guest in software{why}"));
     }
     tell(run, &guest.terminals().unwrap_or_default());
-    let reason = Watch::new(run).and_then(|watch| watch.until_end(run, &mut guest))?;
+    closed(run, &guest);
+    let watched = Watch::new(run).and_then(|watch| watch.until_end(run, &mut guest));
+    let reason = watched.unwrap_or_else(|error| failed(run, &mut guest, &error));
     drop(guest);
     Ok(Some(End { reason, program: PROGRAM.to_owned(), pid }))
+}
+
+/// Says which USB devices the guest will not get, and what mends it.
+fn closed(run: &Run<'_>, guest: &Guest) {
+    let uid = run.user.map_or(0, |(uid, _)| uid);
+    for node in guest.closed_usb() {
+        run.context.printer.warn(format!(
+            "QEMU runs as {uid}, who may not write to `{}`: the guest does not get that device. A udev rule opens it              (`SUBSYSTEM==\"usb\", ATTR{{idVendor}}==\"…\", OWNER=\"{uid}\"`), or `--user` names somebody who may",
+            node.display()
+        ));
+    }
+}
+
+/// Something of this process's own went wrong while the guest ran: it is asked to end like by a person, and the record says why.
+fn failed(run: &Run<'_>, guest: &mut Guest, error: &Error) -> ExitReason {
+    let message = error.to_string();
+    run.context.printer.warn(format!("{message}; the guest is asked to end"));
+    let outcome = match guest.stop(run.grace) {
+        Ok((ended, _)) => outcome(&ended),
+        Err(_) => None,
+    };
+    ExitReason::Engine { message, outcome }
+}
+
+/// The disk of a guest that is kept, below its state.
+pub(super) fn kept(state: &Path) -> PathBuf {
+    state.join("guest").join("kept").join("disk0.qcow2")
 }
 
 /// As a guest of a tree is run; one that somebody brings is not tried a second time, since it may have begun something.
@@ -121,6 +149,8 @@ struct Watch {
     asked: Option<(Signal, Instant)>,
     pressed: Instant,
     look: Instant,
+    /// USB devices are looked after.
+    following: bool,
 }
 
 impl Watch {
@@ -136,7 +166,8 @@ impl Watch {
         // Without the kernel's word a look each second has to do.
         let uevents = if run.machine.usb.is_empty() { None } else { Uevents::open().ok() };
         let now = Instant::now();
-        Ok(Self { signals, uevents, line, asked: None, pressed: now, look: now })
+        let following = !run.machine.usb.is_empty();
+        Ok(Self { signals, uevents, line, asked: None, pressed: now, look: now, following })
     }
 
     /// Serves the guest until it has ended; gives the reason for the record.
@@ -145,7 +176,7 @@ impl Watch {
         loop {
             if let Some(ended) = guest.wait(Duration::ZERO)? {
                 if let Some(line) = &mut self.line {
-                    line.rest();
+                    line.rest(&self.signals);
                 }
                 return Ok(reason(self.asked.map(|(signal, _)| signal), forced, &ended));
             }
@@ -158,7 +189,7 @@ impl Watch {
             if let Some(line) = &mut self.line {
                 line.pump();
             }
-            self.follow(run, guest)?;
+            self.follow(run, guest);
         }
     }
 
@@ -216,19 +247,26 @@ impl Watch {
         Ok(false)
     }
 
-    fn follow(&mut self, run: &Run<'_>, guest: &mut Guest) -> Result<(), Error> {
+    fn follow(&mut self, run: &Run<'_>, guest: &mut Guest) {
         let told = self.uevents.as_ref().is_some_and(Uevents::drain);
-        if run.machine.usb.is_empty() || !(told || self.look.elapsed() >= LOOK) {
-            return Ok(());
+        if !self.following || !(told || self.look.elapsed() >= LOOK) {
+            return;
         }
         self.look = Instant::now();
         match guest.follow_usb() {
-            Ok(lines) => lines.into_iter().for_each(|line| run.context.printer.say(line)),
+            Ok(lines) if lines.is_empty() => {}
+            Ok(lines) => {
+                lines.into_iter().for_each(|line| run.context.printer.say(line));
+                closed(run, guest);
+            }
             // Its end is told by the next wait.
             Err(hatchway_vm::Error::Qemu(hatchway_vm::qemu_image::Fault::Gone)) => {}
-            Err(error) => return Err(error.into()),
+            // The guest does without the device rather than end.
+            Err(error) => {
+                self.following = false;
+                run.context.printer.warn(format!("USB devices are not followed any more: {error}"));
+            }
         }
-        Ok(())
     }
 }
 
@@ -237,10 +275,6 @@ fn reason(asked: Option<Signal>, forced: bool, ended: &Ended) -> ExitReason {
         (Some(signal), _) if forced || ended.why == Why::Guest => requested(signal, forced),
         (None, Why::Guest) => ExitReason::Exit { code: 0 },
         _ => {
-            let outcome = match (ended.signal, ended.code) {
-                (Some(signal), _) => Some(Outcome::Signal { signal, core: false }),
-                (None, code) => code.map(|code| Outcome::Exit { code }),
-            };
             let said =
                 if ended.said.is_empty() { String::new() } else { format!("; it said: {}", ended.said) };
             let what = match (ended.why, ended.signal) {
@@ -248,19 +282,24 @@ fn reason(asked: Option<Signal>, forced: bool, ended: &Ended) -> ExitReason {
                 (_, Some(signal)) => format!("QEMU was killed by signal {signal}"),
                 _ => "QEMU ended by itself".to_owned(),
             };
-            // A guest that is cut off has not ended well, whatever QEMU's code says.
-            let outcome = outcome.filter(|outcome| *outcome != Outcome::Exit { code: 0 });
-            ExitReason::Engine { message: what + &said, outcome }
+            ExitReason::Engine { message: what + &said, outcome: outcome(ended) }
         }
     }
 }
 
-/// A serial line between the guest and this process's own streams.
+/// A guest that is cut off has not ended well, whatever QEMU's code says.
+fn outcome(ended: &Ended) -> Option<Outcome> {
+    match (ended.signal, ended.code) {
+        (Some(signal), _) => Some(Outcome::Signal { signal, core: false }),
+        (None, code) => code.filter(|code| *code != 0).map(|code| Outcome::Exit { code }),
+    }
+}
+
+/// A serial line between the guest and this process's own streams. Nothing of it waits: who reads its output may rest.
 struct Line {
     stream: UnixStream,
-    pending: Vec<u8>,
-    open: bool,
-    heard: bool,
+    inward: Inward<'static>,
+    outward: Outward<'static>,
 }
 
 impl Line {
@@ -272,66 +311,82 @@ impl Line {
         let stream = UnixStream::connect(short.join(path.file_name().unwrap_or_default()))
             .and_then(|stream| stream.set_nonblocking(true).map(|()| stream))
             .map_err(Error::io("connect to", path))?;
-        Ok(Self { stream, pending: Vec::new(), open: true, heard: true })
+        let kind = if rustix::termios::isatty(stdout()) { Stream::Terminal } else { Stream::Output };
+        let inward = Inward::new(Stream::Input, rustix::stdio::stdin());
+        Ok(Self { stream, inward, outward: Outward::new(kind, stdout()) })
     }
 
     fn fds(&self) -> Vec<PollFd<'_>> {
-        let way = if self.pending.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let ((hear, into), (from, say)) = (self.inward.wants(), self.outward.wants());
         let mut fds = Vec::new();
-        if self.open {
-            fds.push(PollFd::new(&self.stream, way | PollFlags::IN));
+        if from || into && !self.outward.is_drained() {
+            fds.push(PollFd::new(&self.stream, flags(from, PollFlags::IN) | flags(into, PollFlags::OUT)));
         }
-        if self.heard && self.pending.is_empty() {
-            fds.push(PollFd::from_borrowed_fd(stdin(), PollFlags::IN));
+        if hear {
+            fds.push(PollFd::from_borrowed_fd(self.inward.from(), PollFlags::IN));
+        }
+        if say {
+            fds.push(PollFd::from_borrowed_fd(stdout(), PollFlags::OUT));
         }
         fds
     }
 
     /// Both ways, as much as goes without waiting.
     fn pump(&mut self) {
-        self.rest();
-        if self.heard && self.pending.is_empty() && ready(stdin()) {
-            let mut bytes = vec![0; PENDING];
-            match rustix::io::read(stdin(), &mut bytes) {
-                Ok(read @ 1..) => {
-                    bytes.truncate(read);
-                    self.pending = bytes;
-                }
-                // Its end is not the guest's.
-                _ => self.heard = false,
-            }
+        self.say();
+        if self.inward.wants().0 && ready(self.inward.from(), PollFlags::IN) {
+            // Its end is not the guest's.
+            self.inward.read();
         }
-        if !self.pending.is_empty() {
-            if let Ok(written) = (&self.stream).write(&self.pending) {
-                self.pending.drain(..written);
-            } else if !self.open {
-                self.pending.clear();
-            }
+        if self.inward.wants().1 {
+            self.inward.write(self.stream.as_fd());
         }
     }
 
     /// What the guest has said.
-    fn rest(&mut self) {
-        let mut bytes = [0; PENDING];
-        while self.open {
-            match self.stream.read(&mut bytes) {
-                Ok(read @ 1..) => {
-                    let mut out = std::io::stdout().lock();
-                    // Nobody reads it any more: the guest goes on all the same.
-                    self.open = out.write_all(&bytes[..read]).and_then(|()| out.flush()).is_ok();
+    fn say(&mut self) {
+        if self.outward.wants().0 {
+            self.outward.read(self.stream.as_fd(), false);
+        }
+        while self.outward.wants().1 && ready(stdout(), PollFlags::OUT) {
+            // When nobody reads it any more, the guest goes on all the same.
+            self.outward.write();
+        }
+    }
+
+    /// The guest has ended: what it said last goes out, unless somebody who waits for that has enough of it.
+    fn rest(&mut self, signals: &SignalFd) {
+        loop {
+            self.say();
+            let waits = self.outward.wants().1;
+            if !waits && self.outward.is_drained() {
+                return;
+            }
+            let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+            fds.extend(self.fds());
+            if poll(&mut fds, None).is_err() {
+                continue;
+            }
+            while let Ok(Some(info)) = signals.read_signal() {
+                if ENDING.iter().any(|signal| u32::try_from(*signal as i32) == Ok(info.ssi_signo)) {
+                    return;
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                _ => self.open = false,
+            }
+            if self.inward.wants().0 && ready(self.inward.from(), PollFlags::IN) {
+                self.inward.read();
+            }
+            if self.inward.wants().1 {
+                self.inward.write(self.stream.as_fd());
             }
         }
     }
 }
 
-fn stdin() -> BorrowedFd<'static> {
-    rustix::stdio::stdin()
+fn stdout() -> BorrowedFd<'static> {
+    rustix::stdio::stdout()
 }
 
-fn ready(fd: BorrowedFd<'_>) -> bool {
+fn ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
     let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-    matches!(poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&none)), Ok(1))
+    matches!(poll(&mut [PollFd::from_borrowed_fd(fd, what)], Some(&none)), Ok(1))
 }

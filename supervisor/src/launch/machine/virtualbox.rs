@@ -1,5 +1,6 @@
 //! A guest on this machine's VirtualBox, from its start to its end.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hatchway_vm::machine::Uuid;
@@ -22,9 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
 
 pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
-    let folder = run.state.join("virtualbox");
-    // Not its name alone: another person's, or another data folder's, is another machine.
-    let uuid = Uuid::of_name(&format!("{}\n{}", folder.display(), run.name));
+    let (folder, uuid) = machine(&run.state, run.name);
     if let Some(form) = run.explain {
         let calls = argv::create(&run.machine, uuid, &folder)?;
         let line = |call: &Call| [&[PROGRAM.to_owned()], call.words()].concat();
@@ -33,15 +32,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
         explain(run.context, form, &lines);
         return Ok(None);
     }
-    if is_root() {
-        return Err(Error::Host {
-            message: "a guest of VirtualBox belongs to the user who starts it, and root starts none".into(),
-            hints: vec![
-                "run it as the user whose guest it is, who has to be in the group `vboxusers` for USB".into(),
-                "or use `driver = \"qemu\"`".into(),
-            ],
-        });
-    }
+    not_root()?;
     if run.vm.serial.contains(&SerialLine::Stdio) {
         return Err(Error::Host {
             message: "VirtualBox cannot give a serial line on standard input and output".to_owned(),
@@ -66,8 +57,29 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
     Ok(Some(End { reason, program: PROGRAM.to_owned(), pid: None }))
 }
 
+/// The folder of its machine, and which one it is: not by its name alone, since another person's, or another data folder's, is
+/// another machine.
+pub(super) fn machine(state: &Path, name: &str) -> (PathBuf, Uuid) {
+    let folder = state.join("virtualbox");
+    let uuid = Uuid::of_name(&format!("{}\n{name}", folder.display()));
+    (folder, uuid)
+}
+
+pub(super) fn not_root() -> Result<(), Error> {
+    if !is_root() {
+        return Ok(());
+    }
+    Err(Error::Host {
+        message: "a guest of VirtualBox belongs to the user who starts it, and root starts none".into(),
+        hints: vec![
+            "run it as the user whose guest it is, who has to be in the group `vboxusers` for USB".into(),
+            "or use `driver = \"qemu\"`".into(),
+        ],
+    })
+}
+
 /// The machine as it is now wanted: a kept one is gone on with, another one is made anew.
-fn made(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid, folder: &std::path::Path) -> Result<(), Error> {
+fn made(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid, folder: &Path) -> Result<(), Error> {
     match vbox.state(uuid) {
         Ok(state) if !state.is_off() => {
             return Err(Error::Host {
@@ -77,9 +89,9 @@ fn made(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid, folder: &std::path::Path) 
         }
         Ok(_) if run.vm.keep => {
             run.context.printer.say(
-                "note: a kept machine stays as it was made; `VBoxManage modifyvm` changes it, and without its folder it is made anew",
+                "note: a kept machine stays as it was made but for its serial lines; `VBoxManage modifyvm` changes it, and without its folder it is made anew",
             );
-            return Ok(());
+            return Ok(vbox.set_lines(&run.machine, uuid)?);
         }
         Ok(_) => vbox.destroy(&run.machine, uuid, folder)?,
         Err(hatchway_vm::Error::VirtualBox(refusal)) if refusal.reason == Some(Reason::NoMachine) => {}
@@ -93,11 +105,22 @@ const FAILURES_MAX: u32 = 5;
 
 /// Starts it and stays until it is off.
 fn started(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid) -> Result<ExitReason, Error> {
-    let failed = |errno: nix::Error| Error::io("watch signals of", "this process")(errno.into());
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let signals = SignalFd::with_flags(&SigSet::all(), flags).map_err(failed)?;
+    let signals = SignalFd::with_flags(&SigSet::all(), flags)
+        .map_err(|errno| Error::io("watch signals of", "this process")(errno.into()))?;
     vbox.start(uuid)?;
     tell(run, &[]);
+    Ok(watched(run, vbox, uuid, &signals).unwrap_or_else(|error| {
+        // Something of this process's own: the guest is asked to end like by a person, and the record says why.
+        let message = error.to_string();
+        run.context.printer.warn(format!("{message}; the guest is asked to end"));
+        drop(vbox.stop(uuid, run.grace));
+        ExitReason::Engine { message, outcome: None }
+    }))
+}
+
+fn watched(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid, signals: &SignalFd) -> Result<ExitReason, Error> {
+    let failed = |errno: nix::Error| Error::io("watch signals of", "this process")(errno.into());
     let mut look = Instant::now();
     let mut failures = 0;
     loop {

@@ -5,7 +5,7 @@
 
 mod prepare;
 mod relay;
-mod streams;
+pub(super) mod streams;
 mod terminal;
 mod visits;
 mod watcher;
@@ -138,6 +138,7 @@ fn command(run: &Run<'_>, spec: &Spec, order: &GuestOrder) -> Command {
         ports,
         network: order.network,
         lines: Vec::new(),
+        wine: run.lock.runner == hatchway_envs::wine::RUNNER,
     }
 }
 

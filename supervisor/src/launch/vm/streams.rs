@@ -12,7 +12,7 @@ const WRITE_TERMINAL: usize = 256;
 const READ: usize = 64 << 10;
 
 /// The streams that have a port of their own when these of the three standard streams are a terminal.
-pub(super) fn of(terminals: [bool; 3]) -> Vec<Stream> {
+pub(in crate::launch) fn of(terminals: [bool; 3]) -> Vec<Stream> {
     let all = [Stream::Input, Stream::Output, Stream::Error];
     let apart = all.into_iter().zip(terminals).filter(|(_, terminal)| !terminal).map(|(stream, _)| stream);
     apart.chain(terminals.contains(&true).then_some(Stream::Terminal)).collect()
@@ -20,8 +20,8 @@ pub(super) fn of(terminals: [bool; 3]) -> Vec<Stream> {
 
 /// From the caller into the guest.
 #[derive(Debug)]
-pub(super) struct Inward<'a> {
-    pub(super) stream: Stream,
+pub(in crate::launch) struct Inward<'a> {
+    pub(in crate::launch) stream: Stream,
     from: BorrowedFd<'a>,
     buffer: Vec<u8>,
     read: u64,
@@ -29,21 +29,21 @@ pub(super) struct Inward<'a> {
 }
 
 impl<'a> Inward<'a> {
-    pub(super) fn new(stream: Stream, from: BorrowedFd<'a>) -> Self {
+    pub(in crate::launch) fn new(stream: Stream, from: BorrowedFd<'a>) -> Self {
         Self { stream, from, buffer: Vec::new(), read: 0, ended: false }
     }
 
     /// What to wait for: at the caller's end, at the port.
-    pub(super) fn wants(&self) -> (bool, bool) {
+    pub(in crate::launch) fn wants(&self) -> (bool, bool) {
         (!self.ended && self.buffer.is_empty(), !self.buffer.is_empty())
     }
 
-    pub(super) fn from(&self) -> BorrowedFd<'a> {
+    pub(in crate::launch) fn from(&self) -> BorrowedFd<'a> {
         self.from
     }
 
     /// Reads what is there; at the end, the order that says so.
-    pub(super) fn read(&mut self) -> Option<HostOrder> {
+    pub(in crate::launch) fn read(&mut self) -> Option<HostOrder> {
         self.buffer.resize(READ, 0);
         let (count, ended) = match rustix::io::read(self.from, &mut self.buffer[..]) {
             Ok(0) => (0, true),
@@ -59,7 +59,7 @@ impl<'a> Inward<'a> {
     }
 
     /// Writes as much as the port takes.
-    pub(super) fn write(&mut self, port: BorrowedFd<'_>) {
+    pub(in crate::launch) fn write(&mut self, port: BorrowedFd<'_>) {
         match rustix::io::write(port, &self.buffer) {
             Ok(count) => drop(self.buffer.drain(..count)),
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -74,8 +74,8 @@ impl<'a> Inward<'a> {
 
 /// Out of the guest to the caller.
 #[derive(Debug)]
-pub(super) struct Outward<'a> {
-    pub(super) stream: Stream,
+pub(in crate::launch) struct Outward<'a> {
+    pub(in crate::launch) stream: Stream,
     /// Nobody, once the reader has gone away.
     to: Option<BorrowedFd<'a>>,
     most: usize,
@@ -87,37 +87,37 @@ pub(super) struct Outward<'a> {
 }
 
 impl<'a> Outward<'a> {
-    pub(super) fn new(stream: Stream, to: BorrowedFd<'a>) -> Self {
+    pub(in crate::launch) fn new(stream: Stream, to: BorrowedFd<'a>) -> Self {
         let most = if stream == Stream::Terminal { WRITE_TERMINAL } else { WRITE };
         Self { stream, to: Some(to), most, buffer: Vec::new(), read: 0, end: None, closed: false }
     }
 
     /// What to wait for: at the port, at the caller's end.
-    pub(super) fn wants(&self) -> (bool, bool) {
+    pub(in crate::launch) fn wants(&self) -> (bool, bool) {
         (!self.closed && self.buffer.is_empty(), !self.buffer.is_empty())
     }
 
-    pub(super) fn to(&self) -> Option<BorrowedFd<'a>> {
+    pub(in crate::launch) fn to(&self) -> Option<BorrowedFd<'a>> {
         self.to
     }
 
     /// The guest says that there are no more than so many bytes.
-    pub(super) fn end(&mut self, bytes: u64) {
+    pub(in crate::launch) fn end(&mut self, bytes: u64) {
         self.end = Some(bytes);
     }
 
     /// Everything that the guest has said was passed on.
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::launch) fn is_over(&self) -> bool {
         self.buffer.is_empty() && (self.closed || self.end.is_some_and(|end| self.read >= end))
     }
 
     /// Nothing more can come, and what came was passed on.
-    pub(super) fn is_drained(&self) -> bool {
+    pub(in crate::launch) fn is_drained(&self) -> bool {
         self.closed && self.buffer.is_empty()
     }
 
     /// Reads what is there. `cooked`: the caller's terminal makes its own carriage returns.
-    pub(super) fn read(&mut self, port: BorrowedFd<'_>, cooked: bool) {
+    pub(in crate::launch) fn read(&mut self, port: BorrowedFd<'_>, cooked: bool) {
         self.buffer.resize(READ, 0);
         let (count, closed) = match rustix::io::read(port, &mut self.buffer[..]) {
             Ok(0) => (0, true),
@@ -136,7 +136,7 @@ impl<'a> Outward<'a> {
     }
 
     /// Writes some of it; an order for the guest when the reader is gone.
-    pub(super) fn write(&mut self) -> Option<HostOrder> {
+    pub(in crate::launch) fn write(&mut self) -> Option<HostOrder> {
         let to = self.to?;
         let most = self.most.min(self.buffer.len());
         match rustix::io::write(to, &self.buffer[..most]) {
@@ -164,7 +164,7 @@ fn single_returns(bytes: &mut Vec<u8>) {
 }
 
 /// What of a descriptor to wait for.
-pub(super) fn flags(wanted: bool, what: PollFlags) -> PollFlags {
+pub(in crate::launch) fn flags(wanted: bool, what: PollFlags) -> PollFlags {
     if wanted { what } else { PollFlags::empty() }
 }
 
