@@ -1,5 +1,5 @@
 //! The suite of `rungs`, asked of a Windows program under Wine: the same rows by the same names. Where a Windows program differs,
-//! [`DIFFERS`] says how and why. A serial line both ways is in `wine`, with a pump on a pseudo terminal.
+//! [`DIFFERS`] says how and why.
 //!
 //! A tree with Wine takes most of a minute, and its tool runs once at a time: so one tree serves all rows, one after the other.
 
@@ -16,6 +16,8 @@ use hatchway_tests::bench::{Bench, Outcome};
 use hatchway_tests::package::sha256;
 use hatchway_tests::{tar, windows};
 use serde_json::Value;
+
+use super::wine::ASKS;
 
 /// How long anything may take that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -194,8 +196,11 @@ impl Rows {
         let bench = Bench::new().exact().with_hosts_archive();
         // What another machine would find out: here a guest under KVM may not be heard.
         fs::write(bench.path("config/hatchway/hatchway.toml"), "vm-accel = \"tcg\"\n").unwrap();
-        let programs =
-            tar::zip(&[("tool.exe", &windows::program(TOOL, &["-lws2_32"])), ("text.exe", b"no program\n")]);
+        let programs = tar::zip(&[
+            ("tool.exe", &windows::program(TOOL, &["-lws2_32"])),
+            ("asks.exe", &windows::program(ASKS, &[])),
+            ("text.exe", b"no program\n"),
+        ]);
         let folder = bench.path("work/recipes/acme");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("acme.zip"), &programs).unwrap();
@@ -289,6 +294,7 @@ fn a_windows_program_is_asked_the_same() {
     state_is_kept_and_the_rest_is_thrown_away(&rows);
     files_and_shares_are_shown(&rows);
     networks_are_what_the_recipe_says(&rows);
+    channels_are_carried_both_ways(&rows);
     a_tool_that_takes_too_much_is_told_apart(&rows);
     signals_arrive_and_the_end_comes_within_the_grace_time(&rows);
     nothing_outlives_a_killed_caller(&rows);
@@ -468,6 +474,43 @@ fn networks_are_what_the_recipe_says(rows: &Rows) {
         assert_eq!(rows.run(&["ask", &port, "word"]).ok().stdout.trim_end(), hosts, "{network}");
     }
     answers.join().unwrap();
+    rows.with("");
+}
+
+/// On the fhs rung and in a guest: a serial line is a COM port, and a port is a port.
+fn channels_are_carried_both_ways(rows: &Rows) {
+    rows.with(
+        "[[channel]]\nname = \"valve\"\nkind = \"serial\"\n[[channel]]\nname = \"console\"\nkind = \"tcp\"\nat = \"127.0.0.1:5025\"",
+    );
+    // Says how many bytes a command has, and a byte that is no text.
+    let server = |answer: fn(&[u8]) -> Vec<u8>| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut heard = Vec::new();
+                let mut byte = [0];
+                while !matches!(heard.last(), Some(b'\r' | b'd')) && stream.read_exact(&mut byte).is_ok() {
+                    heard.extend(byte);
+                }
+                stream.write_all(&answer(&heard)).ok();
+                // Hung up by the other side.
+                stream.read_exact(&mut byte).ok();
+            }
+        });
+        at
+    };
+    let valve =
+        server(|heard| format!("{}", heard.len()).into_bytes().into_iter().chain(*b"f\xff\r").collect());
+    let console = server(|heard| [heard, b" back"].concat());
+    let bind = format!("--bind valve=tcp:{valve} --bind console=tcp:{console}");
+    for rung in ["fhs", "vm"] {
+        let run = format!("\"$HATCHWAY\" run -q acme --rung {rung} {bind}");
+        let outcome = rows.bench.script(&format!("{run} --program /opt/acme/asks.exe")).ok();
+        assert_eq!(outcome.stdout, "36 66 ff 0d \r\n", "{rung}\n{outcome}");
+        let outcome = rows.bench.script(&format!("{run} -- ask 5025 word")).ok();
+        assert_eq!(outcome.stdout.trim_end(), "word back", "{rung}\n{outcome}");
+    }
     rows.with("");
 }
 

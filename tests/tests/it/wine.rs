@@ -46,7 +46,7 @@ int main(int count, char **words) {
 "#;
 
 /// Asks a pump over `COM1`, as programs for instruments do: speed, time limits, a command, its answer.
-const ASKS: &str = r#"
+pub(super) const ASKS: &str = r#"
 #include <stdio.h>
 #include <string.h>
 #include <windows.h>
