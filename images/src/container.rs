@@ -145,13 +145,15 @@ async fn refuse_remapped(docker: &Docker) -> Result<(), Error> {
 
 /// A maker that was killed leaves a container that nothing removes.
 async fn sweep(docker: &Docker) -> Result<(), Error> {
-    let filters = HashMap::from([
-        ("label".to_owned(), vec![OWNER.to_owned()]),
-        ("status".to_owned(), vec!["created".to_owned(), "exited".to_owned(), "dead".to_owned()]),
-    ]);
+    // Podman has other names for what is not running than docker, and refuses those that it does not know.
+    let filters = HashMap::from([("label".to_owned(), vec![OWNER.to_owned()])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let found = docker.list_containers(Some(options)).await.map_err(failed("list its containers"))?;
+    let runs = |state: &str| ["running", "paused", "restarting"].contains(&state);
     for container in found {
+        if container.state.is_some_and(|state| runs(state.as_ref())) {
+            continue;
+        }
         let owner = container.labels.unwrap_or_default().get(OWNER).and_then(|pid| pid.parse::<u32>().ok());
         if let Some(id) = container.id.filter(|_| !owner.is_some_and(is_ours)) {
             let options = RemoveContainerOptionsBuilder::new().force(true).build();
@@ -334,11 +336,8 @@ fn mount(source: &str, target: &str, read_only: bool) -> Mount {
     }
 }
 
-fn memory(
-    (at, mode, size, owner): &(hatchway_envs::sandbox::InsidePath, u32, u64, hatchway_envs::sandbox::Owner),
-) -> (String, String) {
-    let options =
-        format!("rw,exec,nosuid,nodev,mode={mode:o},size={size},uid={},gid={}", owner.uid, owner.gid);
+fn memory((at, mode, size): &(hatchway_envs::sandbox::InsidePath, u32, u64)) -> (String, String) {
+    let options = format!("rw,exec,nosuid,nodev,mode={mode:o},size={size}");
     (at.as_str().to_owned(), options)
 }
 
@@ -369,7 +368,7 @@ fn ulimit(limit: &ResourceLimit) -> Option<ResourcesUlimits> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hatchway_envs::sandbox::{Bound, Ceiling, HostPath, InsidePath, Owner};
+    use hatchway_envs::sandbox::{Bound, Ceiling, HostPath, InsidePath};
 
     fn specification() -> Specification {
         let inside = |path: &str| InsidePath::new(path).unwrap();
@@ -385,7 +384,7 @@ mod tests {
                 hostname: "acme".into(),
                 bound: vec![Bound { host: host("/state"), at: inside("/var/lib/acme"), read_only: false }],
                 devices: vec![(host("/dev/comedi0"), inside("/dev/comedi0"))],
-                memory: vec![(inside("/tmp"), 0o1777, 4096, Owner { uid: 0, gid: 0 })],
+                memory: vec![(inside("/tmp"), 0o1777, 4096)],
                 capabilities: vec!["CAP_KILL".into()],
                 limits: vec![ResourceLimit {
                     resource: Resource::RealtimePriority,
@@ -406,7 +405,7 @@ mod tests {
         assert_eq!(config.network_mode.as_deref(), Some("none"));
         assert_eq!(config.privileged, None);
         assert!(config.security_opt.unwrap().contains(&"no-new-privileges:true".to_owned()));
-        assert_eq!(config.tmpfs.unwrap()["/tmp"], "rw,exec,nosuid,nodev,mode=1777,size=4096,uid=0,gid=0");
+        assert_eq!(config.tmpfs.unwrap()["/tmp"], "rw,exec,nosuid,nodev,mode=1777,size=4096");
     }
 
     #[test]

@@ -8,9 +8,7 @@ use super::plan::{self, SCRATCH, invalid};
 use super::spec::{Network, Spec};
 use super::{Error, HostFacts, Mode};
 use hatchway_wire::bootstrap::{Lease, Resource, ResourceLimit};
-use hatchway_wire::{
-    Bootstrap, Channel, Door, HostPath, InsidePath, Namespaces, Op, Owner, Transport, VERSION,
-};
+use hatchway_wire::{Bootstrap, Channel, Door, HostPath, InsidePath, Namespaces, Op, Transport, VERSION};
 
 /// Both halves of the plan.
 #[derive(Debug, Clone)]
@@ -32,8 +30,8 @@ pub struct Outside {
     pub bound: Vec<Bound>,
     /// Device nodes: on the host, inside.
     pub devices: Vec<(HostPath, InsidePath)>,
-    /// File systems in memory, from which programs can be started: where, mode, bytes, owner.
-    pub memory: Vec<(InsidePath, u32, u64, Owner)>,
+    /// File systems in memory, from which programs can be started: where, mode, bytes. They are root's.
+    pub memory: Vec<(InsidePath, u32, u64)>,
     /// Bytes in `/dev/shm`.
     pub shm_size: u64,
     /// What of `/proc` is hidden.
@@ -54,7 +52,7 @@ impl Outside {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("host name `{}`", self.hostname)];
         lines.push(if self.host_network { "the host's network" } else { "a network of its own" }.to_owned());
-        lines.extend(self.memory.iter().map(|(at, _, size, _)| format!("{size} bytes of memory at `{at}`")));
+        lines.extend(self.memory.iter().map(|(at, _, size)| format!("{size} bytes of memory at `{at}`")));
         lines.push(format!("{} bytes of memory at `/dev/shm`", self.shm_size));
         lines.extend(self.bound.iter().map(|bound| {
             let how = if bound.read_only { " (read-only)" } else { "" };
@@ -205,6 +203,7 @@ fn folders(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
         }
         Ok(())
     };
+    folder("/run", 0o755)?;
     SCRATCH.iter().try_for_each(|path| folder(path, 0o755))?;
     folder(spec.identity.home.as_str(), 0o700)?;
     folder("/run/lock", 0o1777)?;
@@ -212,12 +211,12 @@ fn folders(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
 }
 
 fn outside(spec: &Spec) -> Result<Outside, Error> {
-    let root = Owner { uid: 0, gid: 0 };
     let at = |path: &str| InsidePath::new(path);
     let memory = vec![
-        (at("/tmp")?, 0o1777, spec.tmp_size, root),
-        (at("/var/tmp")?, 0o1777, spec.tmp_size, root),
-        (at("/run")?, 0o755, spec.tmp_size, plan::owner(spec)),
+        (at("/tmp")?, 0o1777, spec.tmp_size),
+        (at("/var/tmp")?, 0o1777, spec.tmp_size),
+        // The shim makes it the tool's: Podman knows no owners of what it mounts.
+        (at("/run")?, 0o755, spec.tmp_size),
     ];
     let mut capabilities: Vec<String> = SHIM_CAPABILITIES.map(str::to_owned).into();
     if spec.network == Network::None || spec.interface.is_some() || has_doors(spec) {
