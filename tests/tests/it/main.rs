@@ -33,6 +33,7 @@ mod recipes_in_use;
 mod robustness;
 mod rungs;
 mod rungs_channels;
+mod rungs_export;
 mod rungs_visits;
 mod rungs_wine;
 mod running;
