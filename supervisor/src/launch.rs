@@ -139,7 +139,7 @@ fn start(
     let host = HostFacts::detect(own);
     match request.rung {
         Isolation::Container | Isolation::Vm => {
-            let run = container::Run { context, located, lock, tree, request, folder: run };
+            let run = container::Run { context, located, lock, tree, request, folder: run, held: &held };
             let ended = match request.rung {
                 Isolation::Vm => vm::run(&run, spec, &host),
                 _ => container::run(&run, spec, &host),

@@ -57,7 +57,12 @@ pub fn running(dirs: &Dirs, tool: Option<&str>) -> Vec<Running> {
         for run in names(&units.join(&name)) {
             let folder = units.join(&name).join(&run);
             // A socket that nobody listens at is left of a run that was killed.
-            if Packets::connect(&folder, SOCKET).is_ok() {
+            let there = match Packets::connect(&folder, SOCKET) {
+                Ok(_) => true,
+                // Somebody listens, and takes nobody now.
+                Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+            };
+            if there {
                 found.push(Running { tool: name.clone(), run, folder });
             }
         }

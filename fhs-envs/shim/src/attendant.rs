@@ -39,7 +39,7 @@ use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::PidfdFlags;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// How long a killed process may take to be gone.
@@ -55,16 +55,20 @@ fn refuse_folders() -> Result<(), Error> {
         (rustix::stdio::stdout(), "standard output"),
         (rustix::stdio::stderr(), "standard error"),
     ] {
-        // A stream that is closed is nothing to come out by.
-        let Ok(stat) = rustix::fs::fstat(fd) else { continue };
-        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
-        let only_a_path = rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::PATH));
-        if matches!(kind, rustix::fs::FileType::Directory | rustix::fs::FileType::BlockDevice) || only_a_path
-        {
+        if leads_out(fd) {
             return Err(Error::Stream(name));
         }
     }
     Ok(())
+}
+
+/// Whether a descriptor is a way to what lies below it, or behind it.
+pub(crate) fn leads_out(fd: BorrowedFd<'_>) -> bool {
+    // A stream that is closed is nothing to come out by.
+    let Ok(stat) = rustix::fs::fstat(fd) else { return false };
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    let only_a_path = rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::PATH));
+    matches!(kind, rustix::fs::FileType::Directory | rustix::fs::FileType::BlockDevice) || only_a_path
 }
 
 /// Starts the inner half and stays until it is gone; the result is the exit code. In the inner half it returns the
@@ -216,7 +220,9 @@ impl Attendant<'_> {
         let served = fds.len();
         fds.extend(self.lease.iter().filter_map(Lease::watch));
         let come = fds.len();
-        fds.extend(self.clients.watches().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        // Until there is a tool they wait.
+        let clients = self.clients.watches().filter(|_| self.seen.tool.is_some());
+        fds.extend(clients.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, timeout(self.give_up)) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(errno) => return Err(errno).step("wait"),

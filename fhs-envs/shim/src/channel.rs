@@ -87,11 +87,30 @@ impl Channel {
         self.send_all(message, &fds)
     }
 
-    /// The same with several descriptors.
+    /// The same, unless it would have to wait.
+    pub(crate) fn offer<T: serde::Serialize>(
+        &self,
+        message: &T,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        self.send_with(message, &fds, SendFlags::DONTWAIT)
+    }
+
+    /// With several descriptors.
     pub(crate) fn send_all<T: serde::Serialize>(
         &self,
         message: &T,
         fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        self.send_with(message, fds, SendFlags::empty())
+    }
+
+    fn send_with<T: serde::Serialize>(
+        &self,
+        message: &T,
+        fds: &[BorrowedFd<'_>],
+        flags: SendFlags,
     ) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
@@ -100,7 +119,7 @@ impl Channel {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         // NOSIGNAL: a lost peer is an error here, not a SIGPIPE.
-        sendmsg(&self.0, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.0, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL | flags)?;
         Ok(())
     }
 

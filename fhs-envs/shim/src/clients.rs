@@ -1,9 +1,10 @@
 //! Who comes to the running unit (`hatchway exec`, `hatchway stats`): the attendant takes their connections, and passes what they
 //! want on to the inner half and its answers back ([`hatchway_wire::control`]).
+use crate::attendant::leads_out;
 use crate::channel::{Channel, Received};
 use hatchway_wire::attend::{LeaseOrder, Order};
 use hatchway_wire::bootstrap::Control;
-use hatchway_wire::control::{ControlOrder, ControlReport};
+use hatchway_wire::control::{ControlOrder, ControlReport, ORDER_MAX};
 use rustix::net::SocketFlags;
 use std::collections::BTreeMap;
 use std::io;
@@ -65,9 +66,13 @@ impl Clients {
         self.open.retain(|id, channel| {
             loop {
                 match channel.receive_all::<ControlOrder>() {
-                    Ok(Received::Message(order, fds)) => {
-                        orders.push((Order::Control { id: *id, order }, fds));
-                    }
+                    Ok(Received::Message(order, fds)) => match refused(&order, &fds) {
+                        Some(message) => {
+                            let report = ControlReport::Failed { found: false, message, hint: None };
+                            channel.offer(&report, None).ok();
+                        }
+                        None => orders.push((Order::Control { id: *id, order }, fds)),
+                    },
                     Ok(Received::Nothing) => return true,
                     Ok(Received::End) | Err(_) => {
                         orders.push((Order::Forget { id: *id }, Vec::new()));
@@ -102,8 +107,11 @@ impl Clients {
 
     /// An answer for one of them, who may be gone.
     pub(crate) fn answer(&mut self, id: u32, report: &ControlReport, fd: Option<&OwnedFd>) {
-        if let Some(channel) = self.open.get(&id) {
-            channel.send(report, fd.map(AsFd::as_fd)).ok();
+        // One who does not read is not waited for, and is gone.
+        let taken =
+            self.open.get(&id).is_some_and(|channel| channel.offer(report, fd.map(AsFd::as_fd)).is_ok());
+        if !taken {
+            self.open.remove(&id);
         }
     }
 
@@ -115,4 +123,14 @@ impl Clients {
         }
         self.open.clear();
     }
+}
+
+/// Why something is not passed on: a message that would be too long for the halves of the shim, or a stream that is a way out.
+fn refused(order: &ControlOrder, fds: &[OwnedFd]) -> Option<String> {
+    let length = serde_json::to_vec(order).map_or(usize::MAX, |text| text.len());
+    if length > ORDER_MAX {
+        return Some(format!("the command is longer than {ORDER_MAX} bytes"));
+    }
+    let out = fds.iter().any(|fd| leads_out(fd.as_fd()));
+    out.then(|| "a folder or a disk as a standard stream would be a way out of the sandbox".to_owned())
 }

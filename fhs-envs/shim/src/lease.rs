@@ -21,6 +21,8 @@ pub(crate) struct Lease {
     pub(crate) channels: Option<OwnedFd>,
     /// Connections of those who have come to the unit.
     pub(crate) come: Vec<OwnedFd>,
+    /// Locks.
+    kept: Vec<OwnedFd>,
     ended: bool,
 }
 
@@ -35,7 +37,7 @@ impl Lease {
                 return Err(io::Error::other("it did not hand over the standard streams"));
             }
         };
-        Ok(Self { channel, front: way.front, channels, come: Vec::new(), ended: false })
+        Ok(Self { channel, front: way.front, channels, come: Vec::new(), kept: Vec::new(), ended: false })
     }
 
     /// What is to be waited for, as long as there is somebody.
@@ -51,6 +53,7 @@ impl Lease {
             match self.channel.receive::<LeaseOrder>() {
                 Ok(Received::Message(LeaseOrder::Signal { signal, key }, _)) => signals.push((signal, key)),
                 Ok(Received::Message(LeaseOrder::Control, connection)) => self.come.extend(connection),
+                Ok(Received::Message(LeaseOrder::Keep, held)) => self.kept.extend(held),
                 Ok(Received::Message(LeaseOrder::Streams, _)) => {}
                 Ok(Received::Nothing) => return signals,
                 Ok(Received::End) | Err(_) => {

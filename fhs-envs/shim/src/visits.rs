@@ -17,6 +17,8 @@ use std::time::Instant;
 
 /// Ticks a second in which the kernel counts for programs, whatever its own clock (`USER_HZ`, include/asm-generic/param.h).
 const TICKS: u64 = 100;
+/// Bytes of a text for a person.
+const TEXT_MAX: usize = 4096;
 /// Bytes of a page of amd64.
 const PAGE: u64 = 4096;
 
@@ -132,8 +134,9 @@ impl<'a> Visits<'a> {
         let mut ticks = 0;
         for entry in numbers {
             // One that has ended meanwhile is not counted.
-            let Some(seen) =
-                fs::read_to_string(entry.path().join("stat")).ok().and_then(|text| read_stat(&text))
+            let Some(seen) = fs::read(entry.path().join("stat"))
+                .ok()
+                .and_then(|text| read_stat(&String::from_utf8_lossy(&text)))
             else {
                 continue;
             };
@@ -166,7 +169,18 @@ fn read_stat(text: &str) -> Option<Seen> {
 }
 
 fn tell(channel: &Channel, id: u32, report: ControlReport, fd: Option<&OwnedFd>) -> io::Result<()> {
+    let report = match report {
+        ControlReport::Failed { found, message, hint } => {
+            ControlReport::Failed { found, message: short(message), hint: hint.map(short) }
+        }
+        report => report,
+    };
     channel.send(&Report::Control { id, report }, fd.map(AsFd::as_fd))
+}
+
+/// What names a program may be as long as the name.
+fn short(text: String) -> String {
+    if text.len() <= TEXT_MAX { text } else { text.chars().take(TEXT_MAX / 4).chain(['…']).collect() }
 }
 
 #[cfg(test)]

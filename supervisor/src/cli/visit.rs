@@ -77,12 +77,11 @@ fn table(all: &[Used]) -> String {
         format!("{:width$} {:>21} {:>5} {:>5} {:>9} {:>9}", "TOOL", "RUN", "PROCS", "UP", "CPU", "MEMORY");
     for used in all {
         let stats = &used.stats;
-        #[allow(clippy::cast_precision_loss, reason = "for people, with one digit")]
-        let memory = stats.resident_bytes as f64 / f64::from(1 << 20);
+        let memory = memory(stats.resident_bytes);
         #[allow(clippy::cast_precision_loss, reason = "for people, with two digits")]
         let cpu = stats.cpu_us as f64 / 1e6;
         text.push_str(&format!(
-            "\n{:width$} {:>21} {:>5} {:>5} {cpu:>7.2} s {memory:>5.1} MiB",
+            "\n{:width$} {:>21} {:>5} {:>5} {cpu:>7.2} s {memory}",
             used.tool,
             used.run,
             stats.processes,
@@ -90,6 +89,17 @@ fn table(all: &[Used]) -> String {
         ));
     }
     text
+}
+
+/// In nine characters.
+fn memory(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "for people, with one digit")]
+    let mebibytes = bytes as f64 / f64::from(1 << 20);
+    if mebibytes < 999.95 {
+        format!("{mebibytes:>5.1} MiB")
+    } else {
+        format!("{:>5.1} GiB", mebibytes / 1024.0)
+    }
 }
 
 /// As long as four characters have room for.

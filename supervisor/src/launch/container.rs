@@ -50,6 +50,8 @@ pub(super) struct Run<'a> {
     pub(super) tree: Sha256,
     pub(super) request: &'a Request,
     pub(super) folder: &'a Path,
+    /// What is held as long as the tool lives: locks.
+    pub(super) held: &'a [OwnedFd],
 }
 
 /// Runs the tool to its end.
@@ -129,6 +131,7 @@ fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) 
     let theirs = channels.as_mut().and_then(|channels| channels.theirs.take());
     let given = lease.give_streams(theirs.as_ref().map(AsFd::as_fd));
     given.map_err(Error::io("hand over the streams through", &socket))?;
+    run.held.iter().for_each(|held| lease.keep(held.as_fd()));
     drop(theirs);
     drop(fs::remove_file(&bootstrap));
     let terminal = terminal();
@@ -222,7 +225,8 @@ fn serve(
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(Error::io("wait for", "the container")(errno.into())),
         }
-        while let Some(visitor) = visitors.next().map_err(Error::io("hear from", control::SOCKET))? {
+        // One that cannot be taken now is no reason to end the tool.
+        while let Ok(Some(visitor)) = visitors.next() {
             lease.visit(&visitor);
         }
         while let Some(info) = signals.read_signal().map_err(failed)? {

@@ -36,6 +36,11 @@ impl Lease {
         drop(self.0.send(&LeaseOrder::Signal { signal, key }, &[]));
     }
 
+    /// Has the shim hold something, as long as the unit lives and this process may be gone.
+    pub(super) fn keep(&self, held: BorrowedFd<'_>) {
+        drop(self.0.send(&LeaseOrder::Keep, &[held]));
+    }
+
     /// Hands over the connection of somebody who has come to the unit.
     pub(super) fn visit(&self, connection: &Packets) {
         drop(self.0.send(&LeaseOrder::Control, &[connection.as_fd()]));

@@ -104,19 +104,34 @@ impl Packets {
     /// To the socket of this name in a folder.
     pub(crate) fn connect(folder: &Path, name: &str) -> io::Result<Self> {
         let (_folder, address) = below(folder, name)?;
-        let socket = socket(SocketFlags::empty())?;
+        // One who does not take anybody does not hold up who asks.
+        let socket = socket(SocketFlags::NONBLOCK)?;
         connect(&socket, &address)?;
         Ok(Self(socket))
     }
 
     pub(crate) fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(message, descriptors, SendFlags::empty())
+    }
+
+    /// The same, unless it would have to wait for a reader.
+    pub(crate) fn offer(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(message, descriptors, SendFlags::DONTWAIT)
+    }
+
+    fn send_with(
+        &self,
+        message: &impl Serialize,
+        descriptors: &[BorrowedFd<'_>],
+        flags: SendFlags,
+    ) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        sendmsg(&self.0, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.0, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL | flags)?;
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
-use hatchway_wire::control::{ControlOrder, ControlReport, Exec};
+use hatchway_wire::Outcome;
+use hatchway_wire::control::{ControlOrder, ControlReport, Exec, ORDER_MAX};
 use hatchway_wire::exit::{CODE_NOT_EXECUTABLE, CODE_NOT_FOUND};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -33,8 +34,8 @@ pub fn exec(
 ) -> Result<ExitCode, Error> {
     let (program, args, mut env) = wish;
     let terminal = Terminal::find();
-    let [input, output, _] = terminal.streams();
-    let whole = input && output;
+    // As with `run`: a standard error that goes elsewhere goes there.
+    let whole = terminal.is_whole();
     let window = terminal.window().filter(|_| whole);
     if whole
         && let Ok(term) = std::env::var("TERM")
@@ -44,11 +45,14 @@ pub fn exec(
     }
     let packets = at.connect()?;
     let failed = || Error::io("speak to", at.tool.as_str());
-    let mut visit = Visit { packets, terminal, lanes: Vec::new(), master: None };
+    let mut visit = Visit { packets, terminal, lanes: Vec::new(), master: None, begun: false, ended: false };
     let streams = if window.is_some() { Vec::new() } else { visit.streams().map_err(failed())? };
     let streams: Vec<BorrowedFd<'_>> = streams.iter().map(Stream::as_fd).collect();
     let signals = signals()?;
     let order = ControlOrder::Exec(Exec { program, args, env, terminal: window });
+    if serde_json::to_vec(&order).map_or(usize::MAX, |text| text.len()) > ORDER_MAX {
+        return Err(Error::Usage(format!("the command is longer than {ORDER_MAX} bytes")));
+    }
     visit.packets.send(&order, &streams).map_err(failed())?;
     let ended = visit.run(&signals);
     visit.terminal.give_back();
@@ -109,6 +113,10 @@ struct Visit {
     terminal: Terminal,
     lanes: Vec<Lane>,
     master: Option<OwnedFd>,
+    /// The unit has answered.
+    begun: bool,
+    /// It has nothing more to say.
+    ended: bool,
 }
 
 impl Visit {
@@ -143,7 +151,15 @@ impl Visit {
             }
             self.wait(signals)?;
             while let Some(info) = signals.read_signal()? {
-                self.signal(i32::try_from(info.ssi_signo).unwrap_or_default())?;
+                let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+                let ends =
+                    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].iter().any(|one| *one as i32 == number);
+                // One who waits for a unit that does not answer, or for what others say after the program's end, has had enough.
+                if ends && (!self.begun || self.ended) {
+                    let outcome = Outcome::Signal { signal: number, core: false };
+                    return Ok(last.or(Some(ControlReport::Ended { outcome })));
+                }
+                self.signal(number)?;
             }
             self.lanes.iter_mut().for_each(Lane::turn);
             if self.master.is_some() && self.lanes.iter().any(|lane| lane.outward && lane.is_over()) {
@@ -154,8 +170,13 @@ impl Visit {
             loop {
                 match self.packets.receive::<ControlReport>()? {
                     Received::Message(ControlReport::Terminal, fds) => self.relay(fds.into_iter().next())?,
-                    Received::Message(ControlReport::Started { .. } | ControlReport::Stats(_), _) => {}
-                    Received::Message(report, _) => last = Some(report),
+                    Received::Message(ControlReport::Started { .. } | ControlReport::Stats(_), _) => {
+                        self.begun = true;
+                    }
+                    Received::Message(report, _) => {
+                        last = Some(report);
+                        self.ended = true;
+                    }
                     Received::Nothing => break,
                     Received::End if last.is_some() => break,
                     Received::End => return Ok(None),
@@ -179,10 +200,10 @@ impl Visit {
     }
 
     fn wait(&self, signals: &SignalFd) -> std::io::Result<()> {
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
-            PollFd::new(&self.packets, PollFlags::IN),
-        ];
+        let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        if !self.ended {
+            fds.push(PollFd::new(&self.packets, PollFlags::IN));
+        }
         fds.extend(self.lanes.iter().filter_map(Lane::wish));
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => Ok(()),

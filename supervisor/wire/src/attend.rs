@@ -160,6 +160,8 @@ pub enum LeaseOrder {
     },
     /// Somebody has come to the unit: their connection comes with this message as a descriptor.
     Control,
+    /// A descriptor that comes with this message is kept as long as the unit lives: a lock.
+    Keep,
 }
 
 /// From the shim in a container to whoever started it.

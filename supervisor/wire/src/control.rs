@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Name of the socket in a run's folder.
 pub const SOCKET: &str = "control";
 
+/// Bytes of an order at most: half of what a message between the halves of the shim may have.
+pub const ORDER_MAX: usize = 16 << 10;
+
 /// To the shim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

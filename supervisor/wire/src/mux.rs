@@ -169,6 +169,23 @@ impl Mux {
         }
     }
 
+    /// Ends this side's direction of a stream, whatever its local end could still say. What the other side says is still passed on.
+    pub fn end(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.read_end
+        {
+            stream.read_end = true;
+            self.send(&Frame::End { id });
+        }
+    }
+
+    /// Whether a stream cannot be read from its local end now, since the other side has no room.
+    #[must_use]
+    pub fn is_held_up(&self, id: u32) -> bool {
+        let full = self.out.len() >= OUT_MAX;
+        self.streams.get(&id).is_some_and(|stream| !stream.read_end && (full || stream.credit == 0))
+    }
+
     /// Whether a stream is there.
     #[must_use]
     pub fn has(&self, id: u32) -> bool {
@@ -224,7 +241,7 @@ impl Mux {
 
     fn frame(&mut self, frame: Frame) -> Result<Option<Event>, Broken> {
         match frame {
-            Frame::Open { id, target } => return self.wanted(id, target).map(Some),
+            Frame::Open { id, target } => return self.wanted(id, target),
             Frame::Opened { id } => {
                 if let Some(stream) = self.streams.get_mut(&id) {
                     if stream.open {
@@ -263,13 +280,18 @@ impl Mux {
         Ok(None)
     }
 
-    fn wanted(&mut self, id: u32, target: String) -> Result<Event, Broken> {
+    fn wanted(&mut self, id: u32, target: String) -> Result<Option<Event>, Broken> {
         // The other side's numbers are of the other kind, and none is used twice at a time.
-        if id % 2 == self.next % 2 || self.streams.contains_key(&id) || self.streams.len() >= STREAMS_MAX {
+        if id % 2 == self.next % 2 || self.streams.contains_key(&id) {
             return Err(Broken::Order);
         }
+        if self.streams.len() >= STREAMS_MAX {
+            // No offence: there some may be over already that are not over here yet.
+            self.send(&Frame::Reset { id });
+            return Ok(None);
+        }
         self.streams.insert(id, Stream::new(None, false));
-        Ok(Event::Wanted { id, target })
+        Ok(Some(Event::Wanted { id, target }))
     }
 
     /// Moves what can be moved between local ends and the way without waiting. What is over comes out.

@@ -46,6 +46,22 @@ fn another_program_runs_beside_the_tool_and_as_the_tool_does() {
         let (tools, own) = outcome.stdout.split_once("\n\n").unwrap_or_default();
         assert!(tools.contains("NoNewPrivs:\t1") && tools.contains("Seccomp:\t2"), "{rung}\n{outcome}");
         assert_eq!(tools, own.trim_end(), "{rung}\n{outcome}");
+        // A folder as a stream would be a way out: on the fhs rung and in a container it is refused, and a guest gets bytes alone.
+        if rung != "vm" {
+            let outcome = script("$HATCHWAY exec acme -- dash -c 'ls /proc/self/fd/0/..' < /");
+            assert!(
+                outcome.code == Some(127) && outcome.stderr.contains("a way out of the sandbox"),
+                "{rung}\n{outcome}"
+            );
+        }
+        // A command that is too long is refused, and the unit goes on.
+        let outcome =
+            script("$HATCHWAY exec acme -- echo $(head -c 40000 /dev/zero | tr '\\0' x) < /dev/null");
+        assert!(outcome.code == Some(125) && outcome.stderr.contains("longer than"), "{rung}\n{outcome}");
+        // A reader that rests gets everything.
+        let outcome =
+            script("$HATCHWAY exec acme -- head -c 2000000 /dev/zero < /dev/null | (sleep 5; wc -c)").ok();
+        assert_eq!(outcome.stdout, "2000000\n", "{rung}\n{outcome}");
         // Codes, and what is not there.
         for (command, code, said) in [
             ("dash -c 'kill -SEGV $$'", 139, ""),

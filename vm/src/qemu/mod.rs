@@ -184,7 +184,10 @@ impl Command {
         if let Some((uid, gid)) = user {
             command.uid(uid).gid(gid);
         }
-        let child = command.spawn().map_err(|error| match error.kind() {
+        let started = command.spawn();
+        // It is QEMU's from now on, and no other's that this process starts.
+        lock.into_iter().try_for_each(|fd| rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC)).map_err(failed)?;
+        let child = started.map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::NoQemu,
             _ => Error::Start(error),
         })?;

@@ -71,7 +71,9 @@ impl Session {
         loop {
             self.wait(control)?;
             let (orders, gone) = control.receive();
-            orders.into_iter().for_each(|order| self.obey(order));
+            for report in orders.into_iter().filter_map(|order| self.obey(order)).collect::<Vec<_>>() {
+                control.send(&report);
+            }
             if gone && !self.abandoned {
                 self.abandoned = true;
                 self.signal(Signal::SIGTERM as i32);
@@ -111,16 +113,17 @@ impl Session {
         }
     }
 
-    fn obey(&mut self, order: HostOrder) {
+    fn obey(&mut self, order: HostOrder) -> Option<GuestReport> {
         match order {
             HostOrder::Signal { signal, key: true } if self.streams.key(signal) => {}
             HostOrder::Signal { signal, .. } => self.signal(signal),
             HostOrder::Resize(window) => self.streams.resize(window),
             HostOrder::End { stream, bytes } => self.streams.end(stream, bytes),
             HostOrder::Unread { stream } => self.streams.unread(stream),
-            HostOrder::Control { id, order } => self.visitors.obey(id, order),
+            HostOrder::Control { id, order } => return self.visitors.obey(id, order),
             HostOrder::Forget { id } => self.visitors.forget(id),
         }
+        None
     }
 
     /// To the attendant; one that is gone needs none.

@@ -31,6 +31,8 @@ pub(super) struct Visitors {
     mux: Mux,
     attendant: Channel,
     open: BTreeMap<u32, Visitor>,
+    /// `hatchway run` is gone.
+    gone: bool,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Visitors {
     pub(super) fn open() -> Result<(Self, Channel), Error> {
         let port = ports::open(EXEC)?;
         let (attendant, theirs) = Channel::pair().step("make a way to the attendant")?;
-        Ok((Self { port, mux: Mux::new(Side::Inner), attendant, open: BTreeMap::new() }, theirs))
+        Ok((Self { port, mux: Mux::new(Side::Inner), attendant, open: BTreeMap::new(), gone: false }, theirs))
     }
 
     pub(super) fn watches(&self) -> Vec<PollFd<'_>> {
@@ -57,6 +59,9 @@ impl Visitors {
             flags.set(PollFlags::POLLOUT, write);
             flags
         };
+        if self.gone {
+            return Vec::new();
+        }
         let mut all =
             vec![PollFd::new(self.port.as_fd(), flags(self.mux.hears(), !self.mux.out().is_empty()))];
         all.extend(self.mux.wishes().map(|(_, fd, read, write)| PollFd::new(fd, flags(read, write))));
@@ -70,14 +75,18 @@ impl Visitors {
         self.open.values().any(|visitor| visitor.ended.is_some())
     }
 
-    pub(super) fn obey(&mut self, id: u32, order: ControlOrder) {
+    pub(super) fn obey(&mut self, id: u32, order: ControlOrder) -> Option<GuestReport> {
         let done = match order {
             ControlOrder::Resize(window) => self.resize(id, window),
             order => self.pass_on(id, &order),
         };
-        if done.is_err() {
-            self.forget(id);
-        }
+        done.err().map(|error| self.failed(id, error.to_string()))
+    }
+
+    /// Nothing becomes of what somebody wants, and they are told so.
+    fn failed(&mut self, id: u32, message: String) -> GuestReport {
+        self.forget(id);
+        GuestReport::Control { id, report: ControlReport::Failed { found: false, message, hint: None } }
     }
 
     pub(super) fn forget(&mut self, id: u32) {
@@ -129,12 +138,13 @@ impl Visitors {
     pub(super) fn turn(&mut self) -> Vec<GuestReport> {
         let mut reports = self.hear_attendant();
         let mut bytes = vec![0; READ];
-        if self.mux.hears()
-            && let Ok(count @ 1..) = rustix::io::read(&self.port, &mut bytes[..])
-            // What breaks the rules is another release's; the first message has said which this is.
-            && let Ok(events) = self.mux.take(&bytes[..count])
-        {
-            drop(events);
+        if self.mux.hears() && !self.gone {
+            match rustix::io::read(&self.port, &mut bytes[..]) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Ok(0) | Err(_) => self.gone = true,
+                // What breaks the rules is another release's; the first message has said which this is.
+                Ok(count) => drop(self.mux.take(&bytes[..count])),
+            }
         }
         drop(self.mux.turn());
         while !self.mux.out().is_empty() {
@@ -171,7 +181,9 @@ impl Visitors {
                     }
                     Ok(Received::Message(report, _)) => reports.push(GuestReport::Control { id, report }),
                     Ok(Received::Nothing) => break,
-                    Ok(Received::End) | Err(_) => self.forget(id),
+                    Ok(Received::End) | Err(_) => {
+                        reports.push(self.failed(id, "the unit takes nobody now".to_owned()));
+                    }
                 }
             }
         }
@@ -183,13 +195,16 @@ impl Visitors {
         let mut reports = Vec::new();
         let mux = &mut self.mux;
         self.open.retain(|id, visitor| {
-            let Some((report, since)) = &visitor.ended else { return true };
-            let over = visitor.streams.iter().skip(1).all(|stream| !mux.has(*stream))
-                && (visitor.master.is_none() || visitor.streams.iter().all(|stream| !mux.has(*stream)));
-            if !over && since.elapsed() < REST_MAX {
+            let Some((report, since)) = &mut visitor.ended else { return true };
+            let out = visitor.streams.iter().skip(usize::from(visitor.master.is_none()));
+            if out.clone().any(|stream| mux.is_held_up(*stream)) {
+                // Its reader takes its time, and gets everything.
+                *since = Instant::now();
+            }
+            if out.clone().any(|stream| mux.has(*stream)) && since.elapsed() < REST_MAX {
                 return true;
             }
-            visitor.streams.iter().for_each(|stream| mux.reset(*stream));
+            out.for_each(|stream| mux.end(*stream));
             reports.push(GuestReport::Control { id: *id, report: report.clone() });
             false
         });

@@ -31,6 +31,8 @@ pub(super) struct Visits {
     mux: Mux,
     open: BTreeMap<u32, Visitor>,
     next: u32,
+    /// The port is at its end.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ struct Visitor {
 impl Visits {
     pub(super) fn new(folder: &Path) -> io::Result<Self> {
         let listener = Listener::new(folder, SOCKET)?;
-        Ok(Self { listener, mux: Mux::new(Side::Outer), open: BTreeMap::new(), next: 1 })
+        Ok(Self { listener, mux: Mux::new(Side::Outer), open: BTreeMap::new(), next: 1, ended: false })
     }
 
     /// What to wait for.
@@ -57,6 +59,9 @@ impl Visits {
             flags.set(PollFlags::OUT, write);
             flags
         };
+        if self.ended {
+            return Vec::new();
+        }
         let mut all = vec![
             PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(port, flags(self.mux.hears(), !self.mux.out().is_empty())),
@@ -79,11 +84,16 @@ impl Visits {
         }
         let orders = self.hear_visitors();
         let mut bytes = vec![0; READ];
-        if self.mux.hears()
-            && let Ok(count @ 1..) = rustix::io::read(port, &mut bytes[..])
-        {
-            for event in self.mux.take(&bytes[..count])? {
-                self.event(event);
+        if self.mux.hears() && !self.ended {
+            match rustix::io::read(port, &mut bytes[..]) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                // QEMU is gone, which is noticed elsewhere.
+                Ok(0) | Err(_) => self.ended = true,
+                Ok(count) => {
+                    for event in self.mux.take(&bytes[..count])? {
+                        self.event(event);
+                    }
+                }
             }
         }
         drop(self.mux.turn());
@@ -106,7 +116,7 @@ impl Visits {
             ControlReport::Ended { .. } => visitor.ended = Some(report),
             // The descriptor of a terminal comes from here.
             ControlReport::Terminal => {}
-            report => drop(visitor.connection.send(&report, &[])),
+            report => drop(visitor.connection.offer(&report, &[])),
         }
     }
 
@@ -160,7 +170,7 @@ impl Visits {
                 return true;
             };
             visitor.streams.iter().for_each(|stream| mux.reset(*stream));
-            drop(visitor.connection.send(report, &[]));
+            drop(visitor.connection.offer(report, &[]));
             false
         });
     }
@@ -172,7 +182,7 @@ impl Visitor {
             let flags = SocketFlags::CLOEXEC;
             let (own, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             self.ends[STREAMS - 1] = Some(own);
-            return self.connection.send(&ControlReport::Terminal, &[theirs.as_fd()]);
+            return self.connection.offer(&ControlReport::Terminal, &[theirs.as_fd()]);
         }
         for (end, fd) in self.ends.iter_mut().zip(fds) {
             *end = Some(fd);
