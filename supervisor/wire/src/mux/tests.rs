@@ -179,6 +179,8 @@ fn what_breaks_the_rules_is_found() {
         outer.take(&open(2 * id + 1)).unwrap();
     }
     assert_eq!(outer.take(&open(9999)), Err(Broken::Order), "too many");
+    assert_eq!(outer.take(&Frame::Reset { id: 1 }.encode()), Err(Broken::Order), "for good");
+    assert!(outer.has(1), "nothing is taken any more");
     // Late words about a stream that is gone are no offence.
     let mut outer = accepted();
     outer.refuse(1);
