@@ -27,5 +27,7 @@ pub mod virtualbox;
 
 mod command;
 mod error;
+mod plain;
+mod uuid;
 
 pub use error::Error;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::usb;
+pub use crate::uuid::Uuid;
 
 /// A PC has four serial ports at fixed addresses.
 pub const SERIAL_MAX: usize = 4;
@@ -229,10 +230,6 @@ pub enum Display {
     Vnc(PathBuf),
 }
 
-/// A UUID, as RFC 9562 writes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Uuid([u8; 16]);
-
 impl Uuid {
     /// One that a name always gets: version 8, "custom", of the name's digest.
     #[must_use]
@@ -246,33 +243,6 @@ impl Uuid {
         bytes[6] = bytes[6] & 0x0f | 0x80;
         bytes[8] = bytes[8] & 0x3f | 0x80;
         Self(bytes)
-    }
-}
-
-impl FromStr for Uuid {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no UUID: 8-4-4-4-12 hexadecimal digits");
-        let groups: Vec<&str> = text.split('-').collect();
-        let shape = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]);
-        let digits: String = groups.concat();
-        if !shape || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        let number = u128::from_str_radix(&digits, 16).map_err(|_| wrong())?;
-        Ok(Self(number.to_be_bytes()))
-    }
-}
-
-impl fmt::Display for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, byte) in self.0.iter().enumerate() {
-            if [4, 6, 8, 10].contains(&number) {
-                f.write_str("-")?;
-            }
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
     }
 }
 

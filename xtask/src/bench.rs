@@ -33,13 +33,14 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let subjects = args.positional();
     args.finish()?;
     let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
-    let measure: fn() -> Result<String> = match subjects[..] {
-        ["main-path"] => || {
+    let parts = subjects.get(1..).unwrap_or_default();
+    let measure: &dyn Fn() -> Result<String> = match subjects[..] {
+        ["main-path"] => &|| {
             main_path(&Bench { scratch: sh::Scratch::new("hatchway-bench")?, program: build::build(true)? })
         },
-        ["env"] => env::measure,
-        ["inspect"] => inspect::measure,
-        ["rungs"] => rungs::measure,
+        ["env"] => &env::measure,
+        ["inspect"] => &inspect::measure,
+        ["rungs", ..] => &|| rungs::measure(parts),
         _ => bail!("name what to measure\nhint: cargo xtask bench main-path, env, inspect or rungs"),
     };
     setup::setup(yes)?;
@@ -97,6 +98,7 @@ impl Bench {
             .current_dir(&self.scratch.path)
             .env("XDG_DATA_HOME", &self.scratch.path)
             .env("XDG_CACHE_HOME", self.scratch.path.join("cache"))
+            .env("XDG_CONFIG_HOME", self.scratch.path.join("config"))
             .env("HATCHWAY_DATA_DIR", self.data())
             .stdin(Stdio::null());
     }

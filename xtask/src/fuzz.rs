@@ -1,9 +1,10 @@
-//! `cargo xtask fuzz [TARGET...]`: libFuzzer over every parser of hatchway-inspect, on stable Rust.
+//! `cargo xtask fuzz [TARGET...]`: libFuzzer over every parser of hatchway-inspect and of what guests say, on stable Rust.
 //!
 //! Coverage comes from LLVM's SanitizerCoverage pass through stable options of rustc; a sanitizer, which only nightly
 //! offers, is not needed where no `unsafe` is. Everything a run leaves is in the target folder's `fuzz`: `seeds` made by
 //! real tools, the growing `corpus`, `crashes`, `logs`, and the figures of the last run in `results.json`.
 
+mod guests;
 mod handmade;
 mod report;
 mod seeds;
@@ -33,11 +34,15 @@ const TARGETS: &[Target] = &[
     Target { name: "cpio", bytes_max: 32 << 10 },
     Target { name: "deb", bytes_max: 32 << 10 },
     Target { name: "elf", bytes_max: 32 << 10 },
+    Target { name: "guest", bytes_max: 16 << 10 },
     Target { name: "iso", bytes_max: 96 << 10 },
+    Target { name: "machinereadable", bytes_max: 32 << 10 },
     Target { name: "module", bytes_max: 32 << 10 },
     Target { name: "msi", bytes_max: 64 << 10 },
+    Target { name: "mux", bytes_max: 16 << 10 },
     Target { name: "pe", bytes_max: 32 << 10 },
     Target { name: "pyinstaller", bytes_max: 32 << 10 },
+    Target { name: "qmp", bytes_max: 16 << 10 },
     Target { name: "rpm", bytes_max: 64 << 10 },
     Target { name: "script", bytes_max: 32 << 10 },
     Target { name: "squashfs", bytes_max: 64 << 10 },

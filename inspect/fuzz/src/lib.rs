@@ -4,8 +4,20 @@
 //! file has exactly the bytes it was announced with. Panics, the allocator's bound and libFuzzer's time limit end the
 //! process, which libFuzzer reports with the input that did it.
 
+pub mod guests;
 pub mod mutate;
 mod repair;
+
+// The parsers of hatchway-vm as they are, and not that crate: it stands on hatchway-envs, and a hundred crates would be built with
+// coverage for the sake of two files.
+#[path = "../../../vm/src/virtualbox/machinereadable.rs"]
+pub mod machinereadable;
+#[path = "../../../vm/src/plain.rs"]
+mod plain;
+#[path = "../../../vm/src/qemu_image/qmp/message.rs"]
+pub mod qmp;
+#[path = "../../../vm/src/uuid.rs"]
+pub mod uuid;
 
 use std::alloc::System;
 use std::io::Read;

@@ -72,6 +72,8 @@ pub struct Mux {
     streams: BTreeMap<u32, Stream>,
     /// The stream that has its turn first, so that none waits for ever.
     first: u32,
+    /// How the other side broke the rules; then nothing of it is taken any more.
+    broken: Option<Broken>,
 }
 
 #[derive(Debug)]
@@ -128,7 +130,8 @@ impl Mux {
             Side::Inner => 1,
             Side::Outer => 2,
         };
-        Self { next, decoder: Decoder::default(), out: Vec::new(), streams: BTreeMap::new(), first: 0 }
+        let (decoder, out, streams) = (Decoder::default(), Vec::new(), BTreeMap::new());
+        Self { next, decoder, out, streams, first: 0, broken: None }
     }
 
     /// Begins a stream to what the other side knows by this name.
@@ -229,8 +232,17 @@ impl Mux {
     /// Takes what came over the way.
     ///
     /// # Errors
-    /// [`Broken`]: the other side does not keep to the rules.
+    /// [`Broken`]: the other side does not keep to the rules. It stays so, whatever comes.
     pub fn take(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Broken> {
+        if let Some(broken) = self.broken {
+            return Err(broken);
+        }
+        let events = self.frames(bytes);
+        self.broken = events.as_ref().err().copied();
+        events
+    }
+
+    fn frames(&mut self, bytes: &[u8]) -> Result<Vec<Event>, Broken> {
         self.decoder.push(bytes);
         let mut events = Vec::new();
         while let Some(frame) = self.decoder.next()? {

@@ -7,6 +7,9 @@
 //! Own, since what is needed are a dozen commands: `qapi` 0.15 makes some thousand types of QEMU's schema at each build, and
 //! reads lines without a bound.
 
+mod message;
+pub use message::{Event, LINE_MAX, Lines, Message};
+
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,10 +19,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Fault;
-use crate::command::plain;
 
-/// The longest answer asked for is that of `query-named-block-nodes`, of 2 KB for each disk and snapshot.
-const LINE_MAX: usize = 1 << 20;
 /// Events that wait to be asked for. Only those of [`KNOWN`] are kept, and a machine sends few.
 const EVENTS_MAX: usize = 1024;
 /// Bytes read at once.
@@ -28,89 +28,6 @@ const CHUNK: usize = 16 << 10;
 /// What is looked for among events; others are passed over.
 const KNOWN: &[&str] =
     &["SHUTDOWN", "POWERDOWN", "RESET", "STOP", "RESUME", "GUEST_PANICKED", "DEVICE_DELETED"];
-
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Event {
-    /// QEMU's name for it.
-    pub name: String,
-    /// What it says.
-    pub data: Value,
-}
-
-/// A message of QEMU's.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Message {
-    /// The first one.
-    Greeting,
-    /// To the command with this number.
-    Answer(u64, Result<Value, String>),
-    /// In between.
-    Event(Event),
-}
-
-impl Message {
-    /// Reads one line.
-    ///
-    /// # Errors
-    /// When it is none of the protocol's messages.
-    pub fn parse(line: &[u8]) -> Result<Self, String> {
-        let wrong =
-            || format!("`{}` is no message", plain(&String::from_utf8_lossy(&line[..line.len().min(80)])));
-        let Ok(Value::Object(mut message)) = serde_json::from_slice(line) else { return Err(wrong()) };
-        if message.contains_key("QMP") {
-            return Ok(Self::Greeting);
-        }
-        if let Some(name) = message.get("event").and_then(Value::as_str).map(str::to_owned) {
-            return Ok(Self::Event(Event { name, data: message.remove("data").unwrap_or(Value::Null) }));
-        }
-        let id = message.get("id").and_then(Value::as_u64).ok_or_else(wrong)?;
-        if let Some(value) = message.remove("return") {
-            return Ok(Self::Answer(id, Ok(value)));
-        }
-        let error = message.get("error").and_then(|error| error.get("desc")).and_then(Value::as_str);
-        Ok(Self::Answer(id, Err(plain(error.ok_or_else(wrong)?))))
-    }
-}
-
-/// Bytes in, lines out.
-#[derive(Debug, Default)]
-pub struct Lines {
-    bytes: VecDeque<u8>,
-    /// How many of them are known to hold no line's end.
-    looked: usize,
-}
-
-impl Lines {
-    /// Takes what came.
-    pub fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend(bytes);
-    }
-
-    /// Whether a whole line may be there, or one that is too long.
-    fn has_line(&self) -> bool {
-        self.bytes.len() > LINE_MAX || self.bytes.range(self.looked..).any(|byte| *byte == b'\n')
-    }
-
-    /// The next whole line without its end.
-    ///
-    /// # Errors
-    /// When it is longer than any message.
-    pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, String> {
-        let end = self.bytes.range(self.looked..).position(|byte| *byte == b'\n').map(|at| at + self.looked);
-        self.looked = self.bytes.len();
-        match end {
-            Some(end) if end <= LINE_MAX => {
-                self.looked = 0;
-                let mut line: Vec<u8> = self.bytes.drain(..=end).collect();
-                line.pop();
-                Ok(Some(line))
-            }
-            None if self.bytes.len() <= LINE_MAX => Ok(None),
-            _ => Err("a line has no end".to_owned()),
-        }
-    }
-}
 
 /// A conversation.
 #[derive(Debug)]

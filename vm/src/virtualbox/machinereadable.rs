@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::machine::Uuid;
+use crate::uuid::Uuid;
 
 /// Bytes that are read. A machine with all its ports and a hundred snapshots has 20 KB.
 const TEXT_MAX: usize = 1 << 20;

@@ -145,7 +145,7 @@ impl Locked {
 }
 
 /// The middle, the 99th of a hundred and the least.
-fn spread(times: &[Duration]) -> Result<String> {
+pub(super) fn spread(times: &[Duration]) -> Result<String> {
     let mut sorted = times.to_vec();
     sorted.sort();
     let at = |part: usize| sorted.get((sorted.len() * part / 100).min(sorted.len().saturating_sub(1)));

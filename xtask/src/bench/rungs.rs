@@ -1,75 +1,87 @@
-//! Starting `/bin/true` on each rung, and beside docker's own client with the same options.
+//! What each rung costs beside what a person would type without Hatchway: docker's client, a command line of QEMU's, plain Wine, a
+//! connection to the server itself.
 
-use std::process::{Command, Stdio};
+mod channels;
+mod containers;
+mod export;
+mod vm;
+mod wine;
 
-use anyhow::{Context, Result};
+use std::fs;
+
+use anyhow::{Context, Result, bail};
 
 use super::env::docker::Docker;
-use super::{Bench, Launch, TOOL, build, machine, timed};
-use crate::{acme, sh};
+use super::{Bench, TOOL, machine};
+use crate::{acme, build, sh};
 
-/// Rounds; each takes about a second.
-const ROUNDS: usize = 31;
-/// What `images/src/container.rs` asks of the engine, as options of `docker run`.
-const OPTIONS: &str = "--rm --network none --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER --cap-add KILL \
-                       --cap-add SETGID --cap-add SETPCAP --cap-add SETUID --security-opt no-new-privileges:true \
-                       --security-opt seccomp=unconfined --ipc private --cgroupns private --hostname acme --shm-size 64m \
-                       --tmpfs /tmp:exec --tmpfs /var/tmp:exec --tmpfs /run:exec --sysctl net.ipv6.conf.all.disable_ipv6=0 \
-                       --sysctl net.ipv6.conf.lo.disable_ipv6=0 --log-driver json-file --entrypoint /bin/true";
+type Rows = Vec<(String, String)>;
 
-pub(super) fn measure() -> Result<String> {
+/// Where everything plays: one data folder, one engine.
+struct Stage {
+    // The engine ends before its folder goes.
+    docker: Docker,
+    bench: Bench,
+}
+
+/// A name that may be typed, what it is about, and how it is measured.
+type Part = (&'static str, &'static str, fn(&Stage) -> Result<Rows>);
+
+const PARTS: &[Part] = &[
+    ("container", "the container rung", containers::measure),
+    ("export", "exports of an image", export::measure),
+    ("vm", "the vm rung", vm::measure),
+    ("wine", "Wine", wine::measure),
+    ("channels", "channels", channels::measure),
+];
+
+/// All parts, or those that are named.
+pub(super) fn measure(wanted: &[&str]) -> Result<String> {
     anyhow::ensure!(sh::is_root()?, "only root starts an engine of its own: run it as root");
-    let bench = Bench { scratch: sh::Scratch::new("hatchway-bench")?, program: build::build(true)? };
-    let deb = acme::build(&bench.scratch.path)?;
-    let file = deb.to_str().context("the package's path is not UTF-8")?;
-    for step in [&["new", file, "--name", TOOL][..], &["lock", TOOL], &["build", TOOL]] {
-        bench.run(step)?;
+    if let Some(odd) = wanted.iter().find(|name| !PARTS.iter().any(|(part, ..)| part == *name)) {
+        let known: Vec<&str> = PARTS.iter().map(|(part, ..)| *part).collect();
+        bail!("`{odd}` is no part of it; there are {}", known.join(", "));
     }
-    let folder = bench.scratch.path.join("engine");
-    std::fs::create_dir_all(&folder)?;
-    let docker = Docker::start(&folder)?;
-    let host = format!("unix://{}", folder.join("socket").display());
-    let ours = |rung: &str| {
-        let mut command = bench.command(&["run", TOOL, "--rung", rung, "--program", "/bin/true"]);
-        command.env("DOCKER_HOST", &host);
-        command
-    };
-    let first = timed(&mut ours("container"), Stdio::null())?;
-    let image = sh::capture(&mut docker.command(&["images", "--quiet"]))?;
-    let theirs = || -> Command {
-        let mut command = docker.command(&["run"]);
-        command.args(OPTIONS.split_whitespace()).arg(image.trim());
-        command
-    };
-    let mut launches: Vec<Launch> =
-        ["`hatchway run --rung container`", "`docker run`", "`hatchway run --rung fhs`"]
-            .map(|name| Launch { name, times: Vec::new() })
-            .into();
-    // One round more than counts: the first one warms caches.
-    for round in 0..=ROUNDS {
-        for step in 0..launches.len() {
-            let index = (round + step) % launches.len();
-            let mut command = match index {
-                0 => ours("container"),
-                1 => theirs(),
-                _ => ours("fhs"),
-            };
-            let took = timed(&mut command, Stdio::null())?;
-            if round > 0 {
-                launches[index].times.push(took);
-            }
+    let stage = Stage::new()?;
+    let mut text = String::from("| what | value |\n| --- | --- |\n");
+    let mut row = |what: &str, value: &str| text.push_str(&format!("| {what} | {value} |\n"));
+    row("machine", &machine()?);
+    for (name, what, part) in PARTS {
+        if !wanted.is_empty() && !wanted.contains(name) {
+            continue;
+        }
+        eprintln!("measuring {what}");
+        match part(&stage) {
+            Ok(rows) => rows.iter().for_each(|(what, value)| row(what, value)),
+            // What was measured before it is not lost.
+            Err(error) => row(what, &format!("not measured: {}", format!("{error:#}").replace('\n', "; "))),
         }
     }
-    let mut text = String::from("| what | value |\n| --- | --- |\n");
-    let mut row = |what: &str, value: String| text.push_str(&format!("| {what} | {value} |\n"));
-    row("machine", machine()?);
-    row("first run in a container, the image is loaded", format!("{:.2} s", first.as_secs_f64()));
-    for launch in &launches {
-        row(&format!("`true` by {}", launch.name), launch.describe()?);
-    }
-    for (over, under) in [(0, 1), (0, 2)] {
-        let (over, under) = (&launches[over], &launches[under]);
-        row(&format!("{} / {}, {ROUNDS} pairs", over.name, under.name), over.ratio(under)?);
-    }
     Ok(text)
+}
+
+impl Stage {
+    fn new() -> Result<Self> {
+        let bench = Bench { scratch: sh::Scratch::new("hatchway-bench")?, program: build::build(true)? };
+        // A guest in software on each machine, so that both command lines of QEMU's say the same.
+        let folder = bench.scratch.path.join("config/hatchway");
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("hatchway.toml"), "vm-accel = \"tcg\"\n")?;
+        let deb = acme::build(&bench.scratch.path)?;
+        let file = deb.to_str().context("the package's path is not UTF-8")?;
+        for step in [&["new", file, "--name", TOOL][..], &["lock", TOOL], &["build", TOOL]] {
+            bench.run(step)?;
+        }
+        let folder = bench.scratch.path.join("engine");
+        fs::create_dir_all(&folder)?;
+        let docker = Docker::start(&folder)?;
+        Ok(Self { docker, bench })
+    }
+
+    /// `hatchway ARGS` with the engine at hand.
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = self.bench.command(args);
+        command.env("DOCKER_HOST", self.docker.host());
+        command
+    }
 }

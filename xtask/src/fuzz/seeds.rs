@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::handmade;
+use super::{guests, handmade};
 use crate::sh;
 
 /// Seeds of one kind made by one tool.
@@ -70,6 +70,9 @@ pub(super) fn make(folder: &Path) -> Result<()> {
         write(&folder.join(target).join(name), &bytes)?;
         write(&folder.join("any").join(name), &bytes)?;
     }
+    for (target, name, bytes) in guests::files() {
+        write(&folder.join(target).join(name), &bytes)?;
+    }
     write(&stamp, stamp_text().as_bytes())
 }
 
@@ -77,7 +80,9 @@ pub(super) fn make(folder: &Path) -> Result<()> {
 fn stamp_text() -> String {
     let kinds =
         KINDS.iter().map(|kind| format!("{} {}\n{}", kind.tool, is_installed(kind.tool), kind.script));
-    std::iter::once(PREPARE.to_owned()).chain(kinds).collect()
+    let handmade = handmade::files().into_iter().chain(guests::files());
+    let handmade = handmade.map(|(target, name, bytes)| format!("{target} {name} {}\n", bytes.len()));
+    std::iter::once(PREPARE.to_owned()).chain(kinds).chain(handmade).collect()
 }
 
 fn is_installed(tool: &str) -> bool {
@@ -134,7 +139,7 @@ mod tests {
     fn seeds_go_to_targets_that_exist() {
         let known = |name: &str| super::super::TARGETS.iter().any(|target| target.name == name);
         assert!(KINDS.iter().flat_map(|kind| kind.targets).all(|target| known(target)));
-        assert!(handmade::files().iter().all(|(target, ..)| known(target)));
+        assert!(handmade::files().iter().chain(&guests::files()).all(|(target, ..)| known(target)));
     }
 
     #[test]

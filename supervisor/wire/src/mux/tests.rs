@@ -181,6 +181,9 @@ fn what_breaks_the_rules_is_found() {
     let said = outer.out().len();
     assert_eq!(outer.take(&open(9999)), Ok(Vec::new()), "one too many is refused");
     assert_eq!(outer.out()[said..], Frame::Reset { id: 9999 }.encode());
+    assert_eq!(outer.take(&open(2)), Err(Broken::Order), "a number of ours");
+    assert_eq!(outer.take(&Frame::Reset { id: 1 }.encode()), Err(Broken::Order), "for good");
+    assert!(outer.has(1), "nothing is taken any more");
     // Late words about a stream that is gone are no offence.
     let mut outer = accepted();
     outer.refuse(1);
