@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
@@ -22,6 +23,10 @@ pub const DISK: &str = "disk.ext4";
 const TAKEN: &str = ".taken";
 /// Where programs of the system are, which a user's `PATH` may lack.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+/// How long somebody may have the lock who only looks.
+const MOMENT: Duration = Duration::from_secs(1);
+/// How long another run may take to make the folder from the disk.
+const TAKING_MAX: Duration = Duration::from_secs(60);
 /// What every ext4 has at its top.
 const LOST: &str = "lost+found";
 
@@ -80,16 +85,30 @@ fn beside(folder: &Path, what: &str) -> PathBuf {
 /// As [`take_back`].
 pub fn share(folder: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, Error> {
     let file = lock_file(folder)?;
-    let locked = |how| rustix::fs::flock(&file, how);
-    if locked(FlockOperation::NonBlockingLockExclusive).is_ok() {
-        taken_back(folder, owner)?;
-    }
-    match locked(FlockOperation::NonBlockingLockShared) {
-        // A guest has it, or takes it in this moment.
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy(folder.join(DISK))),
+    let disk = folder.join(DISK);
+    // Whether the lock is had now. A change of its kind gives it up first.
+    let locked = |how| match rustix::fs::flock(&file, how) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(Error::io("lock", folder)(errno.into())),
-        Ok(()) if folder.join(DISK).exists() => Err(Error::Busy(folder.join(DISK))),
-        Ok(()) => Ok(file.into()),
+    };
+    let begun = Instant::now();
+    loop {
+        if locked(FlockOperation::NonBlockingLockShared)? {
+            if !disk.exists() {
+                return Ok(file.into());
+            }
+            if locked(FlockOperation::NonBlockingLockExclusive)? {
+                taken_back(folder, owner)?;
+                continue;
+            }
+        }
+        // Another run that takes it back is done soon; a guest has it for long.
+        let most = if folder.join(TAKEN).exists() { TAKING_MAX } else { MOMENT };
+        if begun.elapsed() > most {
+            return Err(Error::Busy(disk));
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -360,6 +379,26 @@ mod tests {
         drop(free(|| disk(&folder, &[], SIZE, None)));
         // Another tool's is its own.
         drop(free(|| share(&scratch.path().join("acme-1.1"), None)));
+    }
+
+    #[test]
+    fn many_runs_begin_at_once_whoever_takes_it_back() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = scratch.path().join("acme");
+        fs::create_dir_all(folder.join("a")).unwrap();
+        fs::write(folder.join("a/file"), "kept").unwrap();
+        drop(free(|| disk(&folder, &["a".into()], SIZE, None)));
+        let all: Vec<_> = (0..8)
+            .map(|_| {
+                let folder = folder.clone();
+                std::thread::spawn(move || {
+                    let held = share(&folder, None).unwrap();
+                    (held, fs::read_to_string(folder.join("a/file")).unwrap())
+                })
+            })
+            .collect();
+        let held: Vec<_> = all.into_iter().map(|one| one.join().unwrap()).collect();
+        assert!(held.iter().all(|(_, text)| text == "kept"));
     }
 
     #[test]
