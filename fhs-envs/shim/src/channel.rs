@@ -16,6 +16,14 @@ const LIMIT: usize = 32 * 1024;
 /// Descriptors that come with one message: the standard streams, and the way of channels.
 const DESCRIPTORS_MAX: usize = 4;
 
+/// What to wait for at a descriptor.
+pub(crate) fn interest(read: bool, write: bool) -> PollFlags {
+    let mut flags = PollFlags::empty();
+    flags.set(PollFlags::POLLIN, read);
+    flags.set(PollFlags::POLLOUT, write);
+    flags
+}
+
 /// One end.
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);

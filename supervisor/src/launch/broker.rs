@@ -14,6 +14,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::packets::interest;
+
 /// Bytes that are read from the way at once.
 const READ: usize = 64 << 10;
 
@@ -50,19 +52,13 @@ impl Broker {
 
     /// What to wait for.
     pub(super) fn watches<'a>(&'a self, way: BorrowedFd<'a>) -> Vec<PollFd<'a>> {
-        let flags = |read: bool, write: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, read);
-            flags.set(PollFlags::OUT, write);
-            flags
-        };
         if self.ended {
             return Vec::new();
         }
         let mut all =
-            vec![PollFd::from_borrowed_fd(way, flags(self.mux.hears(), !self.mux.out().is_empty()))];
+            vec![PollFd::from_borrowed_fd(way, interest(self.mux.hears(), !self.mux.out().is_empty()))];
         let dialled = self.dialled.iter().map(|(.., stream)| (stream.as_fd(), PollFlags::OUT));
-        let local = self.mux.wishes().map(|(_, fd, read, write)| (fd, flags(read, write)));
+        let local = self.mux.wishes().map(|(_, fd, read, write)| (fd, interest(read, write)));
         all.extend(dialled.chain(local).map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
         all
     }

@@ -23,6 +23,14 @@ const DESCRIPTORS_MAX: usize = 4;
 /// Who may wait to be taken.
 const BACKLOG: i32 = 16;
 
+/// What to wait for at a descriptor.
+pub(crate) fn interest(read: bool, write: bool) -> PollFlags {
+    let mut flags = PollFlags::empty();
+    flags.set(PollFlags::IN, read);
+    flags.set(PollFlags::OUT, write);
+    flags
+}
+
 /// A socket that waits for others.
 #[derive(Debug)]
 pub(crate) struct Listener(OwnedFd);

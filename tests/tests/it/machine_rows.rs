@@ -141,14 +141,19 @@ s.sendall(b"nonsense\n")
 time.sleep(60)
 "#;
 
-#[test]
-fn with_a_stand_in_for_a_qemu_that_talks_without_end_signals_are_heard() {
+fn started_with_a_stand_in(mode: &str) -> (Bench, Child) {
     let bench = Bench::new();
     with(&bench, "grace-seconds = 1");
     replaced(&bench, &[("[\"stdio\"]", "[]")]);
     let folder = stand_in(&bench, "qemu-system-x86_64", QEMU_STAND_IN);
-    fs::write(folder.join("mode"), "flood").unwrap();
-    let mut child = started(&bench);
+    fs::write(folder.join("mode"), mode).unwrap();
+    let child = started(&bench);
+    (bench, child)
+}
+
+#[test]
+fn with_a_stand_in_for_a_qemu_that_talks_without_end_signals_are_heard() {
+    let (bench, mut child) = started_with_a_stand_in("flood");
     told(&bench, "note: ");
     std::thread::sleep(Duration::from_secs(1));
     signal("TERM", child.id());
@@ -159,12 +164,7 @@ fn with_a_stand_in_for_a_qemu_that_talks_without_end_signals_are_heard() {
 
 #[test]
 fn with_a_stand_in_for_a_qemu_that_talks_nonsense_the_end_has_a_record() {
-    let bench = Bench::new();
-    with(&bench, "grace-seconds = 1");
-    replaced(&bench, &[("[\"stdio\"]", "[]")]);
-    let folder = stand_in(&bench, "qemu-system-x86_64", QEMU_STAND_IN);
-    fs::write(folder.join("mode"), "nonsense").unwrap();
-    let mut child = started(&bench);
+    let (bench, mut child) = started_with_a_stand_in("nonsense");
     assert_eq!(child.wait().unwrap().code(), Some(137), "{}", bench.read("err"));
     let said = bench.read("err");
     assert!(said.contains("warning: QEMU does not speak its protocol: `nonsense` is no message"), "{said}");

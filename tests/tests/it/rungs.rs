@@ -44,6 +44,28 @@ const CONTAINER_DIFFERS: &[(&str, &str, &str)] = &[
 /// What a guest shows otherwise.
 const VM_DIFFERS: &[(&str, &str, &str)] = &[];
 
+/// The beginning of a script that has a terminal, starts `WORDS -c INSIDE` at it, and waits for what is said.
+pub(super) const PTY: &str = r#"import os, pty, select, termios, time, fcntl, struct
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+before = termios.tcgetattr(slave)
+pid = os.fork()
+if pid == 0:
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+    words = os.environ["WORDS"].split()
+    os.execvp(words[0], words + ["-c", os.environ["INSIDE"]])
+seen = b""
+def until(text):
+    global seen
+    end = time.time() + 60
+    while text not in seen:
+        assert time.time() < end and select.select([master], [], [], 60)[0], seen
+        seen += os.read(master, 4096)
+"#;
+
 /// A tool that asks, and the rungs it is asked on.
 pub(super) struct Rungs {
     // The engine ends before its folder goes.
@@ -222,28 +244,10 @@ fn a_terminal_is_the_tools_and_the_callers_is_as_it_was() {
     let rungs = Rungs::new("");
     for rung in rungs.names() {
         // A size of the caller's, keys that arrive, Ctrl-C for the tool alone, and settings that are as before.
-        let script = r#"
-import os, pty, select, termios, time, fcntl, struct
-master, slave = pty.openpty()
-fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
-before = termios.tcgetattr(slave)
-inside = 'tty; stty size; trap "echo interrupted" INT; echo ready; while test -z "$x"; do read x; done; echo got $x; read y; exit 5'
-pid = os.fork()
-if pid == 0:
-    os.setsid()
-    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-    for fd in (0, 1, 2):
-        os.dup2(slave, fd)
-    words = os.environ["RUN"].replace("$HATCHWAY", os.environ["HATCHWAY"]).split()
-    os.execvp(words[0], words + ["-c", inside])
-seen = b""
-def until(text):
-    global seen
-    end = time.time() + 60
-    while text not in seen:
-        assert time.time() < end and select.select([master], [], [], 60)[0], seen
-        seen += os.read(master, 4096)
-until(b"ready")
+        let inside = r#"tty; stty size; trap "echo interrupted" INT; echo ready; while test -z "$x"; do read x; done; echo got $x; read y; exit 5"#;
+        let script = format!(
+            "{PTY}{}",
+            r#"until(b"ready")
 os.write(master, b"\x03")
 until(b"interrupted")
 os.write(master, b"word\n")
@@ -253,9 +257,11 @@ _, status = os.waitpid(pid, 0)
 print(os.waitstatus_to_exitcode(status), termios.tcgetattr(slave) == before)
 lines = seen.decode().replace("\r", "").replace("^C", "").split("\n")
 print([line for line in lines if line.startswith(("/dev/", "33", "interrupted", "got"))])
-"#;
+"#
+        );
         rungs.bench.put("terminal.py", script);
-        let outcome = rungs.shell(rung, "export RUN; python3 terminal.py").ok();
+        let outcome =
+            rungs.shell(rung, &format!("WORDS=\"$RUN\" INSIDE='{inside}' python3 terminal.py")).ok();
         assert_eq!(
             outcome.stdout, "5 True\n['/dev/pts/0', '33 101', 'interrupted', 'got word']\n",
             "{rung}\n{outcome}"

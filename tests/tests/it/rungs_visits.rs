@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
-use super::rungs::{Rungs, until};
+use super::rungs::{PTY, Rungs, until};
 
 /// The tool: it says that it is ready, and runs until somebody makes a file.
 const TOOL: &str =
@@ -81,27 +81,10 @@ fn who_comes_gets_a_terminal_and_gives_the_callers_back() {
     let rungs = Rungs::new("");
     for rung in rungs.names() {
         let tool = started(&rungs, rung);
-        let script = r#"
-import os, pty, select, termios, time, fcntl, struct
-master, slave = pty.openpty()
-fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
-before = termios.tcgetattr(slave)
-inside = 'tty; stty size; trap "echo interrupted" INT; echo ready; while test -z "$x"; do read x; done; echo got $x; stty size; exit 5'
-pid = os.fork()
-if pid == 0:
-    os.setsid()
-    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-    for fd in (0, 1, 2):
-        os.dup2(slave, fd)
-    os.execvp(os.environ["HATCHWAY"], ["hatchway", "exec", "acme", "--", "dash", "-c", inside])
-seen = b""
-def until(text):
-    global seen
-    end = time.time() + 60
-    while text not in seen:
-        assert time.time() < end and select.select([master], [], [], 60)[0], seen
-        seen += os.read(master, 4096)
-until(b"ready")
+        let inside = r#"tty; stty size; trap "echo interrupted" INT; echo ready; while test -z "$x"; do read x; done; echo got $x; stty size; exit 5"#;
+        let script = format!(
+            "{PTY}{}",
+            r#"until(b"ready")
 os.write(master, b"\x03")
 until(b"interrupted")
 fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 102, 0, 0))
@@ -112,9 +95,13 @@ _, status = os.waitpid(pid, 0)
 print(os.waitstatus_to_exitcode(status), termios.tcgetattr(slave) == before)
 lines = seen.decode().replace("\r", "").replace("^C", "").split("\n")
 print([line for line in lines if line.startswith(("/dev/pts", "33", "44", "interrupted", "got"))])
-"#;
+"#
+        );
         rungs.bench.put("visit.py", script);
-        let outcome = rungs.bench.script("python3 visit.py").ok();
+        let outcome = rungs
+            .bench
+            .script(&format!("WORDS=\"$HATCHWAY exec acme -- dash\" INSIDE='{inside}' python3 visit.py"))
+            .ok();
         let (first, rest) = outcome.stdout.split_once('\n').unwrap_or_default();
         assert_eq!(first, "5 True", "{rung}\n{outcome}");
         assert!(
@@ -136,13 +123,13 @@ fn what_somebody_began_ends_with_them_or_with_the_tool() {
         );
         assert_eq!(outcome.stdout, "9\nready\nterm\n", "{rung}\n{outcome}");
         // Killed without a word: the program is, too, and the tool goes on.
-        let outcome = rungs.bench.script(
+        let count = "$HATCHWAY exec acme -- dash -c 'n=0; for p in /proc/[0-9]*; do tr \"\\0\" \" \" < $p/cmdline 2>/dev/null | grep -q \"[:] visitor\" && n=$((n+1)); done; echo $n' < /dev/null";
+        let outcome = rungs.bench.script(&format!(
             "$HATCHWAY exec acme -- dash -c 'trap \"\" TERM HUP; echo ready; while :; do sleep 0.1; : visitor; done' > said < /dev/null & \
-             until grep -q ready said; do sleep 0.1; done; kill -KILL $!; \
-             for i in $(seq 100); do $HATCHWAY exec acme -- grep -l visitor /proc/[0-9]*/cmdline 2> /dev/null | grep -qv self || break; sleep 0.1; done; \
-             $HATCHWAY exec acme -- dash -c 'n=0; for p in /proc/[0-9]*; do tr \"\\0\" \" \" < $p/cmdline 2>/dev/null | grep -q \"[:] visitor\" && n=$((n+1)); done; echo $n' < /dev/null",
-        ).ok();
-        assert_eq!(outcome.stdout, "0\n", "{rung}\n{outcome}");
+             until grep -q ready said; do sleep 0.1; done; {count}; kill -KILL $!; wait $! 2> /dev/null"
+        ));
+        assert_eq!(outcome.stdout, "1\n", "{rung}\n{outcome}");
+        until("the program outlives who began it", || rungs.bench.script(count).ok().stdout == "0\n");
         let visitor = rungs
             .bench
             .shell("exec $HATCHWAY exec acme -- sleep 1741")

@@ -17,10 +17,9 @@ use hatchway_tests::package::sha256;
 use hatchway_tests::{tar, windows};
 use serde_json::Value;
 
+use super::rungs::until;
 use super::wine::ASKS;
 
-/// How long anything may take that takes a moment.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// A tool that ends when it is told to has not used up its grace time.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -271,14 +270,6 @@ impl Rows {
             .script("ls \"$HATCHWAY_DATA_DIR\"/run/units/acme/*/ | grep -v -e : -e '^$' | sort -u")
             .stdout;
         assert_eq!(left, "exit.json\n", "left in the folders of runs");
-    }
-}
-
-fn until(what: &str, done: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who comes to the unit through `hatchway run`: their messages go over the port for messages, the streams of what they start over a
 //! port with many streams, and to the attendant this process is one who comes.
 use super::ports;
-use crate::channel::{Channel, Received};
+use crate::channel::{Channel, Received, interest};
 use crate::error::{Error, Step};
 use hatchway_wire::attend::LeaseOrder;
 use hatchway_wire::control::{ControlOrder, ControlReport};
@@ -53,18 +53,12 @@ impl Visitors {
     }
 
     pub(super) fn watches(&self) -> Vec<PollFd<'_>> {
-        let flags = |read: bool, write: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::POLLIN, read);
-            flags.set(PollFlags::POLLOUT, write);
-            flags
-        };
         if self.gone {
             return Vec::new();
         }
         let mut all =
-            vec![PollFd::new(self.port.as_fd(), flags(self.mux.hears(), !self.mux.out().is_empty()))];
-        all.extend(self.mux.wishes().map(|(_, fd, read, write)| PollFd::new(fd, flags(read, write))));
+            vec![PollFd::new(self.port.as_fd(), interest(self.mux.hears(), !self.mux.out().is_empty()))];
+        all.extend(self.mux.wishes().map(|(_, fd, read, write)| PollFd::new(fd, interest(read, write))));
         let connections = self.open.values().filter(|visitor| visitor.ended.is_none());
         all.extend(connections.map(|visitor| PollFd::new(visitor.connection.as_fd(), PollFlags::POLLIN)));
         all

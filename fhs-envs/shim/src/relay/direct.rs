@@ -1,6 +1,7 @@
 //! Relaying where this process's own network has the servers: each connection of the tool gets one to the server.
 use super::line::Line;
 use super::{CONNECTIONS_MAX, Doors, later, reset, udp};
+use crate::channel::interest;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io::{self, Read, Write};
@@ -190,16 +191,10 @@ impl Connection {
     }
 
     fn wishes(&self) -> [PollFlags; 2] {
-        let wish = |read: bool, write: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::POLLIN, read);
-            flags.set(PollFlags::POLLOUT, write);
-            flags
-        };
         if self.connected {
             [
-                wish(self.out.wants_read(), self.back.wants_write()),
-                wish(self.back.wants_read(), self.out.wants_write()),
+                interest(self.out.wants_read(), self.back.wants_write()),
+                interest(self.back.wants_read(), self.out.wants_write()),
             ]
         } else {
             [PollFlags::empty(), PollFlags::POLLOUT]

@@ -4,6 +4,7 @@
 //! nothing to read. What was on its way when a connection broke is lost, as with a device that is switched off.
 use super::direct::{Lane, connect, is_connected};
 use super::{AGAIN, LineDoor};
+use crate::channel::interest;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::io;
 use std::net::TcpStream;
@@ -56,18 +57,12 @@ impl Line {
     }
 
     pub(super) fn interest(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let wish = |read: bool, write: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::POLLIN, read);
-            flags.set(PollFlags::POLLOUT, write);
-            flags
-        };
         let ends = match &self.other {
             Other::Away { .. } => [None, None],
             Other::Begun(stream) => [Some((stream.as_fd(), PollFlags::POLLOUT)), None],
             Other::There(stream) => [
-                Some((stream.as_fd(), wish(self.back.wants_read(), self.out.wants_write()))),
-                Some((self.door.master.as_fd(), wish(self.out.wants_read(), self.back.wants_write()))),
+                Some((stream.as_fd(), interest(self.back.wants_read(), self.out.wants_write()))),
+                Some((self.door.master.as_fd(), interest(self.out.wants_read(), self.back.wants_write()))),
             ],
         };
         ends.into_iter()

@@ -1,6 +1,7 @@
 //! Relaying where the servers are out of reach: all of it goes over one way to `hatchway run`, which connects
 //! ([`hatchway_wire::mux`]).
 use super::{AGAIN, Doors, LineDoor, reset};
+use crate::channel::interest;
 use hatchway_wire::Endpoint;
 use hatchway_wire::mux::{Event, Local, Mux, STREAMS_MAX, Side};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -81,17 +82,11 @@ impl Through {
 
     /// Whether there is something on the way, and who knocks at which door.
     fn wait(&self, tcp: &[(std::net::SocketAddr, std::net::TcpListener)]) -> io::Result<(bool, Vec<bool>)> {
-        let flags = |read: bool, write: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::POLLIN, read);
-            flags.set(PollFlags::POLLOUT, write);
-            flags
-        };
         let mut fds =
-            vec![PollFd::new(self.way.as_fd(), flags(self.mux.hears(), !self.mux.out().is_empty()))];
+            vec![PollFd::new(self.way.as_fd(), interest(self.mux.hears(), !self.mux.out().is_empty()))];
         let accepting = self.mux.count() < STREAMS_MAX;
-        fds.extend(tcp.iter().map(|(_, listener)| PollFd::new(listener.as_fd(), flags(accepting, false))));
-        fds.extend(self.mux.wishes().map(|(_, fd, read, write)| PollFd::new(fd, flags(read, write))));
+        fds.extend(tcp.iter().map(|(_, listener)| PollFd::new(listener.as_fd(), interest(accepting, false))));
+        fds.extend(self.mux.wishes().map(|(_, fd, read, write)| PollFd::new(fd, interest(read, write))));
         let again = self.lines.iter().filter_map(|line| match line.state {
             State::Away(until) => Some(until.saturating_duration_since(Instant::now()).as_millis()),
             State::There(_) => None,

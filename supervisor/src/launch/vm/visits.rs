@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::super::packets::{Listener, Packets, Received};
+use super::super::packets::{Listener, Packets, Received, interest};
 
 /// Bytes that are read from the port at once.
 const READ: usize = 64 << 10;
@@ -53,21 +53,15 @@ impl Visits {
 
     /// What to wait for.
     pub(super) fn watches<'a>(&'a self, port: BorrowedFd<'a>) -> Vec<PollFd<'a>> {
-        let flags = |read: bool, write: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, read);
-            flags.set(PollFlags::OUT, write);
-            flags
-        };
         if self.ended {
             return Vec::new();
         }
         let mut all = vec![
             PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(port, flags(self.mux.hears(), !self.mux.out().is_empty())),
+            PollFd::from_borrowed_fd(port, interest(self.mux.hears(), !self.mux.out().is_empty())),
         ];
         let connections = self.open.values().map(|visitor| (visitor.connection.as_fd(), PollFlags::IN));
-        let local = self.mux.wishes().map(|(_, fd, read, write)| (fd, flags(read, write)));
+        let local = self.mux.wishes().map(|(_, fd, read, write)| (fd, interest(read, write)));
         all.extend(connections.chain(local).map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
         all
     }
