@@ -11,6 +11,7 @@ use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
     MountBindOptions, MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
+    SystemInfoCgroupVersionEnum,
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
@@ -119,7 +120,9 @@ impl Engine {
         let runtime = crate::engine::runtime()?;
         let (docker, id) = runtime.block_on(async {
             let docker = self.connect().await?;
-            refuse_remapped(&docker).await?;
+            if !wanted.outside.remapped {
+                refuse_remapped(&docker).await?;
+            }
             sweep(&docker).await?;
             let name = format!("hatchway-{}-{}", wanted.unit, wanted.incarnation);
             let options = CreateContainerOptionsBuilder::new().name(&name).build();
@@ -128,6 +131,42 @@ impl Engine {
         })?;
         Ok(Container { runtime, docker, id })
     }
+}
+
+/// What an engine gives its containers, as far as an init system needs it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ability {
+    /// Control groups of version 2, of which each container gets a part of its own.
+    pub groups: bool,
+    /// The user and the group of the host that root inside is; those above it follow.
+    pub root: Option<(u32, u32)>,
+}
+
+impl Engine {
+    /// What it gives its containers.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub fn ability(&self) -> Result<Ability, Error> {
+        let runtime = crate::engine::runtime()?;
+        runtime.block_on(async {
+            let docker = self.connect().await?;
+            let info = docker.info().await.map_err(failed("be asked about itself"))?;
+            let groups = info.cgroup_version == Some(SystemInfoCgroupVersionEnum::_2);
+            let options = info.security_options.unwrap_or_default();
+            let remapped = options.iter().any(|option| option == "name=userns");
+            // An engine that is not root's maps ids in a way that it does not tell.
+            let root = info.docker_root_dir.filter(|_| remapped).and_then(|folder| root_of(&folder));
+            Ok(Ability { groups, root })
+        })
+    }
+}
+
+/// A docker with `userns-remap` keeps everything in a folder that is called after what its containers' root is:
+/// `/var/lib/docker/100000.100000`.
+fn root_of(folder: &str) -> Option<(u32, u32)> {
+    let (user, group) = folder.rsplit('/').next()?.split_once('.')?;
+    Some((user.parse().ok()?, group.parse().ok()?))
 }
 
 /// Where the engine's ids are others than the host's, state would belong to nobody the tool knows.
@@ -184,6 +223,16 @@ impl Container {
         self.runtime
             .block_on(self.docker.start_container(&self.id, None))
             .map_err(failed("start the container"))
+    }
+
+    /// The number of its first process on this machine; nothing where it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub fn first_process(&self) -> Result<Option<u32>, Error> {
+        let found = self.runtime.block_on(self.docker.inspect_container(&self.id, None));
+        let state = found.map_err(failed("be asked for the container"))?.state.unwrap_or_default();
+        Ok(state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0))
     }
 
     /// What the engine knows of it. An engine that does not answer knows nothing.
@@ -406,6 +455,14 @@ mod tests {
         assert_eq!(config.privileged, None);
         assert!(config.security_opt.unwrap().contains(&"no-new-privileges:true".to_owned()));
         assert_eq!(config.tmpfs.unwrap()["/tmp"], "rw,exec,nosuid,nodev,mode=1777,size=4096");
+    }
+
+    #[test]
+    fn a_docker_with_users_of_its_own_names_them_in_its_folder() {
+        assert_eq!(root_of("/var/lib/docker/100000.200000"), Some((100_000, 200_000)));
+        for other in ["/var/lib/docker", "/srv/a.b", ""] {
+            assert_eq!(root_of(other), None);
+        }
     }
 
     #[test]

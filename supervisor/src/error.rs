@@ -332,6 +332,11 @@ impl Error {
 fn rung_hints(reasons: &[String], rung: &str) -> Vec<String> {
     let mut hints = reasons.to_vec();
     // What a vm is for (another kernel, a driver) cannot be done without.
+    if reasons.iter().any(|reason| reason.ends_with("(several-daemons)")) {
+        let way = "`rung = \"vm\"` and `services = […]` in [run] of the recipe start them in a guest; a container gets an init \
+                   system only where its engine has control groups of version 2 and users of its own";
+        hints.push(way.into());
+    }
     if rung == "container" {
         let way =
             "`rung = \"fhs\"` in [run] of the recipe runs it all the same, without what that rung would add";

@@ -97,7 +97,7 @@ pub fn tagged(located: &Located, tree: Sha256) -> String {
     hatchway_images::tagged(&located.recipe.package.name.to_string(), tree)
 }
 
-/// The program and the arguments that the recipe always gives it. An environment without a program is an image, too.
+/// The program, and the arguments that the recipe always gives its own. An environment without a program is an image, too.
 fn entrypoint(context: &Context, located: &Located, wish: Option<&str>) -> Result<Vec<String>, Error> {
     let program = match steps::program(context, located, wish) {
         Ok(program) => program,
@@ -107,7 +107,8 @@ fn entrypoint(context: &Context, located: &Located, wish: Option<&str>) -> Resul
         }
         Err(error) => return Err(error),
     };
-    Ok([program].into_iter().chain(located.recipe.run.args.iter().cloned()).collect())
+    let args: &[String] = if wish.is_none() { &located.recipe.run.args } else { &[] };
+    Ok([program].into_iter().chain(args.iter().cloned()).collect())
 }
 
 /// What of the recipe's `[run]` an image cannot say, for whoever starts it.

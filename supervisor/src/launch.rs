@@ -17,6 +17,7 @@ pub(crate) mod limits;
 pub(crate) mod machine;
 mod network;
 pub(crate) mod packets;
+mod remapped;
 mod run_folder;
 mod session;
 pub(crate) mod vm;
@@ -47,6 +48,7 @@ use crate::error::Error;
 use crate::recipe::{self, Located};
 use bindings::Bindings;
 use companion::Running;
+use remapped::Remapped;
 use session::Session;
 
 /// The uids that tools get when root runs them without `--user`: a range that neither distributions nor systemd's
@@ -103,10 +105,12 @@ pub fn launch(
     (tree, held): (Sha256, OwnedFd),
     request: &Request,
 ) -> Result<ExitCode, Error> {
-    let (mut spec, run, state) = spec(context, located, tree, request)?;
+    let remapped = Remapped::find(&located.recipe, request)?;
+    let (mut spec, run, state) = spec(context, located, tree, request, remapped.as_ref())?;
     let prefix = wine::add(context, (located, lock), tree, request, &mut spec)?;
     let held = std::iter::once(held).chain(state).chain(prefix).collect();
-    let done = start(context, (located, lock), (tree, held), request, &run, &mut spec);
+    let mapped = remapped.as_ref();
+    let done = start(context, (located, lock), (tree, held), (request, mapped), &run, &mut spec);
     if request.explain.is_none() && done.is_err() {
         // Nothing ran, so there is nothing to record.
         run_folder::remove(&run);
@@ -119,7 +123,7 @@ fn start(
     context: &Context,
     (located, lock): (&Located, &Lock),
     (tree, held): (Sha256, Vec<OwnedFd>),
-    request: &Request,
+    (request, remapped): (&Request, Option<&Remapped>),
     run: &Path,
     spec: &mut Spec,
 ) -> Result<ExitCode, Error> {
@@ -139,7 +143,8 @@ fn start(
     let host = HostFacts::detect(own);
     match request.rung {
         Isolation::Container | Isolation::Vm => {
-            let run = container::Run { context, located, lock, tree, request, folder: run, held: &held };
+            let run =
+                container::Run { context, located, lock, tree, request, folder: run, held: &held, remapped };
             let ended = match request.rung {
                 Isolation::Vm => vm::run(&run, spec, &host),
                 _ => container::run(&run, spec, &host),
@@ -213,15 +218,24 @@ fn spec(
     located: &Located,
     tree: Sha256,
     request: &Request,
+    remapped: Option<&Remapped>,
 ) -> Result<(Spec, PathBuf, Option<OwnedFd>), Error> {
     let recipe = &located.recipe;
     let name = recipe.package.name.as_str();
-    let (user, mode) = identity(name, request.user.as_deref())?;
+    let (user, mode) = match remapped {
+        Some(_) => (Remapped::inside()?, Mode::Root { groups: Vec::new() }),
+        None => identity(name, request.user.as_deref())?,
+    };
+    // Who the tool is on the host.
+    let owner = remapped.map_or_else(|| user.clone(), |remapped| remapped.outside(&user));
     let root = sandbox::host_path(context.store.tree(tree))?;
     let mut spec = Spec::new(name, root, &request.program, user.clone(), mode);
     spec.incarnation = incarnation();
-    spec.args = recipe.run.args.iter().chain(&request.args).cloned().collect();
+    spec.args.clone_from(&request.args);
     spec.env = recipe.run.env.clone();
+    spec.health = recipe.service.as_ref().and_then(|service| service.health.as_ref()).and_then(health);
+    spec.remapped = remapped.is_some();
+    spec.services = recipe.run.services.iter().map(|name| name.as_str().to_owned()).collect();
     spec.machine_id = machine_id(name);
     spec.i386 = recipe.environment.architectures.contains(&recipe::Architecture::I386);
     spec.network = network::network(&recipe.run.network);
@@ -229,7 +243,7 @@ fn spec(
     let mut state = None;
     if request.rung != Isolation::Vm && request.explain.is_none() && !recipe.run.state.is_empty() {
         // A guest may have had it last, and gets it only when this run has ended.
-        let owner = is_root().then_some((user.uid, user.gid));
+        let owner = is_root().then_some((owner.uid, owner.gid));
         state = Some(hatchway_vm::state::share(&state_parent(context, name)?, owner)?);
     }
     if let Some(size) = recipe.run.shm {
@@ -239,9 +253,9 @@ fn spec(
         let at = at.get_ref();
         let folder = state_folder(context, name, at.as_str())?;
         if request.explain.is_none() {
-            make_state(context, name, tree, at.as_str(), &folder, &user)?;
+            make_state(context, name, tree, at.as_str(), &folder, &owner)?;
         }
-        usable(&folder, &user)?;
+        usable(&folder, &owner)?;
         let host = HostPath::try_from(folder.as_path()).map_err(sandbox::Error::from)?;
         spec.state.push(StateDir { host, at: inside(at.as_str())? });
     }
@@ -260,6 +274,17 @@ fn spec(
     }
     machine(context, recipe, request, &bindings, &mut spec)?;
     Ok((spec, run, state))
+}
+
+fn health(health: &recipe::Health) -> Option<sandbox::Health> {
+    let (program, args) = health.command.get_ref().split_first()?;
+    Some(sandbox::Health {
+        program: program.clone(),
+        args: args.to_vec(),
+        every_ms: health.every.ms(),
+        timeout_ms: health.timeout.ms(),
+        failures: *health.failures.get_ref(),
+    })
 }
 
 /// What of this machine the recipe asks for: nothing happens for what it does not.
@@ -559,6 +584,12 @@ fn files(
         }
     }
     Ok(files)
+}
+
+/// Whether this process is of a group. One that was started from another process namespace has none: 0, of which rustix's own
+/// function makes a panic.
+fn is_own_group(group: rustix::process::Pid) -> bool {
+    group.as_raw_pid() == nix::unistd::getpgrp().as_raw()
 }
 
 /// Where X servers of this host have their sockets.

@@ -6,6 +6,7 @@
 mod costs;
 mod coverage;
 mod rules;
+mod services;
 mod wants;
 
 use hatchway_inspect::Facts;
@@ -16,6 +17,7 @@ use crate::recipe::{Recipe, Rung, Runner};
 
 pub use costs::{Cost, costs};
 pub use coverage::{Coverage, Sureness, Suspicion, SuspicionKind};
+pub use services::Services;
 pub use wants::Want;
 
 use rules::{Evidence, RULES, Rule};
@@ -233,10 +235,15 @@ fn obstacles(
     }
     match rung {
         // Whoever asks for it knows that the tool does without.
+        Rung::Container if wish != rung && rules::several_daemons(evidence).is_some() => add(
+            "version",
+            "`services = […]` in [run] of the recipe has systemd start them: with `rung = \"vm\"` in a guest, as `hatchway new` \
+             writes it; with `rung = \"container\"` only where the engine has control groups of version 2 and users of its own"
+                .to_owned(),
+        ),
         Rung::Container if wish != rung => add(
             "version",
-            "this version of Hatchway starts no set-id helper and no init system in a container yet; `rung = \"container\"` in \
-             [run] of the recipe runs it there without"
+            "no rung gives a set-id helper its rights; `rung = \"container\"` in [run] of the recipe runs it there without"
                 .to_owned(),
         ),
         // Whoever asks for it names the modules that the tool needs, or knows that it does without.

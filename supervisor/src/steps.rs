@@ -56,13 +56,16 @@ pub fn new(
     let python = installed::wants_python(&inside, &acquired.path)?;
     let chosen = if python { wheel_program(&name, &acquired.path)? } else { choose_program(&name, &inside) };
     let install = suggest::installer(facts, &acquired.path)?;
+    let planned = plan::plan(&inside, None, &Host::default());
+    let services = planned.services(&inside);
     let program = match chosen {
         _ if install.is_some() => None,
+        // It would run twice.
+        Choice::One(path) if services.as_ref().is_some_and(|services| services.start(&inside, &path)) => None,
         Choice::One(path) if python => Some(path),
         Choice::One(path) => Some(recipe::unpack_folder(&name, &inside, false).unwrap_or_default() + &path),
         _ => None,
     };
-    let planned = plan::plan(&inside, None, &Host::default());
     let wine = planned.reasons.first().filter(|_| planned.runner == Runner::Wine);
     let text = recipe::draft(&Draft {
         name: &name,
@@ -71,6 +74,7 @@ pub fn new(
         program: program.as_deref(),
         python,
         install: install.as_ref(),
+        services: services.as_ref(),
         wine: wine.map(|reason| reason.text.as_str()),
         brings: &|path| names.contains(path.trim_start_matches('/')),
     });
@@ -322,7 +326,9 @@ fn wished_packages(recipe: &recipe::Recipe) -> Vec<Alternatives> {
     let scripts = environment.configure == recipe::Configure::Scripts;
     let installers = recipe.artifacts.iter().any(|artifact| artifact.install.is_some());
     let own = build::needed_packages(&environment.locales, scripts, installers);
-    let own = own.into_iter().map(|name| vec![relation::Relation::any(name)]);
+    // Whoever is not root asks systemd over D-Bus.
+    let systemd: &[&'static str] = if recipe.run.services.is_empty() { &[] } else { &["systemd", "dbus"] };
+    let own = own.into_iter().chain(systemd.iter().copied()).map(|name| vec![relation::Relation::any(name)]);
     environment.packages.iter().map(recipe::PackageWish::alternatives).chain(own).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Packages with the host's own programs, for what runs scripts inside a tree.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -95,6 +95,38 @@ pub fn suite(name: &str) -> Suite {
 fn packages() -> &'static [Package] {
     static MADE: OnceLock<Vec<Package>> = OnceLock::new();
     MADE.get_or_init(|| PROGRAMS.iter().map(|(package, programs)| with_programs(package, programs)).collect())
+}
+
+/// systemd with its units, as the host has it; and `dbus`, in which there is nothing.
+///
+/// # Panics
+/// Where the host has no systemd.
+#[must_use]
+pub fn systemd() -> [Package; 2] {
+    let programs = [
+        "/lib/systemd/systemd",
+        "/lib/systemd/systemd-journald",
+        "/lib/systemd/systemd-shutdown",
+        "systemctl",
+        "journalctl",
+    ];
+    let mut made = with_programs("systemd", &programs);
+    let mut folders = vec![PathBuf::from("/lib/systemd/system")];
+    while let Some(folder) = folders.pop() {
+        let listed = std::fs::read_dir(&folder)
+            .unwrap_or_else(|error| panic!("{}: {error}: install the package `systemd`", folder.display()));
+        let mut paths: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let name = path.to_string_lossy().trim_start_matches('/').to_owned();
+            match std::fs::read_link(&path) {
+                Ok(target) => made = made.link(&name, &target.to_string_lossy()),
+                Err(_) if path.is_dir() => folders.push(path),
+                Err(_) => made = made.file(&name, std::fs::read(&path).unwrap()),
+            }
+        }
+    }
+    [made, Package::new("dbus", "1.0-1")]
 }
 
 /// A package with programs of the host and the libraries they are loaded with. glibc itself is the suite's.

@@ -17,6 +17,7 @@ mod demo;
 mod fuzz;
 mod generate;
 mod limits;
+mod services;
 mod setup;
 mod sh;
 mod test;
@@ -51,6 +52,7 @@ const VERBS: &[Verb] = &[
     ("compat", "run real programs and make their table [PROGRAM...] [--list] [--write]", compat::verb),
     ("crash", "power cuts and kills at every step of a build [calls|power] [--cuts N] [--yes]", crash::verb),
     ("limits", "control groups hold a greedy tool, in a guest", limits::verb),
+    ("services", "systemd in a container with users of its own, in a guest [--yes]", services::verb),
     (
         "virtualbox",
         "the real VBoxManage in an environment, up to the kernel driver [--yes]",

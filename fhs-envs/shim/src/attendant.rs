@@ -25,9 +25,10 @@ use crate::reaper::outcome;
 use crate::record;
 use crate::services::Services;
 use crate::terminal::{self, Relay};
-use crate::{apply, companions, complain, control_group, init, oom, privileges};
+use crate::{apply, companions, complain, control_group, init, oom, privileges, warn};
 use hatchway_sys::process::{Fork, fork_into};
 use hatchway_wire::attend::{Handed, Order, Report};
+use hatchway_wire::control::Condition;
 use hatchway_wire::{
     Bootstrap, ExitReason, ExitRecord, Namespaces, Op, Outcome, Stamp, StdioMode, Usage, VERSION,
 };
@@ -356,6 +357,14 @@ impl Attendant<'_> {
                 self.seen.reason = Some(self.reason(outcome, forced));
                 self.expect_end(self.bootstrap.grace_ms);
             }
+            Report::Health { condition, message } => {
+                if condition == Condition::Unhealthy {
+                    self.relay.iter_mut().for_each(Relay::restore);
+                    warn(&message);
+                    self.relay.iter_mut().for_each(Relay::resume);
+                }
+                self.seen.notes.push(message);
+            }
             Report::Empty { usage } => self.seen.usage = usage,
             Report::Control { id, report } => self.clients.answer(id, &report, fd.as_ref()),
             Report::ExecFailed { errno, found, message, hint } => {
@@ -470,7 +479,8 @@ impl Attendant<'_> {
     /// A process in an uninterruptible call, or in a frozen control group, does not even hear KILL; PID 1 and the
     /// kernel wait for it for ever. We do not: from now on there is an end to it.
     fn expect_end(&mut self, grace_ms: u64) {
-        let end = Instant::now() + Duration::from_millis(grace_ms) + KILL_MAX;
+        let services = self.bootstrap.services.as_ref().map_or(0, |services| services.stop_ms);
+        let end = Instant::now() + Duration::from_millis(grace_ms.saturating_add(services)) + KILL_MAX;
         self.give_up = Some(self.give_up.map_or(end, |earlier| earlier.min(end)));
     }
 

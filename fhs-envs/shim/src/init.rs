@@ -1,17 +1,18 @@
 //! The inner half, PID 1: applies the plan, gives everything up, starts the tool, and stays to reap and to end.
 use crate::apply::{Failure, Sandbox};
-use crate::channel::Channel;
+use crate::channel::{Channel, Received};
+use crate::keeper::Keeper;
 use crate::reaper::Reaper;
 use crate::spawn::{Spawned, Streams, spawn};
 use crate::{privileges, terminal};
-use hatchway_wire::attend::Report;
-use hatchway_wire::{Bootstrap, Op, StdioMode};
+use hatchway_wire::attend::{Order, Report};
+use hatchway_wire::{Bootstrap, Op, Outcome, StdioMode, Usage};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::set_parent_process_death_signal;
-use std::io;
-use std::os::fd::AsFd;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// `is_mapped`: the attendant maps the ids. Runs to the end of the unit; the result is this process's exit code, which nobody looks at.
 pub(crate) fn run(
@@ -67,6 +68,7 @@ fn start<'a>(
     for message in sandbox.notes {
         channel.send(&Report::Note { message }, None).map_err(|source| Failure::new("report", source))?;
     }
+    let keeper = bootstrap.services.as_ref().map(Keeper::fork).transpose()?;
     privileges::drop_all(&bootstrap.process)?;
     die_with_attendant()?;
     let streams = streams(mode, front, channel)
@@ -80,6 +82,13 @@ fn start<'a>(
     let signals =
         SignalFd::with_flags(&SigSet::from(Signal::SIGCHLD), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|errno| Failure::new("watch for ended processes", io::Error::from(errno)))?;
+    if let Some(keeper) = &keeper {
+        let errors = errors(mode, streams.as_ref());
+        let errors = errors.map_err(|source| Failure::new("find standard error", source))?;
+        if let Some(asked) = keeper.begin(errors.as_fd(), channel)? {
+            return asked.tell(channel).map(|()| None);
+        }
+    }
     let own = streams.as_ref().map(|terminal| terminal.try_clone().map(|terminal| (terminal, mode)));
     let own = own.transpose().map_err(|source| Failure::new("make a terminal for the tool", source))?;
     match spawn(&bootstrap.process, &Streams::Own(own))? {
@@ -93,8 +102,49 @@ fn start<'a>(
                 .send(&Report::Started { pid: tool.as_raw() }, None)
                 .map_err(|source| Failure::new("report", source))?;
             release_streams().map_err(|source| Failure::new("release the standard streams", source))?;
-            Ok(Some(Reaper::new(tool, streams, bootstrap, signals)))
+            Ok(Some(Reaper::new(tool, streams, bootstrap, signals, keeper)))
         }
+    }
+}
+
+/// The tool's end was asked for before there was a tool.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    signal: i32,
+}
+
+impl Asked {
+    fn tell(&self, channel: &Channel) -> Result<(), Failure> {
+        let outcome = Outcome::Signal { signal: self.signal, core: false };
+        let failed = |source| Failure::new("report", source);
+        channel.send(&Report::Ended { outcome, forced: false }, None).map_err(failed)?;
+        channel.send(&Report::Empty { usage: Usage::default() }, None).map_err(failed)
+    }
+}
+
+/// Whether the attendant has asked for the end of a tool that is not there yet. Nothing else it says is about one.
+pub(crate) fn asked(channel: &Channel) -> io::Result<Option<Asked>> {
+    let ends = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP].map(|signal| signal as i32);
+    loop {
+        match channel.receive::<Order>()? {
+            Received::Message(
+                Order::End { signal } | Order::Signal { signal } | Order::Group { signal },
+                _,
+            ) if ends.contains(&signal) => return Ok(Some(Asked { signal })),
+            Received::Message(..) => {}
+            Received::Nothing => return Ok(None),
+            Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// The tool's standard error as it is going to be.
+fn errors(mode: StdioMode, terminal: Option<&OwnedFd>) -> io::Result<OwnedFd> {
+    let own: BorrowedFd<'_> = rustix::stdio::stderr();
+    let is_terminal = mode == StdioMode::Terminal || io::stderr().is_terminal();
+    match terminal.filter(|_| is_terminal) {
+        Some(terminal) => terminal.try_clone(),
+        None => own.try_clone_to_owned(),
     }
 }
 

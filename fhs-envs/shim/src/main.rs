@@ -21,9 +21,11 @@ mod error;
 mod fence;
 mod follow;
 mod guest;
+mod health;
 mod host;
 mod init;
 mod inside;
+mod keeper;
 mod lease;
 mod link;
 mod mapping;
@@ -118,6 +120,12 @@ fn read(fd: RawFd) -> Result<Bootstrap, Error> {
         return Err(Error::KeepFd(*fd));
     }
     Ok(bootstrap)
+}
+
+/// A `warning:` line on standard error, about a unit that goes on.
+fn warn(message: &str) {
+    let text: String = message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    std::io::stderr().write_all(format!("warning: {text}\n").as_bytes()).ok();
 }
 
 /// `error:` and `hint:` lines on standard error. There is nobody to tell if that fails.

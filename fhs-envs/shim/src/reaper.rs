@@ -1,5 +1,7 @@
 //! PID 1 at work: reaps everything, passes signals to the tool, ends everything when the tool or the attendant ends.
 use crate::channel::{Channel, Received};
+use crate::health::Check;
+use crate::keeper::Keeper;
 use crate::visits::Visits;
 use hatchway_wire::attend::{Order, Report};
 use hatchway_wire::{Bootstrap, Outcome, Usage};
@@ -31,6 +33,9 @@ pub(crate) struct Reaper<'a> {
     forced: bool,
     deadline: Option<Instant>,
     visits: Visits<'a>,
+    health: Option<Check<'a>>,
+    /// What keeps the tool's services; they end after it.
+    keeper: Option<Keeper>,
 }
 
 impl<'a> Reaper<'a> {
@@ -39,11 +44,14 @@ impl<'a> Reaper<'a> {
         terminal: Option<OwnedFd>,
         bootstrap: &'a Bootstrap,
         signals: SignalFd,
+        keeper: Option<Keeper>,
     ) -> Self {
         let grace = Duration::from_millis(bootstrap.grace_ms);
         let visits = Visits::new(&bootstrap.process);
+        let health = bootstrap.health.as_ref().map(|health| Check::new(health, &bootstrap.process));
         let vital = bootstrap.vital.clone();
-        Self { tool, terminal, grace, vital, signals, ended: false, forced: false, deadline: None, visits }
+        let (ended, forced, deadline) = (false, false, None);
+        Self { tool, terminal, grace, vital, signals, ended, forced, deadline, visits, health, keeper }
     }
 
     /// Until nothing is left. When this process ends, the kernel kills whatever still is in the namespace.
@@ -69,12 +77,16 @@ impl<'a> Reaper<'a> {
                     // Nothing begins any more once the tool has ended.
                     Received::Message(Order::Control { .. }, _) if self.ended => {}
                     Received::Message(Order::Control { id, order }, fds) => {
+                        self.visits.condition = self.health.as_ref().map(Check::condition);
                         self.visits.obey(id, order, fds, channel)?;
                     }
                     Received::Message(order, _) => self.obey(&order),
                     Received::Nothing => break,
                     Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
                 }
+            }
+            if let Some(health) = self.health.as_mut().filter(|_| !self.ended) {
+                health.turn(channel)?;
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.deadline = None;
@@ -85,7 +97,9 @@ impl<'a> Reaper<'a> {
     }
 
     fn wait(&self, channel: &Channel) -> io::Result<()> {
-        let timeout = match self.deadline {
+        let check = self.health.as_ref().filter(|_| !self.ended).and_then(Check::due);
+        let next = [self.deadline, check].into_iter().flatten().min();
+        let timeout = match next {
             None => PollTimeout::NONE,
             Some(deadline) => {
                 // One more millisecond, or rounding down would spin.
@@ -116,12 +130,23 @@ impl<'a> Reaper<'a> {
                         self.tool_ended(outcome, channel)?;
                     }
                 }
-                Ok(Some((pid, status))) => self.visits.collected(pid.as_raw_pid(), status, channel)?,
+                Ok(Some((pid, status))) => self.collected(pid.as_raw_pid(), status, channel)?,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::CHILD) => return Ok(true),
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+
+    /// Another than the tool.
+    fn collected(&mut self, pid: i32, status: WaitStatus, channel: &Channel) -> io::Result<()> {
+        // Once the tool has ended, nothing is said of how it was.
+        if let Some(health) = self.health.as_mut().filter(|_| !self.ended)
+            && health.collected(pid, status, channel)?
+        {
+            return Ok(());
+        }
+        self.visits.collected(pid, status, channel)
     }
 
     /// Kills the tool when what it cannot go on without was killed: its name is there until it is reaped.
@@ -148,6 +173,7 @@ impl<'a> Reaper<'a> {
         send(EVERYBODY, Signal::SIGTERM);
         send(EVERYBODY, Signal::SIGCONT);
         self.deadline = Some(Instant::now() + self.grace);
+        self.keeper = None;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use hatchway_sys::process::{Fork, fork};
 use hatchway_sys::{descriptors, process as sys, seccomp};
 use hatchway_wire::attend::Report;
 use hatchway_wire::{Instruction, Process, StdioMode};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
@@ -14,7 +15,8 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// What came of it.
 #[derive(Debug)]
@@ -87,8 +89,14 @@ pub(crate) fn spawn(process: &Process, streams: &Streams) -> Result<Spawned, Fai
         }
         Fork::Parent(pid) => {
             drop(write);
-            let mut said = String::new();
-            read.read_to_string(&mut said).map_err(|source| Failure::new("hear from the program", source))?;
+            let said = match streams {
+                Streams::Own(_) => {
+                    let mut said = String::new();
+                    read.read_to_string(&mut said).map(|_| said)
+                }
+                Streams::Given(_) | Streams::Session(_) => hear(&mut read, pid),
+            };
+            let said = said.map_err(|source| Failure::new("hear from the program", source))?;
             let Some((number, step)) = said.split_once(' ') else { return Ok(Spawned::Running(pid)) };
             let errno = number.parse().unwrap_or_default();
             let error = io::Error::from_raw_os_error(errno);
@@ -101,6 +109,28 @@ pub(crate) fn spawn(process: &Process, streams: &Streams) -> Result<Spawned, Fai
     }
 }
 
+/// The tool is there already, and may stop what is about to become another program of the same user: that one is killed, since
+/// PID 1 has others to look after.
+fn hear(read: &mut File, pid: Pid) -> io::Result<String> {
+    let end = Instant::now() + BEGIN_MAX;
+    let mut said = Vec::new();
+    loop {
+        let left = end.saturating_duration_since(Instant::now()).as_millis();
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        if poll(&mut [PollFd::new(read.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut part = [0; 256];
+        match read.read(&mut part)? {
+            0 => return Ok(String::from_utf8_lossy(&said).into_owned()),
+            count => said.extend(&part[..count]),
+        }
+    }
+}
+
+/// How long a program beside the tool may take to begin.
+const BEGIN_MAX: Duration = Duration::from_secs(2);
 const EXECUTE: &str = "execute the program";
 
 /// Everything `execve` needs, allocated before the fork.

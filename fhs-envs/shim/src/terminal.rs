@@ -52,7 +52,12 @@ fn outer_screen() -> Option<OwnedFd> {
 /// This process is in front of the terminal, whose keys are then its to read.
 pub(crate) fn in_front(outer: Option<&OwnedFd>) -> bool {
     let front = outer.and_then(|outer| rustix::termios::tcgetpgrp(outer).ok());
-    front == Some(rustix::process::getpgrp())
+    front.is_some_and(is_own_group)
+}
+
+/// One that was started from another process namespace has no group: 0, of which rustix's own function makes a panic.
+fn is_own_group(group: rustix::process::Pid) -> bool {
+    group.as_raw_pid() == nix::unistd::getpgrp().as_raw()
 }
 
 /// A new terminal of the sandbox of this size, for a program beside the tool.

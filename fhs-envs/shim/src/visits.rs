@@ -5,7 +5,7 @@ use crate::spawn::{Spawned, Streams, spawn};
 use crate::terminal;
 use hatchway_wire::Process;
 use hatchway_wire::attend::Report;
-use hatchway_wire::control::{ControlOrder, ControlReport, Exec, Stats};
+use hatchway_wire::control::{Condition, ControlOrder, ControlReport, Exec, Stats};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rustix::process::WaitStatus;
@@ -29,11 +29,13 @@ pub(crate) struct Visits<'a> {
     since: Instant,
     /// By who wanted them.
     running: BTreeMap<u32, Pid>,
+    /// How the tool is, where somebody looks.
+    pub(crate) condition: Option<Condition>,
 }
 
 impl<'a> Visits<'a> {
     pub(crate) fn new(process: &'a Process) -> Self {
-        Self { process, since: Instant::now(), running: BTreeMap::new() }
+        Self { process, since: Instant::now(), running: BTreeMap::new(), condition: None }
     }
 
     /// Does what somebody wants.
@@ -126,6 +128,7 @@ impl<'a> Visits<'a> {
     fn stats(&self) -> Stats {
         let mut stats = Stats {
             uptime_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            health: self.condition,
             ..Stats::default()
         };
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -105,6 +105,8 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         notes: Vec::new(),
         keep_fds: Vec::new(),
         vital: None,
+        services: None,
+        health: None,
         missing: None,
         grace_ms: GRACE_MS,
     })

@@ -131,6 +131,8 @@ pub fn companion_plan(spec: &CompanionSpec, view: Vec<Op>, host: &HostFacts) -> 
         keep_fds: Vec::new(),
         grace_ms: GRACE_MS,
         vital: None,
+        services: None,
+        health: None,
         missing: None,
     })
 }

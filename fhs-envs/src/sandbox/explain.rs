@@ -22,6 +22,9 @@ impl fmt::Display for Explained<'_> {
         for op in &self.0.ops {
             line(f, format_args!("{op}"))?;
         }
+        if let Some(services) = &self.0.services {
+            line(f, format_args!("start systemd with `{}`, and wait for them", services.names.join("` `")))?;
+        }
         let process = &self.0.process;
         line(f, format_args!("become user {} and group {}", process.uid, process.gid))?;
         match process.capabilities.as_slice() {
@@ -36,6 +39,18 @@ impl fmt::Display for Explained<'_> {
             line(f, format_args!("allow by Landlock: {fence}"))?;
         }
         line(f, format_args!("filter system calls ({} instructions)", process.seccomp.len()))?;
+        if let Some(health) = &self.0.health {
+            let command: Vec<&str> =
+                [&health.program].into_iter().chain(&health.args).map(String::as_str).collect();
+            let (every, failures) = (health.every_ms, health.failures);
+            line(
+                f,
+                format_args!(
+                    "look every {every} ms whether it is well: `{}`; {failures} failures are too many",
+                    command.join(" ")
+                ),
+            )?;
+        }
         for note in &self.0.notes {
             line(f, format_args!("note: {note}"))?;
         }
@@ -75,6 +90,7 @@ pub fn explained_json(plan: &Bootstrap) -> Value {
             json!({ "role": companion.role, "command": companion.command })
         }).collect::<Vec<_>>(),
         "operations": plan.ops.iter().map(operation).collect::<Vec<_>>(),
+        "services": plan.services.as_ref().map_or(&[][..], |services| &services.names[..]),
         "process": process(&plan.process),
         "exit_file": plan.exit_file,
         "grace_ms": plan.grace_ms,

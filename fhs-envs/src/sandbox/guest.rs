@@ -50,7 +50,7 @@ pub fn plan_guest(spec: &Spec, host: &HostFacts, given: &Given) -> Result<Guest,
     plan::check_values(spec, host)?;
     refuse(spec)?;
     let mut inner = Spec {
-        mode: Mode::Root { groups: Vec::new() },
+        mode: Mode::Root { groups: plan::services::groups(spec) },
         tree: HostPath::new(TREE)?,
         exit_file: Some(HostPath::new(EXIT)?),
         devices: Vec::new(),
@@ -87,7 +87,7 @@ pub fn plan_guest(spec: &Spec, host: &HostFacts, given: &Given) -> Result<Guest,
     modules.extend((!names.is_empty()).then_some("ext4"));
     modules.extend(network.then_some("virtio_net"));
     modules.extend(spec.interface.is_some().then_some("dummy"));
-    let mut bootstrap = plan::plan(&inner, &facts)?;
+    let mut bootstrap = plan::plan_unit(&inner, &facts)?;
     if !bootstrap.destinations().is_empty() {
         bootstrap.channels_fd = Some(CHANNELS_FD);
     }
@@ -190,5 +190,33 @@ mod tests {
         let guest = planned(&spec).unwrap();
         assert!(!guest.network && !guest.modules.contains(&"virtio_net"));
         assert_eq!((guest.bootstrap.channels_fd, guest.bootstrap.destinations().len()), (Some(3), 1));
+    }
+
+    #[test]
+    fn services_are_a_guests_alone() {
+        let mut spec = spec();
+        spec.services = vec!["acmed.service".to_owned(), "acme.socket".to_owned()];
+        spec.tree_groups = "systemd-journal:x:101:\n".to_owned();
+        let guest = planned(&spec).unwrap();
+        let files: Vec<String> = guest
+            .bootstrap
+            .ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::File { at, content, .. } => Some(format!("{at}\n{content}")),
+                _ => None,
+            })
+            .collect();
+        let has =
+            |path: &str, text: &str| files.iter().any(|file| file.starts_with(path) && file.contains(text));
+        assert!(has("/run/systemd/system/hatchway.target", "Wants=acmed.service acme.socket\n"), "{files:?}");
+        assert!(has("/run/systemd/system/acmed.service.d/hatchway.conf", "StandardOutput=append:/run/"));
+        assert!(!has("/run/systemd/system/acme.socket.d/", ""));
+        assert_eq!(guest.bootstrap.process.groups, Some(vec![101]));
+        assert_eq!(guest.bootstrap.services.unwrap().names, spec.services);
+        let facts = HostFacts { uid: 1000, gid: 1000, ..HostFacts::detect(Vec::new()) };
+        assert!(plan::plan(&spec, &facts).unwrap_err().to_string().contains("acmed.service"));
+        spec.services.push("../x.service".to_owned());
+        assert!(planned(&spec).is_err());
     }
 }

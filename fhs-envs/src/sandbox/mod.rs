@@ -23,7 +23,7 @@ pub use launch::{exec_shim, spawn_shim};
 pub use plan::{common_environment, plan};
 pub use probe::{HostFacts, Problem, Report};
 pub use spec::{
-    BoundFile, BoundSocket, Channel, Companion, Device, DeviceId, Door, Driver, Endpoint, HostPath,
+    BoundFile, BoundSocket, Channel, Companion, Device, DeviceId, Door, Driver, Endpoint, Health, HostPath,
     InsidePath, Interface, Mode, Network, ResourceLimit, Secret, Share, Slot, Spec, StateDir, User,
     host_path,
 };

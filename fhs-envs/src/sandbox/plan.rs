@@ -59,6 +59,12 @@ const REFUSED: [(&str, &str); 24] = [
 
 /// Turns a spec into what the shim does.
 pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
+    services::refuse(spec)?;
+    plan_unit(spec, host)
+}
+
+/// The same for a unit that may have services.
+pub(super) fn plan_unit(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
     check(spec, host)?;
     let mut ops = Vec::with_capacity(64);
     namespaces(spec, host, &mut ops);
@@ -69,6 +75,7 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
     devices(spec, &mut ops)?;
     kernel_views(spec, &mut ops)?;
     binds(spec, &mut ops)?;
+    services::units(spec, &mut ops)?;
     ops.push(Op::LeaveHost);
     // Only now is `/` of the unit's mount namespace the sandbox's: before, the host's is stacked over it.
     if !spec.slots.is_empty() {
@@ -85,6 +92,8 @@ pub fn plan(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Error> {
         exit_is_scratch: false,
         keep_fds: Vec::new(),
         vital: spec.vital.clone(),
+        services: services::kept(spec),
+        health: spec.health.clone(),
         missing: None,
         lease: None,
         channels_fd: None,
@@ -379,7 +388,9 @@ fn memory(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
     for path in ["/tmp", "/var/tmp"] {
         ops.push(Op::Tmpfs { at: at(path)?, mode: 0o1777, size: spec.tmp_size, owner: system });
     }
-    ops.push(Op::Tmpfs { at: at("/run")?, mode: 0o755, size: spec.tmp_size, owner: own });
+    // systemd's sockets and units are there.
+    let of_run = if spec.services.is_empty() { own } else { system };
+    ops.push(Op::Tmpfs { at: at("/run")?, mode: 0o755, size: spec.tmp_size, owner: of_run });
     ops.push(Op::Directory { at: at("/run/lock")?, mode: 0o1777, owner: own });
     ops.push(Op::Directory { at: at(&format!("/run/user/{}", own.uid))?, mode: 0o700, owner: own });
     Ok(())
@@ -510,5 +521,6 @@ pub(super) fn process(spec: &Spec, host: &HostFacts) -> Process {
 mod driver;
 pub(super) mod fence;
 mod machine;
+pub(super) mod services;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use hatchway_wire::{
-    Channel, Companion, DeviceId, Door, Endpoint, HostPath, InsidePath, ResourceLimit, Slot, StdioMode,
+    Channel, Companion, DeviceId, Door, Endpoint, Health, HostPath, InsidePath, ResourceLimit, Slot,
+    StdioMode,
 };
 
 /// Resolves a path somebody typed into one without symlinks, which is the only kind the shim binds.
@@ -52,6 +53,12 @@ pub struct Spec {
     pub driver: Driver,
     /// Programs of the host that serve this run only; already started.
     pub companions: Vec<Companion>,
+    /// Units of systemd that start before the tool; only where root inside is nobody outside.
+    pub services: Vec<String>,
+    /// Whoever makes the isolation gives it users of its own: root inside is nobody outside.
+    pub remapped: bool,
+    /// How to find out whether the tool is well.
+    pub health: Option<Health>,
     /// How the name of a process begins that the tool would wait for without end once it was killed.
     pub vital: Option<String>,
     /// An interface with a name and a hardware address that a licence is bound to.
@@ -116,6 +123,9 @@ impl Spec {
             secrets: Vec::new(),
             driver: Driver::default(),
             companions: Vec::new(),
+            services: Vec::new(),
+            remapped: false,
+            health: None,
             vital: None,
             interface: None,
             control_group: None,

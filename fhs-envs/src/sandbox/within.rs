@@ -34,6 +34,8 @@ pub struct Outside {
     pub memory: Vec<(InsidePath, u32, u64)>,
     /// Bytes in `/dev/shm`.
     pub shm_size: u64,
+    /// The engine has to give it users of its own, and refuses otherwise; without, it must not.
+    pub remapped: bool,
     /// What of `/proc` is hidden.
     pub masked: Vec<&'static str>,
     /// What of `/proc` is read-only.
@@ -59,8 +61,14 @@ impl Outside {
             format!("`{}` at `{}`{how}", bound.host, bound.at)
         }));
         lines.extend(self.devices.iter().map(|(host, at)| format!("the device `{host}` at `{at}`")));
-        lines.push(format!("no `{}`", self.masked.join("` `")));
-        lines.push(format!("read-only `{}`", self.read_only.join("` `")));
+        if self.remapped {
+            lines.push("users of its own".to_owned());
+        }
+        for (how, paths) in [("no", &self.masked), ("read-only", &self.read_only)] {
+            if !paths.is_empty() {
+                lines.push(format!("{how} `{}`", paths.join("` `")));
+            }
+        }
         lines.push(format!("for the shim {}", self.capabilities.join(" ")));
         let limits = self.limits.iter().filter_map(|limit| Some((limit.resource, limit.soft?)));
         lines.extend(limits.map(|(resource, soft)| format!("at most {soft} of {resource}")));
@@ -99,6 +107,29 @@ pub struct Ceiling {
 /// What the shim needs to become the tool's user with the tool's capabilities, to make folders for it, and to end it.
 const SHIM_CAPABILITIES: [&str; 7] =
     ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID"];
+/// What systemd needs to be the init of a machine, over the users, mounts and networks of the container's own namespaces. Devices,
+/// modules, clocks and the host's log are not among it.
+const SYSTEMD_CAPABILITIES: [&str; 19] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_IPC_OWNER",
+    "CAP_KILL",
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RESOURCE",
+];
 /// To take an interface up or down, or to make one.
 const NETWORK_CAPABILITY: &str = "CAP_NET_ADMIN";
 
@@ -112,13 +143,17 @@ pub(super) const ONLY_FHS: &str = "only the fhs rung gives it";
 pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within, Error> {
     plan::check_values(spec, host)?;
     only_fhs(spec)?;
-    let spec = &Spec { mode: groups(&spec.mode), ..spec.clone() };
+    if !spec.remapped {
+        plan::services::refuse(spec)?;
+    }
+    let spec = &Spec { mode: groups(spec), ..spec.clone() };
     let mut ops = vec![Op::Unshare(Namespaces::default())];
     network(spec, &mut ops);
     ops.push(Op::GivenRoot);
     plan::accounts(spec, &mut ops)?;
     plan::machine_id(spec, &mut ops)?;
     folders(spec, &mut ops)?;
+    plan::services::units(spec, &mut ops)?;
     let own = plan::owner(spec);
     ops.extend(spec.secrets.iter().map(|secret| Op::Secret {
         at: secret.at.clone(),
@@ -137,6 +172,8 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
         exit_is_scratch: false,
         keep_fds: Vec::new(),
         vital: spec.vital.clone(),
+        services: plan::services::kept(spec),
+        health: spec.health.clone(),
         missing: None,
         lease: Some(lease),
         channels_fd: None,
@@ -166,11 +203,12 @@ fn only_fhs(spec: &Spec) -> Result<(), Error> {
 }
 
 /// There is no user namespace of ours: the tool's ids are the host's.
-fn groups(mode: &Mode) -> Mode {
-    match mode {
-        Mode::Root { groups } => Mode::Root { groups: groups.clone() },
-        Mode::User => Mode::Root { groups: Vec::new() },
-    }
+fn groups(spec: &Spec) -> Mode {
+    let own = match &spec.mode {
+        Mode::Root { groups } => groups.clone(),
+        Mode::User => Vec::new(),
+    };
+    Mode::Root { groups: own.into_iter().chain(plan::services::groups(spec)).collect() }
 }
 
 fn network(spec: &Spec, ops: &mut Vec<Op>) {
@@ -203,7 +241,9 @@ fn folders(spec: &Spec, ops: &mut Vec<Op>) -> Result<(), Error> {
         }
         Ok(())
     };
-    folder("/run", 0o755)?;
+    if spec.services.is_empty() {
+        folder("/run", 0o755)?;
+    }
     SCRATCH.iter().try_for_each(|path| folder(path, 0o755))?;
     folder(spec.identity.home.as_str(), 0o700)?;
     folder("/run/lock", 0o1777)?;
@@ -222,6 +262,9 @@ fn outside(spec: &Spec) -> Result<Outside, Error> {
     if spec.network == Network::None || spec.interface.is_some() || has_doors(spec) {
         capabilities.push(NETWORK_CAPABILITY.to_owned());
     }
+    if !spec.services.is_empty() {
+        capabilities.extend(SYSTEMD_CAPABILITIES.map(str::to_owned));
+    }
     capabilities.extend(spec.capabilities.iter().cloned());
     capabilities.sort();
     capabilities.dedup();
@@ -233,8 +276,11 @@ fn outside(spec: &Spec) -> Result<Outside, Error> {
         devices: spec.devices.iter().map(|device| (device.host.clone(), device.at.clone())).collect(),
         memory,
         shm_size: spec.shm_size,
-        masked: plan::PROC_MASKED.into(),
-        read_only: plan::PROC_READ_ONLY.into(),
+        // The kernel mounts no second `/proc` in a user namespace whose first one is not all to be seen
+        // (`mount_too_revealing`, fs/namespace.c); what is in it is the host's root's.
+        masked: if spec.services.is_empty() { plan::PROC_MASKED.into() } else { Vec::new() },
+        read_only: if spec.services.is_empty() { plan::PROC_READ_ONLY.into() } else { Vec::new() },
+        remapped: spec.remapped,
         capabilities,
         limits: spec.limits.iter().filter(|limit| raised.contains(&limit.resource)).cloned().collect(),
         ceiling: Ceiling::default(),
@@ -359,6 +405,21 @@ mod tests {
         spec.network = Network::Allow(vec!["udp:127.0.0.1:1".parse().unwrap()]);
         let error = planned(&spec).unwrap_err();
         assert!(error.to_string().contains("only the fhs rung") && error.hint().is_some(), "{error}");
+    }
+
+    #[test]
+    fn services_take_users_of_the_containers_own() {
+        let mut spec = spec();
+        spec.services.push("acmed.service".into());
+        assert!(planned(&spec).unwrap_err().to_string().contains("acmed.service"));
+        spec.remapped = true;
+        let within = planned(&spec).unwrap();
+        assert!(within.bootstrap.services.is_some() && within.outside.remapped);
+        assert!(within.outside.masked.is_empty() && within.outside.read_only.is_empty());
+        assert!(within.outside.capabilities.iter().any(|name| name == "CAP_SYS_ADMIN"));
+        // The tool gets none of it.
+        assert!(within.bootstrap.process.capabilities.is_empty());
+        assert!(!within.bootstrap.process.seccomp.is_empty() && within.bootstrap.process.no_new_privs);
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub(super) fn shell(args: &ShellArgs, quiet: bool) -> Result<ExitCode, Error> {
 /// Prepares the tool and hands over to the shim. No program stands for the shell.
 fn start(
     target: &str,
-    program: Option<Option<&str>>,
+    wish: Option<Option<&str>>,
     common: &Common,
     args: &[String],
     quiet: bool,
@@ -114,10 +114,10 @@ fn start(
         located
     };
     if located.recipe.image().is_some() {
-        return machine(&context, &located, program.flatten(), common, args);
+        return machine(&context, &located, wish.flatten(), common, args);
     }
     let lock = steps::read_lock(&located)?;
-    let named = program.map(|wish| steps::program(&context, &located, wish)).transpose()?;
+    let named = wish.map(|wish| steps::program(&context, &located, wish)).transpose()?;
     let (built, held) = steps::build_and_hold(&context, &located, &lock)?;
     let program = match named {
         Some(program) => program,
@@ -129,9 +129,11 @@ fn start(
         }
         context.printer.say(format!("tree {} built", built.tree.short()));
     }
+    // The recipe's arguments are its program's.
+    let own: &[String] = if wish == Some(None) { &located.recipe.run.args } else { &[] };
     let request = Request {
         program,
-        args: args.to_vec(),
+        args: own.iter().chain(args).cloned().collect(),
         bind: common.bind.clone(),
         share: common.share.clone(),
         user: common.user.clone(),

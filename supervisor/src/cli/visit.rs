@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use hatchway_wire::control::Condition;
+
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::report::Printer;
@@ -87,6 +89,9 @@ fn table(all: &[Used]) -> String {
             stats.processes,
             since(stats.uptime_ms)
         ));
+        if stats.health == Some(Condition::Unhealthy) {
+            text.push_str("\n  not well: its check has failed too often in a row");
+        }
     }
     text
 }

@@ -112,7 +112,7 @@ fn docker() -> Check {
         stream.take(4096).read_to_string(&mut answer)?;
         Ok(answer)
     };
-    let means = "tools that need an init system or several services cannot be run";
+    let means = "tools whose recipes want a container cannot be run";
     let fix = "`apt install docker.io`, and membership in the group `docker`";
     match ask() {
         Ok(answer) if answer.contains(" 200 ") => {

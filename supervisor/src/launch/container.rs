@@ -28,6 +28,7 @@ use rustix::termios::{OptionalActions, Termios};
 use super::broker::Broker;
 use super::lease::Lease;
 use super::packets::{Listener, Received};
+use super::remapped::Remapped;
 use super::{Request, run_folder, shim};
 use crate::context::Context;
 use crate::error::Error;
@@ -52,6 +53,8 @@ pub(super) struct Run<'a> {
     pub(super) folder: &'a Path,
     /// What is held as long as the tool lives: locks.
     pub(super) held: &'a [OwnedFd],
+    /// Who is who in a container with users of its own.
+    pub(super) remapped: Option<&'a Remapped>,
 }
 
 /// Runs the tool to its end.
@@ -113,6 +116,9 @@ fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) 
     file.write_all(&text).map_err(Error::io("write", &bootstrap))?;
     let socket = run.folder.join(SOCKET);
     let listener = Listener::new(run.folder, SOCKET).map_err(Error::io("listen at", &socket))?;
+    if let Some(remapped) = run.remapped {
+        [&bootstrap, &socket].into_iter().try_for_each(|path| remapped.give(path))?;
+    }
     let container = engine.create(&Specification {
         unit: within.bootstrap.unit.clone(),
         incarnation: within.bootstrap.incarnation.clone(),
@@ -123,6 +129,9 @@ fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) 
         outside: Outside::clone(&within.outside),
     })?;
     container.start()?;
+    if let (Some(remapped), Some(pid)) = (run.remapped, container.first_process()?) {
+        remapped.delegate(pid)?;
+    }
     let lease = connected(&listener, &container)?;
     // Nobody else comes in, and what the shim has read nobody needs.
     drop(listener);
@@ -309,7 +318,7 @@ pub(super) fn write(record: &ExitRecord, folder: &Path) -> Result<(), Error> {
 fn in_front() -> bool {
     let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let group = streams.into_iter().find_map(|stream| rustix::termios::tcgetpgrp(stream).ok());
-    group == Some(rustix::process::getpgrp())
+    group.is_some_and(super::is_own_group)
 }
 
 /// The settings of the terminal that keys come from.

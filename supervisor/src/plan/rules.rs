@@ -184,7 +184,7 @@ fn windows_program(evidence: &Evidence<'_>) -> Option<String> {
     (!linux && !elf).then_some(text)
 }
 
-fn several_daemons(evidence: &Evidence<'_>) -> Option<String> {
+pub(super) fn several_daemons(evidence: &Evidence<'_>) -> Option<String> {
     let units = evidence.each(|facts| &facts.system.systemd_units, |unit| &unit.path);
     // A drop-in or a link is no service of its own, and a service for user sessions is started by no system.
     let services = units

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hatchway_inspect::{Facts, HardCodedPath, PackageKind, ProgramKind};
 
 use super::Name;
+use crate::plan::Services;
 use crate::rpm;
 use crate::suggest::Suggestion;
 
@@ -32,6 +33,8 @@ pub struct Draft<'a> {
     pub python: bool,
     /// That it is run as an installer, and why.
     pub install: Option<&'a Suggestion>,
+    /// Services that start before it.
+    pub services: Option<&'a Services>,
     /// Why Wine runs it, if it does.
     pub wine: Option<&'a str>,
     /// Whether the artifact brings a path.
@@ -252,15 +255,22 @@ fn of_i386(facts: &Facts) -> Option<String> {
 
 fn run(draft: &Draft<'_>, text: &mut String) {
     let states = state(draft);
-    if draft.program.is_none() && states.is_empty() && !is_app_image(draft.facts) && draft.wine.is_none() {
+    let plain = draft.wine.is_none() && draft.services.is_none() && !is_app_image(draft.facts);
+    if draft.program.is_none() && states.is_empty() && plain {
         return;
     }
     text.push_str("\n[run]\n");
+    text.push_str(&draft.services.map(services).unwrap_or_default());
     if let Some(why) = draft.wine {
         text.push_str(&format!("runner = \"wine\"  # {}\n", comment(why)));
     }
-    if let Some(program) = draft.program {
-        text.push_str(&format!("program = {}\n", quoted(program)));
+    match (draft.program, draft.services) {
+        (Some(program), _) => text.push_str(&format!("program = {}\n", quoted(program))),
+        (None, Some(_)) => text.push_str(
+            "# nothing but services is known to run; put the vendor's program here if there is one\n\
+             program = \"/usr/bin/sleep\"\nargs = [\"infinity\"]\n",
+        ),
+        (None, None) => {}
     }
     if is_app_image(draft.facts) {
         // What the runtime of an AppImage sets (AppImage documentation, "Environment variables").
@@ -275,6 +285,15 @@ fn run(draft: &Draft<'_>, text: &mut String) {
         }
         text.push_str(&format!("state = [{}]\n", folders.join(", ")));
     }
+}
+
+fn services(services: &Services) -> String {
+    let names: Vec<String> = services.names.iter().map(|name| quoted(name)).collect();
+    let why = comment(&services.why);
+    format!(
+        "# {why}: they start in a guest before the program\nrung = \"vm\"\nservices = [{}]\n",
+        names.join(", ")
+    )
 }
 
 /// Folders below `/var/lib` and `/var/opt` that programs name: what they keep there survives.

@@ -181,6 +181,9 @@ impl Recipe {
         if !environment.locales.is_empty() || environment.configure != Configure::Builtin {
             text.push_str(&format!(" {:?} {:?}", environment.locales, environment.configure));
         }
+        if !self.run.services.is_empty() {
+            text.push_str(" services");
+        }
         if let Some(kernel) = self.run.vm.as_ref().and_then(|vm| vm.kernel.as_ref()) {
             text.push_str(&format!(" kernel {kernel:?}"));
         }
@@ -226,6 +229,7 @@ impl Recipe {
         names("device slots", self.devices.iter().map(|d| &d.name).collect())?;
         names("file slots", self.files.iter().map(|f| &f.name).collect())?;
         self.channels.iter().try_for_each(Channel::check)?;
+        self.service.iter().filter_map(|service| service.health.as_ref()).try_for_each(Health::check)?;
         for (number, device) in self.devices.iter().enumerate() {
             let Some(port) = device.port else { continue };
             let again = self.devices[..number].iter().any(|other| other.port == Some(port));
@@ -274,17 +278,21 @@ impl Recipe {
         let environment = &self.environment;
         let run = &self.run;
         let checks = [
-            (self.service.is_some(), "[service]"),
             (
                 environment.architectures.first() != Some(&Architecture::Amd64),
                 "architectures without amd64 first",
             ),
             (run.rung == Rung::Native, "rung = \"native\""),
             (!run.modules.is_empty() && run.rung != Rung::Vm, "modules without rung = \"vm\""),
+            (
+                !run.services.is_empty() && !matches!(run.rung, Rung::Vm | Rung::Container),
+                "services without rung = \"vm\" or \"container\"",
+            ),
         ];
         let asked = checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned());
         let channels = self.channels.iter().flat_map(Channel::unsupported);
-        asked.chain(channels).chain(run.vm.iter().flat_map(Vm::not_of_a_tree)).collect()
+        let service = self.service.iter().flat_map(Service::unsupported);
+        asked.chain(channels).chain(service).chain(run.vm.iter().flat_map(Vm::not_of_a_tree)).collect()
     }
 }
 

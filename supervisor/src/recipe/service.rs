@@ -163,8 +163,7 @@ pub struct Service {
     pub ready: Option<toml::Value>,
     /// Whether it is well.
     #[serde(default)]
-    #[schemars(with = "Option<serde_json::Value>")]
-    pub health: Option<toml::Value>,
+    pub health: Option<Health>,
     /// How it is stopped.
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
@@ -173,6 +172,97 @@ pub struct Service {
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Value>")]
     pub logs: Option<toml::Value>,
+}
+
+impl Service {
+    /// What of it this version does not carry out.
+    pub(super) fn unsupported(&self) -> impl Iterator<Item = String> {
+        [
+            (self.restart != Restart::Never, "restart"),
+            (self.ready.is_some(), "ready"),
+            (self.stop.is_some(), "stop"),
+            (self.logs.is_some(), "logs"),
+        ]
+        .into_iter()
+        .filter(|(asked, _)| *asked)
+        .map(|(_, what)| format!("{what} in [service]"))
+    }
+}
+
+/// How to find out whether a tool is well: a program of the tree, whose exit code says so.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Health {
+    /// The program and its arguments.
+    #[schemars(with = "Vec<String>")]
+    pub command: Spanned<Vec<String>>,
+    /// How often.
+    #[serde(default = "Health::every")]
+    pub every: Span,
+    /// After how long one has failed.
+    #[serde(default = "Health::timeout")]
+    pub timeout: Span,
+    /// How many in a row have to fail: 1 to 100.
+    #[serde(default = "Health::failures")]
+    #[schemars(with = "u32")]
+    pub failures: Spanned<u32>,
+}
+
+impl Health {
+    fn every() -> Span {
+        Span(10_000)
+    }
+
+    fn timeout() -> Span {
+        Span(10_000)
+    }
+
+    fn failures() -> Spanned<u32> {
+        Spanned::new(0..0, 3)
+    }
+
+    pub(super) fn check(&self) -> Result<(), Diagnostic> {
+        if self.command.get_ref().iter().all(String::is_empty) {
+            return Err(Diagnostic::new("a check names a program", self.command.span()));
+        }
+        match self.failures.get_ref() {
+            1..=100 => Ok(()),
+            _ => Err(Diagnostic::new("a check may fail 1 to 100 times in a row", self.failures.span())),
+        }
+    }
+}
+
+/// A length of time: `500ms`, `10s`, `2m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct Span(u64);
+
+impl Span {
+    /// In milliseconds.
+    #[must_use]
+    pub fn ms(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        const DAY_MS: u64 = 86_400_000;
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let factor = match &text[digits..] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => 0,
+        };
+        let ms = text[..digits].parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+        ms.filter(|ms| (100..=DAY_MS).contains(ms)).map(Self).ok_or_else(|| {
+            format!("`{text}` is no length of time from `100ms` to `24h`, as `500ms`, `10s` or `2m`")
+        })
+    }
 }
 
 /// When a unit is started again.

@@ -423,7 +423,7 @@ pub struct Run {
     pub runner: Runner,
     /// The program's path inside; `--program` overrides it.
     pub program: Option<Inside>,
-    /// Arguments before those of the command line.
+    /// Arguments of that program, before those of the command line.
     pub args: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -451,6 +451,8 @@ pub struct Run {
     pub shm: Option<Size>,
     /// Kernel modules (vm).
     pub modules: Vec<String>,
+    /// Units of systemd that are up before the program starts, and stop after it (vm; container where its engine can).
+    pub services: Vec<UnitName>,
     /// Limits.
     pub limits: Option<Limits>,
     /// The guest (vm).
@@ -476,6 +478,7 @@ impl Default for Run {
             memlock: None,
             shm: None,
             modules: Vec::new(),
+            services: Vec::new(),
             limits: None,
             vm: None,
         }
@@ -574,6 +577,41 @@ impl JsonSchema for Audio {
             "description": "What sound a tool has: none, a server of its own that passes sound on, or the person's.",
             "enum": [false, true, "shared"],
         })
+    }
+}
+
+/// The name of a unit of systemd (systemd.unit(5)): `acmed.service`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct UnitName(String);
+
+impl UnitName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for UnitName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        const KINDS: [&str; 5] = ["path", "service", "socket", "target", "timer"];
+        let known =
+            text.rsplit_once('.').is_some_and(|(name, kind)| !name.is_empty() && KINDS.contains(&kind));
+        let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@:\\".contains(&b));
+        if known && plain && text.len() <= 255 && !text.starts_with('.') {
+            Ok(Self(text))
+        } else {
+            Err(format!("`{text}` is not the name of a unit of systemd, as `acmed.service`"))
+        }
+    }
+}
+
+impl From<UnitName> for String {
+    fn from(name: UnitName) -> Self {
+        name.0
     }
 }
 

@@ -156,6 +156,7 @@ impl Recipe {
             (run.display != Display::None, "display (a guest has `vnc`)"),
             (run.gpu || run.audio != super::Audio::None || run.dbus.is_some(), "gpu, audio and dbus"),
             (!run.capabilities.is_empty() || !run.modules.is_empty(), "capabilities and modules"),
+            (!run.services.is_empty(), "services"),
             (
                 run.realtime.is_some() || run.memlock.is_some() || run.shm.is_some(),
                 "realtime, memlock and shm",

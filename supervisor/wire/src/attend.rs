@@ -2,7 +2,7 @@
 //!
 //! They travel as JSON over one `SOCK_SEQPACKET` pair. The end of the stream is a message too: an inner half
 //! that reads it ends everything, an outer half that reads it collects the inner one.
-use crate::control::{ControlOrder, ControlReport};
+use crate::control::{Condition, ControlOrder, ControlReport};
 use crate::exit::{ExitRecord, Outcome, Usage};
 use crate::op::{Endpoint, Slot};
 use crate::path::HostPath;
@@ -68,6 +68,13 @@ pub enum Report {
         id: u32,
         /// What.
         report: ControlReport,
+    },
+    /// The tool is well again, or is not.
+    Health {
+        /// Which.
+        condition: Condition,
+        /// In words.
+        message: String,
     },
     /// Nothing is left inside but the inner half.
     Empty {

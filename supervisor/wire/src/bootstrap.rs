@@ -46,6 +46,12 @@ pub struct Bootstrap {
     /// How the name of a process begins that the tool would wait for without end once it was killed: then the tool is killed, too.
     #[serde(default)]
     pub vital: Option<String>,
+    /// What systemd starts before the tool and stops after it.
+    #[serde(default)]
+    pub services: Option<Services>,
+    /// How to find out whether the tool is well.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// What starts the program and is not in the tree; known before the start, since the shim knows no packages.
     #[serde(default)]
     pub missing: Option<Missing>,
@@ -98,6 +104,39 @@ pub struct Lease {
     pub at: InsidePath,
     /// Who started it was in front of its terminal then. From inside a container nobody can tell.
     pub front: bool,
+}
+
+/// Services that the tool needs beside it. systemd of the tree starts them, as root, in namespaces of its own below the unit's:
+/// only where that root is nobody outside, as in a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Services {
+    /// Units of systemd, which have to be up before the tool starts.
+    pub names: Vec<String>,
+    /// The unit that wants them all, which the plan makes.
+    pub target: String,
+    /// A named pipe to make, into which the plan leads what they print.
+    pub output: String,
+    /// Milliseconds they may take to be up.
+    pub patience_ms: u64,
+    /// Milliseconds they may take to stop before they are killed.
+    pub stop_ms: u64,
+}
+
+/// A program that is started beside the tool again and again, and says by its exit code whether the tool is well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// A path inside, or a bare name that is looked up in `PATH` inside.
+    pub program: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Milliseconds from start to start, and to the first; where one takes longer, the next comes at once.
+    pub every_ms: u64,
+    /// Milliseconds after which one is killed, and has failed.
+    pub timeout_ms: u64,
+    /// How many in a row have to fail.
+    pub failures: u32,
 }
 
 /// The interpreter or loader of a program, where the tree has not got it.

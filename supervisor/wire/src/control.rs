@@ -88,4 +88,29 @@ pub struct Stats {
     pub resident_bytes: u64,
     /// Since the shim's start, in milliseconds.
     pub uptime_ms: u64,
+    /// How the tool is, where its recipe says how to find out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Condition>,
+}
+
+/// How a tool is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// No check has succeeded yet, and not so many have failed that it is unhealthy.
+    Starting,
+    /// The last check succeeded, or fewer than are allowed have failed since.
+    Healthy,
+    /// As many checks in a row have failed as are allowed, and none has succeeded since.
+    Unhealthy,
+}
+
+impl std::fmt::Display for Condition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        })
+    }
 }

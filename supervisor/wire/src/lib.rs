@@ -19,7 +19,9 @@ pub mod mux;
 pub mod op;
 pub mod path;
 
-pub use bootstrap::{Bootstrap, Companion, Fence, Instruction, Process, ResourceLimit, StdioMode};
+pub use bootstrap::{
+    Bootstrap, Companion, Fence, Health, Instruction, Process, ResourceLimit, Services, StdioMode,
+};
 pub use exit::{ExitReason, ExitRecord, Outcome, Stamp, Usage};
 pub use op::{Channel, DeviceId, Door, Endpoint, Namespaces, Op, Owner, Slot, SourceKind, Transport};
 pub use path::{HostPath, InsidePath, PathError};

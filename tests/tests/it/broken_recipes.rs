@@ -94,7 +94,7 @@ fn what_a_recipe_asks_for_in_vain_is_refused_by_lock() {
         r#"
 exit 0
 --- stderr
-warning: recipes/much/recipe.toml: this version does not carry out [service]
+warning: recipes/much/recipe.toml: this version does not carry out restart in [service]
 recipes/much/recipe.toml: ok
 "#
     );
@@ -103,7 +103,7 @@ recipes/much/recipe.toml: ok
         r#"
 exit 2
 --- stderr
-error: the recipe `much` asks for what this version of Hatchway does not carry out: [service]
+error: the recipe `much` asks for what this version of Hatchway does not carry out: restart in [service]
 hint: take those keys out of the recipe; CHANGELOG.md says what is there
 "#
     );

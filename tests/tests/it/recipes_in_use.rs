@@ -163,6 +163,7 @@ exit 2
 --- stderr
 error: `acme` needs the container rung, which this version of Hatchway does not have
 hint: it brings 2 services that want an init system, `/lib/systemd/system/one.service` among them (several-daemons)
+hint: `rung = "vm"` and `services = […]` in [run] of the recipe start them in a guest; a container gets an init system only where its engine has control groups of version 2 and users of its own
 hint: `rung = "fhs"` in [run] of the recipe runs it all the same, without what that rung would add
 "#
     );

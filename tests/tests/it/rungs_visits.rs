@@ -118,14 +118,14 @@ fn what_somebody_began_ends_with_them_or_with_the_tool() {
     for rung in rungs.names() {
         let tool = started(&rungs, rung);
         let outcome = rungs.bench.script(
-            "$HATCHWAY exec acme -- dash -c 'trap \"echo term; exit 9\" TERM; echo ready; while :; do sleep 0.1; done' > said < /dev/null & \
+            "rm -f said; $HATCHWAY exec acme -- dash -c 'trap \"echo term; exit 9\" TERM; echo ready; while :; do sleep 0.1; done' > said < /dev/null & \
              until grep -q ready said; do sleep 0.1; done; kill -TERM $!; wait $!; echo $?; cat said",
         );
         assert_eq!(outcome.stdout, "9\nready\nterm\n", "{rung}\n{outcome}");
         // Killed without a word: the program is, too, and the tool goes on.
         let count = "$HATCHWAY exec acme -- dash -c 'n=0; for p in /proc/[0-9]*; do tr \"\\0\" \" \" < $p/cmdline 2>/dev/null | grep -q \"[:] visitor\" && n=$((n+1)); done; echo $n' < /dev/null";
         let outcome = rungs.bench.script(&format!(
-            "$HATCHWAY exec acme -- dash -c 'trap \"\" TERM HUP; echo ready; while :; do sleep 0.1; : visitor; done' > said < /dev/null & \
+            "rm -f said; $HATCHWAY exec acme -- dash -c 'trap \"\" TERM HUP; echo ready; while :; do sleep 0.1; : visitor; done' > said < /dev/null & \
              until grep -q ready said; do sleep 0.1; done; {count}; kill -KILL $!; wait $! 2> /dev/null"
         ));
         assert_eq!(outcome.stdout, "1\n", "{rung}\n{outcome}");
@@ -144,6 +144,73 @@ fn what_somebody_began_ends_with_them_or_with_the_tool() {
         ended(&rungs, tool);
         let mut visitor = visitor;
         assert!(!visitor.wait().unwrap().success(), "{rung}");
+    }
+}
+
+#[test]
+fn a_tool_that_stops_everybody_is_ended_all_the_same() {
+    let rungs = Rungs::new("");
+    for rung in rungs.names() {
+        drop(fs::remove_file(rungs.bench.path("work/out")));
+        let inside = "echo ready; while :; do kill -STOP -1; done 2> /dev/null";
+        let line = format!("{}; exec $RUN -c '{inside}' > out 2> err < /dev/null", rungs.prefix(rung));
+        let mut tool = rungs.bench.shell(&line).stdin(Stdio::null()).spawn().unwrap();
+        until("it does not begin", || {
+            fs::read_to_string(rungs.bench.path("work/out")).is_ok_and(|text| text.contains("ready"))
+        });
+        // Whether the kernel lets the tool stop them or not, nobody waits for ever.
+        for _ in 0..3 {
+            let outcome = rungs.bench.script("timeout -s KILL 20 $HATCHWAY exec acme -- sleep 1 < /dev/null & sleep 4; $HATCHWAY stats acme > /dev/null && echo answers; kill -KILL $! 2> /dev/null; wait");
+            assert_eq!(outcome.stdout, "answers\n", "{rung}\n{outcome}");
+        }
+        assert!(
+            std::process::Command::new("kill")
+                .args(["-TERM", &tool.id().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(tool.wait().is_ok());
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn whether_a_tool_is_well_is_said() {
+    let rungs = Rungs::new(
+        "network = \"loopback\"\n[service]\nhealth = { command = [\"dash\", \"-c\", \"test ! -e /tmp/sick || exit 3; test ! -e /tmp/slow || sleep 60\"], \
+         every = \"500ms\", timeout = \"5s\", failures = 2 }\n",
+    );
+    for rung in rungs.names() {
+        let tool = started(&rungs, rung);
+        let inside =
+            |line: &str| drop(rungs.bench.script(&format!("$HATCHWAY exec acme -- {line} < /dev/null")).ok());
+        let becomes = |health: &str| {
+            until(&format!("{rung}: it does not become {health}"), || {
+                let seen = rungs.bench.script("$HATCHWAY stats acme --json");
+                seen.code == Some(0) && seen.json()[0]["health"] == health
+            });
+        };
+        becomes("healthy");
+        inside("touch /tmp/sick");
+        becomes("unhealthy");
+        let table = rungs.bench.script("$HATCHWAY stats acme").ok().stdout;
+        assert!(table.contains("\n  not well: its check has failed too often in a row"), "{rung}\n{table}");
+        inside("rm /tmp/sick");
+        becomes("healthy");
+        inside("touch /tmp/slow");
+        becomes("unhealthy");
+        ended(&rungs, tool);
+        let said = rungs.bench.read("err");
+        for why in ["exit code 3", "it took more than 5000 ms"] {
+            let line = format!("s the tool is not well: its check has failed 2 times in a row ({why})\n");
+            assert!(said.starts_with("warning: after ") && said.contains(&line), "{rung}\n{said}");
+        }
+        let notes = rungs.record()["notes"].to_string();
+        assert!(
+            notes.contains("the tool is well again") && notes.contains("(exit code 3)"),
+            "{rung}\n{notes}"
+        );
     }
 }
 

@@ -59,7 +59,7 @@ impl Terminal {
         if self.is_taken() {
             return true;
         }
-        let front = rustix::termios::tcgetpgrp(keys).is_ok_and(|group| group == rustix::process::getpgrp());
+        let front = rustix::termios::tcgetpgrp(keys).is_ok_and(super::super::is_own_group);
         let Some(settings) = rustix::termios::tcgetattr(keys).ok().filter(|_| front) else { return false };
         let mut raw = settings.clone();
         raw.make_raw();
