@@ -7,6 +7,7 @@ use std::path::Path;
 use hatchway_inspect::archive::{self, Compression, EntryKind, Limits, Part};
 
 use crate::error::Error;
+use crate::vmlinux;
 
 /// What every guest of ours needs to see its disks and ports, whatever runs in it.
 pub const ALWAYS: [&str; 3] = ["virtio_pci", "virtio_blk", "virtio_console"];
@@ -34,6 +35,8 @@ pub struct Kernel {
     pub release: String,
     /// The image that a machine is started with.
     pub image: Vec<u8>,
+    /// The kernel out of the image, where QEMU can begin in it.
+    pub unpacked: Option<Vec<u8>>,
     /// Names and contents of modules, each after what it depends on, not packed.
     pub modules: Vec<(String, Vec<u8>)>,
 }
@@ -70,7 +73,8 @@ impl Kernel {
         for name in wanted.iter().filter(there) {
             contents.add(&normal(name), &mut seen, &mut chosen)?;
         }
-        Ok(Self { release: contents.release, image: contents.image, modules: chosen })
+        let unpacked = vmlinux::of(&contents.image);
+        Ok(Self { release: contents.release, image: contents.image, unpacked, modules: chosen })
     }
 
     /// The version of Landlock that this kernel has (the kernel's Documentation/userspace-api/landlock.rst, "Previous

@@ -29,5 +29,6 @@ mod command;
 mod error;
 mod plain;
 mod uuid;
+mod vmlinux;
 
 pub use error::Error;

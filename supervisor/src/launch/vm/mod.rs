@@ -169,6 +169,7 @@ fn in_guest(
         None => accel::choose(uid, gid, &memory),
     };
     command.accel = choice.accel;
+    command.kernel = prepared.kernel(choice.accel);
     let user = prepared.user.map(|(uid, gid)| (uid, choice.group.unwrap_or(gid)));
     let patience = if choice.accel == Accel::Kvm { KVM_MAX } else { TCG_FIRST_MAX };
     let ended = start(run, program, command, (prepared, user), terminal)?.run(patience)?;
@@ -177,8 +178,11 @@ fn in_guest(
     // Nothing of the tool has run, and nothing of its input was read.
     let next = if choice.accel == Accel::Kvm {
         drop(accel::remember_failure(&memory));
+        command.kernel = prepared.kernel(Accel::Tcg);
         "KVM does not run it on this machine: software emulation instead"
     } else {
+        // It may have been the entry.
+        command.kernel = prepared.image();
         "it is started once more"
     };
     run.context.printer.say(format!("the guest is not heard ({why}): {next}"));

@@ -18,6 +18,7 @@ use hatchway_envs::store::manifest::{Manifest, Node};
 use hatchway_vm::cpio::Cpio;
 use hatchway_vm::erofs;
 use hatchway_vm::kernel::{ALWAYS, Kernel};
+use hatchway_vm::qemu::accel::Accel;
 use hatchway_vm::qemu::{Command, NamedDisk};
 use hatchway_vm::state::{self, Held};
 use hatchway_wire::guest::{FILES, GuestOrder, MODULES, ORDER, STATE_DISK, TREE_DISK};
@@ -28,8 +29,12 @@ use crate::error::Error;
 use crate::recipe;
 use crate::steps;
 
-/// A change of this number makes kernels and disks anew.
-const FORMAT: u32 = 1;
+/// The kernel as its package has it, and out of that image.
+const IMAGE: &str = "vmlinuz";
+const UNPACKED: &str = "vmlinux";
+/// A change of these numbers makes kernels or disks anew.
+const KERNEL_FORMAT: u32 = 2;
+const DISK_FORMAT: u32 = 1;
 /// Memory of a guest without a wish, and what its kernel and init take beside a tool that has a limit.
 const MEMORY: u64 = 2 << 30;
 const MEMORY_OF_ITS_OWN: u64 = 384 << 20;
@@ -49,7 +54,7 @@ pub(super) struct Prepared {
     pub(super) cache: PathBuf,
     /// Who QEMU runs as, where it is another user.
     pub(super) user: Option<(u32, u32)>,
-    kernel: PathBuf,
+    boot: PathBuf,
     tree: PathBuf,
     state: Option<Held>,
     /// What a tool has to end in.
@@ -76,7 +81,7 @@ impl Prepared {
         Ok(Self {
             cache,
             user,
-            kernel: boot.join("vmlinuz"),
+            boot,
             tree,
             state,
             grace: Duration::from_millis(spec.grace_ms),
@@ -89,9 +94,21 @@ impl Prepared {
         self.state.as_ref().map(Held::lock)
     }
 
+    /// What the machine begins with: in software the kernel itself, where there is one, since its image takes more than a second to
+    /// unpack it. Under KVM that is no time, and the image draws the kernel's place in memory by lot.
+    pub(super) fn kernel(&self, accel: Accel) -> PathBuf {
+        let unpacked = self.boot.join(UNPACKED);
+        if accel == Accel::Tcg && unpacked.is_file() { unpacked } else { self.image() }
+    }
+
+    /// The kernel's image, with which any QEMU can begin.
+    pub(super) fn image(&self) -> PathBuf {
+        self.boot.join(IMAGE)
+    }
+
     /// Gives the machine what was made.
     pub(super) fn fill(&self, command: &mut Command) {
-        command.kernel.clone_from(&self.kernel);
+        command.kernel = self.kernel(command.accel);
         let disk = |serial, path: &Path, read_only| NamedDisk { serial, path: path.to_owned(), read_only };
         command.disks = vec![disk(TREE_DISK, &self.tree, true)];
         let state = self.state.as_ref().map(|held| disk(STATE_DISK, &held.path, false));
@@ -123,7 +140,7 @@ fn boot(
     let mut wanted: Vec<&str> = ALWAYS.to_vec();
     wanted.extend(modules);
     wanted.extend(run.located.recipe.run.modules.iter().map(String::as_str));
-    let key = format!("{FORMAT} {} {} {wanted:?}", kernel.sha256, Sha256::of(&shim));
+    let key = format!("{KERNEL_FORMAT} {} {} {wanted:?}", kernel.sha256, Sha256::of(&shim));
     let folder = cache.join(format!("kernel-{}", &Sha256::of(key.as_bytes()).hex()[..32]));
     if folder.is_dir() {
         return Ok(folder);
@@ -144,7 +161,8 @@ fn boot(
     let names = serde_json::to_vec(&names).map_err(hatchway_envs::sandbox::Error::from)?;
     in_place(cache, &folder, |made| {
         fs::create_dir(made)?;
-        fs::write(made.join("vmlinuz"), &kernel.image)?;
+        fs::write(made.join(IMAGE), &kernel.image)?;
+        kernel.unpacked.as_ref().map_or(Ok(()), |unpacked| fs::write(made.join(UNPACKED), unpacked))?;
         fs::write(made.join(INITRAMFS), cpio.end())?;
         fs::write(made.join("modules.json"), names)
     })?;
@@ -190,7 +208,7 @@ fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 fn tree_disk(run: &Run<'_>, cache: &Path) -> Result<PathBuf, Error> {
-    let place = cache.join(format!("tree-{}-{FORMAT}.erofs", run.tree.hex()));
+    let place = cache.join(format!("tree-{}-{DISK_FORMAT}.erofs", run.tree.hex()));
     if place.is_file() {
         return Ok(place);
     }
