@@ -34,6 +34,7 @@ mod robustness;
 mod rungs;
 mod rungs_channels;
 mod rungs_export;
+mod rungs_podman;
 mod rungs_visits;
 mod rungs_wine;
 mod running;
