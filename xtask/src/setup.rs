@@ -189,6 +189,16 @@ const NEEDS: &[Need] = &[
         is_there: || starts("qemu-img"),
     },
     Need {
+        package: "syslinux",
+        what_for: "starts a guest of the tests from its disk",
+        is_there: || starts("syslinux"),
+    },
+    Need {
+        package: "mtools",
+        what_for: "writes the disk of a guest of the tests",
+        is_there: || on_path("mcopy"),
+    },
+    Need {
         package: "erofs-utils",
         what_for: "second opinion on the disks of guests",
         is_there: || on_path("fsck.erofs"),

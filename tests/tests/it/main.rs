@@ -24,6 +24,7 @@ mod installers;
 mod machine;
 mod machine_rows;
 mod machine_snapshots;
+mod machine_traffic;
 mod machines;
 mod odd_places;
 mod oracles;
