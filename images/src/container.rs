@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::{
@@ -37,6 +38,8 @@ const TREE: &str = "org.hatchway.tree.digest";
 const CPU_PERIOD_US: i64 = 100_000;
 /// Processes of the shim in a container: the attendant and its inner half.
 const SHIMS: u64 = 2;
+/// What an engine that stops a container waits beyond the unit's grace time, in which the shim ends the unit itself.
+const STOP_MORE: Duration = Duration::from_secs(5);
 /// What the shim says before it has the unit's streams is a line or two.
 const LOG_SIZE: &str = "64k";
 /// How many lines of it an error shows.
@@ -60,6 +63,8 @@ pub struct Specification {
     pub bootstrap: PathBuf,
     /// The unit's socket on the host.
     pub lease: PathBuf,
+    /// How long the unit has to end when it is asked to.
+    pub grace: Duration,
     /// What the plan asks of the engine.
     pub outside: Outside,
 }
@@ -279,7 +284,7 @@ impl Container {
             if done.is_ok() || gone {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(500));
+            std::thread::sleep(Duration::from_millis(500));
         }
     }
 }
@@ -307,6 +312,8 @@ fn body(wanted: &Specification) -> ContainerCreateBody {
         ]),
         cmd: Some(Vec::new()),
         working_dir: Some("/".to_owned()),
+        // Podman kills at once where nobody says how long it is to wait.
+        stop_timeout: Some(i64::try_from((wanted.grace + STOP_MORE).as_secs()).unwrap_or(i64::MAX)),
         labels: Some(labels),
         host_config: Some(host_config(wanted)),
         ..ContainerCreateBody::default()
@@ -429,6 +436,7 @@ mod tests {
             shim: "/opt/shim".into(),
             bootstrap: "/run/unit/bootstrap.json".into(),
             lease: "/run/unit/lease".into(),
+            grace: Duration::from_secs(5),
             outside: Outside {
                 hostname: "acme".into(),
                 bound: vec![Bound { host: host("/state"), at: inside("/var/lib/acme"), read_only: false }],
@@ -491,6 +499,7 @@ mod tests {
         );
         let body = body(&specification());
         assert_eq!(body.entrypoint.unwrap(), ["/.hatchway/shim", "--bootstrap", "/.hatchway/bootstrap"]);
+        assert_eq!(body.stop_timeout, Some(10));
         assert_eq!(body.labels.unwrap()[OWNER], std::process::id().to_string());
     }
 }

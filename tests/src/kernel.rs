@@ -42,7 +42,7 @@ const MODULES: [&str; 21] = [
 pub fn packages() -> Vec<Package> {
     static MADE: OnceLock<Vec<Package>> = OnceLock::new();
     MADE.get_or_init(|| {
-        let name = image();
+        let name = image(META);
         let root = unpacked(&name);
         let release = name.trim_start_matches("linux-image-").to_owned();
         let boot = format!("boot/vmlinuz-{release}");
@@ -59,20 +59,20 @@ pub fn packages() -> Vec<Package> {
     .clone()
 }
 
-fn read(path: &Path) -> Vec<u8> {
+pub(crate) fn read(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// `linux-image-6.1.0-57-cloud-amd64`
-fn image() -> String {
-    let output = Command::new("apt-cache").args(["depends", META]).output().expect("apt-cache");
+/// The kernel that an empty package depends on: `linux-image-6.1.0-57-cloud-amd64`
+pub(crate) fn image(meta: &str) -> String {
+    let output = Command::new("apt-cache").args(["depends", meta]).output().expect("apt-cache");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let found = text.split_whitespace().find(|word| word.starts_with("linux-image-") && *word != META);
-    found.unwrap_or_else(|| panic!("apt knows no `{META}`: {text}")).to_owned()
+    let found = text.split_whitespace().find(|word| word.starts_with("linux-image-") && *word != meta);
+    found.unwrap_or_else(|| panic!("apt knows no `{meta}`: {text}")).to_owned()
 }
 
-/// The package's files, in a folder that later runs find again.
-fn unpacked(name: &str) -> PathBuf {
+/// The files of a package of the host's archive, in a folder that later runs find again.
+pub(crate) fn unpacked(name: &str) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cache"));
@@ -80,22 +80,22 @@ fn unpacked(name: &str) -> PathBuf {
     if folder.is_dir() {
         return folder;
     }
-    let scratch = cache.join("hatchway-tests").join(format!(".{}", std::process::id()));
-    fs::create_dir_all(scratch.join("root")).unwrap();
+    fs::create_dir_all(cache.join("hatchway-tests")).unwrap();
+    let scratch = tempfile::tempdir_in(cache.join("hatchway-tests")).unwrap();
+    let root = scratch.path().join("root");
+    fs::create_dir(&root).unwrap();
     let done = |command: &mut Command| {
-        let output = command.current_dir(&scratch).output().unwrap();
+        let output = command.current_dir(scratch.path()).output().unwrap();
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     };
     done(Command::new("apt-get").args(["download", "-q", name]));
-    let deb = fs::read_dir(&scratch).unwrap().flatten().map(|entry| entry.path());
+    let deb = fs::read_dir(scratch.path()).unwrap().flatten().map(|entry| entry.path());
     let deb = { deb }.find(|path| path.extension().is_some_and(|e| e == "deb")).expect("a package");
     done(Command::new("dpkg-deb").arg("-x").arg(&deb).arg("root"));
-    // Another process may have been quicker.
-    if fs::rename(scratch.join("root"), &folder).is_err() {
+    // Another test may have been quicker.
+    if fs::rename(&root, &folder).is_err() {
         assert!(folder.is_dir(), "{}", folder.display());
     }
-    #[expect(clippy::disallowed_methods, reason = "a folder of this function's own")]
-    fs::remove_dir_all(&scratch).unwrap();
     folder
 }
 

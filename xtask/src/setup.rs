@@ -110,6 +110,16 @@ const NEEDS: &[Need] = &[
         // Its engine is where an ordinary user's path does not lead.
         is_there: || on_path("docker") && (on_path("dockerd") || exists("/usr/sbin/dockerd")),
     },
+    Need {
+        package: "podman",
+        what_for: "another container engine for the tests",
+        is_there: || starts("podman") && starts("conmon"),
+    },
+    Need {
+        package: "runc",
+        what_for: "runs Podman's containers in the tests",
+        is_there: || on_path("runc") || exists("/usr/sbin/runc"),
+    },
     Need { package: "umoci", what_for: "second opinion on images", is_there: || starts("umoci") },
     Need { package: "patch", what_for: "second opinion on patches", is_there: || starts("patch") },
     Need { package: "diffutils", what_for: "writes patches for the tests", is_there: || starts("diff") },
@@ -177,6 +187,16 @@ const NEEDS: &[Need] = &[
         package: "qemu-utils",
         what_for: "makes disks of guests for the tests",
         is_there: || starts("qemu-img"),
+    },
+    Need {
+        package: "syslinux",
+        what_for: "starts a guest of the tests from its disk",
+        is_there: || starts("syslinux"),
+    },
+    Need {
+        package: "mtools",
+        what_for: "writes the disk of a guest of the tests",
+        is_there: || on_path("mcopy"),
     },
     Need {
         package: "erofs-utils",

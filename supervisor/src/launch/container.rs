@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use hatchway_envs::Progress;
 use hatchway_envs::digest::Sha256;
@@ -126,6 +127,7 @@ fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) 
         shim: shim()?,
         bootstrap: bootstrap.clone(),
         lease: socket.clone(),
+        grace: Duration::from_millis(within.bootstrap.grace_ms),
         outside: Outside::clone(&within.outside),
     })?;
     container.start()?;

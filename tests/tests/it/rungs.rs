@@ -1,9 +1,10 @@
 //! One suite for all rungs: the same tool, asked the same things, on each of them. Where a rung differs, it says here how and
-//! why.
+//! why. Rows that other engines are asked, too, are functions of their own.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hatchway_tests::bench::{Bench, Outcome, is_root};
@@ -11,6 +12,7 @@ use hatchway_tests::engine::Engine;
 use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::Mirror;
 use hatchway_tests::package::Package;
+use hatchway_tests::podman::Podman;
 use hatchway_tests::server::Server;
 use hatchway_tests::{compile, host, kernel};
 use serde_json::Value;
@@ -23,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What root's engine shows otherwise than the fhs rung, and why that is so.
 /// `*` is any other answer.
-const CONTAINER_DIFFERS: &[(&str, &str, &str)] = &[
+pub(super) const CONTAINER_DIFFERS: Differs<'_> = &[
     (
         "parent of the tool",
         "*",
@@ -42,7 +44,7 @@ const CONTAINER_DIFFERS: &[(&str, &str, &str)] = &[
 ];
 
 /// What a guest shows otherwise.
-const VM_DIFFERS: &[(&str, &str, &str)] = &[];
+const VM_DIFFERS: Differs<'_> = &[];
 
 /// The beginning of a script that has a terminal, starts `WORDS -c INSIDE` at it, and waits for what is said.
 pub(super) const PTY: &str = r#"import os, pty, select, termios, time, fcntl, struct
@@ -68,18 +70,31 @@ def until(text):
 
 /// A tool that asks, and the rungs it is asked on.
 pub(super) struct Rungs {
-    // The engine ends before its folder goes.
+    // The engines end before their folders go.
     engine: Option<Engine>,
+    pub(super) podman: Option<Podman>,
     pub(super) bench: Bench,
     _server: Server,
 }
 
 impl Rungs {
     pub(super) fn new(more: &str) -> Self {
-        Self::of(Bench::new().exact(), more)
+        let mut rungs = Self::without_engine(Bench::new().exact(), more);
+        // Only root starts engines here; where an ordinary user runs the tests there is the fhs rung alone, and CI must not.
+        assert!(is_root() || std::env::var_os("CI").is_none(), "the container rung is asked only as root");
+        rungs.engine = is_root().then(|| Engine::start(&rungs.bench.path("engine"), None));
+        rungs
     }
 
-    fn of(bench: Bench, more: &str) -> Self {
+    /// With root's Podman instead of docker. What it is not asked for, docker's rows ask.
+    pub(super) fn with_podman(more: &str) -> Self {
+        assert!(is_root(), "hatchway refuses a Podman of an ordinary user's: run the tests as root");
+        let mut rungs = Self::without_engine(Bench::new().exact(), more);
+        rungs.podman = Some(Podman::start(&rungs.bench.path("podman")));
+        rungs
+    }
+
+    fn without_engine(bench: Bench, more: &str) -> Self {
         let mut suite = host::suite("bookworm");
         for package in kernel::packages() {
             suite = suite.with(package);
@@ -105,14 +120,27 @@ impl Rungs {
         };
         fs::write(&recipe, text).unwrap();
         drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
-        // Only root starts engines here; where an ordinary user runs the tests there is the fhs rung alone, and CI must not.
-        assert!(is_root() || std::env::var_os("CI").is_none(), "the container rung is asked only as root");
-        let engine = is_root().then(|| Engine::start(&bench.path("engine"), None));
-        Self { engine, bench, _server: server }
+        Self { engine: None, podman: None, bench, _server: server }
     }
 
     pub(super) fn names(&self) -> Vec<&'static str> {
-        if self.engine.is_some() { vec!["fhs", "container", "vm"] } else { vec!["fhs", "vm"] }
+        match (&self.engine, &self.podman) {
+            (_, Some(_)) => vec!["container"],
+            (Some(_), None) => vec!["fhs", "container", "vm"],
+            (None, None) => vec!["fhs", "vm"],
+        }
+    }
+
+    /// As `DOCKER_HOST` has it.
+    fn host(&self) -> String {
+        let podman = self.podman.as_ref().map(Podman::host);
+        podman.or_else(|| self.engine.as_ref().map(Engine::host)).unwrap_or_default()
+    }
+
+    /// What the engine's client says; nothing where there is no engine.
+    fn engine_says(&self, arguments: &[&str]) -> Option<String> {
+        let podman = self.podman.as_ref().map(|podman| podman.says(arguments));
+        podman.or_else(|| self.engine.as_ref().map(|engine| engine.says(arguments)))
     }
 
     /// A line of the test's shell in which `$RUN` runs the tool's shell.
@@ -121,7 +149,7 @@ impl Rungs {
     }
 
     pub(super) fn prefix(&self, rung: &str) -> String {
-        let host = self.engine.as_ref().map(Engine::host).unwrap_or_default();
+        let host = self.host();
         format!(
             "export DOCKER_HOST={host}; RUN=\"$HATCHWAY run -q acme --rung {rung} --program /usr/bin/dash --\""
         )
@@ -140,8 +168,11 @@ impl Rungs {
             .script("ls \"$HATCHWAY_DATA_DIR\"/run/units/acme/*/ | grep -v -e : -e '^$' | sort -u")
             .stdout;
         assert_eq!(left, "exit.json\n", "left in the folders of runs");
-        if let Some(engine) = &self.engine {
-            until("a container is left", || engine.says(&["ps", "--all", "--quiet"]).is_empty());
+        until("a container is left", || {
+            self.engine_says(&["ps", "--all", "--quiet"]).is_none_or(|ids| ids.is_empty())
+        });
+        if let Some(podman) = &self.podman {
+            assert_eq!(podman.mounted(), [""; 0], "left mounted");
         }
     }
 }
@@ -154,16 +185,33 @@ pub(super) fn until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// A time to sleep that no other test sleeps.
+fn odd_seconds() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("1723.{}{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn sleeps(seconds: &str) -> bool {
+    let found = Command::new("pgrep").args(["-f", &format!("^sleep {seconds}$")]).output().unwrap();
+    !found.stdout.is_empty()
+}
+
 #[test]
 fn a_tool_sees_the_same_on_each_rung() {
-    let rungs = Rungs::new("");
+    same_answers(&Rungs::new(""), &[("container", CONTAINER_DIFFERS), ("vm", VM_DIFFERS)]);
+}
+
+/// What is asked, which answer is expected instead of the fhs rung's, and why.
+pub(super) type Differs<'a> = &'a [(&'a str, &'a str, &'a str)];
+
+pub(super) fn same_answers(rungs: &Rungs, others: &[(&str, Differs<'_>)]) {
     let ask = |rung: &str| {
         let outcome = rungs.shell(rung, "exec 7</dev/null; HATCHWAY_SECRET=1 $RUN /usr/bin/probes").ok();
         answers(&outcome.stdout)
     };
     let fhs = ask("fhs");
-    for (rung, differs) in [("container", CONTAINER_DIFFERS), ("vm", VM_DIFFERS)] {
-        if !rungs.names().contains(&rung) {
+    for (rung, differs) in others {
+        if !rungs.names().contains(rung) {
             continue;
         }
         let other = ask(rung);
@@ -189,7 +237,11 @@ fn a_tool_sees_the_same_on_each_rung() {
 
 #[test]
 fn exit_codes_are_the_tools_and_each_has_its_reason() {
-    let rungs = Rungs::new("");
+    exit_codes(&Rungs::new(""));
+}
+
+pub(super) fn exit_codes(rungs: &Rungs) {
+    let seconds = odd_seconds();
     for rung in rungs.names() {
         for (line, code, reason) in [
             ("exit 0", 0, r#"{"exit":{"code":0}}"#),
@@ -197,7 +249,7 @@ fn exit_codes_are_the_tools_and_each_has_its_reason() {
             ("exit 255", 255, r#"{"exit":{"code":255}}"#),
             ("kill -KILL $$", 137, r#"{"signal":{"core":false,"signal":9}}"#),
             ("kill -SEGV $$", 139, r#"{"signal":{"core":false,"signal":11}}"#),
-            ("sleep 1723 & exit 3", 3, r#"{"exit":{"code":3}}"#),
+            (&format!("sleep {seconds} & exit 3"), 3, r#"{"exit":{"code":3}}"#),
         ] {
             let outcome = rungs.shell(rung, &format!("$RUN -c '{line}'"));
             assert_eq!(outcome.code, Some(code), "{rung}: {line}\n{outcome}");
@@ -212,15 +264,17 @@ fn exit_codes_are_the_tools_and_each_has_its_reason() {
             assert_eq!(outcome.code, Some(code), "{rung}: {program}\n{outcome}");
             assert!(outcome.stderr.starts_with("error: "), "{outcome}");
         }
-        let left = Command::new("pgrep").args(["-f", "^sleep 1723"]).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{rung}: left behind");
+        assert!(!sleeps(&seconds), "{rung}: left behind");
     }
     rungs.nothing_is_left();
 }
 
 #[test]
 fn streams_are_the_callers_own() {
-    let rungs = Rungs::new("");
+    streams(&Rungs::new(""));
+}
+
+pub(super) fn streams(rungs: &Rungs) {
     for rung in rungs.names() {
         let line = "head -c 3000000 /dev/urandom > big; $RUN -c 'cat; echo to the other >&2' < big 2> other | cmp - big && cat other";
         let outcome = rungs.shell(rung, line).ok();
@@ -234,14 +288,19 @@ fn streams_are_the_callers_own() {
         assert_eq!(outcome.stdout, "one\ntwo\n", "{rung}\n{outcome}");
     }
     // A reader that rests.
-    let outcome = rungs.shell("vm", "$RUN -c 'head -c 3000000 /dev/zero' | (sleep 15; wc -c)").ok();
-    assert_eq!(outcome.stdout, "3000000\n", "{outcome}");
+    if rungs.names().contains(&"vm") {
+        let outcome = rungs.shell("vm", "$RUN -c 'head -c 3000000 /dev/zero' | (sleep 15; wc -c)").ok();
+        assert_eq!(outcome.stdout, "3000000\n", "{outcome}");
+    }
     rungs.nothing_is_left();
 }
 
 #[test]
 fn a_terminal_is_the_tools_and_the_callers_is_as_it_was() {
-    let rungs = Rungs::new("");
+    terminal(&Rungs::new(""));
+}
+
+pub(super) fn terminal(rungs: &Rungs) {
     for rung in rungs.names() {
         // A size of the caller's, keys that arrive, Ctrl-C for the tool alone, and settings that are as before.
         let inside = r#"tty; stty size; trap "echo interrupted" INT; echo ready; while test -z "$x"; do read x; done; echo got $x; read y; exit 5"#;
@@ -272,7 +331,10 @@ print([line for line in lines if line.startswith(("/dev/", "33", "interrupted", 
 
 #[test]
 fn a_tool_that_is_stopped_goes_on_when_the_caller_is_told() {
-    let rungs = Rungs::new("");
+    stopped_and_told_to_go_on(&Rungs::new(""));
+}
+
+pub(super) fn stopped_and_told_to_go_on(rungs: &Rungs) {
     for rung in rungs.names() {
         // A detached tool that somebody stops is stopped alone: it goes on when the caller is told to.
         let line = "rm -f out; $RUN -c 'echo ready; kill -STOP $$; echo went on' > out < /dev/null & \
@@ -298,7 +360,10 @@ fn environment_and_folder_are_the_same() {
 
 #[test]
 fn state_is_kept_and_the_rest_is_thrown_away() {
-    let rungs = Rungs::new("state = [\"/var/lib/acme\"]");
+    state(&Rungs::new("state = [\"/var/lib/acme\"]"));
+}
+
+pub(super) fn state(rungs: &Rungs) {
     let places = "/var/lib/acme/kept /var/lib/other /tmp/x $HOME/x /var/log/x /run/x /dev/shm/x";
     let mut runs = 0;
     // The same state on each rung.
@@ -412,8 +477,11 @@ fn a_plan_says_what_the_engine_is_asked_for() {
 
 #[test]
 fn a_tool_that_takes_too_much_memory_is_told_apart() {
-    let rungs = Rungs::new("limits = { memory = \"64M\", tasks = 20 }");
-    for rung in rungs.names().into_iter().skip(1) {
+    too_much_memory(&Rungs::new("limits = { memory = \"64M\", tasks = 20 }"));
+}
+
+pub(super) fn too_much_memory(rungs: &Rungs) {
+    for rung in rungs.names().into_iter().filter(|rung| *rung != "fhs") {
         let outcome = rungs.shell(rung, "$RUN -c 'exec tail /dev/zero'");
         assert_eq!(outcome.code, Some(137), "{outcome}");
         assert_eq!(rungs.record()["reason"]["oom"]["kills"], 1, "{}", rungs.record());
@@ -424,7 +492,7 @@ fn a_tool_that_takes_too_much_memory_is_told_apart() {
 }
 
 /// A run in the background, with its process id.
-fn started(rungs: &Rungs, rung: &str, inside: &str) -> Child {
+pub(super) fn started(rungs: &Rungs, rung: &str, inside: &str) -> Child {
     let line = format!("{}; exec $RUN -c '{inside}' > out 2> err < /dev/null", rungs.prefix(rung));
     drop(fs::remove_file(rungs.bench.path("work/out")));
     let mut command = rungs.bench.shell(&line);
@@ -441,10 +509,13 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn signals_arrive_and_a_deaf_tool_is_killed_after_the_grace_time() {
-    let rungs = Rungs::new("");
+    signals(&Rungs::new(""));
+}
+
+pub(super) fn signals(rungs: &Rungs) {
     for rung in rungs.names() {
         let mut child = started(
-            &rungs,
+            rungs,
             rung,
             "trap \"echo usr1\" USR1; trap \"echo term; exit 9\" TERM; echo ready; while :; do sleep 0.1; done",
         );
@@ -453,7 +524,7 @@ fn signals_arrive_and_a_deaf_tool_is_killed_after_the_grace_time() {
         signal(&child, "-TERM");
         assert_eq!(child.wait().unwrap().code(), Some(9), "{rung}");
         assert_eq!(rungs.record()["reason"]["requested"]["forced"], false, "{rung}");
-        let mut child = started(&rungs, rung, "trap \"\" TERM; echo ready; while :; do sleep 0.1; done");
+        let mut child = started(rungs, rung, "trap \"\" TERM; echo ready; while :; do sleep 0.1; done");
         let begin = Instant::now();
         signal(&child, "-TERM");
         assert_eq!(child.wait().unwrap().code(), Some(137), "{rung}");
@@ -465,26 +536,22 @@ fn signals_arrive_and_a_deaf_tool_is_killed_after_the_grace_time() {
 
 #[test]
 fn nothing_outlives_a_killed_caller() {
-    let rungs = Rungs::new("");
-    for (rung, seconds) in rungs.names().into_iter().zip(["1731", "1732", "1733"]) {
+    killed_caller(&Rungs::new(""));
+}
+
+pub(super) fn killed_caller(rungs: &Rungs) {
+    for rung in rungs.names() {
+        let seconds = odd_seconds();
         let mut child = started(
-            &rungs,
+            rungs,
             rung,
             &format!("sleep {seconds} & trap \"\" TERM; echo ready; while :; do sleep 0.1; done"),
         );
         signal(&child, "-KILL");
         child.wait().unwrap();
-        let gone = || {
-            Command::new("pgrep")
-                .args(["-f", &format!("^sleep {seconds}")])
-                .output()
-                .unwrap()
-                .stdout
-                .is_empty()
-        };
-        until("the tool outlives its caller", gone);
+        until("the tool outlives its caller", || !sleeps(&seconds));
         // Of what is in a guest the host sees QEMU.
-        until("the guest outlives its caller", || guests(&rungs).is_empty());
+        until("the guest outlives its caller", || guests(rungs).is_empty());
     }
     // What is left of the container, the next run of any tool removes.
     for rung in rungs.names() {
@@ -633,18 +700,22 @@ fn a_lock_without_a_kernel_has_no_guest() {
 
 #[test]
 fn what_the_engine_ends_is_told_so() {
-    let rungs = Rungs::new("");
-    let Some(engine) = &rungs.engine else { return };
-    let id = || engine.says(&["ps", "--quiet"]);
+    ended_by_the_engine(&Rungs::new(""));
+}
+
+pub(super) fn ended_by_the_engine(rungs: &Rungs) {
+    let Some(says) = rungs.engine_says(&["ps", "--quiet"]) else { return };
+    assert_eq!(says, "");
+    let id = || rungs.engine_says(&["ps", "--quiet"]).unwrap_or_default();
     // As `docker stop` does it, and as the end of an engine without live-restore does.
     let mut child =
-        started(&rungs, "container", "trap \"exit 4\" TERM; echo ready; while :; do sleep 0.1; done");
-    drop(engine.says(&["stop", &id()]));
+        started(rungs, "container", "trap \"exit 4\" TERM; echo ready; while :; do sleep 0.1; done");
+    rungs.engine_says(&["stop", &id()]);
     assert_eq!(child.wait().unwrap().code(), Some(4));
     assert_eq!(rungs.record()["reason"]["engine"]["message"], "the container's engine asked it to end");
     // Killed, with all in it and without a word.
-    let mut child = started(&rungs, "container", "echo ready; while :; do sleep 0.1; done");
-    drop(engine.says(&["kill", &id()]));
+    let mut child = started(rungs, "container", "echo ready; while :; do sleep 0.1; done");
+    rungs.engine_says(&["kill", &id()]);
     let code = child.wait().unwrap().code().map(i64::from);
     assert_eq!(code, rungs.record()["code"].as_i64());
     assert!(rungs.record()["reason"]["engine"]["message"].is_string(), "{}", rungs.record());
@@ -664,11 +735,15 @@ fn an_engine_that_is_not_there_or_not_to_be_had_is_told_with_the_next_command() 
         rungs.bench.script("ls \"$HATCHWAY_DATA_DIR\"/run/units/acme/").stdout.is_empty(),
         "something is left"
     );
-    if let Some(engine) = &rungs.engine {
-        // An image that somebody removes is loaded again.
+    removed_image(&rungs);
+}
+
+/// An image that somebody removes is loaded again.
+pub(super) fn removed_image(rungs: &Rungs) {
+    if rungs.names().contains(&"container") {
         drop(rungs.shell("container", "$RUN -c true").ok());
-        let images = engine.says(&["images", "--quiet"]);
-        drop(engine.says(&["rmi", "--force", &images]));
+        let images = rungs.engine_says(&["images", "--quiet"]).unwrap_or_default();
+        rungs.engine_says(&["rmi", "--force", &images]);
         drop(rungs.shell("container", "$RUN -c true").ok());
     }
 }

@@ -102,10 +102,15 @@ fn answer(mut stream: TcpStream) {
 /// A recipe with this channel, and everything to run its tool's client.
 fn rungs(run: &str, channel: &str) -> Rungs {
     let rungs = Rungs::new(run);
+    add(&rungs, channel);
+    rungs
+}
+
+/// Gives the recipe of these rungs the channel.
+pub(super) fn add(rungs: &Rungs, channel: &str) {
     let recipe = rungs.bench.path("work/recipes/acme/recipe.toml");
     let text = fs::read_to_string(&recipe).unwrap();
     fs::write(&recipe, format!("{text}\n[[channel]]\nname = \"motion\"\n{channel}\n")).unwrap();
-    rungs
 }
 
 /// `$CLIENT` is the tool's client with the channel bound.
@@ -118,10 +123,13 @@ fn prefix(rungs: &Rungs, rung: &str, bind: &str) -> String {
 
 #[test]
 fn a_serial_line_is_carried_both_ways() {
-    let rungs = rungs("", "kind = \"serial\"\nat = \"/dev/ttyUSB0\"");
+    serial_line(&rungs("", "kind = \"serial\"\nat = \"/dev/ttyUSB0\""));
+}
+
+pub(super) fn serial_line(rungs: &Rungs) {
     let bind = format!("--bind motion=tcp:{}", server(echo));
     for rung in rungs.names() {
-        let prefix = prefix(&rungs, rung, &bind);
+        let prefix = prefix(rungs, rung, &bind);
         // Each byte there is, as it is; and more than any buffer has room for.
         let all: Vec<u8> = (0..=255).cycle().take(300_000).collect();
         fs::write(rungs.bench.path("work/all"), &all).unwrap();
@@ -198,10 +206,13 @@ fn a_line_whose_device_is_away_waits_and_goes_on() {
 
 #[test]
 fn a_tcp_port_is_carried_both_ways() {
-    let rungs = rungs("", "kind = \"tcp\"\nat = \"10.9.8.7:5025\"");
+    tcp_port(&rungs("", "kind = \"tcp\"\nat = \"10.9.8.7:5025\""));
+}
+
+pub(super) fn tcp_port(rungs: &Rungs) {
     let bind = format!("--bind motion=tcp:{}", server(answer));
     for rung in rungs.names() {
-        let prefix = prefix(&rungs, rung, &bind);
+        let prefix = prefix(rungs, rung, &bind);
         let line = format!(
             "{prefix}head -c 3000000 /dev/urandom > big; $CLIENT tcp 10.9.8.7 5025 < big | cmp - big && echo same"
         );
@@ -228,7 +239,7 @@ fn a_tcp_port_is_carried_both_ways() {
     drop(free);
     for rung in rungs.names() {
         let outcome =
-            rungs.bench.script(&format!("{}echo | $CLIENT tcp 10.9.8.7 5025", prefix(&rungs, rung, &bind)));
+            rungs.bench.script(&format!("{}echo | $CLIENT tcp 10.9.8.7 5025", prefix(rungs, rung, &bind)));
         assert!(outcome.code != Some(0) && outcome.stderr.contains("Connection reset"), "{rung}\n{outcome}");
     }
     rungs.nothing_is_left();

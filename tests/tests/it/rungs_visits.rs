@@ -27,9 +27,12 @@ fn ended(rungs: &Rungs, mut tool: Child) {
 
 #[test]
 fn another_program_runs_beside_the_tool_and_as_the_tool_does() {
-    let rungs = Rungs::new("env = { ACME = \"a b\" }\nstate = [\"/var/lib/acme\"]");
+    another_program(&Rungs::new("env = { ACME = \"a b\" }\nstate = [\"/var/lib/acme\"]"));
+}
+
+pub(super) fn another_program(rungs: &Rungs) {
     for rung in rungs.names() {
-        let tool = started(&rungs, rung);
+        let tool = started(rungs, rung);
         let script = |line: &str| rungs.bench.script(line);
         let outcome = script(
             "head -c 1000000 /dev/urandom > big; $HATCHWAY exec acme -- dash -c 'cat; echo other >&2; exit 7' < big > copy 2> err2; echo $?; cmp big copy && cat err2",
@@ -72,15 +75,18 @@ fn another_program_runs_beside_the_tool_and_as_the_tool_does() {
             assert_eq!(outcome.code, Some(code), "{rung}: {command}\n{outcome}");
             assert!(outcome.stderr.starts_with(said), "{rung}: {command}\n{outcome}");
         }
-        ended(&rungs, tool);
+        ended(rungs, tool);
     }
 }
 
 #[test]
 fn who_comes_gets_a_terminal_and_gives_the_callers_back() {
-    let rungs = Rungs::new("");
+    visitors_terminal(&Rungs::new(""));
+}
+
+pub(super) fn visitors_terminal(rungs: &Rungs) {
     for rung in rungs.names() {
-        let tool = started(&rungs, rung);
+        let tool = started(rungs, rung);
         let inside = r#"tty; stty size; trap "echo interrupted" INT; echo ready; while test -z "$x"; do read x; done; echo got $x; stty size; exit 5"#;
         let script = format!(
             "{PTY}{}",
@@ -108,15 +114,18 @@ print([line for line in lines if line.startswith(("/dev/pts", "33", "44", "inter
             rest.contains("/dev/pts/") && rest.ends_with("'33 101', 'interrupted', 'got word', '44 102']\n"),
             "{rung}\n{outcome}"
         );
-        ended(&rungs, tool);
+        ended(rungs, tool);
     }
 }
 
 #[test]
 fn what_somebody_began_ends_with_them_or_with_the_tool() {
-    let rungs = Rungs::new("");
+    end_of_a_visit(&Rungs::new(""));
+}
+
+pub(super) fn end_of_a_visit(rungs: &Rungs) {
     for rung in rungs.names() {
-        let tool = started(&rungs, rung);
+        let tool = started(rungs, rung);
         let outcome = rungs.bench.script(
             "rm -f said; $HATCHWAY exec acme -- dash -c 'trap \"echo term; exit 9\" TERM; echo ready; while :; do sleep 0.1; done' > said < /dev/null & \
              until grep -q ready said; do sleep 0.1; done; kill -TERM $!; wait $!; echo $?; cat said",
@@ -141,7 +150,7 @@ fn what_somebody_began_ends_with_them_or_with_the_tool() {
             let asked = rungs.bench.script("$HATCHWAY stats acme --json").json();
             asked[0]["processes"].as_u64().is_some_and(|count| count >= 4)
         });
-        ended(&rungs, tool);
+        ended(rungs, tool);
         let mut visitor = visitor;
         assert!(!visitor.wait().unwrap().success(), "{rung}");
     }
@@ -216,14 +225,17 @@ fn whether_a_tool_is_well_is_said() {
 
 #[test]
 fn what_a_unit_uses_is_said() {
-    let rungs = Rungs::new("");
+    statistics(&Rungs::new(""));
+}
+
+pub(super) fn statistics(rungs: &Rungs) {
     let outcome = rungs.bench.script("$HATCHWAY stats acme");
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(1), "nothing runs\n"));
     let outcome = rungs.bench.script("$HATCHWAY exec acme -- true");
     assert_eq!(outcome.code, Some(125));
     assert!(outcome.stderr.starts_with("error: `acme` does not run\nhint: "), "{outcome}");
     for rung in rungs.names() {
-        let tool = started(&rungs, rung);
+        let tool = started(rungs, rung);
         let asked = || rungs.bench.script("$HATCHWAY stats --json").ok().json()[0].clone();
         let before = asked();
         assert_eq!(before["tool"], "acme");
@@ -239,7 +251,7 @@ fn what_a_unit_uses_is_said() {
         assert!(table.starts_with("TOOL ") && table.contains("\nacme "), "{rung}\n{table}");
         // Two runs: one has to be chosen.
         if rung == "fhs" {
-            let second = started(&rungs, rung);
+            let second = started(rungs, rung);
             let refused = rungs.bench.script("$HATCHWAY exec acme -- true");
             assert!(
                 refused.stderr.contains("`acme` runs 2 times: ")
@@ -253,7 +265,7 @@ fn what_a_unit_uses_is_said() {
             }
             continue;
         }
-        ended(&rungs, tool);
+        ended(rungs, tool);
     }
     rungs.nothing_is_left();
 }
