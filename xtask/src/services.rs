@@ -52,10 +52,10 @@ busybox mount -t cgroup2 none /sys/fs/cgroup
 busybox ifconfig lo up
 busybox date -s 2025-01-01 > /dev/null
 cd /work
-engine=none
+engine=none; busybox touch /tmp/dockerd
 # It gives up on its own containerd after fifteen seconds, which a busy machine takes: then once more.
 n=0
-until busybox test $n -ge 300 || busybox test -S /var/run/docker.sock; do
+until busybox test $n -ge 300 || busybox grep -q "API listen" /tmp/dockerd; do
     busybox kill -0 $engine 2> /dev/null || {
         dockerd --userns-remap=remap --bridge=none --iptables=false --storage-driver=overlay2 >> /tmp/dockerd 2>&1 & engine=$!
     }

@@ -19,7 +19,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use rustix::process::PidfdFlags;
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
@@ -314,6 +314,7 @@ fn become_systemd(services: &Services) -> Result<Infallible, Step> {
     step("enter a control group", fs::write(format!("{OWN_GROUP}/cgroup.procs"), "0"))?;
     step("make a namespace of control groups", unshare(CloneFlags::CLONE_NEWCGROUP))?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    step("take away the first view of control groups", unmount(GROUPS, UnmountFlags::DETACH))?;
     step("mount control groups", mount("cgroup2", GROUPS, "cgroup2", quiet, None))?;
     step("mount /proc", mount("proc", "/proc", "proc", quiet, None))?;
     let null =
