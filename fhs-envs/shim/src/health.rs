@@ -99,15 +99,13 @@ impl<'a> Check<'a> {
         }
         let Some(outcome) = outcome(status) else { return Ok(true) };
         self.running = None;
-        match outcome {
-            _ if self.late => {
-                self.failed(&format!("it took more than {} ms", self.wanted.timeout_ms), channel)?
-            }
-            Outcome::Exit { code: 0 } => self.succeeded(channel)?,
-            Outcome::Exit { code } => self.failed(&format!("exit code {code}"), channel)?,
-            Outcome::Signal { signal, .. } => self.failed(&format!("signal {signal}"), channel)?,
-        }
-        Ok(true)
+        let why = match outcome {
+            _ if self.late => format!("it took more than {} ms", self.wanted.timeout_ms),
+            Outcome::Exit { code: 0 } => return self.succeeded(channel).map(|()| true),
+            Outcome::Exit { code } => format!("exit code {code}"),
+            Outcome::Signal { signal, .. } => format!("signal {signal}"),
+        };
+        self.failed(&why, channel).map(|()| true)
     }
 
     fn succeeded(&mut self, channel: &Channel) -> io::Result<()> {

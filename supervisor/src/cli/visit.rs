@@ -132,6 +132,7 @@ mod tests {
             cpu_us: 1_234_567_890,
             resident_bytes: 123_456_789_012,
             uptime_ms: 86_400_000 * 999,
+            health: Some(Condition::Unhealthy),
         };
         let run = "1796000000000-4194304".to_owned();
         let text = table(&[Used { tool: "t".repeat(26), run, stats }]);
