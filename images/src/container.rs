@@ -337,7 +337,7 @@ fn host_config(wanted: &Specification) -> HostConfig {
         cap_drop: Some(strings(&["ALL"])),
         cap_add: Some(outside.capabilities.clone()),
         // The shim brings the fhs rung's filter, and puts it on before the tool starts.
-        security_opt: Some(strings(&["no-new-privileges:true", "seccomp=unconfined"])),
+        security_opt: Some(security(outside)),
         devices: Some(outside.devices.iter().map(|(host, at)| device(host.as_str(), at.as_str())).collect()),
         ulimits: Some(outside.limits.iter().filter_map(ulimit).collect()),
         memory: ceiling.memory.map(signed),
@@ -353,6 +353,13 @@ fn host_config(wanted: &Specification) -> HostConfig {
         log_config: Some(HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(log) }),
         ..HostConfig::default()
     }
+}
+
+/// The engine's profile of AppArmor forbids mounts, of which systemd makes some in namespaces of the container's own.
+fn security(outside: &Outside) -> Vec<String> {
+    let mut options = vec!["no-new-privileges:true", "seccomp=unconfined"];
+    options.extend(outside.remapped.then_some("apparmor=unconfined"));
+    options.into_iter().map(str::to_owned).collect()
 }
 
 /// Docker switches IPv6 off in a network of its own, even `::1`. A host without it has no such setting.

@@ -19,13 +19,15 @@ const ENGINE: [&str; 4] =
     ["/usr/sbin/dockerd", "/usr/bin/containerd", "/usr/bin/containerd-shim-runc-v2", "/usr/sbin/runc"];
 /// Who root of the containers is.
 const FIRST: &str = "100000";
-const DAEMON: &str = "#!/bin/sh\nid -u > /run/acmed/uid\ncat /proc/self/uid_map > /run/acmed/map\necho acmed is up\n\
+const DAEMON: &str = "#!/bin/sh\nid -u > /run/acmed/uid\numount -l /proc; ls /proc/1/fd > /run/acmed/seen 2>&1\n\
+                      head -c 20 /proc/1/comm > /run/acmed/first; cat /proc/self/uid_map > /run/acmed/map\necho acmed is up\n\
                       trap 'echo acmed stops; exit 0' TERM\nwhile :; do sleep 0.2; done\n";
 const UNIT: &str = "[Service]\nExecStart=/usr/sbin/acmed\nRuntimeDirectory=acmed\nRuntimeDirectoryMode=0755\nKillMode=mixed\n\
                     [Install]\nWantedBy=multi-user.target\n";
 /// The tool: what its services have left, who it is, and what it keeps.
 const INSIDE: &str = "until test -s /run/acmed/map; do sleep 0.1; done; echo \"service uid $(cat /run/acmed/uid)\"; \
-                      echo map $(cat /run/acmed/map); id -u; grep -E -e ^CapEff -e ^NoNewPrivs -e ^Seccomp: /proc/self/status; \
+                      echo map $(cat /run/acmed/map); \
+                      echo first $(cat /run/acmed/first), $(wc -l < /run/acmed/seen) line; grep -o 'Permission denied' /run/acmed/seen; id -u; grep -E -e ^CapEff -e ^NoNewPrivs -e ^Seccomp: /proc/self/status; \
                       echo x >> /var/lib/acme/runs; wc -l < /var/lib/acme/runs; exit 7";
 
 /// The first part, in memory, as for `cargo xtask limits`.
@@ -209,6 +211,9 @@ fn judge(said: &[String]) -> Result<()> {
             "ended 7",
             "said service uid 0",
             "said map 0 100000 65536",
+            // Below its own `/proc` a service finds the container's, and in it the shim, which is closed to it.
+            "said first hatchway-shim, 1 line",
+            "said Permission denied",
             "said 1000",
             "said CapEff:\t0000000000000000",
             "said NoNewPrivs:\t1",

@@ -479,7 +479,7 @@ impl Attendant<'_> {
     /// A process in an uninterruptible call, or in a frozen control group, does not even hear KILL; PID 1 and the
     /// kernel wait for it for ever. We do not: from now on there is an end to it.
     fn expect_end(&mut self, grace_ms: u64) {
-        let services = self.bootstrap.services.as_ref().map_or(0, |services| services.stop_ms);
+        let services = self.bootstrap.services_ms();
         let end = Instant::now() + Duration::from_millis(grace_ms.saturating_add(services)) + KILL_MAX;
         self.give_up = Some(self.give_up.map_or(end, |earlier| earlier.min(end)));
     }

@@ -34,6 +34,12 @@ impl AsFd for Channel {
     }
 }
 
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
+
 /// What reading gives.
 #[derive(Debug)]
 pub(crate) enum Received<T, D = Option<OwnedFd>> {

@@ -114,6 +114,11 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// By this signal.
+    pub(crate) fn new(signal: i32) -> Self {
+        Self { signal }
+    }
+
     fn tell(&self, channel: &Channel) -> Result<(), Failure> {
         let outcome = Outcome::Signal { signal: self.signal, core: false };
         let failed = |source| Failure::new("report", source);

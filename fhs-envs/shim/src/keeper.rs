@@ -9,7 +9,9 @@ mod judge;
 use crate::apply::{Failure, reason};
 use crate::channel::{Channel, Received};
 use crate::init::Asked;
-use hatchway_sys::process::{Fork, end_at_once, fork, fork_into, reset_signal_actions, start_unblocked};
+use hatchway_sys::process::{
+    Fork, end_at_once, fork_apart, fork_into, reset_signal_actions, start_unblocked,
+};
 use hatchway_wire::Services;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -28,7 +30,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where every Debian since 9 has it.
@@ -41,6 +43,13 @@ const OWN_GROUP: &str = "/sys/fs/cgroup/services";
 const NOTIFY: &str = "/run/hatchway/notify";
 /// Bytes that are copied at a time: so many a pipe takes without waiting once it takes any (`PIPE_BUF`, pipe(7)).
 const CHUNK: usize = 4096;
+
+/// How long `systemctl` may take. In software emulation a busy one takes seconds.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Bytes that are kept of what it prints.
+const SAID_MAX: usize = 64 << 10;
+/// How long a reader may rest at the end, in milliseconds.
+const REST_MAX: u16 = 1000;
 
 /// From the inner half.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,17 +72,14 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Forks it, as long as this process may do everything.
+    /// Forks it, as long as this process may do everything. It has nothing of this process's: a copy of a stream would keep it open,
+    /// and one of the attendant's socket would hide this process's end.
     pub(crate) fn fork(services: &Services) -> Result<Self, Failure> {
         let failed = |source: io::Error| Failure::new("start what keeps the services", source);
         let (ours, theirs) = Channel::pair().map_err(failed)?;
-        match fork().map_err(failed)? {
-            Fork::Parent(_) => Ok(Self { channel: ours }),
-            Fork::Child => {
-                drop(ours);
-                end_at_once(u8::from(keep(services, &theirs).is_err()))
-            }
-        }
+        let message = serde_json::to_vec(services).map_err(|error| failed(error.into()))?;
+        fork_apart(theirs.into(), &message, keep).map_err(failed)?;
+        Ok(Self { channel: ours })
     }
 
     /// Has them started and waits until they are up. The result is what the tool's end was asked for with meanwhile.
@@ -83,15 +89,21 @@ impl Keeper {
         attendant: &Channel,
     ) -> Result<Option<Asked>, Failure> {
         let failed = |source: io::Error| Failure::new("start the services", source);
+        // Keys at a terminal of its own: the kernel sends them to this process, whose terminal it still is.
+        let keys = SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT]);
+        let keys = SignalFd::with_flags(&keys, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+        let keys = keys.map_err(|errno| failed(errno.into()))?;
         self.channel.send(&Order::Begin, Some(errors)).map_err(failed)?;
         loop {
-            let mut fds = [
-                PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
-                PollFd::new(attendant.as_fd(), PollFlags::POLLIN),
-            ];
+            let mut fds = [self.channel.as_fd(), attendant.as_fd(), keys.as_fd()]
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(errno) => return Err(failed(errno.into())),
+            }
+            let key = keys.read_signal().map_err(|errno| failed(errno.into()))?;
+            if let Some(number) = key.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
+                return Ok(Some(Asked::new(number)));
             }
             if let Some(asked) = crate::init::asked(attendant).map_err(failed)? {
                 return Ok(Some(asked));
@@ -109,8 +121,17 @@ impl Keeper {
 }
 
 /// The keeper, from its beginning to its end.
-fn keep(services: &Services, channel: &Channel) -> io::Result<()> {
+fn keep(socket: OwnedFd, message: &[u8]) -> u8 {
+    let channel = Channel::of(socket);
+    let kept = serde_json::from_slice(message)
+        .map_err(io::Error::from)
+        .and_then(|services| serve(&services, &channel));
+    u8::from(kept.is_err())
+}
+
+fn serve(services: &Services, channel: &Channel) -> io::Result<()> {
     rustix::thread::set_name(c"hatchway-keeper")?;
+    no_streams()?;
     channel.wait(PollTimeout::NONE)?;
     let Received::Message(Order::Begin, Some(errors)) = channel.receive::<Order>()? else { return Ok(()) };
     let mut running = match Running::start(services, errors) {
@@ -127,6 +148,14 @@ fn keep(services: &Services, channel: &Channel) -> io::Result<()> {
     served
 }
 
+/// The caller's are the tool's alone.
+fn no_streams() -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
+}
+
 /// systemd, and what it has of ours.
 struct Running {
     systemd: Pid,
@@ -135,6 +164,10 @@ struct Running {
     printed: File,
     errors: OwnedFd,
     signals: SignalFd,
+    /// What they have printed, and nobody has taken yet.
+    pending: Vec<u8>,
+    /// What is started from here is in systemd's namespace of processes.
+    is_inside: bool,
 }
 
 /// A step's name, for people, and what went wrong.
@@ -156,12 +189,13 @@ impl Running {
         let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
         match step("start systemd", fork_into(namespaces))? {
             Fork::Parent(systemd) => {
-                step("enter systemd's namespaces", enter(systemd))?;
-                Ok(Self { systemd, notify, printed, errors, signals })
+                Ok(Self { systemd, notify, printed, errors, signals, pending: Vec::new(), is_inside: false })
             }
             Fork::Child => {
                 let Err((name, error)) = become_systemd(services);
-                crate::complain(&format!("cannot {name}"), Some(&error), None);
+                let text = format!("error: cannot {name}: {}\n", reason(&error));
+                // Nobody is left to tell if that fails.
+                File::from(errors).write_all(text.as_bytes()).ok();
                 end_at_once(125)
             }
         }
@@ -172,41 +206,72 @@ impl Running {
         let late = Instant::now() + Duration::from_millis(services.patience_ms);
         let mut up = false;
         loop {
-            let left = late.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
-            let timeout =
-                if up { PollTimeout::NONE } else { PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX) };
-            let mut fds =
-                [&channel.as_fd(), &self.notify.as_fd(), &self.printed.as_fd(), &self.signals.as_fd()]
-                    .map(|fd| PollFd::new(*fd, PollFlags::POLLIN));
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(nix::Error::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            let printed = fds[2].any().unwrap_or(true);
+            self.wait(channel, (!up).then_some(late))?;
             if matches!(channel.receive::<Order>()?, Received::End) {
                 return Ok(());
             }
-            if printed {
-                self.copy(channel)?;
-            }
+            self.copy();
             while self.signals.read_signal()?.is_some() {}
+            let ready = self.is_ready();
             let answer = match self.ended()? {
-                Some(how) => Some(Err((format!("systemd has ended: {how}"), None))),
-                None if !up && self.is_ready() => Some(judge::look(services, &self.errors)),
-                None if !up && Instant::now() >= late => Some(Err(judge::late(services, &self.errors))),
-                None => None,
+                // Whoever started the tool is told by the tool's own failure.
+                Some(_) if up => return Ok(()),
+                Some(how) => Err((format!("systemd has ended: {how}"), None)),
+                None if up => continue,
+                None if ready => self.enter().and_then(|()| judge::look(services, &self.errors)),
+                None if Instant::now() >= late => {
+                    Err(self.enter().err().unwrap_or_else(|| judge::late(services, &self.errors)))
+                }
+                None => continue,
             };
             match answer {
-                None => {}
-                Some(Ok(())) => {
+                Ok(()) => {
                     up = true;
                     channel.send(&Answer::Up, None)?;
                 }
-                // Whoever started the tool is told by the tool's own failure.
-                Some(Err(_)) if up => return Ok(()),
-                Some(Err((message, hint))) => return channel.send(&Answer::Failed { message, hint }, None),
+                Err((message, hint)) => {
+                    self.copy_rest();
+                    return channel.send(&Answer::Failed { message, hint }, None);
+                }
             }
         }
+    }
+
+    /// Until something has happened. Of what the services print nothing is taken while nobody takes it from here: then they wait,
+    /// as they would for a terminal.
+    fn wait(&self, channel: &Channel, late: Option<Instant>) -> io::Result<()> {
+        let timeout = late.map_or(PollTimeout::NONE, left);
+        let others = [channel.as_fd(), self.notify.as_fd(), self.signals.as_fd()];
+        let mut fds: Vec<PollFd<'_>> = others.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+        fds.push(self.way_of_words());
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// What to wait for before more of what they print can be copied.
+    fn way_of_words(&self) -> PollFd<'_> {
+        match self.pending.is_empty() {
+            true => PollFd::new(self.printed.as_fd(), PollFlags::POLLIN),
+            false => PollFd::new(self.errors.as_fd(), PollFlags::POLLOUT),
+        }
+    }
+
+    /// systemd takes no word from a process whose number it cannot know: what is started from now on has one in its namespace.
+    /// Before it runs it is closed to this process, as the shim is to everybody.
+    fn enter(&mut self) -> Result<(), judge::Complaint> {
+        if self.is_inside {
+            return Ok(());
+        }
+        let enter = || -> io::Result<()> {
+            let pid = rustix::process::Pid::from_raw(self.systemd.as_raw()).ok_or(io::ErrorKind::NotFound)?;
+            let systemd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+            Ok(setns(systemd, CloneFlags::CLONE_NEWPID)?)
+        };
+        enter().map_err(|error| (format!("cannot enter systemd's namespaces: {}", reason(&error)), None))?;
+        self.is_inside = true;
+        Ok(())
     }
 
     /// How systemd has ended, if it has.
@@ -229,51 +294,57 @@ impl Running {
         ready
     }
 
-    /// What the services have printed, unless nobody takes it: then they wait, as they would for a terminal.
-    fn copy(&mut self, channel: &Channel) -> io::Result<()> {
-        let mut bytes = [0; CHUNK];
-        let length = match self.printed.read(&mut bytes) {
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut fds = [
-            PollFd::new(self.errors.as_fd(), PollFlags::POLLOUT),
-            PollFd::new(channel.as_fd(), PollFlags::POLLIN),
-        ];
-        poll(&mut fds, PollTimeout::NONE)?;
-        if fds[0].any().unwrap_or(true) {
-            // A stream that is closed takes nothing more; the services go on.
-            File::from(self.errors.try_clone()?).write_all(&bytes[..length]).ok();
+    /// What the services have printed, as far as somebody takes it; true where there may be more.
+    fn copy(&mut self) -> bool {
+        if self.pending.is_empty() {
+            let mut bytes = [0; CHUNK];
+            // It is open both ways, so it has no end.
+            let Ok(length) = self.printed.read(&mut bytes) else { return false };
+            self.pending.extend(&bytes[..length]);
         }
-        Ok(())
+        if !writable(&self.errors, PollTimeout::ZERO) {
+            return false;
+        }
+        if let Ok(errors) = self.errors.try_clone() {
+            // A stream that is closed takes nothing more; the services go on.
+            File::from(errors).write_all(&self.pending).ok();
+        }
+        self.pending.clear();
+        true
+    }
+
+    /// All of it, unless nobody takes it for a second.
+    fn copy_rest(&mut self) {
+        while self.copy() || (!self.pending.is_empty() && writable(&self.errors, REST_MAX)) {}
     }
 
     /// Asks systemd to stop everything, and kills it if that takes too long.
     fn end(&mut self, patience: Duration) {
         let end = Instant::now() + patience;
         // Where it cannot be asked, it is killed.
-        let asked = systemctl(&["--no-block", "exit", "0"]).is_ok_and(|output| output.status.success());
+        let asked = self.enter().is_ok() && systemctl(&["--no-block", "exit", "0"]).is_ok();
         while asked && Instant::now() < end && matches!(self.ended(), Ok(None)) {
-            let left = end.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
-            let mut fds =
-                [self.printed.as_fd(), self.signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)).ok();
-            let mut bytes = [0; CHUNK];
-            if let Ok(length) = self.printed.read(&mut bytes) {
-                let mut fds = [PollFd::new(self.errors.as_fd(), PollFlags::POLLOUT)];
-                if poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-                    && let Ok(errors) = self.errors.try_clone()
-                {
-                    File::from(errors).write_all(&bytes[..length]).ok();
-                }
-            }
+            let mut fds = [self.way_of_words(), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, left(end)).ok();
+            self.copy();
             while matches!(self.signals.read_signal(), Ok(Some(_))) {}
         }
+        self.copy_rest();
         // With the first process of a namespace end all others. It fails where that has ended already.
         kill(self.systemd, Signal::SIGKILL).ok();
         waitpid(self.systemd, None).ok();
     }
+}
+
+/// Until then, with one millisecond more, or rounding down would spin.
+fn left(end: Instant) -> PollTimeout {
+    let left = end.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
+    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+}
+
+/// Whether a chunk goes there without waiting, at the end of this time.
+fn writable(to: &OwnedFd, timeout: impl Into<PollTimeout>) -> bool {
+    poll(&mut [PollFd::new(to.as_fd(), PollFlags::POLLOUT)], timeout.into()).is_ok_and(|ready| ready > 0)
 }
 
 /// A named pipe, which systemd opens as the services' standard output. Open both ways here, so that it never ends.
@@ -302,13 +373,6 @@ fn view(kind: &str, at: &str, flags: MountFlags) -> io::Result<()> {
     }
 }
 
-/// systemd takes no word from a process whose number it cannot know: what is started from now on has one in its namespace.
-fn enter(systemd: Pid) -> io::Result<()> {
-    let pid = rustix::process::Pid::from_raw(systemd.as_raw()).ok_or(io::ErrorKind::NotFound)?;
-    let systemd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(setns(systemd, CloneFlags::CLONE_NEWPID)?)
-}
-
 /// In the child: a namespace of control groups that begins at its own one, and a `/proc` of its namespace of processes.
 fn become_systemd(services: &Services) -> Result<Infallible, Step> {
     step("enter a control group", fs::write(format!("{OWN_GROUP}/cgroup.procs"), "0"))?;
@@ -317,11 +381,6 @@ fn become_systemd(services: &Services) -> Result<Infallible, Step> {
     step("take away the first view of control groups", unmount(GROUPS, UnmountFlags::DETACH))?;
     step("mount control groups", mount("cgroup2", GROUPS, "cgroup2", quiet, None))?;
     step("mount /proc", mount("proc", "/proc", "proc", quiet, None))?;
-    let null =
-        step("open /dev/null", rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))?;
-    step("take the standard streams", rustix::stdio::dup2_stdin(&null))?;
-    step("take the standard streams", rustix::stdio::dup2_stdout(&null))?;
-    step("take the standard streams", rustix::stdio::dup2_stderr(&null))?;
     reset_signal_actions();
     step("unblock signals", SigSet::empty().thread_set_mask())?;
     let text = |text: String| {
@@ -340,11 +399,51 @@ fn become_systemd(services: &Services) -> Result<Infallible, Step> {
     step("execute systemd", nix::unistd::execve(arguments[0].as_c_str(), &arguments, &environment))
 }
 
-/// Asks systemd, over its socket for root.
-fn systemctl(arguments: &[&str]) -> io::Result<std::process::Output> {
+/// Asks systemd, over its socket for root, and gives what `systemctl` prints. The program is the tree's: it is given no longer than a
+/// moment, and heard no longer than a page.
+fn systemctl(arguments: &[&str]) -> io::Result<Vec<u8>> {
     let mut command = Command::new(SYSTEMCTL);
     command.args(["--no-pager", "--no-ask-password"]).args(arguments);
-    command.env_clear().env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+    command.env_clear().env("LC_ALL", "C.UTF-8");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     start_unblocked(&mut command);
-    command.output()
+    let mut child = command.spawn()?;
+    let said = child.stdout.take().map(|output| read_until(&output.into(), Instant::now() + ANSWER_MAX));
+    // Whatever it is: it has closed its output, or is to end.
+    let ended = matches!(said, Some(Ok(_))) && gone_by(&mut child, Instant::now() + ANSWER_MAX)?;
+    if !ended {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    let said = said.transpose()?.unwrap_or_default();
+    // `status` of a unit that has failed is no success (systemctl(1), "Exit status"), and says what is wanted.
+    match status.success() || !said.is_empty() {
+        true => Ok(said),
+        false => Err(io::Error::other("systemctl has failed")),
+    }
+}
+
+fn read_until(from: &OwnedFd, end: Instant) -> io::Result<Vec<u8>> {
+    let mut said = Vec::new();
+    loop {
+        if poll(&mut [PollFd::new(from.as_fd(), PollFlags::POLLIN)], left(end))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut bytes = [0; CHUNK];
+        match rustix::io::read(from, &mut bytes)? {
+            0 => return Ok(said),
+            length if said.len() < SAID_MAX => said.extend(&bytes[..length]),
+            _ => {}
+        }
+    }
+}
+
+fn gone_by(child: &mut Child, end: Instant) -> io::Result<bool> {
+    while Instant::now() < end {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
 }

@@ -125,6 +125,11 @@ fn read(fd: RawFd) -> Result<Bootstrap, Error> {
 /// A `warning:` line on standard error, about a unit that goes on.
 fn warn(message: &str) {
     let text: String = message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    // A reader that rests must not hold up who looks after the unit.
+    let mut fds = [nix::poll::PollFd::new(rustix::stdio::stderr(), nix::poll::PollFlags::POLLOUT)];
+    if !nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+        return;
+    }
     std::io::stderr().write_all(format!("warning: {text}\n").as_bytes()).ok();
 }
 

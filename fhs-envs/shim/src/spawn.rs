@@ -119,7 +119,7 @@ fn hear(read: &mut File, pid: Pid) -> io::Result<String> {
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
         if poll(&mut [PollFd::new(read.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
-            return Err(io::ErrorKind::TimedOut.into());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not begin within ten seconds"));
         }
         let mut part = [0; 256];
         match read.read(&mut part)? {
@@ -130,7 +130,7 @@ fn hear(read: &mut File, pid: Pid) -> io::Result<String> {
 }
 
 /// How long a program beside the tool may take to begin.
-const BEGIN_MAX: Duration = Duration::from_secs(2);
+const BEGIN_MAX: Duration = Duration::from_secs(10);
 const EXECUTE: &str = "execute the program";
 
 /// Everything `execve` needs, allocated before the fork.

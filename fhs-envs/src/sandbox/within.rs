@@ -108,8 +108,9 @@ pub struct Ceiling {
 const SHIM_CAPABILITIES: [&str; 7] =
     ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID"];
 /// What systemd needs to be the init of a machine, over the users, mounts and networks of the container's own namespaces. Devices,
-/// modules, clocks and the host's log are not among it.
-const SYSTEMD_CAPABILITIES: [&str; 19] = [
+/// modules, clocks and the host's log are not among it, nor CAP_SYS_PTRACE: the shim's processes stay closed to it, whose descriptors are
+/// the caller's.
+const SYSTEMD_CAPABILITIES: [&str; 18] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -127,7 +128,6 @@ const SYSTEMD_CAPABILITIES: [&str; 19] = [
     "CAP_SYS_ADMIN",
     "CAP_SYS_CHROOT",
     "CAP_SYS_NICE",
-    "CAP_SYS_PTRACE",
     "CAP_SYS_RESOURCE",
 ];
 /// To take an interface up or down, or to make one.
@@ -417,6 +417,7 @@ mod tests {
         assert!(within.bootstrap.services.is_some() && within.outside.remapped);
         assert!(within.outside.masked.is_empty() && within.outside.read_only.is_empty());
         assert!(within.outside.capabilities.iter().any(|name| name == "CAP_SYS_ADMIN"));
+        assert!(!within.outside.capabilities.iter().any(|name| name == "CAP_SYS_PTRACE"));
         // The tool gets none of it.
         assert!(within.bootstrap.process.capabilities.is_empty());
         assert!(!within.bootstrap.process.seccomp.is_empty() && within.bootstrap.process.no_new_privs);

@@ -3,6 +3,7 @@ use crate::check;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,36 @@ pub fn fork_into(namespaces: CloneFlags) -> io::Result<Fork> {
         Ok(pid) => Ok(Fork::Parent(Pid::from_raw(pid))),
         Err(_) => Err(io::Error::other("process id out of range")),
     }
+}
+
+/// Forks a process that has nothing of this one's but `kept`, `message` and the standard streams, does `run` and ends with its
+/// code. It never comes back to what called this.
+pub fn fork_apart(kept: OwnedFd, message: &[u8], run: fn(OwnedFd, &[u8]) -> u8) -> io::Result<Pid> {
+    match fork()? {
+        Fork::Parent(pid) => Ok(pid),
+        Fork::Child => {
+            let code = match close_others(&kept) {
+                Ok(()) => run(kept, message),
+                Err(_) => 1,
+            };
+            end_at_once(code)
+        }
+    }
+}
+
+/// Only for a child that does not go on with what the parent did: the owners of what is closed are never used again.
+fn close_others(kept: &OwnedFd) -> io::Result<()> {
+    let number = libc::c_uint::try_from(kept.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    for (first, last) in [(3, number.saturating_sub(1)), (number.max(2) + 1, libc::c_uint::MAX)] {
+        if first > last {
+            continue;
+        }
+        // SAFETY: it closes descriptors and takes no pointer. Their owners are frames of the parent's, to which `fork_apart` never
+        // returns and whose values it cannot reach: `run` is a function without captures. `kept` is in neither range, nor are the
+        // standard streams, which nobody owns.
+        check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    }
+    Ok(())
 }
 
 /// Gives every signal its default action again, as a program expects to start.

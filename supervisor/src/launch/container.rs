@@ -127,7 +127,9 @@ fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) 
         shim: shim()?,
         bootstrap: bootstrap.clone(),
         lease: socket.clone(),
-        grace: Duration::from_millis(within.bootstrap.grace_ms),
+        grace: Duration::from_millis(
+            within.bootstrap.grace_ms.saturating_add(within.bootstrap.services_ms()),
+        ),
         outside: Outside::clone(&within.outside),
     })?;
     container.start()?;

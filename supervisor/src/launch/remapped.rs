@@ -12,7 +12,7 @@ use hatchway_images::engine::Engine;
 use super::{Isolation, Request};
 use crate::dirs::is_root;
 use crate::error::Error;
-use crate::recipe::Recipe;
+use crate::recipe::{Audio, Display, Recipe, Runner};
 
 /// Who the tool is inside. A container has 65536 users, and those that Hatchway gives tools on the host are not among them.
 const INSIDE: u32 = 1000;
@@ -42,6 +42,21 @@ impl Remapped {
             return Err(Error::Usage(
                 "a container with services has users of its own, none of `--user`".into(),
             ));
+        }
+        let run = &recipe.run;
+        let asked = [
+            (run.dbus.is_some(), "dbus"),
+            (run.audio != Audio::None, "audio"),
+            (run.display != Display::None, "display"),
+            (run.runner == Runner::Wine, "runner = \"wine\""),
+        ];
+        if let Some((_, what)) = asked.iter().find(|(asked, _)| *asked) {
+            return Err(Error::Host {
+                message: format!("a container with services has users of its own, and no `{what}`"),
+                hints: vec![
+                    "`--rung vm` starts services, too; of a person's session no guest has anything".into(),
+                ],
+            });
         }
         let engine = Engine::find(std::env::var("DOCKER_HOST").ok().as_deref())?;
         Self::of(engine.ability()?, is_root()).map(Some)
@@ -84,7 +99,17 @@ impl Remapped {
         let listed = PathBuf::from(format!("/proc/{process}/cgroup"));
         let text = fs::read_to_string(&listed).map_err(Error::io("read", &listed))?;
         // The line of version 2 (cgroups(7)).
-        let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::/")) else { return Ok(()) };
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        let mapped = PathBuf::from(format!("/proc/{process}/uid_map"));
+        let mapped = fs::read_to_string(&mapped).map_err(Error::io("read", &mapped))?;
+        // The number is what the engine says: it may be of another namespace, or another's by now, or the engine's wishes be others.
+        let is_its_own = mapped.split_whitespace().take(2).eq(["0", self.uid.to_string().as_str()]);
+        if own.is_empty() || own.split('/').any(|part| part == "..") || !is_its_own {
+            return Err(Error::Host {
+                message: "the container is not one with users of its own".into(),
+                hints: vec!["`--rung vm` starts services in a guest".into()],
+            });
+        }
         let group = Path::new(GROUPS).join(own);
         self.give(&group)?;
         // Older kernels have no such list.

@@ -61,6 +61,12 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
+    /// Milliseconds that services may take to stop, after the tool's own grace time.
+    #[must_use]
+    pub fn services_ms(&self) -> u64 {
+        self.services.as_ref().map_or(0, |services| services.stop_ms)
+    }
+
     /// The servers of the host's network that the unit's relay and channels lead to: these and no others.
     #[must_use]
     pub fn destinations(&self) -> Vec<Endpoint> {

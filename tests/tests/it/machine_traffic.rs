@@ -24,8 +24,10 @@ struct Guest {
     shell: SocketAddr,
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Two that nobody has, and not the same.
+fn free() -> [SocketAddr; 2] {
+    let held = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap())
 }
 
 impl Guest {
@@ -34,7 +36,7 @@ impl Guest {
         let folder = bench.path("work/recipes/acme");
         fs::create_dir_all(&folder).unwrap();
         let image = sha256(&fs::read(guest::disk(&folder, "disk")).unwrap());
-        let (echo, shell) = (free(), free());
+        let [echo, shell] = free();
         let ports = format!("[\"{echo}:{}\", \"{shell}:{}\"]", guest::ECHO, guest::SHELL);
         let text = format!(
             "schema = 1\n[package]\nname = \"acme\"\n[run]\nnetwork = \"{network}\"\n\

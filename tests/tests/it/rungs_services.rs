@@ -11,7 +11,7 @@ use hatchway_tests::package::Package;
 use hatchway_tests::server::Server;
 use hatchway_tests::{host, kernel};
 
-use super::rungs::until;
+use super::rungs::{PTY, until};
 
 const DAEMON: &str = r#"#!/bin/sh
 echo "acmed is up"
@@ -49,6 +49,7 @@ fn acme() -> (Bench, Server) {
             "lib/systemd/system/acme-licence.service",
             unit("[Unit]\nAfter=acmed.service\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/lib/acme/licence\n"),
         )
+        .file("lib/systemd/system/acme-never.service", "[Service]\nType=oneshot\nExecStart=/usr/bin/dash -c 'echo never up; sleep 1000'\n")
         .file("lib/systemd/system/acme-bad.service", "[Service]\nType=oneshot\nExecStart=/usr/bin/dash -c 'echo no dongle; exit 3'\n");
     bench.put("acme.deb", package.deb());
     drop(bench.hatchway(&["new", "-q", "acme.deb"]).ok());
@@ -97,23 +98,35 @@ fn a_service_that_is_not_up_is_why_the_tool_does_not_start() {
 #[test]
 fn who_does_not_wait_for_services_is_obeyed() {
     let (bench, _server) = acme();
-    edit(&bench, "program = ", "env = { NEVER = \"1\" }\nprogram = ");
-    // The licence is waited for, and never comes.
-    edit(&bench, "\"acme-licence.service\", \"acmed.service\"", "\"acme-licence.service\"");
+    edit(&bench, "\"acme-licence.service\", \"acmed.service\"", "\"acme-never.service\"");
     drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
+    // Of TERM the attendant hears, of a key the first process of the sandbox, whose terminal it is until there is a tool.
     let mut run = bench
         .shell("exec $HATCHWAY run -q acme > out 2> err < /dev/null")
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
-    let processes =
-        "$HATCHWAY stats acme > seen 2> /dev/null; ls -d \"$HATCHWAY_DATA_DIR\"/run/units/acme/*/ | wc -l";
-    until("it does not begin", || bench.script(processes).stdout == "1\n");
-    std::thread::sleep(std::time::Duration::from_secs(12));
-    assert!(run.try_wait().unwrap().is_none(), "{}", bench.read("err"));
+    until("it does not begin", || {
+        fs::read_to_string(bench.path("work/err")).is_ok_and(|text| text == "never up\n")
+    });
     let asked = std::process::Command::new("kill").args(["-TERM", &run.id().to_string()]).status().unwrap();
     assert!(asked.success());
     assert_eq!(run.wait().unwrap().code(), Some(143), "{}", bench.read("err"));
+    let record = bench.script("cat \"$HATCHWAY_DATA_DIR\"/run/units/acme/*/exit.json").ok().stdout;
+    assert!(record.contains("\"requested\""), "{record}");
+    let script = format!(
+        "{PTY}{}",
+        r#"until(b"never up")
+os.write(master, b"\x03")
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status), termios.tcgetattr(slave) == before)
+"#
+    );
+    bench.put("keys.py", script);
+    let line =
+        "WORDS=\"$HATCHWAY run -q acme --program /usr/bin/dash --\" INSIDE='echo started' python3 keys.py";
+    let outcome = bench.script(line).ok();
+    assert_eq!(outcome.stdout, "130 True\n", "{outcome}");
 }
 
 #[test]

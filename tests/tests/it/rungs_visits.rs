@@ -186,10 +186,14 @@ fn a_tool_that_stops_everybody_is_ended_all_the_same() {
 
 #[test]
 fn whether_a_tool_is_well_is_said() {
-    let rungs = Rungs::new(
-        "network = \"loopback\"\n[service]\nhealth = { command = [\"dash\", \"-c\", \"test ! -e /tmp/sick || exit 3; test ! -e /tmp/slow || sleep 60\"], \
-         every = \"500ms\", timeout = \"5s\", failures = 2 }\n",
+    let rungs = Rungs::new("");
+    let recipe = rungs.bench.path("work/recipes/acme/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    let check = "test ! -e /tmp/sick || exit 3; test ! -e /tmp/slow || sleep 60";
+    let health = format!(
+        "command = [\"dash\", \"-c\", \"{check}\"], every = \"500ms\", timeout = \"5s\", failures = 2"
     );
+    fs::write(&recipe, format!("{text}\n[service]\nhealth = {{ {health} }}\n")).unwrap();
     for rung in rungs.names() {
         let tool = started(&rungs, rung);
         let inside =

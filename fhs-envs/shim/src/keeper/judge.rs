@@ -1,5 +1,5 @@
 //! Whether the services are up, and what to tell if they are not.
-use super::systemctl;
+use super::{CHUNK, REST_MAX, systemctl, writable};
 use hatchway_wire::Services;
 use std::fs::File;
 use std::io::Write;
@@ -15,8 +15,13 @@ pub(super) type Complaint = (String, Option<String>);
 pub(super) fn look(services: &Services, errors: &OwnedFd) -> Result<(), Complaint> {
     let mut arguments = vec!["show", "--property=Id,LoadState,ActiveState,Result"];
     arguments.extend(services.names.iter().map(String::as_str));
-    let output = systemctl(&arguments).map_err(|error| (format!("cannot ask systemd: {error}"), None))?;
-    let wrong: Vec<Wrong> = read(&String::from_utf8_lossy(&output.stdout)).collect();
+    let said = systemctl(&arguments).map_err(|error| (format!("cannot ask systemd: {error}"), None))?;
+    let said = String::from_utf8_lossy(&said);
+    // A unit may have another name than the one it was asked by, but each is answered for.
+    if said.lines().filter(|line| line.starts_with("Id=")).count() != services.names.len() {
+        return Err(("systemd does not answer for each of them".to_owned(), None));
+    }
+    let wrong: Vec<Wrong> = read(&said).collect();
     let Some(first) = wrong.first() else {
         return Ok(());
     };
@@ -33,9 +38,8 @@ pub(super) fn look(services: &Services, errors: &OwnedFd) -> Result<(), Complain
 /// systemd has not said that it is done.
 pub(super) fn late(services: &Services, errors: &OwnedFd) -> Complaint {
     let seconds = services.patience_ms / 1000;
-    let waiting = systemctl(&["list-jobs", "--no-legend"]);
-    let waiting =
-        waiting.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let waiting = systemctl(&["list-jobs", "--no-legend"]).unwrap_or_default();
+    let waiting = String::from_utf8_lossy(&waiting);
     let names: Vec<&str> = waiting.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     services
         .names
@@ -50,10 +54,15 @@ pub(super) fn late(services: &Services, errors: &OwnedFd) -> Complaint {
     (format!("they are not up after {seconds} seconds ({what})"), None)
 }
 
-/// A closed stream takes nothing, and there is no other.
+/// A closed stream takes nothing, nor one whose reader rests, and there is no other.
 fn account(name: &str, errors: &OwnedFd) {
-    if let (Ok(output), Ok(errors)) = (systemctl(&["status", "--full", LINES, name]), errors.try_clone()) {
-        File::from(errors).write_all(&output.stdout).ok();
+    let Ok(said) = systemctl(&["status", "--full", LINES, name]) else { return };
+    for part in said.chunks(CHUNK) {
+        if writable(errors, REST_MAX)
+            && let Ok(errors) = errors.try_clone()
+        {
+            File::from(errors).write_all(part).ok();
+        }
     }
 }
 
@@ -80,6 +89,10 @@ fn read(text: &str) -> impl Iterator<Item = Wrong> {
             }
             ("loaded", "failed", result) => {
                 Some(Wrong { name, what: format!("has failed ({result})"), is_unknown: false })
+            }
+            // It is started again and again.
+            ("loaded", "activating", result) if result != "success" => {
+                Some(Wrong { name, what: format!("fails again and again ({result})"), is_unknown: false })
             }
             ("loaded", ..) => None,
             (load, ..) => Some(Wrong { name, what: format!("cannot be loaded ({load})"), is_unknown: true }),

@@ -84,7 +84,7 @@ impl Prepared {
             boot,
             tree,
             state,
-            grace: Duration::from_millis(spec.grace_ms),
+            grace: Duration::from_millis(spec.grace_ms.saturating_add(guest.bootstrap.services_ms())),
             destinations: guest.bootstrap.destinations(),
         })
     }
