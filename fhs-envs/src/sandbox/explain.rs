@@ -91,6 +91,7 @@ pub fn explained_json(plan: &Bootstrap) -> Value {
         }).collect::<Vec<_>>(),
         "operations": plan.ops.iter().map(operation).collect::<Vec<_>>(),
         "services": plan.services.as_ref().map_or(&[][..], |services| &services.names[..]),
+        "health": plan.health,
         "process": process(&plan.process),
         "exit_file": plan.exit_file,
         "grace_ms": plan.grace_ms,
