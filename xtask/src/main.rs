@@ -22,6 +22,7 @@ mod setup;
 mod sh;
 mod test;
 mod tidy;
+mod trial;
 mod virtualbox;
 mod wheels;
 

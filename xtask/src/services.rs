@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::crash::guest::{self, Machine};
-use crate::{build, setup, sh};
+use crate::sh;
+use crate::trial::{Answers, Bench, Trial};
 
 const TOOL: &str = "acme";
 /// Boot, docker, loading an image and two runs in software emulation take five minutes.
@@ -19,41 +19,40 @@ const ENGINE: [&str; 4] =
     ["/usr/sbin/dockerd", "/usr/bin/containerd", "/usr/bin/containerd-shim-runc-v2", "/usr/sbin/runc"];
 /// Who root of the containers is.
 const FIRST: &str = "100000";
-const DAEMON: &str = "#!/bin/sh\nid -u > /run/acmed/uid\numount -l /proc; ls /proc/1/fd > /run/acmed/seen 2>&1\n\
-                      head -c 20 /proc/1/comm > /run/acmed/first; cat /proc/self/uid_map > /run/acmed/map\necho acmed is up\n\
-                      trap 'echo acmed stops; exit 0' TERM\nwhile :; do sleep 0.2; done\n";
+/// The service, which looks for a way out: below its own `/proc` it finds the container's, and in it the shim. Its own first
+/// descriptor shows that the look is one.
+const DAEMON: &str = r#"#!/bin/sh
+id -u > /run/acmed/uid
+umount -l /proc
+look() { if "$@" > /dev/null 2>> /run/acmed/refused; then echo "${*}: yes"; else echo "${*}: no"; fi; }
+{ read -r name < /proc/1/comm; echo "first $name"
+  for fd in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+      test -L /proc/1/fd/$fd && look readlink /proc/1/fd/$fd
+      test -L /proc/1/fd/$fd && look head -c 0 /proc/1/fd/$fd
+  done
+  for way in root/etc cwd/. exe environ mem maps ns/mnt; do look head -c 0 /proc/1/$way; done
+  look readlink /proc/1/root; look nsenter --target 1 --mount true
+  look readlink /proc/self/fd/0; look head -c 0 /proc/self/environ
+  sed -n 's/.*: /refused: /p' /run/acmed/refused | sort -u
+} > /run/acmed/seen 2>&1
+cat /proc/self/uid_map > /run/acmed/map
+echo acmed is up
+trap 'echo acmed stops; exit 0' TERM
+while :; do sleep 0.2; done
+"#;
 const UNIT: &str = "[Service]\nExecStart=/usr/sbin/acmed\nRuntimeDirectory=acmed\nRuntimeDirectoryMode=0755\nKillMode=mixed\n\
                     [Install]\nWantedBy=multi-user.target\n";
 /// The tool: what its services have left, who it is, and what it keeps.
 const INSIDE: &str = "until test -s /run/acmed/map; do sleep 0.1; done; echo \"service uid $(cat /run/acmed/uid)\"; \
                       echo map $(cat /run/acmed/map); \
-                      echo first $(cat /run/acmed/first), $(wc -l < /run/acmed/seen) line; grep -o 'Permission denied' /run/acmed/seen; id -u; grep -E -e ^CapEff -e ^NoNewPrivs -e ^Seccomp: /proc/self/status; \
+                      sed 's/^/look: /' /run/acmed/seen; id -u; grep -E -e ^CapEff -e ^NoNewPrivs -e ^Seccomp: /proc/self/status; \
                       echo x >> /var/lib/acme/runs; wc -l < /var/lib/acme/runs; exit 7";
 
-/// The first part, in memory, as for `cargo xtask limits`.
-const INIT: &str = r#"#!/bin/busybox sh
-export PATH=/bin
-busybox mount -t proc none /proc
-busybox mount -t sysfs none /sys
-busybox mount -t devtmpfs none /dev
-for module in MODULES; do busybox insmod /modules/$module.ko; done
-busybox mount -t ext4 /dev/vda /disk || echo "guest: no disk"
-for folder in bin lib lib64 usr; do busybox test -e /$folder && busybox cp -a /$folder /disk/; done
-busybox mkdir -p /disk/proc /disk/sys /disk/dev /disk/tmp /disk/run
-for folder in proc sys dev; do busybox mount --move /$folder /disk/$folder; done
-exec busybox switch_root /disk /bin/busybox sh /services.sh
-"#;
-
-/// The second part, on the disk.
-const SCRIPT: &str = r#"export PATH=/engine:/bin HATCHWAY_DATA_DIR=/data HOME=/home XDG_CACHE_HOME=/cache LC_ALL=C.UTF-8
-busybox ln -sf /proc/self/fd /dev/fd
+const SCRIPT: &str = r#"busybox ln -sf /proc/self/fd /dev/fd
 busybox mkdir -p /dev/pts /dev/shm /var/run
 busybox mount -t tmpfs none /tmp
 busybox mount -t tmpfs none /dev/shm
-busybox mount -t cgroup2 none /sys/fs/cgroup
 busybox ifconfig lo up
-busybox date -s 2025-01-01 > /dev/null
-cd /work
 engine=none; busybox touch /tmp/dockerd
 # It gives up on its own containerd after fifteen seconds, which a busy machine takes: then once more.
 n=0
@@ -72,72 +71,38 @@ done
 hatchway run -q acme --offline --rung fhs --program /usr/bin/true 2>&1 < /dev/null | busybox sed "s/^/guest: fhs said /"
 echo "guest: state is $(busybox stat -c %u /data/state/acme/* | busybox tail -n 1)"
 busybox tail -n 30 /tmp/dockerd | busybox sed "s/^/dockerd: /"
-busybox sync
-echo "guest: end"
-busybox poweroff -f
 "#;
+
+const TRIAL: Trial = Trial { name: "services", script: SCRIPT, patience: PATIENCE, size: "4G" };
 
 pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let yes = args.flag("--yes");
     args.finish()?;
-    setup::setup(yes)?;
-    guest::qemu()?;
-    let program = build::build(false)?;
-    let scratch = sh::Scratch::new("hatchway-services")?;
-    let machine = prepare(&program, &scratch.path)?;
-    judge(&follow(&machine)?)
+    judge(TRIAL.run(yes, furnish)?)
 }
 
-fn prepare(program: &Path, folder: &Path) -> Result<Machine> {
-    let kernel = guest::kernel(program, folder)?;
-    let busybox = guest::busybox(program, folder)?;
-    make_disk(program, folder)?;
-    guest::make_initramfs(program, folder, (&kernel, &busybox), INIT, &["overlay"])?;
-    Ok(Machine {
-        kernel: guest::image(&kernel)?,
-        initramfs: folder.join("initramfs"),
-        disk: folder.join("disk.img"),
-    })
-}
-
-/// A tool with a service, locked and built here, and the engine with the libraries that it is linked with.
-fn make_disk(program: &Path, folder: &Path) -> Result<()> {
-    let disk = folder.join("disk");
-    let work = disk.join("work");
-    fs::create_dir_all(&work)?;
-    let deb = package(folder)?;
-    let hatchway = || {
-        let mut command = Command::new(program);
-        command.current_dir(&work).env("HATCHWAY_DATA_DIR", disk.join("data"));
-        command
-    };
-    sh::run(hatchway().arg("new").arg(&deb).args(["--name", TOOL]))?;
-    let path = work.join("recipes").join(TOOL).join("recipe.toml");
+/// A tool with a service, and the engine with the libraries that it is linked with.
+fn furnish(bench: &Bench<'_>) -> Result<()> {
+    let files: [(&str, &[u8], u32); 3] = [
+        ("usr/bin/acme", b"#!/bin/sh\nexit 0\n", 0o755),
+        ("usr/sbin/acmed", DAEMON.as_bytes(), 0o755),
+        ("lib/systemd/system/acmed.service", UNIT.as_bytes(), 0o644),
+    ];
+    let path = bench.recipe(TOOL, "dash, coreutils, grep, sed, util-linux", &files)?;
     let recipe = fs::read_to_string(&path)?;
     let wanted = "rung = \"container\"\nservices = [\"acmed.service\"]\nstate = [\"/var/lib/acme\"]\n";
     ensure!(recipe.contains("program = \"/usr/bin/acme\"\n"), "the drafted recipe has no program:\n{recipe}");
     fs::write(&path, recipe.replace("program = ", &format!("{wanted}program = ")))?;
-    for verb in ["lock", "build"] {
-        sh::run(hatchway().args([verb, TOOL]))?;
-    }
-    engine(&disk)?;
+    bench.build(TOOL)?;
+    engine(&bench.disk)?;
     let texts = [
-        ("services.sh", SCRIPT.to_owned()),
         ("inside", INSIDE.to_owned()),
         ("etc/passwd", "root:x:0:0::/home:/bin/sh\nremap:x:100:100::/home:/bin/false\n".to_owned()),
         ("etc/group", "root:x:0:\nremap:x:100:\n".to_owned()),
         ("etc/subuid", format!("remap:{FIRST}:65536\n")),
         ("etc/subgid", format!("remap:{FIRST}:65536\n")),
     ];
-    for empty in ["home", "cache", "etc"] {
-        fs::create_dir_all(disk.join(empty))?;
-    }
-    for (name, text) in texts {
-        fs::write(disk.join(name), text)?;
-    }
-    let image = folder.join("disk.img");
-    sh::run(Command::new("truncate").args(["-s", "4G"]).arg(&image))?;
-    sh::run(Command::new("/sbin/mkfs.ext4").args(["-q", "-d"]).arg(&disk).arg(&image))
+    texts.iter().try_for_each(|(name, text)| Ok(fs::write(bench.disk.join(name), text)?))
 }
 
 fn engine(disk: &Path) -> Result<()> {
@@ -158,62 +123,19 @@ fn engine(disk: &Path) -> Result<()> {
     Ok(())
 }
 
-fn package(folder: &Path) -> Result<std::path::PathBuf> {
-    use std::os::unix::fs::PermissionsExt;
-    let root = folder.join("package");
-    let control = format!(
-        "Package: {TOOL}\nVersion: 1.0\nArchitecture: amd64\nMaintainer: Nobody <nobody@example.org>\n\
-         Depends: dash, coreutils, grep\nDescription: needs a service beside it\n"
-    );
-    let files = [
-        ("DEBIAN/control", control.as_str(), 0o644),
-        ("usr/bin/acme", "#!/bin/sh\nexit 0\n", 0o755),
-        ("usr/sbin/acmed", DAEMON, 0o755),
-        ("lib/systemd/system/acmed.service", UNIT, 0o644),
-    ];
-    for (name, text, mode) in files {
-        let path = root.join(name);
-        fs::create_dir_all(path.parent().context("a file has a folder")?)?;
-        fs::write(&path, text)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
-    }
-    let deb = folder.join("acme_1.0_amd64.deb");
-    sh::capture(Command::new("dpkg-deb").args(["--build", "--root-owner-group"]).arg(&root).arg(&deb))?;
-    Ok(deb)
-}
-
-/// Everything the guest said, up to its end.
-fn follow(machine: &Machine) -> Result<Vec<String>> {
-    let (mut child, lines) = machine.start()?;
-    let end = Instant::now() + PATIENCE;
-    let mut said = Vec::new();
-    let ended = loop {
-        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(line) if line == "guest: end" => break true,
-            Ok(line) => said.push(line),
-            Err(_) => break false,
-        }
-    };
-    child.kill().context("cannot end QEMU")?;
-    child.wait().context("cannot wait for QEMU")?;
-    let tail = said[said.len().saturating_sub(60)..].join("\n");
-    ensure!(ended, "the guest fell silent; its last lines:\n{tail}");
-    said.iter().filter(|line| line.starts_with("dockerd: ")).for_each(|line| println!("services: {line}"));
-    Ok(said.into_iter().filter_map(|line| line.strip_prefix("guest: ").map(str::to_owned)).collect())
-}
-
-fn judge(said: &[String]) -> Result<()> {
-    said.iter().for_each(|line| println!("services: {line}"));
-    let has = |line: &str| said.iter().any(|other| other == line);
-    let mut wrong = Vec::new();
+fn judge(mut answers: Answers) -> Result<()> {
     for round in ["one", "two"] {
         for line in [
             "ended 7",
             "said service uid 0",
             "said map 0 100000 65536",
-            // Below its own `/proc` a service finds the container's, and in it the shim, which is closed to it.
-            "said first hatchway-shim, 1 line",
-            "said Permission denied",
+            "said look: first hatchway-shim",
+            "said look: readlink /proc/1/fd/0: no",
+            "said look: head -c 0 /proc/1/fd/0: no",
+            "said look: nsenter --target 1 --mount true: no",
+            "said look: refused: Permission denied",
+            "said look: readlink /proc/self/fd/0: yes",
+            "said look: head -c 0 /proc/self/environ: yes",
             "said 1000",
             "said CapEff:\t0000000000000000",
             "said NoNewPrivs:\t1",
@@ -221,19 +143,16 @@ fn judge(said: &[String]) -> Result<()> {
             "complained acmed is up",
             "complained acmed stops",
         ] {
-            if !has(&format!("{round} {line}")) {
-                wrong.push(format!("the guest did not say `{round} {line}`"));
-            }
+            answers.want(&format!("{round} {line}"));
         }
     }
     for line in ["one said 1", "two said 2", "state is 101000"] {
-        if !has(line) {
-            wrong.push(format!("the guest did not say `{line}`"));
-        }
+        answers.want(line);
     }
-    if wrong.is_empty() {
-        println!("services: systemd ran in a container, root in it was nobody outside, and state was kept");
-        return Ok(());
+    let ways = answers.all().iter().filter(|line| line.contains("/proc/1/") && line.ends_with(": yes"));
+    let open: Vec<_> = ways.cloned().collect();
+    for line in open {
+        answers.blame(format!("the shim is open to a service: `{line}`"));
     }
-    bail!("{}", wrong.join("\n"))
+    answers.end("services: systemd ran in a container, root in it was nobody outside, the shim was closed to it, and state was kept")
 }
