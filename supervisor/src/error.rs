@@ -42,8 +42,8 @@ pub enum Error {
         /// Its keys.
         what: Vec<String>,
     },
-    /// An artifact cannot be run on a rung that this version has.
-    #[error("`{name}` needs the {rung} rung, which this version of Hatchway does not have")]
+    /// An artifact needs a rung on which it runs only when a person has said how.
+    #[error("`{name}` needs the {rung} rung, and its recipe does not ask for it")]
     Rung {
         /// The tool.
         name: String,
@@ -51,6 +51,8 @@ pub enum Error {
         rung: String,
         /// Why it was chosen.
         reasons: Vec<String>,
+        /// What the recipe would have to say.
+        ways: Vec<String>,
     },
     /// A vendor's file is neither in the store nor beside the recipe.
     #[error("the artifact `{file}` is not in the store")]
@@ -230,7 +232,7 @@ impl Error {
             Self::Unsupported { .. } => {
                 "take those keys out of the recipe; CHANGELOG.md says what is there".into()
             }
-            Self::Rung { reasons, rung, .. } => return rung_hints(reasons, rung),
+            Self::Rung { reasons, rung, ways, .. } => return rung_hints(reasons, rung, ways),
             Self::NoArtifact { file, folder } => {
                 format!("put `{file}` into `{}` and run the command again", folder.display())
             }
@@ -329,20 +331,14 @@ impl Error {
 }
 
 /// Why it needs that rung, and what can be done without it.
-fn rung_hints(reasons: &[String], rung: &str) -> Vec<String> {
-    let mut hints = reasons.to_vec();
-    // What a vm is for (another kernel, a driver) cannot be done without.
-    if reasons.iter().any(|reason| reason.ends_with("(several-daemons)")) {
-        let way = "`rung = \"vm\"` and `services = […]` in [run] of the recipe start them in a guest; a container gets an init \
-                   system only where its engine has control groups of version 2 and users of its own";
-        hints.push(way.into());
-    }
-    if rung == "container" {
-        let way =
-            "`rung = \"fhs\"` in [run] of the recipe runs it all the same, without what that rung would add";
-        hints.push(way.into());
-    }
-    hints
+fn rung_hints(reasons: &[String], rung: &str, ways: &[String]) -> Vec<String> {
+    let all_the_same = match rung {
+        "vm" => {
+            "`rung = \"fhs\"` in [run] of the recipe runs it all the same, where this machine's kernel has what it needs"
+        }
+        _ => "`rung = \"fhs\"` in [run] of the recipe runs it all the same, without what that rung would add",
+    };
+    reasons.iter().chain(ways).cloned().chain([all_the_same.to_owned()]).collect()
 }
 
 fn kernel_hint(name: &str, base: &str) -> String {

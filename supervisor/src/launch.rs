@@ -213,6 +213,11 @@ pub(crate) fn shim() -> Result<PathBuf, Error> {
     places.into_iter().find(|path| path.is_file()).ok_or(Error::NoShim(own))
 }
 
+/// What a guest has left on the disk of its state is read in a sandbox.
+fn reader() -> Result<hatchway_vm::state::Sandbox, Error> {
+    Ok(hatchway_vm::state::Sandbox { shim: shim()? })
+}
+
 fn spec(
     context: &Context,
     located: &Located,
@@ -244,7 +249,7 @@ fn spec(
     if request.rung != Isolation::Vm && request.explain.is_none() && !recipe.run.state.is_empty() {
         // A guest may have had it last, and gets it only when this run has ended.
         let owner = is_root().then_some((owner.uid, owner.gid));
-        state = Some(hatchway_vm::state::share(&state_parent(context, name)?, owner)?);
+        state = Some(hatchway_vm::state::share(&state_parent(context, name)?, owner, &reader()?)?);
     }
     if let Some(size) = recipe.run.shm {
         spec.shm_size = size.bytes();
@@ -299,7 +304,7 @@ fn machine(
     channels::add(context, recipe, bindings, spec)?;
     // A guest has devices of its own.
     if request.rung != Isolation::Vm {
-        devices::add(context, recipe, bindings, spec)?;
+        devices::add(context, recipe, (bindings, request.rung), spec)?;
     }
     match request.rung {
         Isolation::Fhs => limits::add(context, &recipe.run, request.explain.is_some(), spec),

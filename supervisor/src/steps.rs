@@ -204,7 +204,9 @@ fn admitted(located: &Located, facts: &[Facts], captured: &[Facts]) -> Result<Pl
         let rung = plan.rung.to_string();
         let name = located.recipe.package.name.to_string();
         let reasons = plan.reasons.iter().map(|r| format!("{} ({})", r.text, r.rule)).collect();
-        return Err(Error::Rung { name, rung, reasons });
+        let ways =
+            plan.obstacles.iter().filter(|one| one.rule == "version").map(|one| one.text.clone()).collect();
+        return Err(Error::Rung { name, rung, reasons, ways });
     }
     Ok(plan)
 }

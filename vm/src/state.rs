@@ -3,19 +3,25 @@
 //! On the other rungs state is a folder. A guest has a disk (ext4), which is made from the folder at its first run, by
 //! `mke2fs`; when the tool runs on another rung again, the folder is made from the disk, by `debugfs`. Both are of e2fsprogs,
 //! and neither needs a mount or a privilege. At each moment one of the two is the state: the disk, where there is one.
+//!
+//! What is on the disk is a guest's, so whatever reads it on the host does so in a sandbox ([`Confined`]).
+
+mod confined;
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 
 use crate::error::Error;
+
+pub use confined::{Confined, Job, Sandbox};
 
 /// The disk in the folder of a tool's state.
 pub const DISK: &str = "disk.ext4";
@@ -27,6 +33,9 @@ const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 const MOMENT: Duration = Duration::from_secs(1);
 /// How long another run may take to make the folder from the disk.
 const TAKING_MAX: Duration = Duration::from_secs(60);
+/// In that folder: the disk under a second name, and what is made from it.
+const LINK: &str = "disk";
+const TREE: &str = "tree";
 /// What every ext4 has at its top.
 const LOST: &str = "lost+found";
 
@@ -52,12 +61,17 @@ impl Held {
 ///
 /// # Errors
 /// [`Error::Busy`], [`Error::Shared`]; [`Error::Tool`]; what cannot be written.
-pub fn disk(folder: &Path, names: &[String], size: u64, owner: Option<(u32, u32)>) -> Result<Held, Error> {
+pub fn disk(
+    folder: &Path,
+    names: &[String],
+    size: u64,
+    (owner, confined): (Option<(u32, u32)>, &dyn Confined),
+) -> Result<Held, Error> {
     let path = folder.join(DISK);
     let lock = lock(folder)?;
     let known = beside(folder, "disk-folders");
     if path.exists() && !has_all(&known, names) {
-        taken_back(folder, owner)?;
+        taken_back(folder, owner, confined)?;
     }
     if !path.exists() {
         make(folder, &path, size, owner)?;
@@ -83,7 +97,7 @@ fn beside(folder: &Path, what: &str) -> PathBuf {
 ///
 /// # Errors
 /// As [`take_back`].
-pub fn share(folder: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, Error> {
+pub fn share(folder: &Path, owner: Option<(u32, u32)>, confined: &dyn Confined) -> Result<OwnedFd, Error> {
     let file = lock_file(folder)?;
     let disk = folder.join(DISK);
     // Whether the lock is had now. A change of its kind gives it up first.
@@ -99,7 +113,7 @@ pub fn share(folder: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, Error>
                 return Ok(file.into());
             }
             if locked(FlockOperation::NonBlockingLockExclusive)? {
-                taken_back(folder, owner)?;
+                taken_back(folder, owner, confined)?;
                 continue;
             }
         }
@@ -117,50 +131,77 @@ pub fn share(folder: &Path, owner: Option<(u32, u32)>) -> Result<OwnedFd, Error>
 ///
 /// # Errors
 /// [`Error::Busy`] while a guest runs; [`Error::Tool`]; what cannot be written. The disk is the state then, as before.
-pub fn take_back(folder: &Path, owner: Option<(u32, u32)>) -> Result<bool, Error> {
+pub fn take_back(folder: &Path, owner: Option<(u32, u32)>, confined: &dyn Confined) -> Result<bool, Error> {
     let disk = folder.join(DISK);
     if !disk.exists() {
         return Ok(false);
     }
     let _lock = lock(folder)?;
-    taken_back(folder, owner)
+    taken_back(folder, owner, confined)
 }
 
 /// The same, by who has the lock.
-fn taken_back(folder: &Path, owner: Option<(u32, u32)>) -> Result<bool, Error> {
+fn taken_back(folder: &Path, owner: Option<(u32, u32)>, confined: &dyn Confined) -> Result<bool, Error> {
     let disk = folder.join(DISK);
     if !disk.exists() {
         return Ok(false);
     }
     let taken = folder.join(TAKEN);
     remove(&taken)?;
-    fs::DirBuilder::new().mode(0o700).create(&taken).map_err(Error::io("create", &taken))?;
-    hand_over(&taken, owner)?;
-    // A journal that was not written out is read first; `debugfs` alone would not.
-    // As descriptors: the unit's user may get to neither by a path.
-    let opened = File::options().read(true).write(true).open(&disk).map_err(Error::io("open", &disk))?;
-    let into = File::open(&taken).map_err(Error::io("open", &taken))?;
-    inherited(&[&opened, &into], &disk)?;
-    let (disk_path, into) = (by_descriptor(&opened), by_descriptor(&into));
-    check(&disk_path, owner)?;
-    read_all(&format!("rdump / {into}"), &disk_path, owner)?;
-    swap(folder, &taken)?;
+    for made in [&taken, &taken.join(TREE)] {
+        fs::DirBuilder::new().mode(0o700).create(made).map_err(Error::io("create", made))?;
+        hand_over(made, owner)?;
+    }
+    // The programs see this folder and nothing else that can be written, so the disk has a name in it.
+    fs::hard_link(&disk, taken.join(LINK)).map_err(Error::io("link", &disk))?;
+    let reader = Reader { folder: &taken, owner, confined };
+    // A journal that was not written out is read first; `debugfs` alone would not. 1 is "errors were corrected" (e2fsck(8)): a
+    // journal that was replayed is none even.
+    let at = confined.at(&taken);
+    let (link, tree) = (at.join(LINK), at.join(TREE));
+    let (link, tree) = (link.to_string_lossy(), tree.to_string_lossy());
+    reader.run("check the state's disk", "e2fsck", &["-f", "-p", &link], &[0, 1])?;
+    reader.read_all(&format!("rdump / {tree}"), &link)?;
+    swap(folder, &taken.join(TREE))?;
     fs::remove_file(&disk).map_err(Error::io("remove", &disk))?;
     remove(&taken)?;
     Ok(true)
 }
 
-/// `debugfs` ends well whatever happened: what it says counts. Its first line is its version.
-fn read_all(request: &str, disk: &str, owner: Option<(u32, u32)>) -> Result<(), Error> {
-    let said = output("read the state's disk", "debugfs", &["-R", request, disk], &[0], owner)?;
-    let bad = |line: &&str| {
-        let harmless = line.trim().is_empty() || line.starts_with("debugfs ");
-        // Only root can give files away; here everything is the unit's.
-        !(harmless || line.contains("while changing ownership"))
-    };
-    match said.lines().find(bad) {
-        Some(line) => Err(Error::Tool { what: "read the state's disk", reason: line.trim().to_owned() }),
-        None => Ok(()),
+/// What reads the disk in a folder.
+struct Reader<'a> {
+    folder: &'a Path,
+    owner: Option<(u32, u32)>,
+    confined: &'a dyn Confined,
+}
+
+impl Reader<'_> {
+    /// What a program of e2fsprogs says as errors.
+    fn run(
+        &self,
+        what: &'static str,
+        program: &str,
+        arguments: &[&str],
+        good: &[i32],
+    ) -> Result<String, Error> {
+        let at = find(program).ok_or_else(|| missing(what, program))?;
+        let (folder, owner) = (self.folder, self.owner);
+        let output = self.confined.run(&Job { program: &at, arguments, folder, owner });
+        said(what, program, good, output)
+    }
+
+    /// `debugfs` ends well whatever happened: what it says counts. Its first line is its version.
+    fn read_all(&self, request: &str, disk: &str) -> Result<(), Error> {
+        let said = self.run("read the state's disk", "debugfs", &["-R", request, disk], &[0])?;
+        let bad = |line: &&str| {
+            let harmless = line.trim().is_empty() || line.starts_with("debugfs ");
+            // Only root can give files away; here everything is the unit's.
+            !(harmless || line.contains("while changing ownership"))
+        };
+        match said.lines().find(bad) {
+            Some(line) => Err(Error::Tool { what: "read the state's disk", reason: line.trim().to_owned() }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -222,11 +263,11 @@ fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Res
     let (from, to) = (by_descriptor(&opened), by_descriptor(&file));
     // Without room for root alone, and without a pause at the first mount for tables that are still to be written.
     let features = "lazy_itable_init=0,lazy_journal_init=0";
-    let made = run(
+    // What it reads is no disk of a guest's, but the unit's own files.
+    let made = plainly(
         "make the state's disk",
         "mke2fs",
         &["-q", "-F", "-t", "ext4", "-m", "0", "-E", features, "-d", &from, &to],
-        &[0],
         owner,
     );
     let placed = made.and_then(|()| {
@@ -237,21 +278,6 @@ fn make(folder: &Path, path: &Path, size: u64, owner: Option<(u32, u32)>) -> Res
         drop(fs::remove_file(&beside));
     }
     placed
-}
-
-/// 1 is "errors were corrected" (e2fsck(8)): a journal that was replayed is none even.
-fn check(disk: &str, owner: Option<(u32, u32)>) -> Result<(), Error> {
-    run("check the state's disk", "e2fsck", &["-f", "-p", disk], &[0, 1], owner)
-}
-
-fn run(
-    what: &'static str,
-    program: &str,
-    arguments: &[&str],
-    good: &[i32],
-    user: Option<(u32, u32)>,
-) -> Result<(), Error> {
-    output(what, program, arguments, good, user).map(drop)
 }
 
 /// No other thread of this process starts anything meanwhile.
@@ -270,23 +296,39 @@ fn hand_over(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Error> {
     chown(path, Some(uid), Some(gid)).map_err(Error::io("change the owner of", path))
 }
 
-/// What a program of e2fsprogs says as errors.
-fn output(
+/// Where a program of e2fsprogs is.
+fn find(program: &str) -> Option<PathBuf> {
+    FOLDERS.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file())
+}
+
+fn missing(what: &'static str, program: &str) -> Error {
+    Error::Tool { what, reason: format!("there is no `{program}` on this host") }
+}
+
+/// Runs one as the unit's user, where this is root.
+fn plainly(
     what: &'static str,
     program: &str,
     arguments: &[&str],
-    good: &[i32],
     user: Option<(u32, u32)>,
-) -> Result<String, Error> {
-    let at = FOLDERS.iter().map(|folder| Path::new(folder).join(program)).find(|path| path.is_file());
-    let failed = |reason: String| Error::Tool { what, reason };
-    let at = at.ok_or_else(|| failed(format!("there is no `{program}` on this host")))?;
+) -> Result<(), Error> {
+    let at = find(program).ok_or_else(|| missing(what, program))?;
     let mut command = Command::new(at);
     command.args(arguments).env("LC_ALL", "C").current_dir("/");
     if let Some((uid, gid)) = user {
         command.uid(uid).gid(gid);
     }
-    let output = command.output();
+    said(what, program, &[0], command.output().map_err(|error| error.to_string())).map(drop)
+}
+
+/// What it said as errors, if it ended well.
+fn said(
+    what: &'static str,
+    program: &str,
+    good: &[i32],
+    output: Result<Output, String>,
+) -> Result<String, Error> {
+    let failed = |reason: String| Error::Tool { what, reason };
     let output = output.map_err(|error| failed(format!("`{program}`: {error}")))?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code().is_some_and(|code| good.contains(&code)) {
@@ -326,6 +368,20 @@ mod tests {
 
     const SIZE: u64 = 64 << 20;
 
+    /// Where the shim is not built. What confines is tried with it, from the outside.
+    #[derive(Debug)]
+    struct Plainly;
+
+    impl Confined for Plainly {
+        fn at(&self, folder: &Path) -> PathBuf {
+            folder.to_owned()
+        }
+
+        fn run(&self, job: &Job<'_>) -> Result<Output, String> {
+            Command::new(job.program).args(job.arguments).output().map_err(|error| error.to_string())
+        }
+    }
+
     /// What other tests start holds the lock for a moment, between its start and its program.
     fn free<T>(mut take: impl FnMut() -> Result<T, Error>) -> T {
         for _ in 0..100 {
@@ -348,20 +404,20 @@ mod tests {
         fs::write(own.join("deep/file"), "content").unwrap();
         fs::set_permissions(own.join("deep/file"), fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink("deep/file", own.join("link")).unwrap();
-        let held = free(|| disk(&folder, &[], SIZE, None));
-        assert!(matches!(disk(&folder, &[], SIZE, None), Err(Error::Busy(_))));
-        assert!(matches!(share(&folder, None), Err(Error::Busy(_))));
-        assert!(matches!(take_back(&folder, None), Err(Error::Busy(_))));
+        let held = free(|| disk(&folder, &[], SIZE, (None, &Plainly)));
+        assert!(matches!(disk(&folder, &[], SIZE, (None, &Plainly)), Err(Error::Busy(_))));
+        assert!(matches!(share(&folder, None, &Plainly), Err(Error::Busy(_))));
+        assert!(matches!(take_back(&folder, None, &Plainly), Err(Error::Busy(_))));
         drop(held);
         // What is changed in the folder meanwhile does not count.
         fs::write(own.join("deep/file"), "another").unwrap();
-        assert!(free(|| take_back(&folder, None)));
+        assert!(free(|| take_back(&folder, None, &Plainly)));
         assert_eq!(fs::read_to_string(own.join("link")).unwrap(), "content");
         assert!(own.join("deep/empty").is_dir());
         let mode = fs::metadata(own.join("deep/file")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         assert!(!folder.join(DISK).exists() && !folder.join(TAKEN).exists() && !folder.join(LOST).exists());
-        assert!(!free(|| take_back(&folder, None)));
+        assert!(!free(|| take_back(&folder, None, &Plainly)));
     }
 
     #[test]
@@ -369,16 +425,16 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let folder = scratch.path().join("acme-1.0");
         fs::create_dir_all(folder.join("a")).unwrap();
-        drop(free(|| disk(&folder, &["a".into()], SIZE, None)));
-        let one = free(|| share(&folder, None));
+        drop(free(|| disk(&folder, &["a".into()], SIZE, (None, &Plainly))));
+        let one = free(|| share(&folder, None, &Plainly));
         assert!(!folder.join(DISK).exists());
-        let two = free(|| share(&folder, None));
+        let two = free(|| share(&folder, None, &Plainly));
         drop(one);
-        assert!(matches!(disk(&folder, &[], SIZE, None), Err(Error::Shared(_))));
+        assert!(matches!(disk(&folder, &[], SIZE, (None, &Plainly)), Err(Error::Shared(_))));
         drop(two);
-        drop(free(|| disk(&folder, &[], SIZE, None)));
+        drop(free(|| disk(&folder, &[], SIZE, (None, &Plainly))));
         // Another tool's is its own.
-        drop(free(|| share(&scratch.path().join("acme-1.1"), None)));
+        drop(free(|| share(&scratch.path().join("acme-1.1"), None, &Plainly)));
     }
 
     #[test]
@@ -387,12 +443,12 @@ mod tests {
         let folder = scratch.path().join("acme");
         fs::create_dir_all(folder.join("a")).unwrap();
         fs::write(folder.join("a/file"), "kept").unwrap();
-        drop(free(|| disk(&folder, &["a".into()], SIZE, None)));
+        drop(free(|| disk(&folder, &["a".into()], SIZE, (None, &Plainly))));
         let all: Vec<_> = (0..8)
             .map(|_| {
                 let folder = folder.clone();
                 std::thread::spawn(move || {
-                    let held = share(&folder, None).unwrap();
+                    let held = share(&folder, None, &Plainly).unwrap();
                     (held, fs::read_to_string(folder.join("a/file")).unwrap())
                 })
             })
@@ -407,12 +463,12 @@ mod tests {
         let folder = scratch.path().join("acme");
         fs::create_dir_all(folder.join("a")).unwrap();
         fs::write(folder.join("a/file"), "kept").unwrap();
-        drop(free(|| disk(&folder, &["a".into()], SIZE, None)));
+        drop(free(|| disk(&folder, &["a".into()], SIZE, (None, &Plainly))));
         fs::create_dir_all(folder.join("b")).unwrap();
         fs::write(folder.join("b/file"), "new").unwrap();
         fs::write(folder.join("a/file"), "does not count").unwrap();
-        drop(free(|| disk(&folder, &["a".into(), "b".into()], SIZE, None)));
-        assert!(free(|| take_back(&folder, None)));
+        drop(free(|| disk(&folder, &["a".into(), "b".into()], SIZE, (None, &Plainly))));
+        assert!(free(|| take_back(&folder, None, &Plainly)));
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
         assert_eq!((read("a/file"), read("b/file")), ("kept".into(), "new".into()));
     }
@@ -423,11 +479,11 @@ mod tests {
         let folder = scratch.path().join("acme");
         fs::create_dir_all(folder.join("a")).unwrap();
         fs::write(folder.join("a/file"), "kept").unwrap();
-        drop(free(|| disk(&folder, &[], SIZE, None)));
+        drop(free(|| disk(&folder, &[], SIZE, (None, &Plainly))));
         // As after a crash: half of it taken, the rest gone.
         fs::create_dir_all(folder.join(TAKEN).join("a")).unwrap();
         remove(&folder.join("a")).unwrap();
-        assert!(free(|| take_back(&folder, None)));
+        assert!(free(|| take_back(&folder, None, &Plainly)));
         assert_eq!(fs::read_to_string(folder.join("a/file")).unwrap(), "kept");
     }
 }

@@ -78,12 +78,13 @@ pub(super) fn run(run: &Run<'_>, spec: &Spec, host: &HostFacts) -> Result<ExitCo
     }
     within.bootstrap.missing =
         super::interpreter::missing(run.context, run.located, run.tree, &within.bootstrap.process);
+    let engine = Engine::find(std::env::var("DOCKER_HOST").ok().as_deref())?;
+    // An engine that takes long to load it can be left by Ctrl-C: what it has by then is its own.
+    let image = image(run, &engine)?;
     // From now on a signal is for the unit: nothing half-made is left.
     SigSet::all()
         .thread_block()
         .map_err(|errno| Error::io("block signals of", "this process")(errno.into()))?;
-    let engine = Engine::find(std::env::var("DOCKER_HOST").ok().as_deref())?;
-    let image = image(run, &engine)?;
     let record = in_container(run, &engine, image, &within)?;
     let code = record.code;
     write(&record, run.folder)?;

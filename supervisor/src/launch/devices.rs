@@ -2,19 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use hatchway_envs::sandbox::{DeviceId, HostPath, InsidePath, Mode, Slot, Spec};
+use hatchway_envs::sandbox::{Device, DeviceId, HostPath, InsidePath, Mode, Slot, Spec};
 use hatchway_sys::devices::{self, Node};
 
 use super::bindings::Bindings;
-use super::{channels, inside};
+use super::{Isolation, channels, inside};
 use crate::context::Context;
 use crate::error::Error;
 use crate::recipe::{DeviceSlot, Recipe};
 
+/// What shows the names that stay.
+const LOOK: &str = "`ls -l /dev/*/by-id /dev/*/by-path` shows what is there";
+
 pub(super) fn add(
     context: &Context,
     recipe: &Recipe,
-    bindings: &Bindings<'_>,
+    (bindings, rung): (&Bindings<'_>, Isolation),
     spec: &mut Spec,
 ) -> Result<(), Error> {
     for slot in &slots(recipe, bindings) {
@@ -32,20 +35,34 @@ pub(super) fn add(
             None => inside(&format!("/dev/{name}"))?,
         };
         let subsystem = subsystem(&slot.class).to_owned();
-        match find(&device, &subsystem) {
-            Ok(Some(node)) => {
-                let whose = format!("the slot `{name}`");
-                admit(context, &whose, &node.path, (node.mode, node.gid), spec);
+        let failed = |why: String, hint: &str| Error::Host {
+            message: format!("the device slot `{name}` cannot be bound to `{device}`: {why}"),
+            hints: vec![hint.to_owned()],
+        };
+        let there = find(&device, &subsystem).map_err(|error| failed(error.to_string(), LOOK))?;
+        if let Some(node) = &there {
+            let whose = format!("the slot `{name}`");
+            admit(context, &whose, &node.path, (node.mode, node.gid), spec);
+        }
+        match there {
+            // An engine gives what is there at the start.
+            Some(node) if rung == Isolation::Container => {
+                let host =
+                    HostPath::try_from(node.path.as_path()).map_err(hatchway_envs::sandbox::Error::from)?;
+                spec.devices.push(Device { host, at });
+                continue;
             }
-            Ok(None) => context
+            None if rung == Isolation::Container => {
+                let why = "it is not there, and a container has only what is there at its start";
+                return Err(failed(
+                    why.to_owned(),
+                    "plug it in, or run it with `--rung fhs`, where devices may come and go",
+                ));
+            }
+            Some(_) => {}
+            None => context
                 .printer
                 .warn(format!("`{device}` is not there; the tool sees it at `{at}` as soon as it is")),
-            Err(source) => {
-                return Err(Error::Host {
-                    message: format!("the device slot `{name}` cannot be bound to `{device}`: {source}"),
-                    hints: vec!["`ls -l /dev/*/by-id /dev/*/by-path` shows what is there".into()],
-                });
-            }
         }
         spec.slots.push(Slot { device, subsystem, at });
     }

@@ -79,9 +79,9 @@ pub(super) fn add(
         let owner = is_root().then_some((user.uid, user.gid));
         let parent = state_parent(context, name)?;
         if request.rung == Isolation::Vm {
-            hatchway_vm::state::take_back(&parent, owner)?;
+            hatchway_vm::state::take_back(&parent, owner, &super::reader()?)?;
         } else {
-            held.push(hatchway_vm::state::share(&parent, owner)?);
+            held.push(hatchway_vm::state::share(&parent, owner, &super::reader()?)?);
         }
         make_state(context, name, tree, PREFIX, &folder, &user)?;
         usable(&folder, &user)?;

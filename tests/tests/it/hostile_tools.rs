@@ -1,8 +1,10 @@
 //! Vendor packages and tools that try to reach the host: each of these once did, or nearly.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use hatchway_tests::bench::{Bench, is_root};
 use hatchway_tests::compile;
@@ -223,4 +225,78 @@ fn a_tool_never_runs_with_gid_0() {
     let outcome = bench.hatchway(&["run", "-q", "./acme.deb", "--user", "12345:0", "--", "version"]);
     let says = if is_root() { "uid 0 or gid 0" } else { "only root can choose another user" };
     assert!(outcome.stderr.contains(says), "{outcome}");
+}
+
+/// A disk with a folder in which a link and a file have the same name, which no ext4 of an honest kernel has: whoever makes both in
+/// turn writes through the link.
+fn hostile_disk(at: &Path, aim: &Path) {
+    let debugfs = |script: &str| {
+        let mut child = Command::new("/sbin/debugfs")
+            .args(["-w", "-f", "/dev/stdin"])
+            .arg(at)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    };
+    fs::write(at, "").unwrap();
+    fs::File::options().write(true).open(at).unwrap().set_len(16 << 20).unwrap();
+    // Without checksums, so that one letter can be changed below.
+    let made = Command::new("/sbin/mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-O", "^metadata_csum,^dir_index"])
+        .arg(at)
+        .status();
+    assert!(made.unwrap().success());
+    let content = at.with_extension("content");
+    fs::write(&content, "written by a guest").unwrap();
+    let name = "x".repeat(200);
+    let mut script = format!("mkdir var-lib-acme\ncd var-lib-acme\nsymlink link-{name} {}\n", aim.display());
+    // So many that the two names are in blocks of their own: in one block e2fsck sees them.
+    (0..30).for_each(|number| script.push_str(&format!("mkdir {number}-{name}\n")));
+    script.push_str(&format!("write {} LINK-{name}\n", content.display()));
+    debugfs(&script);
+    let mut bytes = fs::read(at).unwrap();
+    let wrong = format!("LINK-{name}").into_bytes();
+    let place = bytes.windows(wrong.len()).position(|window| window == wrong).unwrap();
+    bytes[place..place + 4].copy_from_slice(b"link");
+    fs::write(at, bytes).unwrap();
+}
+
+#[test]
+fn a_guests_disk_writes_nothing_outside_of_the_state() {
+    for bench in [Bench::new(), Bench::ordinary()] {
+        let (bench, _server, aim) = target(bench);
+        bench.put("acme.deb", acme().deb());
+        drop(bench.hatchway(&["run", "-q", "./acme.deb", "--", "version"]).ok());
+        let keep = aim.join("keep");
+        fs::set_permissions(&keep, fs::Permissions::from_mode(0o666)).unwrap();
+        let disk = bench.path("work/hostile.ext4");
+        hostile_disk(&disk, &keep);
+        // What it is without a sandbox: the check is content, and the link is followed.
+        let taken = bench.path("work/taken");
+        fs::create_dir_all(&taken).unwrap();
+        let checked = Command::new("/sbin/e2fsck").args(["-f", "-p"]).arg(&disk).output().unwrap();
+        assert!(matches!(checked.status.code(), Some(0 | 1)), "{checked:?}");
+        let request = format!("rdump / {}", taken.display());
+        drop(Command::new("/sbin/debugfs").args(["-R", &request]).arg(&disk).output().unwrap());
+        assert_eq!(
+            fs::read_to_string(&keep).unwrap(),
+            "written by a guest",
+            "the disk is not as hostile as it has to be"
+        );
+        fs::write(&keep, "mine").unwrap();
+
+        let kept = bench.path("data/state/acme/disk.ext4");
+        fs::copy(&disk, &kept).unwrap();
+        // The unit's user, whoever that is here, had it for its guest.
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o666)).unwrap();
+        bench.allow("data/state/acme/disk.ext4");
+        let outcome = bench.hatchway(&["run", "-q", "./acme.deb", "--", "version"]);
+        assert_eq!(fs::read_to_string(&keep).unwrap(), "mine", "{outcome}");
+        assert_eq!(outcome.code, Some(125), "{outcome}");
+        assert!(outcome.stderr.contains("cannot read the state's disk"), "{outcome}");
+    }
 }

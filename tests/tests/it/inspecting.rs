@@ -169,7 +169,7 @@ fn what_cannot_be_run_exits_with_1_and_what_cannot_be_read_with_2() {
     bench.put("module.deb", acme().file("usr/src/acme-1.0/dkms.conf", "PACKAGE_NAME=acme\n").deb());
     let outcome = bench.hatchway(&["inspect", "module.deb"]);
     assert_eq!(outcome.code, Some(1), "{outcome}");
-    for says in ["rung vm, which is not possible yet", "[dkms]", "would move to fhs if it could do without"] {
+    for says in ["rung vm, once the recipe says how", "[dkms]", "would move to fhs if it could do without"] {
         assert!(outcome.stdout.contains(says), "not said: {says}\n{outcome}");
     }
     bench.put("cut.deb", &acme().deb()[..500]);

@@ -34,6 +34,7 @@ mod recipes_in_use;
 mod robustness;
 mod rungs;
 mod rungs_channels;
+mod rungs_devices;
 mod rungs_export;
 mod rungs_podman;
 mod rungs_services;

@@ -146,8 +146,10 @@ fn what_needs_another_rung_is_refused_with_its_reason() {
         r#"
 exit 2
 --- stderr
-error: `acme` needs the vm rung, which this version of Hatchway does not have
+error: `acme` needs the vm rung, and its recipe does not ask for it
 hint: `/lib/modules/6.1/acme.ko` is a kernel module: it needs a kernel of its own (kernel-module)
+hint: this version of Hatchway builds no module and starts no Windows; `rung = "vm"` in [run] of the recipe runs it in a guest with Debian's kernel, whose modules `modules = […]` loads
+hint: `rung = "fhs"` in [run] of the recipe runs it all the same, where this machine's kernel has what it needs
 "#
     );
     let services = Package::new("acme", "1")
@@ -161,9 +163,9 @@ hint: `/lib/modules/6.1/acme.ko` is a kernel module: it needs a kernel of its ow
         r#"
 exit 2
 --- stderr
-error: `acme` needs the container rung, which this version of Hatchway does not have
+error: `acme` needs the container rung, and its recipe does not ask for it
 hint: it brings 2 services that want an init system, `/lib/systemd/system/one.service` among them (several-daemons)
-hint: `rung = "vm"` and `services = […]` in [run] of the recipe start them in a guest; a container gets an init system only where its engine has control groups of version 2 and users of its own
+hint: `services = […]` in [run] of the recipe has systemd start them: with `rung = "vm"` in a guest, as `hatchway new` writes it; with `rung = "container"` only where the engine has control groups of version 2 and users of its own
 hint: `rung = "fhs"` in [run] of the recipe runs it all the same, without what that rung would add
 "#
     );

@@ -552,7 +552,13 @@ fn verdict(plan: &Plan, page: &mut Page) {
     page.heading("Verdict");
     let runner =
         if plan.runner == Runner::None { String::new() } else { format!(", runner {}", plan.runner) };
-    let can = if plan.can_run() { "" } else { ", which is not possible yet" };
+    // A rule of that name asks for a word of the recipe's; everything else is the machine's or the program's.
+    let asked = plan.obstacles.iter().all(|obstacle| obstacle.rule == "version");
+    let can = match (plan.can_run(), asked) {
+        (true, _) => "",
+        (false, true) => ", once the recipe says how",
+        (false, false) => ", which is not possible here",
+    };
     page.wrapped(&format!("rung {}{runner}{can}", plan.rung), 2);
     for reason in &plan.reasons {
         page.wrapped(&format!("because {} [{}]", reason.text, reason.rule), 2);

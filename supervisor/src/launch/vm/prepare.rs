@@ -324,5 +324,5 @@ fn state_disk(run: &Run<'_>, names: &[String], user: Option<(u32, u32)>) -> Resu
     let recipe = &run.located.recipe;
     let folder = state_parent(run.context, recipe.package.name.as_str())?;
     let size = recipe.run.vm.as_ref().and_then(|vm| vm.state).map_or(STATE_BYTES, |size| size.bytes());
-    Ok(state::disk(&folder, names, size, user)?)
+    Ok(state::disk(&folder, names, size, (user, &super::super::reader()?))?)
 }
