@@ -20,6 +20,7 @@ use crate::plan::{self, Host, Plan};
 
 pub(super) use changes::DiffReport;
 pub(super) use loader::{TreeReport, WhyReport};
+pub(super) use report::planned;
 
 /// The version of what `inspect --json` prints; that of the facts is counted by itself.
 const SCHEMA: u32 = 1;
