@@ -3,6 +3,7 @@
 //! This process stays: it carries the tool's streams between the caller and the guest's ports ([`relay`]), passes signals
 //! on, and writes the exit record that comes out. When it is gone, the guest's init ends the unit and switches off.
 
+pub(crate) mod cache;
 mod prepare;
 mod relay;
 pub(super) mod streams;
