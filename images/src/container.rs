@@ -96,11 +96,20 @@ pub struct State {
 }
 
 impl Engine {
-    /// The id of an image of a tree by its name, if the engine has it. Whoever can name images there is root anyway.
+    /// The id of an image of a tree by its name, if the engine has it and its id, which is a digest of what it is, is among those
+    /// `known`. A name alone says nothing: `docker commit` gives it to another image, which keeps the label.
     ///
     /// # Errors
     /// [`Error::Engine`].
-    pub fn image_of(&self, tagged: &str, tree: Sha256) -> Result<Option<String>, Error> {
+    pub fn image_of(&self, tagged: &str, tree: Sha256, known: &[String]) -> Result<Option<String>, Error> {
+        Ok(self.named(tagged, tree)?.filter(|id| known.contains(id)))
+    }
+
+    /// The id that the engine gives an image of a tree which it was just sent.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub fn named(&self, tagged: &str, tree: Sha256) -> Result<Option<String>, Error> {
         let runtime = crate::engine::runtime()?;
         runtime.block_on(async {
             let docker = self.connect().await?;

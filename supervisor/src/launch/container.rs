@@ -11,7 +11,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hatchway_envs::Progress;
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::{Lock, write_atomically};
 use hatchway_envs::sandbox::{self, HostFacts, InsidePath, Lease as Way, Outside, Spec, Within};
@@ -93,15 +92,13 @@ pub(super) fn run(run: &Run<'_>, spec: &Spec, host: &HostFacts) -> Result<ExitCo
 /// The image's id in the engine, which gets it if it has it not.
 fn image(run: &Run<'_>, engine: &Engine) -> Result<String, Error> {
     let program = Some(run.request.program.as_str());
-    let tagged = export::tagged(run.located, run.tree);
-    if let Some(id) = engine.image_of(&tagged, run.tree)? {
+    let known = export::known(run.context, run.tree);
+    if let Some(id) = engine.image_of(&export::tagged(run.located, run.tree), run.tree, &known)? {
         return Ok(id);
     }
     let image = export::image(run.context, run.located, run.lock, run.tree, program)?;
-    let printer: &dyn Progress = &run.context.printer;
-    drop(engine.load(&image, printer)?);
-    let gone = || Error::Engine("it has loaded the image, and does not know it".into());
-    engine.image_of(&tagged, run.tree)?.ok_or_else(gone)
+    let (_, _, id) = export::load(run.context, engine, &image)?;
+    Ok(id)
 }
 
 fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) -> Result<ExitRecord, Error> {

@@ -35,6 +35,7 @@ mod robustness;
 mod rungs;
 mod rungs_channels;
 mod rungs_export;
+mod rungs_kept;
 mod rungs_podman;
 mod rungs_services;
 mod rungs_visits;

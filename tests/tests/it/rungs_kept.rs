@@ -1,0 +1,94 @@
+//! What is kept between runs on the higher rungs, and which of it is used: images in an engine, kernels and disks of guests, records.
+
+use std::fs;
+
+use super::rungs::{Rungs, signal, started};
+
+// `docker commit` gives the name and the label of an image to another one, which was then run.
+#[test]
+fn only_the_image_that_was_sent_is_used() {
+    let rungs = Rungs::new("");
+    let ask = "$RUN -c 'test -e /usr/share/changed && echo changed || echo own'";
+    let own = || assert_eq!(rungs.shell("container", ask).ok().stdout, "own\n");
+    own();
+    let says = |arguments: &[&str]| rungs.engine_says(arguments).unwrap();
+    let name = says(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let image = || says(&["inspect", "--format", "{{.Id}}", &name]);
+    let sent = image();
+    let change = || {
+        let container = says(&["create", &name]);
+        says(&[
+            "cp",
+            &rungs.bench.put("changed", "x").display().to_string(),
+            &format!("{container}:/usr/share/changed"),
+        ]);
+        says(&["commit", &container, &name]);
+        says(&["rm", &container]);
+        assert_ne!(image(), sent);
+    };
+    change();
+    own();
+    assert_eq!(image(), sent, "the name is not the sent image's again");
+    // What was remembered is gone, or is of another version: it is computed anew, and nothing is sent that is there.
+    let kept = rungs.bench.path("cache/hatchway/images");
+    for forget in [true, false] {
+        for entry in fs::read_dir(&kept).unwrap().flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            let other = text.replace("\"builder\":\"", "\"builder\":\"0.0.0 of old ");
+            assert_ne!(text, other);
+            if forget {
+                fs::remove_file(entry.path()).unwrap()
+            } else {
+                fs::write(entry.path(), other).unwrap()
+            }
+        }
+        let outcome = rungs
+            .shell(
+                "container",
+                &ask.replace("$RUN", "$HATCHWAY run acme --rung container --program /usr/bin/dash --"),
+            )
+            .ok();
+        assert!(outcome.stdout == "own\n" && outcome.stderr.contains("computing digests"), "{outcome}");
+        assert!(!outcome.stderr.contains("loading"), "{outcome}");
+    }
+    rungs.nothing_is_left();
+}
+
+// Kernels, and disks that another version has made, stayed for ever.
+#[test]
+fn what_guests_are_made_of_goes_when_nobody_uses_it() {
+    let rungs = Rungs::new("");
+    let cache = rungs.bench.path("cache/hatchway/guests");
+    let names = || {
+        let entries = fs::read_dir(&cache).unwrap().flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name.starts_with("kernel-") || name.starts_with("tree-"));
+        names.sort();
+        names
+    };
+    let old = || drop(rungs.bench.script("touch -d '40 days ago' ../cache/hatchway/guests/used/*").ok());
+    let collect =
+        |more: &[&str]| rungs.bench.hatchway(&[&["store", "gc", "--json"], more].concat()).ok().json();
+    let mut child = started(&rungs, "vm", "trap \"exit 0\" TERM; echo ready; while :; do sleep 0.1; done");
+    let made = names();
+    assert_eq!(made.len(), 2, "{made:?}");
+    old();
+    // A guest that runs holds what it has.
+    assert_eq!(collect(&["--older-than", "0"])["guests"].as_array().map(Vec::len), Some(0));
+    signal(&child, "-TERM");
+    child.wait().unwrap();
+    assert_eq!(names(), made);
+    let said = collect(&["--dry-run"]);
+    assert!(said["guests"].as_array().is_some_and(|all| all.len() == 2), "{said}");
+    assert!(said["bytes"].as_u64() >= said["guests"][0]["bytes"].as_u64(), "{said}");
+    assert_eq!(names(), made);
+    let said = rungs.bench.hatchway(&["store", "gc"]).ok();
+    assert!(said.stdout.contains("  2 kernels and disks of guests\n"), "{said}");
+    assert_eq!(names(), [""; 0]);
+    // They are made anew, and used now.
+    drop(rungs.shell("vm", "$RUN -c true").ok());
+    assert_eq!(names(), made);
+    assert_eq!(collect(&[])["guests"].as_array().map(Vec::len), Some(0));
+    rungs.nothing_is_left();
+}
