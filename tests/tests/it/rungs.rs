@@ -553,7 +553,7 @@ pub(super) fn killed_caller(rungs: &Rungs) {
         // Of what is in a guest the host sees QEMU.
         until("the guest outlives its caller", || guests(rungs).is_empty());
     }
-    // What is left of the container, the next run of any tool removes.
+    // What is left of the container, the next run in a container removes.
     for rung in rungs.names() {
         drop(rungs.shell(rung, "$RUN -c true").ok());
     }
