@@ -415,7 +415,7 @@ fn record(run: &Run<'_>, end: End) -> Result<ExitCode, Error> {
         notes: Vec::new(),
         exit_file: sandbox::HostPath::try_from(run.folder.join(run_folder::EXIT).as_path()).ok(),
     };
-    container::write(&record, &run.folder)?;
+    container::write(run.context, &run.folder, &record);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 

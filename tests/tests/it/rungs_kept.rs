@@ -1,6 +1,8 @@
 //! What is kept between runs on the higher rungs, and which of it is used: images in an engine, kernels and disks of guests, records.
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::rungs::{Rungs, signal, started};
 
@@ -90,5 +92,40 @@ fn what_guests_are_made_of_goes_when_nobody_uses_it() {
     drop(rungs.shell("vm", "$RUN -c true").ok());
     assert_eq!(names(), made);
     assert_eq!(collect(&[])["guests"].as_array().map(Vec::len), Some(0));
+    rungs.nothing_is_left();
+}
+
+// The folder of a run whose `hatchway run` failed while the tool ran was removed: nothing had run, it said.
+#[test]
+fn a_run_that_fails_in_the_middle_leaves_a_record() {
+    let rungs = Rungs::new("");
+    for rung in ["container", "vm"] {
+        let mut child = started(&rungs, rung, "echo ready; while :; do sleep 0.1; done");
+        // Its next wait fails.
+        let fail = ["-qq", "-o", "/dev/null", "-e", "inject=poll,ppoll:error=EIO:when=1", "-p"];
+        let mut strace = Command::new("strace")
+            .args(fail)
+            .arg(child.id().to_string())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "{rung}: it does not end");
+            // A container's run wakes for a signal only.
+            drop(Command::new("kill").args(["-WINCH", &child.id().to_string()]).status());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        strace.wait().unwrap();
+        let record = rungs.record();
+        let message = record["reason"]["engine"]["message"].as_str().unwrap_or_default();
+        assert!(
+            message.starts_with("cannot wait for `the ") && message.contains("os error 5"),
+            "{rung}: {record}"
+        );
+        assert_eq!(child.wait().unwrap().code().map(i64::from), record["code"].as_i64());
+        let said = rungs.bench.read("err");
+        assert!(said.contains("warning: the tool was ended: cannot wait for"), "{rung}: {said}");
+    }
     rungs.nothing_is_left();
 }
