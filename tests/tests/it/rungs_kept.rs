@@ -129,3 +129,14 @@ fn a_run_that_fails_in_the_middle_leaves_a_record() {
     }
     rungs.nothing_is_left();
 }
+
+// QEMU runs as the unit's user, and had all of root's variables.
+#[test]
+fn a_guests_qemu_has_none_of_the_callers_variables() {
+    let rungs = Rungs::new("");
+    let line = "export HATCHWAY_SECRET=1; $RUN -c 'echo ready; read x' > out < fifo & exec 9> fifo; \
+                until grep -q ready out; do sleep 0.1; done; \
+                tr '\\0' '\\n' < /proc/$(pgrep -P $! -f qemu-system)/environ | cut -d= -f1 | sort; echo >&9; wait";
+    let line = format!("mkfifo fifo; {}", line);
+    assert_eq!(rungs.shell("vm", &line).ok().stdout, "PATH\nTMPDIR\n");
+}
