@@ -18,7 +18,7 @@ pub(crate) mod machine;
 mod network;
 pub(crate) mod packets;
 mod remapped;
-mod run_folder;
+pub(crate) mod run_folder;
 mod session;
 pub(crate) mod vm;
 mod wine;

@@ -34,7 +34,7 @@ use crate::error::Error;
 use crate::recipe::{self, Driver, IdentityItem, Located, SerialLine, System, Vm};
 
 /// The folder of a guest's sockets, in its run's folder.
-pub(super) const FOLDER: &str = "machine";
+pub(crate) const FOLDER: &str = "machine";
 /// How long a guest may take to shut down where the recipe says nothing: Windows with updates takes longer, and says so.
 const GRACE_S: u32 = 60;
 /// What a guest has where the recipe says nothing.
