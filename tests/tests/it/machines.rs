@@ -175,18 +175,19 @@ fn runs(bench: &Bench) -> (Child, u32) {
     assert_eq!(child.stdout.as_mut().unwrap().read(&mut byte).unwrap(), 1);
     let until = Instant::now() + LONG;
     let path = format!("/proc/{0}/task/{0}/children", child.id());
-    loop {
+    let qemu = loop {
         let children = fs::read_to_string(&path).unwrap_or_default();
         let running = |pid: &&str| {
             fs::read_to_string(format!("/proc/{pid}/comm"))
                 .is_ok_and(|name| name.starts_with("hatchway-acme"))
         };
         if let Some(pid) = children.split_whitespace().find(running) {
-            return (child, pid.parse::<u32>().unwrap());
+            break pid.parse::<u32>().unwrap();
         }
         assert!(Instant::now() < until, "no QEMU");
         std::thread::sleep(Duration::from_millis(20));
-    }
+    };
+    (child, qemu)
 }
 
 // It was said that the guest does not run.

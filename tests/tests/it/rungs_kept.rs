@@ -39,9 +39,9 @@ fn only_the_image_that_was_sent_is_used() {
             let other = text.replace("\"builder\":\"", "\"builder\":\"0.0.0 of old ");
             assert_ne!(text, other);
             if forget {
-                fs::remove_file(entry.path()).unwrap()
+                fs::remove_file(entry.path()).unwrap();
             } else {
-                fs::write(entry.path(), other).unwrap()
+                fs::write(entry.path(), other).unwrap();
             }
         }
         let outcome = rungs
