@@ -32,6 +32,11 @@ const UNIT: &str = "org.hatchway.unit";
 const INCARNATION: &str = "org.hatchway.incarnation";
 /// The process that made the container. While it lives, the container is its to remove.
 const OWNER: &str = "org.hatchway.owner";
+/// Where that number is a process's: this start of the machine, this process namespace.
+const SCOPE: &str = "org.hatchway.scope";
+/// How old a container is, in seconds, of whose maker nothing can be told, before it is taken for left over. Between making
+/// and starting one are moments.
+const FOREIGN_AGE_S: i64 = 60 * 60;
 /// The label of an image: the whole digest of the tree that it holds.
 const TREE: &str = "org.hatchway.tree.digest";
 /// The period of limits of processor time, in microseconds.
@@ -96,11 +101,20 @@ pub struct State {
 }
 
 impl Engine {
-    /// The id of an image of a tree by its name, if the engine has it. Whoever can name images there is root anyway.
+    /// The id of an image of a tree by its name, if the engine has it and its id, which is a digest of what it is, is among those
+    /// `known`. A name alone says nothing: `docker commit` gives it to another image, which keeps the label.
     ///
     /// # Errors
     /// [`Error::Engine`].
-    pub fn image_of(&self, tagged: &str, tree: Sha256) -> Result<Option<String>, Error> {
+    pub fn image_of(&self, tagged: &str, tree: Sha256, known: &[String]) -> Result<Option<String>, Error> {
+        Ok(self.named(tagged, tree)?.filter(|id| known.contains(id)))
+    }
+
+    /// The id that the engine gives an image of a tree which it was just sent.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub fn named(&self, tagged: &str, tree: Sha256) -> Result<Option<String>, Error> {
         let runtime = crate::engine::runtime()?;
         runtime.block_on(async {
             let docker = self.connect().await?;
@@ -194,18 +208,41 @@ async fn sweep(docker: &Docker) -> Result<(), Error> {
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let found = docker.list_containers(Some(options)).await.map_err(failed("list its containers"))?;
     let runs = |state: &str| ["running", "paused", "restarting"].contains(&state);
+    let (scope, now) = (scope(), now_s());
     for container in found {
         if container.state.is_some_and(|state| runs(state.as_ref())) {
             continue;
         }
-        let owner = container.labels.unwrap_or_default().get(OWNER).and_then(|pid| pid.parse::<u32>().ok());
-        if let Some(id) = container.id.filter(|_| !owner.is_some_and(is_ours)) {
+        let age_s = now.saturating_sub(container.created.unwrap_or(now));
+        let left = is_left(&container.labels.unwrap_or_default(), &scope, age_s, is_ours);
+        if let Some(id) = container.id.filter(|_| left) {
             let options = RemoveContainerOptionsBuilder::new().force(true).build();
             // Another run may have removed it meanwhile.
             drop(docker.remove_container(&id, Some(options)).await);
         }
     }
     Ok(())
+}
+
+/// Whether nobody is to remove a container that does not run. The number of its maker says something only where it was given:
+/// on the same engine there may be makers in other process namespaces.
+fn is_left(labels: &HashMap<String, String>, scope: &str, age_s: i64, alive: impl Fn(u32) -> bool) -> bool {
+    let same = !scope.is_empty() && labels.get(SCOPE).is_some_and(|there| there == scope);
+    let owner = labels.get(OWNER).and_then(|pid| pid.parse::<u32>().ok());
+    if same { !owner.is_some_and(alive) } else { age_s >= FOREIGN_AGE_S }
+}
+
+/// Where numbers of processes mean what they mean to this one; empty where that cannot be told.
+fn scope() -> String {
+    use std::os::unix::fs::MetadataExt;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::metadata("/proc/self/ns/pid").map(|namespace| namespace.ino());
+    namespace.map_or_else(|_| String::new(), |namespace| format!("{}/{namespace}", boot.trim()))
+}
+
+fn now_s() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Whether a process is one of ours; its number may be another's by now.
@@ -274,7 +311,7 @@ impl Container {
     fn remove(&self) {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         // With an engine that does not answer it is left to the next run.
-        // A busy engine may give up on the first wish; the next run of any tool tries what is left then.
+        // A busy engine may give up on the first wish; the next run in a container tries what is left then.
         for _ in 0..REMOVALS_MAX {
             let done = self.runtime.block_on(self.docker.remove_container(&self.id, Some(options.clone())));
             let gone = matches!(
@@ -300,6 +337,7 @@ fn body(wanted: &Specification) -> ContainerCreateBody {
         (UNIT.to_owned(), wanted.unit.clone()),
         (INCARNATION.to_owned(), wanted.incarnation.clone()),
         (OWNER.to_owned(), std::process::id().to_string()),
+        (SCOPE.to_owned(), scope()),
     ]);
     ContainerCreateBody {
         image: Some(wanted.image.clone()),
@@ -478,6 +516,30 @@ mod tests {
         for other in ["/var/lib/docker", "/srv/a.b", ""] {
             assert_eq!(root_of(other), None);
         }
+    }
+
+    // A maker in another process namespace had its container removed between making and starting it.
+    #[test]
+    fn only_the_own_namespaces_processes_are_judged_by_their_numbers() {
+        let labels = |scope: &str, owner: &str| {
+            HashMap::from([(SCOPE.to_owned(), scope.to_owned()), (OWNER.to_owned(), owner.to_owned())])
+        };
+        let (alive, dead) = (|_| true, |_| false);
+        assert!(!is_left(&labels("boot/1", "7"), "boot/1", 9999, alive));
+        assert!(is_left(&labels("boot/1", "7"), "boot/1", 0, dead));
+        assert!(is_left(&labels("boot/1", "?"), "boot/1", 0, alive));
+        for other in ["boot/2", "other/1", ""] {
+            assert!(!is_left(&labels(other, "7"), "boot/1", FOREIGN_AGE_S - 1, dead), "{other}");
+            assert!(is_left(&labels(other, "7"), "boot/1", FOREIGN_AGE_S, alive), "{other}");
+        }
+        // Where this process cannot tell its own namespace, and of a version without the label.
+        assert!(!is_left(&labels("", "7"), "", 0, dead));
+        assert!(!is_left(&HashMap::from([(OWNER.to_owned(), "7".to_owned())]), "boot/1", 0, dead));
+        assert!(
+            scope()
+                .split_once('/')
+                .is_some_and(|(boot, namespace)| boot.len() == 36 && !namespace.is_empty())
+        );
     }
 
     #[test]

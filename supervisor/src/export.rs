@@ -1,13 +1,16 @@
 //! From a locked recipe to an image: the tree's layers, and what of the recipe an image can say.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use hatchway_envs::build::owners;
 use hatchway_envs::digest::Sha256;
-use hatchway_envs::lock::Lock;
-use hatchway_envs::sandbox::common_environment;
-use hatchway_images::engine::Engine;
+use hatchway_envs::lock::{Lock, write_atomically};
+use hatchway_envs::sandbox::{self, common_environment};
+use hatchway_images::engine::{Engine, Outcome};
+use hatchway_images::layout::Written;
 use hatchway_images::{About, Image, layer};
+use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::Error;
@@ -95,6 +98,54 @@ pub fn image(
 #[must_use]
 pub fn tagged(located: &Located, tree: Sha256) -> String {
     hatchway_images::tagged(&located.recipe.package.name.to_string(), tree)
+}
+
+/// Images that engines have of trees, as far as this user's Hatchway has sent them: an id is a digest of the whole image.
+const KNOWN: &str = "images";
+/// Part of each record. A version of Hatchway that makes other images of the same tree does not use those of an older one.
+const BUILDER: &str = concat!(env!("CARGO_PKG_VERSION"), " 1");
+/// Ids that are remembered of one tree: one for each program that was started in it first.
+const IDS_MAX: usize = 16;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Known {
+    builder: String,
+    ids: Vec<String>,
+}
+
+fn known_path(context: &Context, tree: Sha256) -> PathBuf {
+    context.dirs.cache.join(KNOWN).join(format!("{}.json", tree.hex()))
+}
+
+/// The ids of images of a tree that were sent to an engine. Where the record is gone they are computed anew, and nothing is sent
+/// that the engine has.
+#[must_use]
+pub fn known(context: &Context, tree: Sha256) -> Vec<String> {
+    let text = fs::read(known_path(context, tree)).unwrap_or_default();
+    let known: Known = serde_json::from_slice(&text).unwrap_or_default();
+    if known.builder == BUILDER { known.ids } else { Vec::new() }
+}
+
+/// Sends an image to an engine and remembers what it is there; the id is its.
+///
+/// # Errors
+/// What the engine says; the cache cannot be written.
+pub fn load(context: &Context, engine: &Engine, image: &Image) -> Result<(Written, Outcome, String), Error> {
+    let (written, outcome) = engine.load(image, &context.printer)?;
+    let tree = image.about.tree;
+    let gone = || Error::Engine("it has loaded the image, and does not know it".into());
+    let id = engine.named(&image.about.tagged(), tree)?.ok_or_else(gone)?;
+    let mut ids = known(context, tree);
+    ids.retain(|known| *known != id);
+    ids.insert(0, id.clone());
+    ids.truncate(IDS_MAX);
+    let path = known_path(context, tree);
+    let folder = context.dirs.cache.join(KNOWN);
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    let text = serde_json::to_vec(&Known { builder: BUILDER.to_owned(), ids });
+    write_atomically(&path, &text.map_err(sandbox::Error::from)?)?;
+    Ok((written, outcome, id))
 }
 
 /// The program, and the arguments that the recipe always gives its own. An environment without a program is an image, too.

@@ -18,7 +18,7 @@ pub(crate) mod machine;
 mod network;
 pub(crate) mod packets;
 mod remapped;
-mod run_folder;
+pub(crate) mod run_folder;
 mod session;
 pub(crate) mod vm;
 mod wine;
@@ -112,7 +112,7 @@ pub fn launch(
     let mapped = remapped.as_ref();
     let done = start(context, (located, lock), (tree, held), (request, mapped), &run, &mut spec);
     if request.explain.is_none() && done.is_err() {
-        // Nothing ran, so there is nothing to record.
+        // Nothing ran, so there is nothing to record: once something may have, a rung comes back with a record.
         run_folder::remove(&run);
     }
     done

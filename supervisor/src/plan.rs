@@ -119,6 +119,25 @@ impl Plan {
     pub fn can_run(&self) -> bool {
         self.obstacles.is_empty()
     }
+
+    /// Adds what another artifact of the same tool has to say: its rules, what stands in its way, what it is refused.
+    pub fn join(&mut self, other: Self) {
+        let add = |all: &mut Vec<Reason>, more: Vec<Reason>| {
+            for reason in more {
+                // That nothing asks for more is said only where nothing does.
+                if reason.rule != "default" && !all.contains(&reason) {
+                    all.push(reason);
+                }
+            }
+        };
+        add(&mut self.reasons, other.reasons);
+        add(&mut self.obstacles, other.obstacles);
+        if self.reasons.len() > 1 {
+            self.reasons.retain(|reason| reason.rule != "default");
+        }
+        let new = other.refused.into_iter().filter(|text| !self.refused.contains(text)).collect::<Vec<_>>();
+        self.refused.extend(new);
+    }
 }
 
 /// A rule that spoke.

@@ -367,10 +367,38 @@ fn all_facts(context: &Context, artifacts: &[(String, Sha256, u64)]) -> Result<V
         .collect()
 }
 
-/// The plan of the artifact that demands the most.
+/// How a recipe would be run on this host, and the facts that say so: those that its lock was, or would be, made from. Installers are
+/// not run for it.
+///
+/// # Errors
+/// An artifact that is not there, or cannot be inspected.
+pub fn planned(context: &Context, located: &Located) -> Result<(Plan, Vec<Facts>), Error> {
+    let artifacts = artifact::gather(context, located)?;
+    let mut facts = all_facts(context, &artifacts)?;
+    let locked = Lock::read(&located.lock_path()).map(|lock| lock.artifacts).unwrap_or_default();
+    for (artifact, (_, sha256, _)) in locked.iter().zip(&artifacts) {
+        let there = |sha256| context.store.artifact(sha256).exists();
+        let captured = artifact.captured.filter(|one| artifact.sha256 == *sha256 && there(one.sha256));
+        if let Some(captured) = captured {
+            facts.push(install::captured_facts(context, &artifact.file, captured.sha256)?);
+        }
+    }
+    let host = Host::detect();
+    let mut plan = merged_plan_on(facts.iter(), located, &host);
+    // Each artifact has its own; what one is refused, the tool is.
+    for other in facts.iter().map(|facts| plan::plan(facts, Some(&located.recipe), &host)) {
+        plan.join(other);
+    }
+    Ok((plan, facts))
+}
+
+/// The plan of the artifact that demands the most, whatever this host can do.
 fn merged_plan<'f>(all: impl Iterator<Item = &'f Facts>, located: &Located) -> Plan {
-    let plans: Vec<Plan> =
-        all.map(|facts| plan::plan(facts, Some(&located.recipe), &Host::default())).collect();
+    merged_plan_on(all, located, &Host::default())
+}
+
+fn merged_plan_on<'f>(all: impl Iterator<Item = &'f Facts>, located: &Located, host: &Host) -> Plan {
+    let plans: Vec<Plan> = all.map(|facts| plan::plan(facts, Some(&located.recipe), host)).collect();
     let wine = plans.iter().any(|plan| plan.runner == Runner::Wine);
     let highest = plans.into_iter().max_by_key(|plan| plan.rung);
     highest.map_or_else(

@@ -4,7 +4,7 @@
 mod exec;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hatchway_wire::control::{ControlOrder, ControlReport, SOCKET, Stats};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::launch::packets::{Packets, Received};
+use crate::launch::{machine, run_folder};
 
 pub use exec::exec;
 
@@ -44,6 +45,21 @@ pub struct Used {
 /// All that run, oldest first: those at whose socket somebody answers.
 #[must_use]
 pub fn running(dirs: &Dirs, tool: Option<&str>) -> Vec<Running> {
+    // A socket that nobody listens at is left of a run that was killed.
+    folders(dirs, tool, |folder| match Packets::connect(folder, SOCKET) {
+        Ok(_) => true,
+        // Somebody listens, and takes nobody now.
+        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+    })
+}
+
+/// Guests from disk images that run, oldest first. Nothing of Hatchway is in one that could answer.
+#[must_use]
+pub fn machines(dirs: &Dirs, tool: Option<&str>) -> Vec<Running> {
+    folders(dirs, tool, |folder| run_folder::machine_of(folder).is_some())
+}
+
+fn folders(dirs: &Dirs, tool: Option<&str>, wanted: impl Fn(&Path) -> bool) -> Vec<Running> {
     let units = dirs.runtime.join("units");
     let names = |folder: &PathBuf| -> Vec<String> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -56,13 +72,7 @@ pub fn running(dirs: &Dirs, tool: Option<&str>) -> Vec<Running> {
     for name in names(&units).into_iter().filter(|name| tool.is_none_or(|tool| tool == name)) {
         for run in names(&units.join(&name)) {
             let folder = units.join(&name).join(&run);
-            // A socket that nobody listens at is left of a run that was killed.
-            let there = match Packets::connect(&folder, SOCKET) {
-                Ok(_) => true,
-                // Somebody listens, and takes nobody now.
-                Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
-            };
-            if there {
+            if wanted(&folder) {
                 found.push(Running { tool: name.clone(), run, folder });
             }
         }
@@ -79,16 +89,21 @@ pub fn find(dirs: &Dirs, tool: &str, run: Option<&str>) -> Result<Running, Error
     if let Some(run) = run {
         all.retain(|one| one.run == run);
     }
-    match all.len() {
-        1 => Ok(all.remove(0)),
-        0 => Err(Error::Host {
+    let machine = machines(dirs, Some(tool)).into_iter().find(|one| run.is_none_or(|run| one.run == run));
+    match (all.len(), machine) {
+        (1, _) => Ok(all.remove(0)),
+        (0, Some(machine)) => Err(Error::Host {
+            message: format!("{}: nothing of Hatchway is in it that could start a program", machine.told()),
+            hints: vec![machine.way_in()],
+        }),
+        (0, None) => Err(Error::Host {
             message: match run {
                 Some(run) => format!("no run `{run}` of `{tool}` is there"),
                 None => format!("`{tool}` does not run"),
             },
             hints: vec!["`hatchway stats` shows what runs; only who started a run comes to it".to_owned()],
         }),
-        several => {
+        (several, _) => {
             let runs: Vec<&str> = all.iter().map(|one| one.run.as_str()).collect();
             Err(Error::Host {
                 message: format!("`{tool}` runs {several} times: {}", runs.join(", ")),
@@ -99,6 +114,33 @@ pub fn find(dirs: &Dirs, tool: &str, run: Option<&str>) -> Result<Running, Error
 }
 
 impl Running {
+    /// That it is a guest from a disk image.
+    #[must_use]
+    pub fn told(&self) -> String {
+        format!("`{}` is a guest from a disk image and runs ({})", self.tool, self.run)
+    }
+
+    /// How a person comes to a guest from a disk image: by what it shows itself.
+    #[must_use]
+    pub fn way_in(&self) -> String {
+        let folder = self.folder.join(machine::FOLDER);
+        let screen = folder.join("vnc");
+        if screen.exists() {
+            return format!("its screen: `vncviewer {}`", screen.display());
+        }
+        format!(
+            "its serial lines are sockets in `{0}`: `ls {0}`, then `socat - UNIX-CONNECT:…`",
+            folder.display()
+        )
+    }
+
+    /// How a person sees what such a guest uses.
+    #[must_use]
+    pub fn usage(&self) -> String {
+        let pid = run_folder::machine_of(&self.folder).unwrap_or_default();
+        format!("`ps --ppid {pid} -o pid,etime,time,rss,comm` shows what QEMU uses")
+    }
+
     fn connect(&self) -> Result<Packets, Error> {
         Packets::connect(&self.folder, SOCKET).map_err(Error::io("come to", self.folder.join(SOCKET)))
     }

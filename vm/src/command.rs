@@ -40,6 +40,15 @@ pub(crate) fn run(command: &[OsString], time: Duration) -> io::Result<Said> {
     run_as(None, command, time)
 }
 
+/// Takes all variables away but where programs and temporary files are: those of a program that runs as a unit's user can be read by
+/// whatever else runs as that user, and the caller's may be secrets of root's.
+pub(crate) fn bare(command: &mut Command) {
+    command.env_clear();
+    for name in ["PATH", "TMPDIR"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+}
+
 /// Runs it as this user and group, where they are given.
 ///
 /// # Errors
@@ -50,6 +59,7 @@ pub(crate) fn run_as(user: Option<(u32, u32)>, command: &[OsString], time: Durat
     let (stdout, stderr) = (memory("stdout")?, memory("stderr")?);
     let mut command = Command::new(program);
     if let Some((uid, gid)) = user {
+        bare(&mut command);
         command.uid(uid).gid(gid);
     }
     hatchway_sys::process::start_unblocked(&mut command);
@@ -108,6 +118,17 @@ fn text(file: &File) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_program_has_the_callers_places_and_nothing_else_of_its_variables() {
+        let mut command = Command::new("env");
+        command.env("SECRET", "1");
+        bare(&mut command);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("PATH="), "{text}");
+        assert!(text.lines().all(|line| line.starts_with("PATH=") || line.starts_with("TMPDIR=")), "{text}");
+    }
 
     fn shell(text: &str) -> Vec<OsString> {
         ["sh", "-c", text].map(OsString::from).to_vec()

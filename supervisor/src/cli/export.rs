@@ -104,7 +104,7 @@ pub(super) fn main(command: &Command, quiet: bool) -> Result<ExitCode, Error> {
         Place::Folder(path) => (layout::write(&image, path, &reference, &context.printer)?, None),
         Place::Archive(path) => (archive::write(&image, path, &reference, &context.printer)?, None),
         Place::Engine(engine) => {
-            let (written, outcome) = engine.load(&image, &context.printer)?;
+            let (written, outcome, _) = export::load(&context, engine, &image)?;
             (written, Some(outcome))
         }
     };

@@ -9,6 +9,7 @@ mod inspect;
 mod lock;
 mod machine;
 mod new;
+mod plan;
 mod recipe;
 mod run;
 mod store;
@@ -46,6 +47,8 @@ pub struct Cli {
 enum Command {
     /// Say what a vendor's file needs, and how it would be run
     Inspect(inspect::Args),
+    /// Say how a tool would be run and why, and what each rung would cost it
+    Plan(plan::Args),
     /// Write a recipe for a vendor's file
     New(new::Args),
     /// Choose a suite by evidence and pin every input of a recipe by hash
@@ -141,6 +144,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
     let quiet = cli.quiet;
     match cli.command {
         Command::Inspect(args) => inspect::main(&args, quiet),
+        Command::Plan(args) => plan::main(&args, quiet),
         Command::New(args) => new::main(&args, quiet),
         Command::Lock(args) => lock::main(&args, quiet),
         Command::Build(args) => build::main(&args, quiet),

@@ -198,7 +198,7 @@ fn refuse_choices(common: &Common, located: &Located) -> Result<(), Error> {
     }
 }
 
-fn find(context: &Context, name: &str) -> Result<Located, Error> {
+pub(super) fn find(context: &Context, name: &str) -> Result<Located, Error> {
     match recipe::find(name, &context.dirs.recipes()) {
         Err(Error::NoRecipe { .. }) if name.contains('/') => Err(Error::Nothing(name.to_owned())),
         other => other,
@@ -206,7 +206,7 @@ fn find(context: &Context, name: &str) -> Result<Located, Error> {
 }
 
 /// A name with a slash is a path; without one, a recipe of that name comes before a file.
-fn is_file(context: &Context, target: &str) -> bool {
+pub(super) fn is_file(context: &Context, target: &str) -> bool {
     if target.starts_with("debian:") {
         return true;
     }

@@ -10,6 +10,7 @@ use hatchway_envs::store::verify::{Finding, Report, Severity};
 
 use crate::context::{Context, NetworkUse};
 use crate::error::Error;
+use crate::launch::vm::cache::{Forgotten, Guests};
 use crate::upkeep;
 
 /// How long what nobody names is kept by default: a recipe that was moved or an old version may be wanted back.
@@ -171,22 +172,34 @@ fn gc(quiet: bool, dry_run: bool, days: u32, wishes: &[String], json: bool) -> R
         keep.artifacts.extend(named.iter().flat_map(|tool| tool.inputs()));
     }
     let collected = context.store.collect(&tools, &keep, dry_run)?;
+    // After the trees: disks of those that went are of no use.
+    let guests = Guests::of(&context.dirs).forget(keep.younger_than, dry_run);
     if json {
         context.printer.data(super::json(&serde_json::json!({
             "dry-run": dry_run,
-            "bytes": collected.bytes(),
+            "bytes": collected.bytes() + bytes_of(&guests),
             "items": collected.items,
+            "guests": guests,
             "in-use": collected.in_use,
             "young": collected.young,
             "unknown": named.unknown,
         }))?);
         return Ok(ExitCode::SUCCESS);
     }
-    show_collected(&context, &collected, dry_run, days);
+    show_collected(&context, (&collected, &guests), dry_run, days);
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_collected(context: &Context, collected: &Collected, dry_run: bool, days: u32) {
+fn bytes_of(guests: &[Forgotten]) -> u64 {
+    guests.iter().map(|one| one.bytes).sum()
+}
+
+fn show_collected(
+    context: &Context,
+    (collected, guests): (&Collected, &[Forgotten]),
+    dry_run: bool,
+    days: u32,
+) {
     const KINDS: [(Kind, &str); 7] = [
         (Kind::Tree, "trees"),
         (Kind::Object, "objects"),
@@ -203,6 +216,10 @@ fn show_collected(context: &Context, collected: &Collected, dry_run: bool, days:
             context.printer.data(format!("{:>10}  {} {name}", readable(bytes), items.len()));
         }
     }
+    if !guests.is_empty() {
+        let bytes = readable(bytes_of(guests));
+        context.printer.data(format!("{bytes:>10}  {} kernels and disks of guests", guests.len()));
+    }
     for digest in &collected.in_use {
         context.printer.say(format!("kept: tree {} is in use by a running tool", digest.short()));
     }
@@ -213,7 +230,7 @@ fn show_collected(context: &Context, collected: &Collected, dry_run: bool, days:
         ));
     }
     let verb = if dry_run { "would free" } else { "freed" };
-    context.printer.data(format!("{verb} {}", readable(collected.bytes())));
+    context.printer.data(format!("{verb} {}", readable(collected.bytes() + bytes_of(guests))));
 }
 
 fn du(quiet: bool, json: bool) -> Result<ExitCode, Error> {

@@ -54,7 +54,14 @@ pub(super) fn exec(args: &ExecArgs, quiet: bool) -> Result<ExitCode, Error> {
 /// 0 where something runs, 1 where nothing does.
 pub(super) fn stats(args: &StatsArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
-    let all = visit::running(&Dirs::discover(), args.name.as_deref());
+    let dirs = Dirs::discover();
+    let all = visit::running(&dirs, args.name.as_deref());
+    // They have no part in the answer, and are not to be thought away.
+    let machines = visit::machines(&dirs, args.name.as_deref());
+    for machine in &machines {
+        printer.say(format!("note: {}: nothing of Hatchway is in it that could count", machine.told()));
+        printer.say(format!("hint: {}", machine.usage()));
+    }
     let mut used = Vec::new();
     for one in &all {
         match one.stats() {
@@ -66,7 +73,7 @@ pub(super) fn stats(args: &StatsArgs, quiet: bool) -> Result<ExitCode, Error> {
     if args.json {
         printer.data(super::json(&used)?);
     } else if used.is_empty() {
-        printer.say("nothing runs");
+        printer.say(if machines.is_empty() { "nothing runs" } else { "nothing else runs" });
     } else {
         printer.data(table(&used));
     }

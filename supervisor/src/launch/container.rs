@@ -11,7 +11,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hatchway_envs::Progress;
 use hatchway_envs::digest::Sha256;
 use hatchway_envs::lock::{Lock, write_atomically};
 use hatchway_envs::sandbox::{self, HostFacts, InsidePath, Lease as Way, Outside, Spec, Within};
@@ -35,6 +34,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::export;
 use crate::recipe::Located;
+use crate::report::one_line;
 
 /// Names in the run's folder.
 pub(super) const BOOTSTRAP: &str = "bootstrap.json";
@@ -87,22 +87,20 @@ pub(super) fn run(run: &Run<'_>, spec: &Spec, host: &HostFacts) -> Result<ExitCo
         .map_err(|errno| Error::io("block signals of", "this process")(errno.into()))?;
     let record = in_container(run, &engine, image, &within)?;
     let code = record.code;
-    write(&record, run.folder)?;
+    write(run.context, run.folder, &record);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
 /// The image's id in the engine, which gets it if it has it not.
 fn image(run: &Run<'_>, engine: &Engine) -> Result<String, Error> {
     let program = Some(run.request.program.as_str());
-    let tagged = export::tagged(run.located, run.tree);
-    if let Some(id) = engine.image_of(&tagged, run.tree)? {
+    let known = export::known(run.context, run.tree);
+    if let Some(id) = engine.image_of(&export::tagged(run.located, run.tree), run.tree, &known)? {
         return Ok(id);
     }
     let image = export::image(run.context, run.located, run.lock, run.tree, program)?;
-    let printer: &dyn Progress = &run.context.printer;
-    drop(engine.load(&image, printer)?);
-    let gone = || Error::Engine("it has loaded the image, and does not know it".into());
-    engine.image_of(&tagged, run.tree)?.ok_or_else(gone)
+    let (_, _, id) = export::load(run.context, engine, &image)?;
+    Ok(id)
 }
 
 fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) -> Result<ExitRecord, Error> {
@@ -148,21 +146,36 @@ fn in_container(run: &Run<'_>, engine: &Engine, image: String, within: &Within) 
     run.held.iter().for_each(|held| lease.keep(held.as_fd()));
     drop(theirs);
     drop(fs::remove_file(&bootstrap));
+    // From here on the tool may have done something: whatever goes wrong, it has a record.
     let terminal = terminal();
+    let ended = come_and_go(run, &lease, channels);
+    if let Ok(Some(mut record)) = ended {
+        record.exit_file.clone_from(&spec_exit(run));
+        return Ok(record);
+    }
+    if let Some(settings) = terminal {
+        // The shim had no time to.
+        rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &settings).ok();
+    }
+    let reason = match ended {
+        // With the container, which goes next, the tool ends.
+        Err(error) => ExitReason::Engine { message: one_line(&error), outcome: None },
+        Ok(_) => lost(&container.state()),
+    };
+    Ok(without_word(run, within, reason))
+}
+
+/// Serves the unit and those who come to it, until its record is here.
+fn come_and_go(
+    run: &Run<'_>,
+    lease: &Lease,
+    channels: Option<Channels>,
+) -> Result<Option<ExitRecord>, Error> {
     let door = run.folder.join(control::SOCKET);
     let visitors = Listener::new(run.folder, control::SOCKET).map_err(Error::io("listen at", &door))?;
-    let ended = serve(run, (&lease, &visitors), channels);
+    let ended = serve(run, (lease, &visitors), channels);
     drop(fs::remove_file(&door));
-    let ended = ended?;
-    let Some(mut record) = ended else {
-        if let Some(settings) = terminal {
-            // The shim had no time to.
-            rustix::termios::tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &settings).ok();
-        }
-        return Ok(lost(run, within, &container.state()));
-    };
-    record.exit_file.clone_from(&spec_exit(run));
-    Ok(record)
+    ended
 }
 
 fn spec_exit(run: &Run<'_>) -> Option<sandbox::HostPath> {
@@ -263,9 +276,9 @@ fn serve(
 }
 
 /// The way ended without a record: the shim was killed, and with it the container.
-fn lost(run: &Run<'_>, within: &Within, state: &State) -> ExitRecord {
+fn lost(state: &State) -> ExitReason {
     let killed = Outcome::Signal { signal: Signal::SIGKILL as i32, core: false };
-    let reason = match state {
+    match state {
         State { oom: true, .. } => ExitReason::Oom { kills: 1 },
         State { known: true, running: false, error, .. } if !error.is_empty() => {
             ExitReason::Engine { message: error.clone(), outcome: Some(killed) }
@@ -278,7 +291,11 @@ fn lost(run: &Run<'_>, within: &Within, state: &State) -> ExitRecord {
             message: "the container is gone, and its engine does not know how it ended".to_owned(),
             outcome: None,
         },
-    };
+    }
+}
+
+/// The record of a unit whose shim has sent none.
+fn without_word(run: &Run<'_>, within: &Within, reason: ExitReason) -> ExitRecord {
     let message = match &reason {
         ExitReason::Oom { .. } => "the unit took more memory than it may".to_owned(),
         ExitReason::Engine { message, .. } => message.clone(),
@@ -312,11 +329,15 @@ pub(super) fn now() -> Stamp {
     Stamp { realtime_ns: read(ClockId::Realtime), tai_ns: 0, monotonic_ns: read(ClockId::Monotonic) }
 }
 
-/// As the shim writes it on the fhs rung: whole or not at all.
-pub(super) fn write(record: &ExitRecord, folder: &Path) -> Result<(), Error> {
+/// As the shim writes it on the fhs rung: whole or not at all. The tool has run, whatever becomes of its record.
+pub(super) fn write(context: &Context, folder: &Path, record: &ExitRecord) {
     let path = folder.join(run_folder::EXIT);
-    let text = serde_json::to_string_pretty(record).map_err(sandbox::Error::from)? + "\n";
-    Ok(write_atomically(&path, text.as_bytes())?)
+    let text = serde_json::to_string_pretty(record).map_err(sandbox::Error::from);
+    let written =
+        text.map_err(Error::from).and_then(|text| Ok(write_atomically(&path, (text + "\n").as_bytes())?));
+    if let Err(error) = written {
+        context.printer.warn(format!("how the tool ended is not recorded: {}", one_line(&error)));
+    }
 }
 
 /// Whether this process may read the keys of its terminal.

@@ -34,7 +34,7 @@ use crate::error::Error;
 use crate::recipe::{self, Driver, IdentityItem, Located, SerialLine, System, Vm};
 
 /// The folder of a guest's sockets, in its run's folder.
-pub(super) const FOLDER: &str = "machine";
+pub(crate) const FOLDER: &str = "machine";
 /// How long a guest may take to shut down where the recipe says nothing: Windows with updates takes longer, and says so.
 const GRACE_S: u32 = 60;
 /// What a guest has where the recipe says nothing.
@@ -415,7 +415,7 @@ fn record(run: &Run<'_>, end: End) -> Result<ExitCode, Error> {
         notes: Vec::new(),
         exit_file: sandbox::HostPath::try_from(run.folder.join(run_folder::EXIT).as_path()).ok(),
     };
-    container::write(&record, &run.folder)?;
+    container::write(run.context, &run.folder, &record);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 

@@ -59,11 +59,24 @@ pub(super) fn make(run: &Path) -> Result<(), Error> {
 /// Its shim is gone without a word, as after a kill: the cookies in it are nobody's any more. A folder bears the number of
 /// the process that has become the shim.
 fn abandoned(run: &Path) -> bool {
+    maker(run).is_some_and(|pid| !is_ours(pid))
+}
+
+fn maker(run: &Path) -> Option<u32> {
     let name = run.file_name().unwrap_or_default().to_string_lossy();
-    let Some(pid) = name.rsplit_once('-').and_then(|(_, pid)| pid.parse::<u32>().ok()) else { return false };
+    name.rsplit_once('-').and_then(|(_, pid)| pid.parse().ok())
+}
+
+fn is_ours(pid: u32) -> bool {
     let command = fs::read_to_string(format!("/proc/{pid}/comm"));
     // Between its start and its change into the shim, a process is still the command.
-    !command.is_ok_and(|name| name.starts_with("hatchway"))
+    command.is_ok_and(|name| name.starts_with("hatchway"))
+}
+
+/// The process that runs a guest from a disk image, if that is what a folder's run is and it has not ended.
+pub(crate) fn machine_of(run: &Path) -> Option<u32> {
+    let runs = run.join(machine::FOLDER).is_dir() && !run.join(EXIT).exists();
+    maker(run).filter(|pid| runs && is_ours(*pid))
 }
 
 /// Removes these files of a run, which has left its record.
@@ -98,6 +111,21 @@ mod tests {
         assert!(abandoned(&folder.path().join("1700000000000-1")));
         assert!(abandoned(&folder.path().join("1700000000000-4999999")));
         assert!(!abandoned(&folder.path().join("kept-by-somebody")));
+    }
+
+    #[test]
+    fn a_guest_from_an_image_is_known_by_its_folder_as_long_as_it_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, gone) = (format!("1700000000000-{}", std::process::id()), "1700000000000-4999999");
+        for name in [own.as_str(), gone] {
+            fs::create_dir_all(folder.path().join(name).join(machine::FOLDER)).unwrap();
+        }
+        let own = folder.path().join(own);
+        // The test program is called like the crate.
+        assert_eq!(machine_of(&own), Some(std::process::id()));
+        assert_eq!(machine_of(&folder.path().join(gone)), None);
+        fs::write(own.join(EXIT), "{}").unwrap();
+        assert_eq!(machine_of(&own), None);
     }
 
     #[test]

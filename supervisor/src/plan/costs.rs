@@ -1,4 +1,4 @@
-//! What each rung costs and takes away, for one artifact: the general things, and by what it was recognised to want.
+//! What each rung costs and takes away, for a tool's artifacts: the general things, and by what they were recognised to want.
 
 use hatchway_inspect::{Facts, TechnologyKind};
 use serde::Serialize;
@@ -18,38 +18,44 @@ pub struct Cost {
     pub latency: &'static str,
     /// What every tool does without there.
     pub loses: Vec<&'static str>,
-    /// What this one would miss, with what it was recognised by.
+    /// What this one would miss, by what its artifacts were recognised to want.
     pub misses: Vec<String>,
 }
 
 /// Measured on one machine (docs/numbers.md); on another one the order is the same.
 const FHS_START: &str = "10 ms";
 const CONTAINER_START: &str = "200 to 400 ms";
-const VM_START: &str = "about a second under KVM, five in software";
+const VM_START: &str = "four to eight seconds in software; under KVM nobody has measured it";
 const NATIVE_LATENCY: &str = "none";
 const VM_LATENCY: &str = "streams pass QEMU; without KVM programs run at a tenth of the speed or less";
 
-const CONTAINER_LOSES: [&str; 3] = [
+/// What docs/containers.md and docs/guests.md list.
+const CONTAINER_LOSES: [&str; 4] = [
     "devices that come and go (USB)",
     "NVIDIA's driver for the GPU",
-    "address lists (`network = { allow = […] }`)",
+    "UDP in address lists (`network = { allow = [\"udp:…\"] }`); TCP is there",
+    "changes of the host's `/etc/resolv.conf` while it runs",
 ];
-const VM_LOSES: [&str; 5] = [
+const VM_LOSES: [&str; 8] = [
     "the GPU",
     "USB and every other device of this machine but serial lines",
     "displays, sound and D-Bus of this machine",
     "shared folders (`--share`)",
+    "UDP in address lists (`network = { allow = [\"udp:…\"] }`); TCP is there",
     "servers of its own that others reach",
+    "changes of a bound file (`[[file]]`) while it runs",
+    "FIFOs, sockets, hard links and extended attributes in state that moves to another rung",
 ];
 
-/// The costs, lowest rung first.
+/// The costs, lowest rung first. A tool without artifacts misses nothing that is known.
 #[must_use]
-pub fn costs(facts: &Facts) -> Vec<Cost> {
+pub fn costs(artifacts: &[Facts]) -> Vec<Cost> {
     use TechnologyKind::{Audio, Device, Gpu, Gui};
-    let evidence = Evidence::of(facts);
+    let evidence: Vec<Evidence<'_>> = artifacts.iter().map(Evidence::of).collect();
     let misses = |kinds: &[TechnologyKind]| -> Vec<String> {
         let mut all: Vec<String> = evidence
-            .technologies()
+            .iter()
+            .flat_map(Evidence::technologies)
             .filter(|technology| kinds.contains(&technology.kind))
             .map(|technology| technology.name.clone())
             .collect();

@@ -8,7 +8,7 @@ use hatchway_tests::package::Package;
 use hatchway_tests::snapshot;
 use hatchway_tests::tar::zip;
 
-use super::{acme, needing};
+use super::{acme, hinted, needing};
 
 /// The folder of the schemas that are part of the documentation.
 const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schemas");
@@ -298,4 +298,108 @@ fn licence_servers_ports_and_device_rules_are_told() {
         "/opt/acme/up",
     ];
     says(&bench, "acme.deb", &wanted);
+}
+
+#[test]
+fn a_plan_says_how_a_file_and_a_recipe_would_run() {
+    let bench = Bench::new();
+    bench.put("acme.deb", acme().script("postinst", "#!/bin/sh\nmodprobe acme\n").deb());
+    snapshot!(
+        bench.hatchway(&["plan", "acme.deb"]),
+        r#"
+exit 0
+--- stdout
+acme.deb
+  rung fhs
+  because nothing in it asks for more than namespaces over a tree of pinned
+      packages [default]
+  would move up to container if it had several services that an init system
+      starts, or a helper that changes its user id
+  would move up to vm if it had kernel modules that are built on the machine, or
+      a kernel module of its own, or a Windows driver
+
+Hatchway will not
+  run its postinst on the host (modprobe)
+
+What each rung would cost
+
+fhs (as planned)
+  starts in 10 ms
+  latency: none
+
+container
+  starts in 200 to 400 ms
+  latency: none
+  without devices that come and go (USB)
+  without NVIDIA's driver for the GPU
+  without UDP in address lists (`network = { allow = ["udp:…"] }`); TCP is there
+  without changes of the host's `/etc/resolv.conf` while it runs
+
+vm
+  starts in four to eight seconds in software; under KVM nobody has measured it
+  latency: streams pass QEMU; without KVM programs run at a tenth of the speed
+      or less
+  without the GPU
+  without USB and every other device of this machine but serial lines
+  without displays, sound and D-Bus of this machine
+  without shared folders (`--share`)
+  without UDP in address lists (`network = { allow = ["udp:…"] }`); TCP is there
+  without servers of its own that others reach
+  without changes of a bound file (`[[file]]`) while it runs
+  without FIFOs, sockets, hard links and extended attributes in state that moves
+      to another rung
+"#
+    );
+    drop(bench.hatchway(&["new", "-q", "acme.deb"]).ok());
+    // The recipe's wish comes before the evidence, and is named.
+    let recipe = bench.path("work/recipes/acme/recipe.toml");
+    let text = std::fs::read_to_string(&recipe).unwrap();
+    assert!(text.contains("\n[run]\n"), "{text}");
+    std::fs::write(&recipe, text.replace("\n[run]\n", "\n[run]\nrung = \"container\"\n")).unwrap();
+    let said = bench.hatchway(&["plan", "acme"]).ok().stdout;
+    let head = "acme\n  its recipe asks for the container rung\n  rung container\n  \
+                because the recipe asks for the container rung; the evidence alone says fhs\n      [recipe]\n\nHatchway will not\n";
+    assert!(said.starts_with(head), "{said}");
+    // The table is the one of `inspect`.
+    let table = bench.hatchway(&["inspect", "--rungs", "acme.deb"]).ok().stdout;
+    let plain = |text: &str| text.replace(" (as planned)", "");
+    assert!(plain(&said).ends_with(&plain(&table)), "{said}\n{table}");
+    let json = bench.hatchway(&["plan", "--json", "acme"]).ok().json();
+    assert_eq!((&json["wish"], &json["plan"]["rung"]), (&"container".into(), &"container".into()));
+    assert_eq!(json["costs"].as_array().map(Vec::len), Some(3));
+    // What this version has not is an answer, and no failure.
+    std::fs::write(&recipe, text.replace("\n[run]\n", "\n[run]\nrung = \"native\"\n")).unwrap();
+    let refused = bench.hatchway(&["plan", "acme"]);
+    assert_eq!(refused.code, Some(1), "{refused}");
+    assert!(refused.stdout.contains("rung native, which is not possible here"), "{refused}");
+    // An artifact that is gone says where it was looked for.
+    std::fs::write(&recipe, text.replace("sha256 = \"", "sha256 = \"0123")).unwrap();
+    assert_eq!(bench.hatchway(&["plan", "acme"]).code, Some(2));
+    hinted(&bench.hatchway(&["plan", "nothing"]), "nothing");
+}
+
+#[test]
+fn a_plan_of_several_artifacts_has_the_reasons_of_each() {
+    let bench = Bench::new();
+    bench.put("acme.deb", acme().deb());
+    bench.put(
+        "extra.deb",
+        Package::new("extra", "1.0").script("postinst", "#!/bin/sh\nmodprobe acme\n").deb(),
+    );
+    drop(bench.hatchway(&["new", "-q", "acme.deb"]).ok());
+    drop(bench.hatchway(&["new", "-q", "extra.deb"]).ok());
+    let artifact = |name: &str| {
+        let text = std::fs::read_to_string(bench.path(&format!("work/recipes/{name}/recipe.toml"))).unwrap();
+        let at = text.find("[[artifact]]").unwrap();
+        let end = text[at + 1..].find("\n[").map_or(text.len(), |end| at + 1 + end);
+        (text[..end].to_owned(), text[at..end].to_owned(), text[end..].to_owned())
+    };
+    let ((head, _, rest), (_, extra, _)) = (artifact("acme"), artifact("extra"));
+    std::fs::write(bench.path("work/recipes/acme/recipe.toml"), format!("{head}\n{extra}\n{rest}")).unwrap();
+    let said = bench.hatchway(&["plan", "acme"]).ok().stdout;
+    assert!(said.starts_with("acme\n  its recipe leaves the rung to the evidence\n  rung fhs\n"), "{said}");
+    assert!(
+        said.contains("Hatchway will not\n") && said.contains("postinst on the host (modprobe)"),
+        "{said}"
+    );
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hatchway_tests::bench::{Bench, Outcome};
@@ -167,31 +167,65 @@ fn ctrl_c_is_the_power_button_and_a_second_one_the_plug() {
     assert!(outcome.stderr.contains("warning: the guest's time is over"), "{outcome}");
 }
 
+/// A guest that has said something, and QEMU's number.
+fn runs(bench: &Bench) -> (Child, u32) {
+    let mut child = bench.start(&["run", "acme"]);
+    // Its first word: from then on it is the guest that is ended, not its start.
+    let mut byte = [0];
+    assert_eq!(child.stdout.as_mut().unwrap().read(&mut byte).unwrap(), 1);
+    let until = Instant::now() + LONG;
+    let path = format!("/proc/{0}/task/{0}/children", child.id());
+    let qemu = loop {
+        let children = fs::read_to_string(&path).unwrap_or_default();
+        let running = |pid: &&str| {
+            fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.starts_with("hatchway-acme"))
+        };
+        if let Some(pid) = children.split_whitespace().find(running) {
+            break pid.parse::<u32>().unwrap();
+        }
+        assert!(Instant::now() < until, "no QEMU");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    (child, qemu)
+}
+
+// It was said that the guest does not run.
+#[test]
+fn who_comes_to_a_guest_that_runs_hears_that_nothing_of_ours_is_in_it() {
+    let bench = Bench::new();
+    with(&bench, "vnc = true");
+    let (mut child, qemu) = runs(&bench);
+    let refused = bench.hatchway(&["exec", "acme", "--", "true"]);
+    assert_eq!(refused.code, Some(125), "{refused}");
+    assert!(refused.stderr.starts_with("error: `acme` is a guest from a disk image and runs ("), "{refused}");
+    assert!(
+        refused.stderr.contains("\nhint: its screen: `vncviewer [bench]/data/run/units/acme/"),
+        "{refused}"
+    );
+    let said = bench.hatchway(&["stats", "acme"]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{said}");
+    let hint = format!("hint: `ps --ppid {} -o pid,etime,time,rss,comm` shows", child.id());
+    assert!(said.stderr.contains(&hint) && said.stderr.ends_with("nothing else runs\n"), "{said}");
+    // What runs as the unit's user has none of the caller's variables.
+    let variables = fs::read(format!("/proc/{qemu}/environ")).unwrap();
+    let mut names: Vec<&[u8]> = variables
+        .split(|byte| *byte == 0)
+        .filter_map(|line| line.split(|byte| *byte == b'=').next())
+        .collect();
+    names.retain(|name| !name.is_empty());
+    assert_eq!(names, [b"PATH".as_slice(), b"TMPDIR"]);
+    signal("KILL", qemu);
+    child.wait().unwrap();
+    let gone = bench.hatchway(&["exec", "acme", "--", "true"]);
+    assert!(gone.stderr.starts_with("error: `acme` does not run\n"), "{gone}");
+}
+
 #[test]
 fn whoever_is_killed_nothing_runs_on() {
     let bench = Bench::new();
     with(&bench, "");
-    let started = || {
-        let mut child = bench.start(&["run", "acme"]);
-        // Its first word: from then on it is the guest that is ended, not its start.
-        let mut byte = [0];
-        assert_eq!(child.stdout.as_mut().unwrap().read(&mut byte).unwrap(), 1);
-        let until = Instant::now() + LONG;
-        let path = format!("/proc/{0}/task/{0}/children", child.id());
-        let qemu = loop {
-            let children = fs::read_to_string(&path).unwrap_or_default();
-            let running = |pid: &&str| {
-                fs::read_to_string(format!("/proc/{pid}/comm"))
-                    .is_ok_and(|name| name.starts_with("hatchway-acme"))
-            };
-            if let Some(pid) = children.split_whitespace().find(running) {
-                break pid.parse::<u32>().unwrap();
-            }
-            assert!(Instant::now() < until, "no QEMU");
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        (child, qemu)
-    };
+    let started = || runs(&bench);
     let (child, qemu) = started();
     signal("KILL", qemu);
     let outcome = bench.shown(&child.wait_with_output().unwrap());

@@ -36,6 +36,7 @@ mod rungs;
 mod rungs_channels;
 mod rungs_devices;
 mod rungs_export;
+mod rungs_kept;
 mod rungs_podman;
 mod rungs_services;
 mod rungs_visits;

@@ -138,7 +138,7 @@ impl Rungs {
     }
 
     /// What the engine's client says; nothing where there is no engine.
-    fn engine_says(&self, arguments: &[&str]) -> Option<String> {
+    pub(super) fn engine_says(&self, arguments: &[&str]) -> Option<String> {
         let podman = self.podman.as_ref().map(|podman| podman.says(arguments));
         podman.or_else(|| self.engine.as_ref().map(|engine| engine.says(arguments)))
     }
@@ -503,7 +503,7 @@ pub(super) fn started(rungs: &Rungs, rung: &str, inside: &str) -> Child {
     child
 }
 
-fn signal(child: &Child, name: &str) {
+pub(super) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
@@ -553,7 +553,7 @@ pub(super) fn killed_caller(rungs: &Rungs) {
         // Of what is in a guest the host sees QEMU.
         until("the guest outlives its caller", || guests(rungs).is_empty());
     }
-    // What is left of the container, the next run of any tool removes.
+    // What is left of the container, the next run in a container removes.
     for rung in rungs.names() {
         drop(rungs.shell(rung, "$RUN -c true").ok());
     }

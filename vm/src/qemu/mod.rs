@@ -181,6 +181,7 @@ impl Command {
             initramfs: number(&initramfs),
             disks: disks.iter().map(number).collect(),
         }));
+        crate::command::bare(&mut command);
         // Keys of the terminal are for the tool.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         hatchway_sys::process::start_unblocked(&mut command);

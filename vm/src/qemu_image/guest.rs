@@ -464,6 +464,7 @@ fn listen(start: &Start<'_>) -> Result<UnixListener, Error> {
 
 fn spawn(start: &Start<'_>, arguments: &[String]) -> Result<Child, Error> {
     let mut command = Command::new(start.program);
+    crate::command::bare(&mut command);
     command
         .args(arguments)
         .current_dir(start.folder)

@@ -20,6 +20,7 @@ use crate::plan::{self, Host, Plan};
 
 pub(super) use changes::DiffReport;
 pub(super) use loader::{TreeReport, WhyReport};
+pub(super) use report::planned;
 
 /// The version of what `inspect --json` prints; that of the facts is counted by itself.
 const SCHEMA: u32 = 1;
@@ -83,7 +84,7 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
     }
     let plan = plan::plan(&facts, None, &Host::detect());
     if args.rungs {
-        let costs = plan::costs(&facts);
+        let costs = plan::costs(std::slice::from_ref(&facts));
         if args.json {
             context.printer.data(super::json(&costs)?);
         } else {
@@ -102,7 +103,8 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
     Ok(if plan.can_run() && loads { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn facts(context: &Context, file: &str) -> Result<Facts, Error> {
+/// The facts of a vendor's file or folder, or of a package of Debian's archive.
+pub(super) fn facts(context: &Context, file: &str) -> Result<Facts, Error> {
     if Path::new(file).is_dir() {
         return Ok(hatchway_inspect::inspect(Path::new(file))?);
     }

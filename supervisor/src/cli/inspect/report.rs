@@ -550,22 +550,7 @@ fn contained(contained: &Contained) -> Vec<String> {
 
 fn verdict(plan: &Plan, page: &mut Page) {
     page.heading("Verdict");
-    let runner =
-        if plan.runner == Runner::None { String::new() } else { format!(", runner {}", plan.runner) };
-    // A rule of that name asks for a word of the recipe's; everything else is the machine's or the program's.
-    let asked = plan.obstacles.iter().all(|obstacle| obstacle.rule == "version");
-    let can = match (plan.can_run(), asked) {
-        (true, _) => "",
-        (false, true) => ", once the recipe says how",
-        (false, false) => ", which is not possible here",
-    };
-    page.wrapped(&format!("rung {}{runner}{can}", plan.rung), 2);
-    for reason in &plan.reasons {
-        page.wrapped(&format!("because {} [{}]", reason.text, reason.rule), 2);
-    }
-    for obstacle in &plan.obstacles {
-        page.wrapped(&format!("but {} [{}]", obstacle.text, obstacle.rule), 2);
-    }
+    outcome(plan, page);
     moves(plan, page);
     let coverage = &plan.coverage;
     page.wrapped(&format!("sureness {}: {}", coverage.sureness, coverage.because), 2);
@@ -578,6 +563,45 @@ fn verdict(plan: &Plan, page: &mut Page) {
     page.section("Hatchway will not", &plan.refused);
     let doubts: Vec<String> = coverage.suspected.iter().map(|Suspicion { text, .. }| text.clone()).collect();
     page.section("Suspected, not proven", &doubts);
+}
+
+/// The rung and the runner, the rules that decided, and what stands in the way.
+fn outcome(plan: &Plan, page: &mut Page) {
+    let runner =
+        if plan.runner == Runner::None { String::new() } else { format!(", runner {}", plan.runner) };
+    // A rule of that name asks for a word of the recipe's; everything else is the machine's, the program's, or this version's.
+    let asked = plan.rung != Rung::Native && plan.obstacles.iter().all(|obstacle| obstacle.rule == "version");
+    let can = match (plan.can_run(), asked) {
+        (true, _) => "",
+        (false, true) => ", once the recipe says how",
+        (false, false) => ", which is not possible here",
+    };
+    page.wrapped(&format!("rung {}{runner}{can}", plan.rung), 2);
+    for reason in &plan.reasons {
+        page.wrapped(&format!("because {} [{}]", reason.text, reason.rule), 2);
+    }
+    for obstacle in &plan.obstacles {
+        page.wrapped(&format!("but {} [{}]", obstacle.text, obstacle.rule), 2);
+    }
+}
+
+/// How one tool would run, and what each rung would cost it.
+pub(in crate::cli) fn planned(what: &str, wish: Option<Rung>, plan: &Plan, costs: &[Cost]) -> String {
+    let mut page = Page::default();
+    page.line(what);
+    match wish {
+        None => {}
+        Some(Rung::Auto) => page.wrapped("its recipe leaves the rung to the evidence", 2),
+        Some(rung) => page.wrapped(&format!("its recipe asks for the {rung} rung"), 2),
+    }
+    outcome(plan, &mut page);
+    // A wish is moved by nothing but another wish.
+    if wish.is_none_or(|rung| rung == Rung::Auto) {
+        moves(plan, &mut page);
+    }
+    page.section("Hatchway will not", &plan.refused);
+    page.heading("What each rung would cost");
+    page.text + "\n" + &rungs(costs, plan.rung)
 }
 
 /// What each rung costs.

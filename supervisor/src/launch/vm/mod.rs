@@ -3,6 +3,7 @@
 //! This process stays: it carries the tool's streams between the caller and the guest's ports ([`relay`]), passes signals
 //! on, and writes the exit record that comes out. When it is gone, the guest's init ends the unit and switches off.
 
+pub(crate) mod cache;
 mod prepare;
 mod relay;
 pub(super) mod streams;
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hatchway_envs::lock::{LockedPackage, write_atomically};
+use hatchway_envs::lock::LockedPackage;
 use hatchway_envs::sandbox::{self, Given, Guest, HostFacts, Spec};
 use hatchway_vm::kernel::Kernel;
 use hatchway_vm::qemu::accel::{self, Accel, Choice};
@@ -236,6 +237,11 @@ fn conclude(run: &Run<'_>, guest: &Guest, ended: Outcome) -> Result<ExitCode, Er
             let record = without_word(guest, ExitReason::Engine { message, outcome: None });
             (record.code, record)
         }
+        Outcome::Broken { why } => {
+            run.context.printer.warn(format!("the tool was ended: {why}"));
+            let record = without_word(guest, ExitReason::Engine { message: why, outcome: None });
+            (record.code, record)
+        }
         Outcome::Asked { signal } => {
             let outcome = hatchway_wire::Outcome::Signal { signal, core: false };
             let record = without_word(guest, ExitReason::Requested { signal, forced: true, outcome });
@@ -247,9 +253,7 @@ fn conclude(run: &Run<'_>, guest: &Guest, ended: Outcome) -> Result<ExitCode, Er
     };
     let path = run.folder.join(run_folder::EXIT);
     let exit_file = sandbox::HostPath::try_from(path.as_path()).ok();
-    let text =
-        serde_json::to_string_pretty(&ExitRecord { exit_file, ..record }).map_err(sandbox::Error::from)?;
-    write_atomically(&path, (text + "\n").as_bytes())?;
+    super::container::write(run.context, run.folder, &ExitRecord { exit_file, ..record });
     run_folder::tidy(run.folder, &[INITRAMFS, LOG, control::SOCKET]);
     Ok(exit_code(code))
 }

@@ -1,9 +1,8 @@
 //! What a guest is made of: its kernel with modules, the tree as a disk, state as a disk, the files of one run.
 //!
 //! Kernel and tree's disk are made once and kept in the cache, since every start of every tool would make the same again.
-//! They are made beside their place and renamed, so two runs at once do no harm.
+//! They are made beside their place and renamed, so two runs at once do no harm. What nobody uses goes ([`super::cache`]).
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -24,6 +23,7 @@ use hatchway_vm::state::{self, Held};
 use hatchway_wire::guest::{FILES, GuestOrder, MODULES, ORDER, STATE_DISK, TREE_DISK};
 
 use super::super::{shim, state_parent};
+use super::cache::{Guests, KEPT, KERNEL_FORMAT, remove};
 use super::{INITRAMFS, Run, user_of};
 use crate::error::Error;
 use crate::recipe;
@@ -32,9 +32,6 @@ use crate::steps;
 /// The kernel as its package has it, and out of that image.
 const IMAGE: &str = "vmlinuz";
 const UNPACKED: &str = "vmlinux";
-/// A change of these numbers makes kernels or disks anew.
-const KERNEL_FORMAT: u32 = 2;
-const DISK_FORMAT: u32 = 1;
 /// Memory of a guest without a wish, and what its kernel and init take beside a tool that has a limit.
 const MEMORY: u64 = 2 << 30;
 const MEMORY_OF_ITS_OWN: u64 = 384 << 20;
@@ -54,13 +51,34 @@ pub(super) struct Prepared {
     pub(super) cache: PathBuf,
     /// Who QEMU runs as, where it is another user.
     pub(super) user: Option<(u32, u32)>,
-    boot: PathBuf,
-    tree: PathBuf,
+    boot: Kept,
+    tree: Kept,
     state: Option<Held>,
     /// What a tool has to end in.
     pub(super) grace: Duration,
     /// Servers that its channels lead to.
     pub(super) destinations: Vec<Endpoint>,
+}
+
+/// Something of the cache, which stays there as long as this lives.
+#[derive(Debug)]
+struct Kept {
+    path: PathBuf,
+    _held: File,
+}
+
+impl Kept {
+    /// Finds it, or makes it first. Whoever empties the cache may be quicker; the next turn makes it again.
+    fn find(guests: &Guests, name: &str, make: impl Fn(&Path) -> Result<(), Error>) -> Result<Self, Error> {
+        let path = guests.folder().join(name);
+        loop {
+            if let Some(held) = guests.hold(name).map_err(Error::io("hold", &path))? {
+                return Ok(Self { path, _held: held });
+            }
+            make(&path)?;
+            guests.forget(KEPT, false);
+        }
+    }
 }
 
 impl Prepared {
@@ -71,12 +89,13 @@ impl Prepared {
         guest: &Guest,
         order: GuestOrder,
     ) -> Result<Self, Error> {
-        let cache = run.context.dirs.cache.join("guests");
+        let guests = Guests::of(&run.context.dirs);
+        let cache = guests.folder().to_owned();
         fs::create_dir_all(&cache).map_err(Error::io("create", &cache))?;
         let user = user_of(spec);
-        let boot = boot(run, kernel, &guest.modules, &cache)?;
-        let tree = tree_disk(run, &cache)?;
-        initramfs(run, guest, order, &boot, user)?;
+        let boot = boot(run, kernel, &guest.modules, &guests)?;
+        let tree = tree_disk(run, &guests)?;
+        initramfs(run, guest, order, &boot.path, user)?;
         let state = if guest.state.is_empty() { None } else { Some(state_disk(run, &guest.state, user)?) };
         Ok(Self {
             cache,
@@ -97,20 +116,20 @@ impl Prepared {
     /// What the machine begins with: in software the kernel itself, where there is one, since its image takes more than a second to
     /// unpack it. Under KVM that is no time, and the image draws the kernel's place in memory by lot.
     pub(super) fn kernel(&self, accel: Accel) -> PathBuf {
-        let unpacked = self.boot.join(UNPACKED);
+        let unpacked = self.boot.path.join(UNPACKED);
         if accel == Accel::Tcg && unpacked.is_file() { unpacked } else { self.image() }
     }
 
     /// The kernel's image, with which any QEMU can begin.
     pub(super) fn image(&self) -> PathBuf {
-        self.boot.join(IMAGE)
+        self.boot.path.join(IMAGE)
     }
 
     /// Gives the machine what was made.
     pub(super) fn fill(&self, command: &mut Command) {
         command.kernel = self.kernel(command.accel);
         let disk = |serial, path: &Path, read_only| NamedDisk { serial, path: path.to_owned(), read_only };
-        command.disks = vec![disk(TREE_DISK, &self.tree, true)];
+        command.disks = vec![disk(TREE_DISK, &self.tree.path, true)];
         let state = self.state.as_ref().map(|held| disk(STATE_DISK, &held.path, false));
         command.disks.extend(state);
     }
@@ -134,24 +153,32 @@ fn boot(
     run: &Run<'_>,
     kernel: &LockedPackage,
     modules: &[&'static str],
-    cache: &Path,
-) -> Result<PathBuf, Error> {
+    guests: &Guests,
+) -> Result<Kept, Error> {
     let shim = fs::read(shim()?).map_err(Error::io("read", "hatchway-shim"))?;
     let mut wanted: Vec<&str> = ALWAYS.to_vec();
     wanted.extend(modules);
     wanted.extend(run.located.recipe.run.modules.iter().map(String::as_str));
     let key = format!("{KERNEL_FORMAT} {} {} {wanted:?}", kernel.sha256, Sha256::of(&shim));
-    let folder = cache.join(format!("kernel-{}", &Sha256::of(key.as_bytes()).hex()[..32]));
-    if folder.is_dir() {
-        return Ok(folder);
-    }
+    Kept::find(guests, &Guests::kernel(&key), |folder| {
+        make_boot(run, kernel, (&wanted, &shim), guests, folder)
+    })
+}
+
+fn make_boot(
+    run: &Run<'_>,
+    kernel: &LockedPackage,
+    (wanted, shim): (&[&str], &[u8]),
+    guests: &Guests,
+    folder: &Path,
+) -> Result<(), Error> {
     steps::fetch_kernel(run.context, run.located, kernel)?;
-    let kernel = Kernel::read(&run.context.store.artifact(kernel.sha256), &wanted)?;
+    let kernel = Kernel::read(&run.context.store.artifact(kernel.sha256), wanted)?;
     let mut cpio = Cpio::default();
     cpio.folder("/dev");
     // What the kernel gives its init as standard streams.
     cpio.device("/dev/console", 5, 1);
-    cpio.file("/init", 0o755, &shim);
+    cpio.file("/init", 0o755, shim);
     cpio.folder("/hatchway");
     cpio.folder(MODULES);
     for (name, content) in &kernel.modules {
@@ -159,24 +186,22 @@ fn boot(
     }
     let names: Vec<&String> = kernel.modules.iter().map(|(name, _)| name).collect();
     let names = serde_json::to_vec(&names).map_err(hatchway_envs::sandbox::Error::from)?;
-    in_place(cache, &folder, |made| {
+    in_place(guests, folder, |made| {
         fs::create_dir(made)?;
         fs::write(made.join(IMAGE), &kernel.image)?;
         kernel.unpacked.as_ref().map_or(Ok(()), |unpacked| fs::write(made.join(UNPACKED), unpacked))?;
         fs::write(made.join(INITRAMFS), cpio.end())?;
         fs::write(made.join("modules.json"), names)
-    })?;
-    forget_others(run, cache);
-    Ok(folder)
+    })
 }
 
 /// Makes something beside its place. Another run may have been quicker, and made the same.
 fn in_place(
-    cache: &Path,
+    guests: &Guests,
     place: &Path,
     make: impl FnOnce(&Path) -> std::io::Result<()>,
 ) -> Result<(), Error> {
-    let made = cache.join(format!(".new-{}", std::process::id()));
+    let made = guests.unfinished();
     drop(remove(&made));
     let done = make(&made).and_then(|()| open_to_all(&made)).and_then(|()| match fs::rename(&made, place) {
         Err(_) if place.exists() => remove(&made),
@@ -202,16 +227,11 @@ fn open_to_all(made: &Path) -> std::io::Result<()> {
     })
 }
 
-#[expect(clippy::disallowed_methods, reason = "what can be made anew, which is no part of the store")]
-fn remove(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+fn tree_disk(run: &Run<'_>, guests: &Guests) -> Result<Kept, Error> {
+    Kept::find(guests, &Guests::disk(run.tree), |place| make_tree_disk(run, guests, place))
 }
 
-fn tree_disk(run: &Run<'_>, cache: &Path) -> Result<PathBuf, Error> {
-    let place = cache.join(format!("tree-{}-{DISK_FORMAT}.erofs", run.tree.hex()));
-    if place.is_file() {
-        return Ok(place);
-    }
+fn make_tree_disk(run: &Run<'_>, guests: &Guests, place: &Path) -> Result<(), Error> {
     let store = &run.context.store;
     let manifest = store.manifest(run.tree)?;
     let progress: &dyn hatchway_envs::Progress = &run.context.printer;
@@ -220,7 +240,7 @@ fn tree_disk(run: &Run<'_>, cache: &Path) -> Result<PathBuf, Error> {
         Ok(Box::new(store.open_object(sha256, executable)?))
     };
     let mut written = Ok(());
-    in_place(cache, &place, |made| {
+    in_place(guests, place, |made| {
         let mut counted =
             Counted { to: BufWriter::with_capacity(1 << 20, File::create(made)?), progress, bytes: 0 };
         written = erofs::write(&manifest, &open, &mut counted);
@@ -233,8 +253,7 @@ fn tree_disk(run: &Run<'_>, cache: &Path) -> Result<PathBuf, Error> {
     })
     .map_err(|error| written.map_or_else(Error::from, |()| error))?;
     progress.end();
-    forget_others(run, cache);
-    Ok(place)
+    Ok(())
 }
 
 fn size(manifest: &Manifest) -> u64 {
@@ -260,24 +279,6 @@ impl Write for Counted<'_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.to.flush()
-    }
-}
-
-/// Disks of trees that the store has no more are of no use. What cannot be removed is tried again next time.
-fn forget_others(run: &Run<'_>, cache: &Path) {
-    let trees: BTreeSet<String> = fs::read_dir(run.context.dirs.store().join("trees"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let tree = name.strip_prefix("tree-").and_then(|rest| rest.split('-').next());
-        let maker = name.strip_prefix(".new-").map(|pid| Path::new("/proc").join(pid).exists());
-        if tree.is_some_and(|tree| !trees.contains(tree)) || maker == Some(false) {
-            drop(remove(&entry.path()));
-        }
     }
 }
 

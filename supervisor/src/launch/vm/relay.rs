@@ -18,7 +18,7 @@ use super::terminal::Terminal;
 use super::visits::Visits;
 use super::watcher::{self, Watched};
 use crate::error::Error;
-use crate::report::Printer;
+use crate::report::{Printer, one_line};
 
 /// Sent by the kernel, for a key at the terminal, rather than by a process: `SI_KERNEL`, sigaction(2).
 const FROM_KERNEL: i32 = 0x80;
@@ -39,6 +39,8 @@ pub(super) enum Outcome {
     Ended { code: i32, record: Option<Box<ExitRecord>> },
     /// It is gone without a word.
     Lost { why: String, console: Vec<u8> },
+    /// This process could not go on with it.
+    Broken { why: String },
     /// It was never heard.
     Unheard { why: String },
     /// A signal asked for its end before it was heard: nothing of the tool has run.
@@ -145,11 +147,16 @@ impl<'a> Relay<'a> {
         })
     }
 
-    /// Carries everything until the guest has ended. `patience` is for its first message.
+    /// Carries everything until the guest has ended. `patience` is for its first message. An error means that nothing has run.
     pub(super) fn run(mut self, patience: Duration) -> Result<Outcome, Error> {
         let begun = Instant::now();
         let outcome = loop {
-            self.turn()?;
+            match self.turn() {
+                Ok(()) => {}
+                // The tool may have done something, which its record must not deny.
+                Err(error) if self.heard => break Outcome::Broken { why: one_line(&error) },
+                Err(error) => return Err(error),
+            }
             // What has come is passed on, however long its reader takes.
             if self.is_over() {
                 if let Some((code, record)) = self.ended.take() {
