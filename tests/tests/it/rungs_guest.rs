@@ -1,0 +1,139 @@
+//! Rows of the suite for all rungs that a guest alone has: QEMU, its user, its ends, what executes it, its kernel.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use hatchway_tests::bench::Bench;
+use hatchway_tests::host;
+use hatchway_tests::keys::Key;
+use hatchway_tests::mirror::Mirror;
+use hatchway_tests::package::Package;
+
+use super::rungs::{Rungs, until};
+use super::rungs_ends::{ended, signal, started};
+
+/// QEMU's processes of this bench, by the files that they have open.
+pub(super) fn guests(rungs: &Rungs) -> Vec<String> {
+    let folder = rungs.bench.path("");
+    let output = Command::new("pgrep")
+        .args(["-f", "^[^ ]*qemu-system-x86_64 .*process=hatchway-vm"])
+        .output()
+        .unwrap();
+    let of_bench = |pid: &&str| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|file| file.starts_with(&folder))
+    };
+    String::from_utf8_lossy(&output.stdout).lines().filter(of_bench).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_guest_that_hangs_ends_some_time_after_its_caller() {
+    let rungs = Rungs::new("");
+    let mut child = started(&rungs, "vm", "trap \"\" TERM; echo ready; while :; do sleep 0.1; done");
+    let qemu = guests(&rungs);
+    assert_eq!(qemu.len(), 1, "{qemu:?}");
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    // In its grace time it stops hearing anything, as with a kernel that has stopped. Before that, the end of its parent would wake it.
+    assert!(Command::new("kill").args(["-STOP", &qemu[0]]).status().unwrap().success());
+    std::thread::sleep(Duration::from_secs(10));
+    assert_eq!(guests(&rungs), qemu, "it had no time");
+    until("the guest outlives its caller", || guests(&rungs).is_empty());
+}
+
+#[test]
+fn a_guest_and_a_run_on_another_rung_never_have_the_state_at_once() {
+    let rungs = Rungs::new("state = [\"/var/lib/acme\"]");
+    for (first, second, why) in
+        [("fhs", "vm", "is in use by a run on another rung"), ("vm", "fhs", "is in use by a guest")]
+    {
+        let mut child = started(
+            &rungs,
+            first,
+            "trap \"exit 0\" TERM; echo first > /var/lib/acme/who; echo ready; while :; do sleep 0.1; done",
+        );
+        let refused = rungs.shell(second, "$RUN -c true");
+        assert_eq!(refused.code, Some(125), "{refused}");
+        assert!(
+            refused.stderr.contains(why) && refused.stderr.contains("hint: end that run first"),
+            "{refused}"
+        );
+        signal(&child, "-TERM");
+        ended(&mut child, first);
+        let outcome = rungs.shell(second, "$RUN -c 'cat /var/lib/acme/who'").ok();
+        assert_eq!(outcome.stdout, "first\n", "{second}\n{outcome}");
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn a_guest_that_is_gone_is_told_so() {
+    let rungs = Rungs::new("");
+    let mut child = started(&rungs, "vm", "echo ready; while :; do sleep 0.1; done");
+    let qemu = guests(&rungs);
+    assert_eq!(qemu.len(), 1, "{qemu:?}");
+    assert!(Command::new("kill").args(["-KILL", &qemu[0]]).status().unwrap().success());
+    let code = ended(&mut child, "vm").map(i64::from);
+    let record = rungs.record();
+    assert_eq!(code, record["code"].as_i64());
+    let message = record["reason"]["engine"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("the guest is gone: QEMU ended (signal: 9"), "{record}");
+    assert!(rungs.bench.read("err").contains("warning: the tool was ended: "), "{}", rungs.bench.read("err"));
+}
+
+#[test]
+fn a_guests_kernel_loads_what_the_recipe_names() {
+    let rungs = Rungs::new(
+        "rung = \"vm\"\nmodules = [\"comedi_test\", \"softdog\"]\nvm = { cpus = 1, memory = \"512M\" }",
+    );
+    let recipe = rungs.bench.path("work/recipes/acme/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(
+        &recipe,
+        format!("{text}\n[[device]]\nname = \"daq\"\nclass = \"comedi\"\nat = \"/dev/comedi0\"\n"),
+    )
+    .unwrap();
+    let run = "$HATCHWAY run -q acme --program /usr/bin/dash --";
+    let line =
+        format!("{run} -c 'cat /sys/class/comedi/comedi0/uevent; test -w /dev/comedi0 && echo open; nproc'");
+    let outcome = rungs.bench.script(&line.replace("nproc", "grep -c ^processor /proc/cpuinfo")).ok();
+    assert!(outcome.stdout.contains("DEVNAME=comedi0\nopen\n1\n"), "{outcome}");
+    // In software it has begun with the kernel itself, which its image would have given five levels of pages.
+    let outcome = rungs.bench.script(&format!("{run} -c 'grep -c la57 /proc/cpuinfo; true'")).ok();
+    assert_eq!(outcome.stdout.trim(), "0", "{outcome}");
+    // One that the kernel has not, and a device that no module makes.
+    fs::write(&recipe, text.replace("softdog", "sofdog")).unwrap();
+    let outcome = rungs.bench.script(&format!("{run} -c true"));
+    assert_eq!(outcome.code, Some(125), "{outcome}");
+    assert!(
+        outcome.stderr.contains("has no module `sofdog`") && outcome.stderr.contains("hint: "),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn a_lock_without_a_kernel_has_no_guest() {
+    let mirror = Mirror::new(vec![host::suite("bookworm")], Key::new(1));
+    let (bench, _server) = Bench::new().exact().with_mirror(&mirror);
+    bench.put("acme.deb", Package::new("acme", "1.0").program("usr/bin/acme", "#!/bin/sh\n").deb());
+    drop(bench.hatchway(&["new", "-q", "acme.deb"]).ok());
+    drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
+    let refused = bench.hatchway(&["run", "-q", "acme", "--rung", "vm"]);
+    assert_eq!(refused.code, Some(125), "{refused}");
+    assert_eq!(
+        refused.stderr,
+        "error: the lock of `acme` has no kernel for a guest\n\
+         hint: run `hatchway lock acme`: locks name a kernel since this version, where the suite has one\n"
+    );
+    // Whoever asks for the rung in the recipe gets no lock without.
+    let recipe = bench.path("work/recipes/acme/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    assert!(text.contains("\n[run]\n"), "{text}");
+    fs::write(&recipe, text.replace("\n[run]\n", "\n[run]\nrung = \"vm\"\n")).unwrap();
+    let refused = bench.hatchway(&["lock", "-q", "acme"]);
+    assert!(
+        refused.stderr.contains("it has no kernel for a guest: no package `linux-image-cloud-amd64`"),
+        "{refused}"
+    );
+}
