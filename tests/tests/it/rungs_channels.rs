@@ -65,7 +65,7 @@ int main(int count, char **words) {
 "#;
 
 /// A server on this machine's loopback, which ends with the test's process.
-fn server(each: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
+pub(super) fn server(each: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
     serve(TcpListener::bind("127.0.0.1:0").unwrap(), each)
 }
 
@@ -91,7 +91,7 @@ fn echo(mut stream: TcpStream) {
 }
 
 /// Hears all of it, and then answers with all of it.
-fn answer(mut stream: TcpStream) {
+pub(super) fn answer(mut stream: TcpStream) {
     let mut bytes = Vec::new();
     if stream.read_to_end(&mut bytes).is_ok() {
         stream.write_all(&bytes).ok();

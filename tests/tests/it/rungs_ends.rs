@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::rungs::{Rungs, odd_seconds, sleeps, until};
+use super::rungs_channels::{self, answer, server};
 use super::rungs_guest::guests;
 
 /// A tool's grace time, where the recipe names none.
@@ -50,6 +51,19 @@ pub(super) fn ended(child: &mut Child, rung: &str) -> Option<i32> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// The children of a process that have this name.
+pub(super) fn children(parent: &str, name: &str) -> Vec<String> {
+    let found = Command::new("pgrep").args(["--parent", parent, "--exact", name]).output().unwrap();
+    String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect()
+}
+
+/// The one child of a process that has this name is killed.
+fn kill_child(parent: &str, name: &str) {
+    let found = children(parent, name);
+    assert_eq!(found.len(), 1, "{name} below {parent}: {found:?}");
+    assert!(Command::new("kill").args(["-KILL", &found[0]]).status().unwrap().success());
 }
 
 /// The outer half of the shim of a run that has just begun, as the host counts processes.
@@ -136,5 +150,62 @@ pub(super) fn ended_by_the_engine(rungs: &Rungs) {
     assert_eq!(code, rungs.record()["code"].as_i64());
     assert!(rungs.record()["reason"]["engine"]["message"].is_string(), "{}", rungs.record());
     assert!(rungs.bench.read("err").contains("warning: the tool was ended: "), "{}", rungs.bench.read("err"));
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn without_the_inner_half_of_the_shim_the_unit_is_lost() {
+    killed_inner_half(&Rungs::new(""));
+}
+
+pub(super) fn killed_inner_half(rungs: &Rungs) {
+    // Nobody outside of a guest can tell its processes apart.
+    for rung in rungs.names().into_iter().filter(|rung| *rung != "vm") {
+        let seconds = odd_seconds();
+        let inside = format!("trap \"\" TERM HUP; sleep {seconds} & echo ready; while :; do sleep 0.1; done");
+        let mut child = started(rungs, rung, &inside);
+        until("the tool does not run", || sleeps(&seconds));
+        kill_child(&outer_half(rungs, rung, &child), "hatchway-shim");
+        assert_eq!(ended(&mut child, rung), Some(125), "{rung}");
+        let record = rungs.record();
+        let lost = r#"{"lost":{"outcome":{"signal":{"core":false,"signal":9}}}}"#;
+        assert_eq!((record["reason"].to_string().as_str(), &record["code"]), (lost, &125.into()), "{rung}");
+        let said = rungs.bench.read("err");
+        assert!(said.contains("error: the inner half of the shim ended without a word"), "{rung}: {said}");
+        until("the tool outlives the shim", || !sleeps(&seconds));
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn without_what_relays_its_channels_the_tool_goes_on_and_reaches_nobody() {
+    let rungs = Rungs::new("");
+    killed_relay(&rungs);
+}
+
+pub(super) fn killed_relay(rungs: &Rungs) {
+    rungs_channels::add(rungs, "kind = \"tcp\"\nat = \"10.9.8.7:5025\"");
+    let ask = "echo there | /usr/bin/client tcp 10.9.8.7 5025";
+    let inside =
+        format!("{ask}; echo ready; until test -e /tmp/go; do sleep 0.1; done; {ask} 2>&1; echo $?; exit 4");
+    // In a guest it is a process of the guest's.
+    for rung in rungs.names().into_iter().filter(|rung| *rung != "vm") {
+        let line = format!(
+            "{}; exec $HATCHWAY run -q acme --rung {rung} --bind motion=tcp:{} --program /usr/bin/dash -- -c '{inside}' > out 2> err < /dev/null",
+            rungs.prefix(rung),
+            server(answer)
+        );
+        let mut child = begun(rungs, &line);
+        kill_child(&outer_half(rungs, rung, &child), "hatchway-relay");
+        drop(rungs.bench.script("$HATCHWAY exec acme -- touch /tmp/go < /dev/null").ok());
+        assert_eq!(ended(&mut child, rung), Some(4), "{rung}: {}", rungs.bench.read("err"));
+        assert_eq!(
+            rungs.bench.read("out"),
+            "there\nready\nconnect: Connection refused\n6\n",
+            "{rung}: {}",
+            rungs.bench.read("err")
+        );
+        assert_eq!(rungs.record()["reason"].to_string(), r#"{"exit":{"code":4}}"#, "{rung}");
+    }
     rungs.nothing_is_left();
 }

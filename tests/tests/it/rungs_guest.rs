@@ -11,7 +11,7 @@ use hatchway_tests::mirror::Mirror;
 use hatchway_tests::package::Package;
 
 use super::rungs::{Rungs, until};
-use super::rungs_ends::{ended, signal, started};
+use super::rungs_ends::{children, ended, signal, started};
 
 /// QEMU's processes of this bench, by the files that they have open.
 pub(super) fn guests(rungs: &Rungs) -> Vec<String> {
@@ -80,6 +80,32 @@ fn a_guest_that_is_gone_is_told_so() {
     let message = record["reason"]["engine"]["message"].as_str().unwrap_or_default();
     assert!(message.contains("the guest is gone: QEMU ended (signal: 9"), "{record}");
     assert!(rungs.bench.read("err").contains("warning: the tool was ended: "), "{}", rungs.bench.read("err"));
+}
+
+#[test]
+fn without_its_watcher_a_guest_goes_on_and_ends_as_ever() {
+    let rungs = Rungs::new("");
+    let inside = "trap \"echo usr1\" USR1; trap \"exit 9\" TERM; echo ready; while :; do sleep 0.1; done";
+    for name in ["-TERM", "-KILL"] {
+        let mut child = started(&rungs, "vm", inside);
+        let watcher = children(&child.id().to_string(), "hatchway-shim");
+        assert_eq!(watcher.len(), 1, "{watcher:?}");
+        let line = fs::read_to_string(format!("/proc/{}/cmdline", watcher[0])).unwrap();
+        assert!(line.contains("\0--watch\0"), "{line:?}");
+        assert!(Command::new("kill").args(["-KILL", &watcher[0]]).status().unwrap().success());
+        signal(&child, "-USR1");
+        until("the tool is not there any more", || rungs.bench.read("out").contains("usr1"));
+        signal(&child, name);
+        let code = ended(&mut child, "vm");
+        if name == "-TERM" {
+            assert_eq!(code, Some(9));
+            assert_eq!(rungs.record()["reason"]["requested"]["forced"], false, "{}", rungs.record());
+        }
+        // Of a guest that does not hang its own init is enough.
+        until("the guest outlives its caller", || guests(&rungs).is_empty());
+    }
+    drop(rungs.shell("vm", "$RUN -c true").ok());
+    rungs.nothing_is_left();
 }
 
 #[test]

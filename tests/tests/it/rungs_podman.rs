@@ -40,6 +40,7 @@ fn with_podman_every_end_has_its_reason_and_leaves_nothing() {
     rungs::stopped_and_told_to_go_on(&rungs);
     rungs_ends::ended_by_the_engine(&rungs);
     rungs_ends::killed_caller(&rungs);
+    rungs_ends::killed_inner_half(&rungs);
 }
 
 #[test]
