@@ -260,6 +260,31 @@ fn servers_that_the_recipe_allows_are_reached() {
 }
 
 #[test]
+fn on_the_hosts_network_a_tool_reaches_the_hosts_servers() {
+    let rungs = Rungs::new("network = \"host\"");
+    let at = server(answer);
+    for rung in rungs.names() {
+        let prefix = prefix(&rungs, rung, "");
+        let reached = |ip: &str| {
+            let line = format!(
+                "{prefix}head -c 3000000 /dev/urandom > big; $CLIENT tcp {ip} {} < big | cmp - big && echo same",
+                at.port()
+            );
+            rungs.bench.script(&line)
+        };
+        if rung != "vm" {
+            assert_eq!(reached("127.0.0.1").ok().stdout, "same\n", "{rung}");
+            continue;
+        }
+        // A guest's loopback is its own. The host's is where QEMU's manual says ("Network emulation", the gateway).
+        let own = reached("127.0.0.1");
+        assert!(own.stdout.is_empty() && own.stderr.contains("connect: Connection refused"), "{own}");
+        assert_eq!(reached("10.0.2.2").ok().stdout, "same\n", "{rung}");
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
 fn a_channel_that_cannot_be_is_refused() {
     let rungs = rungs("", "kind = \"tcp\"\nat = \"127.0.0.1:5025\"");
     for (bind, why) in [
