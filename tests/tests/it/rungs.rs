@@ -527,6 +527,24 @@ fn a_recipe_that_names_the_rung_runs_there() {
 }
 
 #[test]
+fn a_shell_is_on_the_recipes_rung_also_in_a_guest() {
+    let rungs = Rungs::without_engine(Bench::new().exact(), "rung = \"vm\"");
+    // By words behind `--`, and by what it reads. A guest's kernel is told that it is one.
+    let look = "grep -c -e --guest /proc/cmdline; cat /proc/1/comm; exit 7";
+    for line in [
+        format!("$HATCHWAY shell -q acme -- -c '{look}'"),
+        format!("echo '{look}' | $HATCHWAY shell -q acme"),
+    ] {
+        let outcome = rungs.bench.script(&line);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(7), "1\nhatchway-shim\n"), "{outcome}");
+    }
+    let refused = rungs.bench.script("$HATCHWAY shell -q acme -- -c 'cat /nowhere'");
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused}");
+    assert!(refused.stderr.contains("/nowhere: No such file or directory"), "{refused}");
+    rungs.nothing_is_left();
+}
+
+#[test]
 fn an_engine_that_is_killed_and_comes_back_ends_the_tool_only_where_it_says_so() {
     for lasting in [true, false] {
         let mut rungs = Rungs::new("");
