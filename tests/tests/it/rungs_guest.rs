@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use hatchway_tests::bench::Bench;
+use hatchway_tests::bench::{Bench, is_root};
 use hatchway_tests::host;
 use hatchway_tests::keys::Key;
 use hatchway_tests::mirror::Mirror;
@@ -105,6 +105,33 @@ fn without_its_watcher_a_guest_goes_on_and_ends_as_ever() {
         until("the guest outlives its caller", || guests(&rungs).is_empty());
     }
     drop(rungs.shell("vm", "$RUN -c true").ok());
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn qemu_of_a_tree_is_the_units_user_behind_its_sandbox() {
+    let rungs = Rungs::new("");
+    let inside = "trap \"exit 0\" TERM; id -u; id -g; echo ready; while :; do sleep 0.1; done";
+    let mut child = started(&rungs, "vm", inside);
+    let said = rungs.bench.read("out");
+    let [uid, gid, _] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
+    let qemu = guests(&rungs);
+    assert_eq!(qemu.len(), 1, "{qemu:?}");
+    let status = fs::read_to_string(format!("/proc/{}/status", qemu[0])).unwrap();
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    if is_root() {
+        assert_ne!(uid, "0");
+        assert_eq!(field("Uid:"), [uid; 4].join("\t"));
+        assert_eq!(field("Gid:"), [gid; 4].join("\t"));
+        assert_eq!(field("Groups:"), "");
+    }
+    // prctl(2), `PR_GET_SECCOMP`: 2 is a filter.
+    assert_eq!((field("Seccomp:"), field("CapEff:")), ("2", "0000000000000000"));
+    let line = fs::read_to_string(format!("/proc/{}/cmdline", qemu[0])).unwrap();
+    let sandbox = "\0-sandbox\0on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny\0";
+    assert!(line.contains(sandbox), "{}", line.replace('\0', " "));
+    signal(&child, "-TERM");
+    assert_eq!(ended(&mut child, "vm"), Some(0));
     rungs.nothing_is_left();
 }
 
