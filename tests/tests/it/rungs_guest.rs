@@ -1,6 +1,7 @@
 //! Rows of the suite for all rungs that a guest alone has: QEMU, its user, its ends, what executes it, its kernel.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -133,6 +134,67 @@ fn qemu_of_a_tree_is_the_units_user_behind_its_sandbox() {
     signal(&child, "-TERM");
     assert_eq!(ended(&mut child, "vm"), Some(0));
     rungs.nothing_is_left();
+}
+
+/// A stand-in for QEMU: under KVM it does as it is told, otherwise it is QEMU. What it is started with it writes down.
+const STAND_IN: &str = r#"#!/bin/sh
+case " $* " in
+*accel=kvm*) echo kvm >> "$ASKED"; UNDER_KVM ;;
+*) echo tcg >> "$ASKED"; exec QEMU "$@" ;;
+esac
+"#;
+
+/// The machine as one of which KVM can be expected: a processor that shows `vmx`, and a device that everybody may open. All of
+/// it in a mount namespace of the line's own.
+const MACHINE_WITH_KVM: &str = r#"sed 's/^flags\t*: /&vmx /' /proc/cpuinfo > cpuinfo
+mkdir -p dev && mount -t tmpfs -o mode=755 dev dev
+for name in null zero full random urandom tty; do touch dev/$name; mount --bind /dev/$name dev/$name; done
+for name in pts shm; do mkdir dev/$name; mount --rbind /dev/$name dev/$name; done
+ln -s pts/ptmx dev/ptmx; ln -s /proc/self/fd dev/fd
+touch dev/kvm; chmod 666 dev/kvm
+mount --bind cpuinfo /proc/cpuinfo; mount --rbind dev /dev
+"#;
+
+#[test]
+fn where_kvm_does_not_run_a_guest_it_is_run_in_software_and_this_is_remembered() {
+    assert!(is_root(), "run this test as root: it shows the program another machine");
+    let qemu = Command::new("sh").args(["-c", "command -v qemu-system-x86_64"]).output().unwrap();
+    let qemu = String::from_utf8(qemu.stdout).unwrap().trim().to_owned();
+    assert!(!qemu.is_empty(), "install the package `qemu-system-x86`");
+    for (under_kvm, says) in [
+        // As on a machine whose `/dev/kvm` is there and runs no guest.
+        ("exec sleep 1000", "not within 10 seconds"),
+        (
+            "echo 'failed to initialize kvm: Permission denied' >&2; exit 1",
+            "QEMU ended (exit status: 1); QEMU says: failed to initialize kvm: Permission denied",
+        ),
+    ] {
+        let rungs = Rungs::without_engine(Bench::new().exact(), "");
+        rungs.bench.configure("");
+        let put = |name: &str, text: &str, mode: u32| {
+            let path = rungs.bench.put(name, text);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        fs::create_dir(rungs.bench.path("work/bin")).unwrap();
+        let stand_in = STAND_IN.replace("UNDER_KVM", under_kvm).replace("QEMU", &qemu);
+        put("bin/qemu-system-x86_64", &stand_in, 0o755);
+        put("asked", "", 0o666);
+        let line = format!(
+            "{MACHINE_WITH_KVM}export ASKED=$PWD/asked PATH=$PWD/bin:$PATH\n\
+             $HATCHWAY run acme --rung vm --program /usr/bin/dash -- -c 'echo there'"
+        );
+        let outcome = rungs.bench.mounting_script(&line).ok();
+        let told = format!(
+            "the guest is not heard ({says}): KVM does not run it on this machine: software emulation instead\n"
+        );
+        assert!(outcome.stderr.contains(&told), "{outcome}");
+        assert_eq!((outcome.stdout.as_str(), rungs.bench.read("asked").as_str()), ("there\n", "kvm\ntcg\n"));
+        // The next one does not wait again.
+        let outcome = rungs.bench.mounting_script(&line).ok();
+        assert!(outcome.stdout == "there\n" && !outcome.stderr.contains("not heard"), "{outcome}");
+        assert_eq!(rungs.bench.read("asked"), "kvm\ntcg\ntcg\n");
+        rungs.nothing_is_left();
+    }
 }
 
 #[test]
