@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ impl Rungs {
         rungs
     }
 
-    fn without_engine(bench: Bench, more: &str) -> Self {
+    pub(super) fn without_engine(bench: Bench, more: &str) -> Self {
         let mut suite = host::suite("bookworm");
         for package in kernel::packages() {
             suite = suite.with(package);
@@ -186,12 +186,12 @@ pub(super) fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 /// A time to sleep that no other test sleeps.
-fn odd_seconds() -> String {
+pub(super) fn odd_seconds() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("1723.{}{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn sleeps(seconds: &str) -> bool {
+pub(super) fn sleeps(seconds: &str) -> bool {
     let found = Command::new("pgrep").args(["-f", &format!("^sleep {seconds}$")]).output().unwrap();
     !found.stdout.is_empty()
 }
@@ -476,190 +476,6 @@ fn a_plan_says_what_the_engine_is_asked_for() {
 }
 
 #[test]
-fn a_tool_that_takes_too_much_memory_is_told_apart() {
-    too_much_memory(&Rungs::new("limits = { memory = \"64M\", tasks = 20 }"));
-}
-
-pub(super) fn too_much_memory(rungs: &Rungs) {
-    for rung in rungs.names().into_iter().filter(|rung| *rung != "fhs") {
-        let outcome = rungs.shell(rung, "$RUN -c 'exec tail /dev/zero'");
-        assert_eq!(outcome.code, Some(137), "{outcome}");
-        assert_eq!(rungs.record()["reason"]["oom"]["kills"], 1, "{}", rungs.record());
-        let outcome = rungs.shell(rung, "$RUN -c 'for i in $(seq 30); do sleep 5 & done; exit 0'");
-        assert!(outcome.stderr.contains("Cannot fork"), "{outcome}");
-    }
-    rungs.nothing_is_left();
-}
-
-/// A run in the background, with its process id.
-pub(super) fn started(rungs: &Rungs, rung: &str, inside: &str) -> Child {
-    let line = format!("{}; exec $RUN -c '{inside}' > out 2> err < /dev/null", rungs.prefix(rung));
-    drop(fs::remove_file(rungs.bench.path("work/out")));
-    let mut command = rungs.bench.shell(&line);
-    let child = command.stdin(Stdio::null()).spawn().unwrap();
-    until("it does not begin", || {
-        fs::read_to_string(rungs.bench.path("work/out")).is_ok_and(|text| text.contains("ready"))
-    });
-    child
-}
-
-pub(super) fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
-}
-
-#[test]
-fn signals_arrive_and_a_deaf_tool_is_killed_after_the_grace_time() {
-    signals(&Rungs::new(""));
-}
-
-pub(super) fn signals(rungs: &Rungs) {
-    for rung in rungs.names() {
-        let mut child = started(
-            rungs,
-            rung,
-            "trap \"echo usr1\" USR1; trap \"echo term; exit 9\" TERM; echo ready; while :; do sleep 0.1; done",
-        );
-        signal(&child, "-USR1");
-        until("USR1", || rungs.bench.read("out").contains("usr1"));
-        signal(&child, "-TERM");
-        assert_eq!(child.wait().unwrap().code(), Some(9), "{rung}");
-        assert_eq!(rungs.record()["reason"]["requested"]["forced"], false, "{rung}");
-        let mut child = started(rungs, rung, "trap \"\" TERM; echo ready; while :; do sleep 0.1; done");
-        let begin = Instant::now();
-        signal(&child, "-TERM");
-        assert_eq!(child.wait().unwrap().code(), Some(137), "{rung}");
-        assert!(begin.elapsed() >= Duration::from_secs(4), "{rung}: it had no time");
-        assert_eq!(rungs.record()["reason"]["requested"]["forced"], true, "{rung}: {}", rungs.record());
-    }
-    rungs.nothing_is_left();
-}
-
-#[test]
-fn nothing_outlives_a_killed_caller() {
-    killed_caller(&Rungs::new(""));
-}
-
-pub(super) fn killed_caller(rungs: &Rungs) {
-    for rung in rungs.names() {
-        let seconds = odd_seconds();
-        let mut child = started(
-            rungs,
-            rung,
-            &format!("sleep {seconds} & trap \"\" TERM; echo ready; while :; do sleep 0.1; done"),
-        );
-        signal(&child, "-KILL");
-        child.wait().unwrap();
-        until("the tool outlives its caller", || !sleeps(&seconds));
-        // Of what is in a guest the host sees QEMU.
-        until("the guest outlives its caller", || guests(rungs).is_empty());
-    }
-    // What is left of the container, the next run in a container removes.
-    for rung in rungs.names() {
-        drop(rungs.shell(rung, "$RUN -c true").ok());
-    }
-    rungs.nothing_is_left();
-}
-
-/// QEMU's processes of this bench, by the files that they have open.
-fn guests(rungs: &Rungs) -> Vec<String> {
-    let folder = rungs.bench.path("");
-    let output = Command::new("pgrep")
-        .args(["-f", "^[^ ]*qemu-system-x86_64 .*process=hatchway-vm"])
-        .output()
-        .unwrap();
-    let of_bench = |pid: &&str| {
-        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        open.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|file| file.starts_with(&folder))
-    };
-    String::from_utf8_lossy(&output.stdout).lines().filter(of_bench).map(str::to_owned).collect()
-}
-
-#[test]
-fn a_guest_that_hangs_ends_some_time_after_its_caller() {
-    let rungs = Rungs::new("");
-    let mut child = started(&rungs, "vm", "trap \"\" TERM; echo ready; while :; do sleep 0.1; done");
-    let qemu = guests(&rungs);
-    assert_eq!(qemu.len(), 1, "{qemu:?}");
-    signal(&child, "-KILL");
-    child.wait().unwrap();
-    // In its grace time it stops hearing anything, as with a kernel that has stopped. Before that, the end of its parent would wake it.
-    assert!(Command::new("kill").args(["-STOP", &qemu[0]]).status().unwrap().success());
-    std::thread::sleep(Duration::from_secs(10));
-    assert_eq!(guests(&rungs), qemu, "it had no time");
-    until("the guest outlives its caller", || guests(&rungs).is_empty());
-}
-
-#[test]
-fn a_guest_and_a_run_on_another_rung_never_have_the_state_at_once() {
-    let rungs = Rungs::new("state = [\"/var/lib/acme\"]");
-    for (first, second, why) in
-        [("fhs", "vm", "is in use by a run on another rung"), ("vm", "fhs", "is in use by a guest")]
-    {
-        let mut child = started(
-            &rungs,
-            first,
-            "trap \"exit 0\" TERM; echo first > /var/lib/acme/who; echo ready; while :; do sleep 0.1; done",
-        );
-        let refused = rungs.shell(second, "$RUN -c true");
-        assert_eq!(refused.code, Some(125), "{refused}");
-        assert!(
-            refused.stderr.contains(why) && refused.stderr.contains("hint: end that run first"),
-            "{refused}"
-        );
-        signal(&child, "-TERM");
-        child.wait().unwrap();
-        let outcome = rungs.shell(second, "$RUN -c 'cat /var/lib/acme/who'").ok();
-        assert_eq!(outcome.stdout, "first\n", "{second}\n{outcome}");
-    }
-    rungs.nothing_is_left();
-}
-
-#[test]
-fn a_guest_that_is_gone_is_told_so() {
-    let rungs = Rungs::new("");
-    let mut child = started(&rungs, "vm", "echo ready; while :; do sleep 0.1; done");
-    let qemu = guests(&rungs);
-    assert_eq!(qemu.len(), 1, "{qemu:?}");
-    assert!(Command::new("kill").args(["-KILL", &qemu[0]]).status().unwrap().success());
-    let code = child.wait().unwrap().code().map(i64::from);
-    let record = rungs.record();
-    assert_eq!(code, record["code"].as_i64());
-    let message = record["reason"]["engine"]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("the guest is gone: QEMU ended (signal: 9"), "{record}");
-    assert!(rungs.bench.read("err").contains("warning: the tool was ended: "), "{}", rungs.bench.read("err"));
-}
-
-#[test]
-fn a_guests_kernel_loads_what_the_recipe_names() {
-    let rungs = Rungs::new(
-        "rung = \"vm\"\nmodules = [\"comedi_test\", \"softdog\"]\nvm = { cpus = 1, memory = \"512M\" }",
-    );
-    let recipe = rungs.bench.path("work/recipes/acme/recipe.toml");
-    let text = fs::read_to_string(&recipe).unwrap();
-    fs::write(
-        &recipe,
-        format!("{text}\n[[device]]\nname = \"daq\"\nclass = \"comedi\"\nat = \"/dev/comedi0\"\n"),
-    )
-    .unwrap();
-    let run = "$HATCHWAY run -q acme --program /usr/bin/dash --";
-    let line =
-        format!("{run} -c 'cat /sys/class/comedi/comedi0/uevent; test -w /dev/comedi0 && echo open; nproc'");
-    let outcome = rungs.bench.script(&line.replace("nproc", "grep -c ^processor /proc/cpuinfo")).ok();
-    assert!(outcome.stdout.contains("DEVNAME=comedi0\nopen\n1\n"), "{outcome}");
-    // In software it has begun with the kernel itself, which its image would have given five levels of pages.
-    let outcome = rungs.bench.script(&format!("{run} -c 'grep -c la57 /proc/cpuinfo; true'")).ok();
-    assert_eq!(outcome.stdout.trim(), "0", "{outcome}");
-    // One that the kernel has not, and a device that no module makes.
-    fs::write(&recipe, text.replace("softdog", "sofdog")).unwrap();
-    let outcome = rungs.bench.script(&format!("{run} -c true"));
-    assert_eq!(outcome.code, Some(125), "{outcome}");
-    assert!(
-        outcome.stderr.contains("has no module `sofdog`") && outcome.stderr.contains("hint: "),
-        "{outcome}"
-    );
-}
-
-#[test]
 fn inspection_says_what_each_rung_costs() {
     let (bench, _server) = Bench::new().with_mirror(&Mirror::runnable());
     bench.put("acme.deb", Package::new("acme", "1.0").program("usr/bin/acme", "#!/bin/sh\n").deb());
@@ -670,57 +486,6 @@ fn inspection_says_what_each_rung_costs() {
     }
     let json = bench.hatchway(&["inspect", "--rungs", "--json", "acme.deb"]).ok().json();
     assert_eq!((json[2]["rung"].as_str(), json[0]["loses"].as_array().map(Vec::len)), (Some("vm"), Some(0)));
-}
-
-#[test]
-fn a_lock_without_a_kernel_has_no_guest() {
-    let mirror = Mirror::new(vec![host::suite("bookworm")], Key::new(1));
-    let (bench, _server) = Bench::new().exact().with_mirror(&mirror);
-    bench.put("acme.deb", Package::new("acme", "1.0").program("usr/bin/acme", "#!/bin/sh\n").deb());
-    drop(bench.hatchway(&["new", "-q", "acme.deb"]).ok());
-    drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
-    let refused = bench.hatchway(&["run", "-q", "acme", "--rung", "vm"]);
-    assert_eq!(refused.code, Some(125), "{refused}");
-    assert_eq!(
-        refused.stderr,
-        "error: the lock of `acme` has no kernel for a guest\n\
-         hint: run `hatchway lock acme`: locks name a kernel since this version, where the suite has one\n"
-    );
-    // Whoever asks for the rung in the recipe gets no lock without.
-    let recipe = bench.path("work/recipes/acme/recipe.toml");
-    let text = fs::read_to_string(&recipe).unwrap();
-    assert!(text.contains("\n[run]\n"), "{text}");
-    fs::write(&recipe, text.replace("\n[run]\n", "\n[run]\nrung = \"vm\"\n")).unwrap();
-    let refused = bench.hatchway(&["lock", "-q", "acme"]);
-    assert!(
-        refused.stderr.contains("it has no kernel for a guest: no package `linux-image-cloud-amd64`"),
-        "{refused}"
-    );
-}
-
-#[test]
-fn what_the_engine_ends_is_told_so() {
-    ended_by_the_engine(&Rungs::new(""));
-}
-
-pub(super) fn ended_by_the_engine(rungs: &Rungs) {
-    let Some(says) = rungs.engine_says(&["ps", "--quiet"]) else { return };
-    assert_eq!(says, "");
-    let id = || rungs.engine_says(&["ps", "--quiet"]).unwrap_or_default();
-    // As `docker stop` does it, and as the end of an engine without live-restore does.
-    let mut child =
-        started(rungs, "container", "trap \"exit 4\" TERM; echo ready; while :; do sleep 0.1; done");
-    rungs.engine_says(&["stop", &id()]);
-    assert_eq!(child.wait().unwrap().code(), Some(4));
-    assert_eq!(rungs.record()["reason"]["engine"]["message"], "the container's engine asked it to end");
-    // Killed, with all in it and without a word.
-    let mut child = started(rungs, "container", "echo ready; while :; do sleep 0.1; done");
-    rungs.engine_says(&["kill", &id()]);
-    let code = child.wait().unwrap().code().map(i64::from);
-    assert_eq!(code, rungs.record()["code"].as_i64());
-    assert!(rungs.record()["reason"]["engine"]["message"].is_string(), "{}", rungs.record());
-    assert!(rungs.bench.read("err").contains("warning: the tool was ended: "), "{}", rungs.bench.read("err"));
-    rungs.nothing_is_left();
 }
 
 #[test]
@@ -759,6 +524,24 @@ fn a_recipe_that_names_the_rung_runs_there() {
     assert_eq!(rungs.bench.script(&line).ok().stdout, "/.dockerenv\n");
     let shell = format!("DOCKER_HOST={} $HATCHWAY shell -q acme -- -c 'ls -d /.dockerenv'", engine.host());
     assert_eq!(rungs.bench.script(&shell).ok().stdout, "/.dockerenv\n");
+}
+
+#[test]
+fn a_shell_is_on_the_recipes_rung_also_in_a_guest() {
+    let rungs = Rungs::without_engine(Bench::new().exact(), "rung = \"vm\"");
+    // By words behind `--`, and by what it reads. A guest's kernel is told that it is one.
+    let look = "grep -c -e --guest /proc/cmdline; cat /proc/1/comm; exit 7";
+    for line in [
+        format!("$HATCHWAY shell -q acme -- -c '{look}'"),
+        format!("echo '{look}' | $HATCHWAY shell -q acme"),
+    ] {
+        let outcome = rungs.bench.script(&line);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(7), "1\nhatchway-shim\n"), "{outcome}");
+    }
+    let refused = rungs.bench.script("$HATCHWAY shell -q acme -- -c 'cat /nowhere'");
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{refused}");
+    assert!(refused.stderr.contains("/nowhere: No such file or directory"), "{refused}");
+    rungs.nothing_is_left();
 }
 
 #[test]

@@ -65,7 +65,7 @@ int main(int count, char **words) {
 "#;
 
 /// A server on this machine's loopback, which ends with the test's process.
-fn server(each: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
+pub(super) fn server(each: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> SocketAddr {
     serve(TcpListener::bind("127.0.0.1:0").unwrap(), each)
 }
 
@@ -91,7 +91,7 @@ fn echo(mut stream: TcpStream) {
 }
 
 /// Hears all of it, and then answers with all of it.
-fn answer(mut stream: TcpStream) {
+pub(super) fn answer(mut stream: TcpStream) {
     let mut bytes = Vec::new();
     if stream.read_to_end(&mut bytes).is_ok() {
         stream.write_all(&bytes).ok();
@@ -255,6 +255,31 @@ fn servers_that_the_recipe_allows_are_reached() {
         assert_eq!(rungs.bench.script(&line).ok().stdout, "there\n", "{rung}");
         let line = format!("{}echo there | $CLIENT tcp {ip} 1", prefix(&rungs, rung, ""));
         assert_eq!(rungs.bench.script(&line).code, Some(6), "{rung}");
+    }
+    rungs.nothing_is_left();
+}
+
+#[test]
+fn on_the_hosts_network_a_tool_reaches_the_hosts_servers() {
+    let rungs = Rungs::new("network = \"host\"");
+    let at = server(answer);
+    for rung in rungs.names() {
+        let prefix = prefix(&rungs, rung, "");
+        let reached = |ip: &str| {
+            let line = format!(
+                "{prefix}head -c 3000000 /dev/urandom > big; $CLIENT tcp {ip} {} < big | cmp - big && echo same",
+                at.port()
+            );
+            rungs.bench.script(&line)
+        };
+        if rung != "vm" {
+            assert_eq!(reached("127.0.0.1").ok().stdout, "same\n", "{rung}");
+            continue;
+        }
+        // A guest's loopback is its own. The host's is where QEMU's manual says ("Network emulation", the gateway).
+        let own = reached("127.0.0.1");
+        assert!(own.stdout.is_empty() && own.stderr.contains("connect: Connection refused"), "{own}");
+        assert_eq!(reached("10.0.2.2").ok().stdout, "same\n", "{rung}");
     }
     rungs.nothing_is_left();
 }

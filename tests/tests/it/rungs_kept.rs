@@ -4,7 +4,8 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::rungs::{Rungs, signal, started};
+use super::rungs::Rungs;
+use super::rungs_ends::{signal, started};
 
 // `docker commit` gives the name and the label of an image to another one, which was then run.
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::rungs::{self, CONTAINER_DIFFERS, Differs, Rungs, until};
-use super::{rungs_channels, rungs_visits};
+use super::{rungs_channels, rungs_ends, rungs_limits, rungs_visits};
 
 const CONTROL_GROUPS: Differs<'_> = &[(
     "control groups are seen from their own root",
@@ -36,15 +36,17 @@ fn with_podman_streams_codes_and_terminals_are_the_tools() {
 #[test]
 fn with_podman_every_end_has_its_reason_and_leaves_nothing() {
     let rungs = Rungs::with_podman("");
-    rungs::signals(&rungs);
+    rungs_ends::signals(&rungs);
     rungs::stopped_and_told_to_go_on(&rungs);
-    rungs::ended_by_the_engine(&rungs);
-    rungs::killed_caller(&rungs);
+    rungs_ends::ended_by_the_engine(&rungs);
+    rungs_ends::killed_caller(&rungs);
+    rungs_ends::killed_inner_half(&rungs);
 }
 
 #[test]
-fn with_podman_a_tool_that_takes_too_much_memory_is_told_apart() {
-    rungs::too_much_memory(&Rungs::with_podman("limits = { memory = \"64M\", tasks = 20 }"));
+fn with_podman_limits_hold_and_too_much_memory_is_told_apart() {
+    rungs_limits::too_much_memory(&Rungs::with_podman("limits = { memory = \"64M\", tasks = 20 }"));
+    rungs_limits::share_of_a_processor(&Rungs::with_podman("limits = { cpu = 0.5 }"));
 }
 
 #[test]

@@ -46,6 +46,7 @@ pub(super) fn measure(wanted: &[&str]) -> Result<String> {
     let mut text = String::from("| what | value |\n| --- | --- |\n");
     let mut row = |what: &str, value: &str| text.push_str(&format!("| {what} | {value} |\n"));
     row("machine", &machine()?);
+    let mut failed = Vec::new();
     for (name, what, part) in PARTS {
         if !wanted.is_empty() && !wanted.contains(name) {
             continue;
@@ -53,11 +54,23 @@ pub(super) fn measure(wanted: &[&str]) -> Result<String> {
         eprintln!("measuring {what}");
         match part(&stage) {
             Ok(rows) => rows.iter().for_each(|(what, value)| row(what, value)),
-            // What was measured before it is not lost.
-            Err(error) => row(what, &format!("not measured: {}", format!("{error:#}").replace('\n', "; "))),
+            // What was measured before it, and what is measured after it, is not lost.
+            Err(error) => {
+                row(what, &format!("not measured: {}", format!("{error:#}").replace('\n', "; ")));
+                failed.push(format!("{what}: {error:#}"));
+            }
         }
     }
-    Ok(text)
+    conclude(text, &failed)
+}
+
+/// The table, which is shown also where a part of it failed.
+fn conclude(table: String, failed: &[String]) -> Result<String> {
+    if failed.is_empty() {
+        return Ok(table);
+    }
+    print!("{table}");
+    bail!("not measured:\n{}", failed.join("\n"))
 }
 
 impl Stage {
@@ -83,5 +96,18 @@ impl Stage {
         let mut command = self.bench.command(args);
         command.env("DOCKER_HOST", self.docker.host());
         command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_failed_fails_the_whole_after_its_table() {
+        assert_eq!(conclude("| a | b |\n".to_owned(), &[]).unwrap(), "| a | b |\n");
+        let failed = ["exports of an image: two exports of one lock differ".to_owned()];
+        let error = conclude("| a | b |\n".to_owned(), &failed).unwrap_err().to_string();
+        assert_eq!(error, "not measured:\nexports of an image: two exports of one lock differ");
     }
 }

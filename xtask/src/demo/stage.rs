@@ -150,6 +150,11 @@ impl Stage {
         finished
     }
 
+    /// The same as [`Self::hatchway`], with an output that is not for people.
+    pub(super) fn quiet(&self, args: &[&str]) -> Result<String> {
+        Ok(self.step(args, &[0], sh::Shown { stdout: false, stderr: true })?.stdout)
+    }
+
     /// Runs `hatchway ARGS --json` and returns what it says.
     pub(super) fn json(&self, args: &[&str]) -> Result<Value> {
         let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
