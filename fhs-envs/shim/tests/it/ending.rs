@@ -129,6 +129,24 @@ fn a_killed_attendant_takes_everything_along() {
 }
 
 #[test]
+fn a_killed_inner_half_takes_everything_along_and_is_recorded() {
+    for way in ways() {
+        let world = World::new(way).script("trap '' TERM HUP; sleep 4718.5 & sleep 4718.25");
+        let child = world.start();
+        eventually("both sleeps run", || processes("sleep 4718.").len() >= 2);
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let inner = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+        kill(Pid::from_raw(inner), Signal::SIGKILL).unwrap();
+        let ran = world.finish(child);
+        assert_eq!(ran.code, 125, "{way:?} {}", ran.err);
+        let outcome = Outcome::Signal { signal: 9, core: false };
+        assert_eq!(ran.record.reason, ExitReason::Lost { outcome }, "{way:?}");
+        assert_eq!(ran.err, "error: the inner half of the shim ended without a word\n", "{way:?}");
+        eventually("nothing is left", || processes("sleep 4718.").is_empty());
+    }
+}
+
+#[test]
 fn other_signals_are_passed_on() {
     for way in ways() {
         let world = World::new(way).script("trap 'exit 21' USR1; while :; do sleep 0.05; done # user-4716");
