@@ -9,6 +9,7 @@ mod container;
 mod dbus;
 mod devices;
 mod display;
+mod fhs;
 mod gpu;
 mod identity;
 mod interpreter;
@@ -19,13 +20,14 @@ mod network;
 pub(crate) mod packets;
 mod remapped;
 pub(crate) mod run_folder;
+mod rung;
 mod session;
 pub(crate) mod vm;
 mod wine;
 mod xauthority;
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,8 +41,7 @@ use hatchway_envs::sandbox::{
 use hatchway_envs::store::Mode as LockMode;
 use hatchway_envs::store::manifest::Node;
 
-use hatchway_wire::bootstrap::Control;
-use hatchway_wire::{Bootstrap, control};
+use hatchway_wire::Bootstrap;
 
 use crate::context::Context;
 use crate::dirs::is_root;
@@ -49,7 +50,10 @@ use crate::recipe::{self, Located};
 use bindings::Bindings;
 use companion::Running;
 use remapped::Remapped;
+use rung::Devices;
 use session::Session;
+
+pub use rung::Isolation;
 
 /// The uids that tools get when root runs them without `--user`: a range that neither distributions nor systemd's
 /// containers use (systemd's UIDS-GIDS page lists 1879048192 to 2147483647 as unused). One for each tool's name.
@@ -73,16 +77,18 @@ pub struct Request {
     pub rung: Isolation,
 }
 
-/// The rungs that this version has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Isolation {
-    /// Namespaces over the tree.
-    #[default]
-    Fhs,
-    /// A container of this machine's engine.
-    Container,
-    /// A guest of QEMU's.
-    Vm,
+/// What a run needs beside its spec.
+struct Run<'a> {
+    context: &'a Context,
+    located: &'a Located,
+    lock: &'a Lock,
+    tree: Sha256,
+    request: &'a Request,
+    folder: &'a Path,
+    /// What is held as long as the tool lives: locks.
+    held: &'a [OwnedFd],
+    /// Who is who in a container with users of its own.
+    remapped: Option<&'a Remapped>,
 }
 
 /// How a plan is printed.
@@ -141,43 +147,12 @@ fn start(
     ];
     let own = own.iter().filter_map(|path| sandbox::host_path(path).ok()).collect();
     let host = HostFacts::detect(own);
+    let run = Run { context, located, lock, tree, request, folder: run, held: &held, remapped };
     match request.rung {
-        Isolation::Container | Isolation::Vm => {
-            let run =
-                container::Run { context, located, lock, tree, request, folder: run, held: &held, remapped };
-            let ended = match request.rung {
-                Isolation::Vm => vm::run(&run, spec, &host),
-                _ => container::run(&run, spec, &host),
-            };
-            drop((running, held));
-            ended
-        }
-        Isolation::Fhs => {
-            let mut bootstrap = sandbox::plan(spec, &host)?;
-            if let Some(form) = request.explain {
-                explain(context, form, &bootstrap, &Asked { whom: "", lines: &[] });
-                return Ok(ExitCode::SUCCESS);
-            }
-            bootstrap.missing = interpreter::missing(context, located, tree, &bootstrap.process);
-            let mut keep = held;
-            keep.append(&mut running.held);
-            keep.push(visitors(run, &mut bootstrap)?);
-            let error = sandbox::exec_shim(&shim()?, &bootstrap, keep);
-            // Had it worked, this process would be the shim now, and what runs beside the tool its to end.
-            drop(running);
-            Err(error.into())
-        }
+        Isolation::Fhs => fhs::run(&run, spec, &host, &mut running),
+        Isolation::Container => container::run(&run, spec, &host),
+        Isolation::Vm => vm::run(&run, spec, &host),
     }
-}
-
-/// The socket at which the shim waits for those who come to the unit while it runs.
-fn visitors(run: &Path, bootstrap: &mut Bootstrap) -> Result<OwnedFd, Error> {
-    let path = run.join(control::SOCKET);
-    let socket = packets::Listener::new(run, control::SOCKET).map_err(Error::io("listen at", &path))?;
-    let socket = socket.into_descriptor();
-    let path = HostPath::try_from(path.as_path()).map_err(sandbox::Error::from)?;
-    bootstrap.control = Some(Control::Listener { fd: socket.as_raw_fd(), path });
-    Ok(socket)
 }
 
 /// What is asked of whoever makes the isolation, a line each.
@@ -246,7 +221,7 @@ fn spec(
     spec.network = network::network(&recipe.run.network);
     let bindings = Bindings::new(recipe, &request.bind)?;
     let mut state = None;
-    if request.rung != Isolation::Vm && request.explain.is_none() && !recipe.run.state.is_empty() {
+    if request.rung.nature().folders && request.explain.is_none() && !recipe.run.state.is_empty() {
         // A guest may have had it last, and gets it only when this run has ended.
         let owner = is_root().then_some((owner.uid, owner.gid));
         state = Some(hatchway_vm::state::share(&state_parent(context, name)?, owner, &reader()?)?);
@@ -302,17 +277,15 @@ fn machine(
 ) -> Result<(), Error> {
     identity::add(context, recipe, bindings, spec)?;
     channels::add(context, recipe, bindings, spec)?;
-    // A guest has devices of its own.
-    if request.rung != Isolation::Vm {
-        devices::add(context, recipe, (bindings, request.rung), spec)?;
+    let nature = request.rung.nature();
+    if nature.devices != Devices::Guests {
+        devices::add(context, recipe, (bindings, nature.devices), spec)?;
     }
-    match request.rung {
-        Isolation::Fhs => limits::add(context, &recipe.run, request.explain.is_some(), spec),
-        Isolation::Container | Isolation::Vm => {
-            limits::of_engine(&recipe.run, spec);
-            Ok(())
-        }
+    if nature.keeps_limits {
+        limits::of_engine(&recipe.run, spec);
+        return Ok(());
     }
+    limits::add(context, &recipe.run, request.explain.is_some(), spec)
 }
 
 /// Display and sound, with the programs of the host that stand between them and the tool.

@@ -11,8 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hatchway_envs::digest::Sha256;
-use hatchway_envs::lock::{Lock, write_atomically};
+use hatchway_envs::lock::write_atomically;
 use hatchway_envs::sandbox::{self, HostFacts, InsidePath, Lease as Way, Outside, Spec, Within};
 use hatchway_images::container::{Container, LEASE, Specification, State};
 use hatchway_images::engine::Engine;
@@ -28,12 +27,10 @@ use rustix::termios::{OptionalActions, Termios};
 use super::broker::Broker;
 use super::lease::Lease;
 use super::packets::{Listener, Received};
-use super::remapped::Remapped;
-use super::{Request, run_folder, shim};
+use super::{Run, run_folder, shim};
 use crate::context::Context;
 use crate::error::Error;
 use crate::export;
-use crate::recipe::Located;
 use crate::report::one_line;
 
 /// Names in the run's folder.
@@ -43,20 +40,6 @@ pub(super) const SOCKET: &str = "lease";
 const CONNECT_MAX_S: u32 = 60;
 /// Sent by the kernel, for a key at the terminal, rather than by a process: `SI_KERNEL`, sigaction(2).
 const FROM_KERNEL: i32 = 0x80;
-
-/// What a run needs beside its spec.
-pub(super) struct Run<'a> {
-    pub(super) context: &'a Context,
-    pub(super) located: &'a Located,
-    pub(super) lock: &'a Lock,
-    pub(super) tree: Sha256,
-    pub(super) request: &'a Request,
-    pub(super) folder: &'a Path,
-    /// What is held as long as the tool lives: locks.
-    pub(super) held: &'a [OwnedFd],
-    /// Who is who in a container with users of its own.
-    pub(super) remapped: Option<&'a Remapped>,
-}
 
 /// Runs the tool to its end.
 ///

@@ -6,7 +6,8 @@ use hatchway_envs::sandbox::{Device, DeviceId, HostPath, InsidePath, Mode, Slot,
 use hatchway_sys::devices::{self, Node};
 
 use super::bindings::Bindings;
-use super::{Isolation, channels, inside};
+use super::rung::Devices;
+use super::{channels, inside};
 use crate::context::Context;
 use crate::error::Error;
 use crate::recipe::{DeviceSlot, Recipe};
@@ -17,7 +18,7 @@ const LOOK: &str = "`ls -l /dev/*/by-id /dev/*/by-path` shows what is there";
 pub(super) fn add(
     context: &Context,
     recipe: &Recipe,
-    (bindings, rung): (&Bindings<'_>, Isolation),
+    (bindings, kind): (&Bindings<'_>, Devices),
     spec: &mut Spec,
 ) -> Result<(), Error> {
     for slot in &slots(recipe, bindings) {
@@ -46,13 +47,13 @@ pub(super) fn add(
         }
         match there {
             // An engine gives what is there at the start.
-            Some(node) if rung == Isolation::Container => {
+            Some(node) if kind == Devices::AtStart => {
                 let host =
                     HostPath::try_from(node.path.as_path()).map_err(hatchway_envs::sandbox::Error::from)?;
                 spec.devices.push(Device { host, at });
                 continue;
             }
-            None if rung == Isolation::Container => {
+            None if kind == Devices::AtStart => {
                 let why = "it is not there, and a container has only what is there at its start";
                 return Err(failed(
                     why.to_owned(),

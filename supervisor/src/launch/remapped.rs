@@ -9,7 +9,7 @@ use hatchway_envs::sandbox::User;
 use hatchway_images::container::Ability;
 use hatchway_images::engine::Engine;
 
-use super::{Isolation, Request};
+use super::Request;
 use crate::dirs::is_root;
 use crate::error::Error;
 use crate::recipe::{Audio, Display, Recipe, Runner};
@@ -35,7 +35,7 @@ impl Remapped {
     /// # Errors
     /// An engine that cannot give an init system what it needs.
     pub(super) fn find(recipe: &Recipe, request: &Request) -> Result<Option<Self>, Error> {
-        if request.rung != Isolation::Container || recipe.run.services.is_empty() {
+        if !request.rung.nature().users || recipe.run.services.is_empty() {
             return Ok(None);
         }
         if request.user.is_some() {

@@ -17,7 +17,8 @@ use hatchway_envs::wine::check::{Findings, check};
 use hatchway_envs::wine::{self, LOADERS, MARK, PREFIX, RUNNER, environment, is_named_like_one, registry};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
-use super::{Isolation, Request, inside, make_state, state_folder, state_parent, tree_file, usable};
+use super::rung::Devices;
+use super::{Request, inside, make_state, state_folder, state_parent, tree_file, usable};
 use crate::context::Context;
 use crate::dirs::is_root;
 use crate::error::Error;
@@ -78,7 +79,7 @@ pub(super) fn add(
         // The prefix is prepared here, so it has to be here: a guest makes its disk anew from it.
         let owner = is_root().then_some((user.uid, user.gid));
         let parent = state_parent(context, name)?;
-        if request.rung == Isolation::Vm {
+        if !request.rung.nature().folders {
             hatchway_vm::state::take_back(&parent, owner, &super::reader()?)?;
         } else {
             held.push(hatchway_vm::state::share(&parent, owner, &super::reader()?)?);
@@ -151,12 +152,13 @@ fn prepare(
         return Err(other_prefix(name, folder, ("", &new)));
     };
     let before = text(&system);
-    let of_guest =
-        super::devices::of_guest(recipe, if request.rung == Isolation::Vm { &request.bind } else { &[] })?;
+    let is_guest = request.rung.nature().devices == Devices::Guests;
+    let of_guest = super::devices::of_guest(recipe, if is_guest { &request.bind } else { &[] })?;
     let bound = |at: &str| {
-        let own = request.rung == Isolation::Vm && of_guest.iter().any(|(_, inside)| inside.as_str() == at);
+        let own = is_guest && of_guest.iter().any(|(_, inside)| inside.as_str() == at);
         let line = |door: &Door| matches!(door, Door::Line { at: own, .. } if own.as_str() == at);
         own || spec.slots.iter().any(|slot| slot.at.as_str() == at)
+            || spec.devices.iter().any(|device| device.at.as_str() == at)
             || spec.channels.iter().any(|channel| line(&channel.door))
     };
     let slots: Vec<DeviceSlot> =

@@ -26,8 +26,8 @@ use hatchway_wire::guest::{CHANNELS, CONTROL, EXEC, GuestOrder};
 use hatchway_wire::{ExitReason, ExitRecord, Usage, VERSION};
 use nix::sys::signal::SigSet;
 
+use super::Run;
 use super::broker::Broker;
-use super::container::Run;
 use super::run_folder;
 use crate::dirs::is_root;
 use crate::error::Error;
