@@ -138,6 +138,12 @@ impl Running {
     #[must_use]
     pub fn usage(&self) -> String {
         let pid = run_folder::machine_of(&self.folder).unwrap_or_default();
+        // VirtualBox's process of a guest is nobody's child.
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        if children.trim().is_empty() {
+            return "`VBoxManage list runningvms` shows it, `VBoxManage metrics query` what it uses"
+                .to_owned();
+        }
         format!("`ps --ppid {pid} -o pid,etime,time,rss,comm` shows what QEMU uses")
     }
 
