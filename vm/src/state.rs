@@ -314,7 +314,8 @@ fn plainly(
 ) -> Result<(), Error> {
     let at = find(program).ok_or_else(|| missing(what, program))?;
     let mut command = Command::new(at);
-    command.args(arguments).env("LC_ALL", "C").current_dir("/");
+    // Nothing of the caller's: `MKE2FS_CONFIG` would change what is made.
+    command.args(arguments).env_clear().env("LC_ALL", "C").current_dir("/");
     if let Some((uid, gid)) = user {
         command.uid(uid).gid(gid);
     }
