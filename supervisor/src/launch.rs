@@ -75,6 +75,8 @@ pub struct Request {
     pub explain: Option<Form>,
     /// How the tool is isolated.
     pub rung: Isolation,
+    /// Which run it is, where a recorder keeps its folder.
+    pub incarnation: Option<String>,
 }
 
 /// What a run needs beside its spec.
@@ -117,7 +119,7 @@ pub fn launch(
     let held = std::iter::once(held).chain(state).chain(prefix).collect();
     let mapped = remapped.as_ref();
     let done = start(context, (located, lock), (tree, held), (request, mapped), &run, &mut spec);
-    if request.explain.is_none() && done.is_err() {
+    if request.explain.is_none() && request.incarnation.is_none() && done.is_err() {
         // Nothing ran, so there is nothing to record: once something may have, a rung comes back with a record.
         run_folder::remove(&run);
     }
@@ -210,10 +212,14 @@ fn spec(
     let owner = remapped.map_or_else(|| user.clone(), |remapped| remapped.outside(&user));
     let root = sandbox::host_path(context.store.tree(tree))?;
     let mut spec = Spec::new(name, root, &request.program, user.clone(), mode);
-    spec.incarnation = incarnation();
+    spec.incarnation = request.incarnation.clone().unwrap_or_else(incarnation);
     spec.args.clone_from(&request.args);
     spec.env = recipe.run.env.clone();
     spec.health = recipe.service.as_ref().and_then(|service| service.health.as_ref()).and_then(health);
+    if let Some(stop) = recipe.service.as_ref().and_then(|service| service.stop) {
+        spec.grace_ms = stop.grace.ms();
+        spec.stop_signal = Some(stop.signal.number());
+    }
     spec.remapped = remapped.is_some();
     spec.services = recipe.run.services.iter().map(|name| name.as_str().to_owned()).collect();
     spec.machine_id = machine_id(name);
@@ -347,7 +353,8 @@ fn inside(path: &str) -> Result<InsidePath, Error> {
     Ok(InsidePath::new(path).map_err(sandbox::Error::from)?)
 }
 
-fn incarnation() -> String {
+/// Tells one run of a tool from all others, those that began in the same millisecond too.
+pub(crate) fn incarnation() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
     format!("{now}-{}", std::process::id())
 }

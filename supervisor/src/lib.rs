@@ -13,6 +13,7 @@ pub mod suggest;
 pub mod upkeep;
 
 mod base;
+mod clock;
 pub mod config;
 pub mod context;
 pub mod dirs;
@@ -27,6 +28,7 @@ mod python;
 pub mod report;
 mod rpm;
 mod scripts;
+pub mod units;
 pub mod visit;
 mod wine;
 

@@ -45,12 +45,7 @@ pub struct Used {
 /// All that run, oldest first: those at whose socket somebody answers.
 #[must_use]
 pub fn running(dirs: &Dirs, tool: Option<&str>) -> Vec<Running> {
-    // A socket that nobody listens at is left of a run that was killed.
-    folders(dirs, tool, |folder| match Packets::connect(folder, SOCKET) {
-        Ok(_) => true,
-        // Somebody listens, and takes nobody now.
-        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
-    })
+    folders(dirs, tool, answers)
 }
 
 /// Guests from disk images that run, oldest first. Nothing of Hatchway is in one that could answer.
@@ -78,6 +73,23 @@ fn folders(dirs: &Dirs, tool: Option<&str>, wanted: impl Fn(&Path) -> bool) -> V
         }
     }
     found
+}
+
+/// Whether somebody listens at the control socket in a run's folder. A socket that nobody listens at is left of a run that was killed.
+#[must_use]
+pub(crate) fn answers(folder: &Path) -> bool {
+    match Packets::connect(folder, SOCKET) {
+        Ok(_) => true,
+        // Somebody listens, and takes nobody now.
+        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+    }
+}
+
+/// Whether the tool has started: until then its shim answers nobody.
+#[must_use]
+pub(crate) fn has_started(folder: &Path) -> bool {
+    let (tool, run) = (String::new(), String::new());
+    Running { tool, run, folder: folder.to_owned() }.stats().is_ok()
 }
 
 /// The one that is meant.

@@ -241,6 +241,10 @@ impl Attendant<'_> {
             relay.ready(moved[0], moved[1], moved[2]);
         }
         self.seen.notes.extend(self.services.changed(&changed));
+        if let Some(lost) = self.services.lost() {
+            self.caution(&lost);
+            self.seen.notes.push(lost);
+        }
         if self.give_up.is_some_and(|end| Instant::now() >= end) {
             return Ok(false);
         }
@@ -312,7 +316,8 @@ impl Attendant<'_> {
             }
             Signal::SIGTERM | Signal::SIGHUP => {
                 self.asked = Some(number);
-                self.order(&Order::End { signal: number });
+                let signal = self.bootstrap.stop_signal.unwrap_or(number);
+                self.order(&Order::End { signal });
                 self.expect_end(self.bootstrap.grace_ms.saturating_mul(2));
             }
             _ => self.order(&Order::Signal { signal: number }),
@@ -359,9 +364,7 @@ impl Attendant<'_> {
             }
             Report::Health { condition, message } => {
                 if condition == Condition::Unhealthy {
-                    self.relay.iter_mut().for_each(Relay::restore);
-                    warn(&message);
-                    self.relay.iter_mut().for_each(Relay::resume);
+                    self.caution(&message);
                 }
                 self.seen.notes.push(message);
             }
@@ -471,6 +474,13 @@ impl Attendant<'_> {
         taken
     }
 
+    /// About a unit that goes on.
+    fn caution(&mut self, message: &str) {
+        self.relay.iter_mut().for_each(Relay::restore);
+        warn(message);
+        self.relay.iter_mut().for_each(Relay::resume);
+    }
+
     fn say(&mut self, message: &str, hint: Option<&str>) {
         self.relay.iter_mut().for_each(Relay::restore);
         complain(message, None, hint);
@@ -543,6 +553,8 @@ impl Attendant<'_> {
             tool_pid: self.seen.tool,
             usage: self.seen.usage,
             notes: self.seen.notes,
+            evidence: Vec::new(),
+            logged: None,
             exit_file: self.bootstrap.exit_file.clone(),
         };
         if let Some(path) = &self.bootstrap.exit_file

@@ -7,6 +7,8 @@
 //! or when the attendant is gone. In a container, which has namespaces already, the attendant is PID 1 and the inner half
 //! adopts what is orphaned ([`lease`]). In a guest it is the machine's init first ([`guest`]). Both halves run from a sealed copy in memory, so that nothing can write to the binary
 //! through `/proc/PID/exe`, and neither has a second thread.
+//!
+//! Beside a unit that stays when whoever started it goes there is a third one, which keeps what the unit says ([`recorder`]).
 #![forbid(unsafe_code)]
 
 mod ahead;
@@ -33,6 +35,7 @@ mod oom;
 mod privileges;
 mod reaper;
 mod record;
+mod recorder;
 mod relay;
 mod root;
 mod sealed;
@@ -64,10 +67,16 @@ fn run() -> Result<i32, Error> {
     if std::env::args().skip(1).eq(["--guest"]) {
         return guest::run();
     }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [option, folder] = arguments.as_slice()
+        && option == "--unit"
+    {
+        return recorder::run(folder);
+    }
     if let Some((way, process, ms)) = watched()? {
         return watch::run(&way, &process, ms);
     }
-    let fd = arguments()?;
+    let fd = self::arguments()?;
     let bootstrap = read(fd)?;
     if !sealed::is_sealed()? {
         return Err(sealed::run_sealed(fd, &bootstrap.keep_fds));

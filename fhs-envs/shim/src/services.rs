@@ -76,6 +76,20 @@ impl Services {
         notes
     }
 
+    /// What a person should know where the relay has ended before its time: the tool goes on, and reaches nobody through it.
+    pub(crate) fn lost(&mut self) -> Option<String> {
+        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+        let gone = waitpid(self.relay?, Some(WaitPidFlag::WNOHANG)).ok()?;
+        if gone == WaitStatus::StillAlive {
+            return None;
+        }
+        self.relay = None;
+        Some(
+            "what relays the channels and addresses of the unit was ended: nothing gets through any more"
+                .to_owned(),
+        )
+    }
+
     /// The unit is gone.
     pub(crate) fn end(&mut self) {
         if let Some(pid) = self.relay.take() {

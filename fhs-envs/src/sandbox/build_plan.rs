@@ -109,6 +109,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         health: None,
         missing: None,
         grace_ms: GRACE_MS,
+        stop_signal: None,
     })
 }
 

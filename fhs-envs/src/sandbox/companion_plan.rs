@@ -130,6 +130,7 @@ pub fn companion_plan(spec: &CompanionSpec, view: Vec<Op>, host: &HostFacts) -> 
         notes: Vec::new(),
         keep_fds: Vec::new(),
         grace_ms: GRACE_MS,
+        stop_signal: None,
         vital: None,
         services: None,
         health: None,

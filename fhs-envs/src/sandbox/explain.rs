@@ -95,6 +95,7 @@ pub fn explained_json(plan: &Bootstrap) -> Value {
         "process": process(&plan.process),
         "exit_file": plan.exit_file,
         "grace_ms": plan.grace_ms,
+        "stop_signal": plan.stop_signal,
         "notes": plan.notes,
     })
 }

@@ -99,6 +99,7 @@ pub(super) fn plan_unit(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Erro
         channels_fd: None,
         control: None,
         grace_ms: spec.grace_ms,
+        stop_signal: spec.stop_signal,
         companions: spec.companions.clone(),
         notes: spec.notes.clone(),
     })

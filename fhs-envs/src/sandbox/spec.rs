@@ -99,6 +99,8 @@ pub struct Spec {
     pub exit_file: Option<HostPath>,
     /// Milliseconds between asking the tool to end and killing it.
     pub grace_ms: u64,
+    /// The number of the signal that asks it to end, where it is another than the one that comes.
+    pub stop_signal: Option<i32>,
 }
 
 impl Spec {
@@ -146,6 +148,7 @@ impl Spec {
             stdio: StdioMode::Auto,
             exit_file: None,
             grace_ms: 5000,
+            stop_signal: None,
         }
     }
 }

@@ -179,6 +179,7 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
         channels_fd: None,
         control: None,
         grace_ms: spec.grace_ms,
+        stop_signal: spec.stop_signal,
         companions: Vec::new(),
         notes: spec.notes.clone(),
     };

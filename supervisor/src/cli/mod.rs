@@ -13,6 +13,7 @@ mod plan;
 mod recipe;
 mod run;
 mod store;
+mod units;
 mod visit;
 
 use std::ffi::OsString;
@@ -63,6 +64,18 @@ enum Command {
     Exec(visit::ExecArgs),
     /// Say what the tools that run use
     Stats(visit::StatsArgs),
+    /// Say which tools run, and how the others have ended
+    Status(units::StatusArgs),
+    /// Show what a tool said that was started with `run --detach`
+    Logs(units::LogsArgs),
+    /// Ask a tool to end; it is killed after its grace time
+    Stop(units::StopArgs),
+    /// End a tool at once
+    Kill(units::StopArgs),
+    /// Show the last runs of a tool, and why each has ended
+    History(units::HistoryArgs),
+    /// Say why a tool has ended, by what, and what to do next
+    Why(units::WhyArgs),
     /// Check recipes
     #[command(subcommand)]
     Recipe(recipe::Command),
@@ -152,6 +165,12 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Shell(args) => run::shell(&args, quiet),
         Command::Exec(args) => visit::exec(&args, quiet),
         Command::Stats(args) => visit::stats(&args, quiet),
+        Command::Status(args) => units::status(&args, quiet),
+        Command::Logs(args) => units::logs(&args, quiet),
+        Command::Stop(args) => units::stop(&args, quiet),
+        Command::Kill(args) => units::kill(&args, quiet),
+        Command::History(args) => units::history(&args, quiet),
+        Command::Why(args) => units::why(&args, quiet),
         Command::Recipe(command) => recipe::main(&command),
         Command::Doctor(args) => doctor::main(&args),
         Command::Store(command) => store::main(&command, quiet),

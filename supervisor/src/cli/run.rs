@@ -7,8 +7,9 @@ use super::NetworkArgs;
 use super::lock::summary;
 use crate::context::Context;
 use crate::error::Error;
-use crate::launch::{self, Form, Isolation, Request};
+use crate::launch::{self, Form, Isolation, Request, run_folder};
 use crate::recipe::{self, Located, Rung};
+use crate::units::{self, Detached};
 use crate::{artifact, steps};
 
 /// The shells that `hatchway shell` looks for in a tree; every Debian has the first.
@@ -68,6 +69,12 @@ pub(super) struct Args {
     /// The program: inside the package, an absolute path inside, or a name
     #[arg(long, value_name = "PATH")]
     program: Option<String>,
+    /// Let it go on by itself: it is kept by a process of its own, which also keeps what it says (`logs`, `stop`, `status`)
+    #[arg(long, conflicts_with = "explain")]
+    detach: bool,
+    /// The name of this run; a recorder gives it
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    incarnation: Option<String>,
     #[command(flatten)]
     common: Common,
     /// Arguments of the tool
@@ -89,18 +96,27 @@ pub(super) struct ShellArgs {
 }
 
 pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
-    start(&args.target, Some(args.program.as_deref()), &args.common, &args.args, quiet)
+    let stay = Stay { detach: args.detach, incarnation: args.incarnation.clone() };
+    start(&args.target, Some(args.program.as_deref()), (&args.common, &stay), &args.args, quiet)
 }
 
 pub(super) fn shell(args: &ShellArgs, quiet: bool) -> Result<ExitCode, Error> {
-    start(&args.target, None, &args.common, &args.args, quiet)
+    start(&args.target, None, (&args.common, &Stay::default()), &args.args, quiet)
+}
+
+/// Whether the tool goes on without this process.
+#[derive(Debug, Default)]
+struct Stay {
+    detach: bool,
+    /// A recorder has started this process, for this run.
+    incarnation: Option<String>,
 }
 
 /// Prepares the tool and hands over to the shim. No program stands for the shell.
 fn start(
     target: &str,
     wish: Option<Option<&str>>,
-    common: &Common,
+    (common, stay): (&Common, &Stay),
     args: &[String],
     quiet: bool,
 ) -> Result<ExitCode, Error> {
@@ -114,7 +130,7 @@ fn start(
         located
     };
     if located.recipe.image().is_some() {
-        return machine(&context, &located, wish.flatten(), common, args);
+        return machine(&context, &located, wish.flatten(), (common, stay), args);
     }
     let lock = steps::read_lock(&located)?;
     let named = wish.map(|wish| steps::program(&context, &located, wish)).transpose()?;
@@ -139,8 +155,40 @@ fn start(
         user: common.user.clone(),
         explain: common.explain.then_some(if common.json { Form::Json } else { Form::Lines }),
         rung: isolation(common.rung, &located),
+        incarnation: stay.incarnation.clone(),
     };
+    if stay.detach {
+        return detach(&context, &located);
+    }
     launch::launch(&context, (&located, &lock), (built.tree, held), &request)
+}
+
+/// Leaves the tool to a recorder, which starts it by this command line again: by now everything that takes long is done.
+fn detach(context: &Context, located: &Located) -> Result<ExitCode, Error> {
+    let name = located.recipe.package.name.as_str();
+    let run = launch::incarnation();
+    let folder = run_folder::path(context, name, &run)?;
+    run_folder::make(&folder)?;
+    let line = units::command_line(std::env::args_os().skip(1), &run)?;
+    let logs = located.recipe.service.as_ref().and_then(|service| service.logs.as_ref());
+    let policy = logs.map_or_else(Default::default, recipe::Logs::policy);
+    match units::detach((name, &run, &folder), line, policy)? {
+        Detached::Runs(_) => {
+            context.printer.say(format!("`{name}` runs; `hatchway logs {name}` shows what it says"));
+            context.printer.data(&run);
+            Ok(ExitCode::SUCCESS)
+        }
+        Detached::Ended(seen) => {
+            let why = seen
+                .record
+                .as_ref()
+                .map_or_else(|| "what keeps it was killed".to_owned(), |record| units::told(&record.reason));
+            context.printer.say(format!("`{name}` has ended already: {why}"));
+            context.printer.data(&run);
+            let code = seen.record.map_or(hatchway_wire::exit::CODE_HATCHWAY_FAILED, |record| record.code);
+            Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+        }
+    }
 }
 
 /// A guest from an image has no tree, and nothing of ours runs in it.
@@ -148,13 +196,15 @@ fn machine(
     context: &Context,
     located: &Located,
     program: Option<&str>,
-    common: &Common,
+    (common, stay): (&Common, &Stay),
     args: &[String],
 ) -> Result<ExitCode, Error> {
     let chosen = [
         (program.is_some(), "`--program`"),
         (!args.is_empty(), "arguments"),
         (common.rung.is_some(), "`--rung`"),
+        // Nothing of ours is inside that could say that it runs.
+        (stay.detach || stay.incarnation.is_some(), "`--detach`"),
     ];
     if let Some((_, what)) = chosen.iter().find(|(given, _)| *given) {
         return Err(Error::Usage(format!("a guest from a disk image takes no {what}")));

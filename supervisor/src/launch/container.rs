@@ -299,6 +299,8 @@ fn without_word(run: &Run<'_>, within: &Within, reason: ExitReason) -> ExitRecor
         tool_pid: None,
         usage: Usage::default(),
         notes: within.bootstrap.notes.clone(),
+        evidence: Vec::new(),
+        logged: None,
         exit_file: spec_exit(run),
     }
 }

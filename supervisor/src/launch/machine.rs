@@ -413,6 +413,8 @@ fn record(run: &Run<'_>, end: End) -> Result<ExitCode, Error> {
         tool_pid: end.pid,
         usage: Usage::default(),
         notes: Vec::new(),
+        evidence: Vec::new(),
+        logged: None,
         exit_file: sandbox::HostPath::try_from(run.folder.join(run_folder::EXIT).as_path()).ok(),
     };
     container::write(run.context, &run.folder, &record);

@@ -4,18 +4,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hatchway_envs::sandbox;
-use hatchway_wire::control;
+use hatchway_wire::{control, log, unit};
 
 use super::{audio, companion, container, dbus, display, machine, vm};
 use crate::context::Context;
 use crate::error::Error;
+use crate::units;
 
 /// The record of how the run ended.
 pub(super) const EXIT: &str = "exit.json";
 /// How many finished runs' folders are kept for each tool.
 const KEPT: usize = 10;
 /// Files in a run's folder.
-const FILES: [&str; 10] = [
+const FILES: [&str; 13] = [
     EXIT,
     companion::LOG,
     companion::OUTER_AUTHORITY,
@@ -23,17 +24,20 @@ const FILES: [&str; 10] = [
     container::BOOTSTRAP,
     container::SOCKET,
     control::SOCKET,
+    unit::FILE,
+    unit::LOCK,
+    unit::SOCKET,
     vm::INITRAMFS,
     vm::LOG,
     vm::CONSOLE,
 ];
-/// Folders in a run's folder in which companions make their sockets. They have no folders in them.
-const SERVED: [&str; 4] = [audio::FOLDER, dbus::FOLDER, display::FOLDER, machine::FOLDER];
+/// Folders in a run's folder in which companions make their sockets, and that of the log. They have no folders in them.
+const SERVED: [&str; 5] = [audio::FOLDER, dbus::FOLDER, display::FOLDER, machine::FOLDER, log::FOLDER];
 /// How many files of one of those are looked at: a few sockets and a cookie.
 const SERVED_MAX: usize = 64;
 
 /// Where the folder of a run will be. The path has no symlink, as the shim demands.
-pub(super) fn path(context: &Context, unit: &str, incarnation: &str) -> Result<PathBuf, Error> {
+pub(crate) fn path(context: &Context, unit: &str, incarnation: &str) -> Result<PathBuf, Error> {
     let runtime = &context.dirs.runtime;
     fs::create_dir_all(runtime).map_err(Error::io("create", runtime))?;
     let runtime = PathBuf::from(sandbox::host_path(runtime)?.as_str());
@@ -41,10 +45,12 @@ pub(super) fn path(context: &Context, unit: &str, incarnation: &str) -> Result<P
 }
 
 /// Makes it, and removes those of older runs beyond a few.
-pub(super) fn make(run: &Path) -> Result<(), Error> {
+pub(crate) fn make(run: &Path) -> Result<(), Error> {
     fs::create_dir_all(run).map_err(Error::io("create", run))?;
     let Some(unit) = run.parent() else { return Ok(()) };
     let others = fs::read_dir(unit).map_err(Error::io("read", unit))?.flatten().map(|entry| entry.path());
+    // A recorder writes to its log for a moment after the record is there.
+    let others = others.filter(|other| !units::is_kept(other));
     let (mut finished, unfinished): (Vec<PathBuf>, Vec<PathBuf>) =
         others.partition(|other| other.join(EXIT).is_file());
     finished.sort();
@@ -59,7 +65,8 @@ pub(super) fn make(run: &Path) -> Result<(), Error> {
 /// Its shim is gone without a word, as after a kill: the cookies in it are nobody's any more. A folder bears the number of
 /// the process that has become the shim.
 fn abandoned(run: &Path) -> bool {
-    maker(run).is_some_and(|pid| !is_ours(pid))
+    // With a recorder nobody becomes the shim but its child, and its lock was asked about before.
+    run.join(unit::FILE).exists() || maker(run).is_some_and(|pid| !is_ours(pid))
 }
 
 fn maker(run: &Path) -> Option<u32> {

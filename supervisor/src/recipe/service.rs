@@ -3,11 +3,12 @@
 
 use std::net::SocketAddr;
 
+use hatchway_wire::log::{self, Full, Policy};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Diagnostic, Inside, Name, Port};
+use super::{Diagnostic, Inside, Name, Port, Size};
 
 /// One stream of I/O.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -166,26 +167,127 @@ pub struct Service {
     pub health: Option<Health>,
     /// How it is stopped.
     #[serde(default)]
-    #[schemars(with = "Option<serde_json::Value>")]
-    pub stop: Option<toml::Value>,
-    /// What becomes of its output.
+    pub stop: Option<Stop>,
+    /// What becomes of its output, where a recorder keeps it (`hatchway run --detach`).
     #[serde(default)]
-    #[schemars(with = "Option<serde_json::Value>")]
-    pub logs: Option<toml::Value>,
+    pub logs: Option<Logs>,
 }
 
 impl Service {
     /// What of it this version does not carry out.
     pub(super) fn unsupported(&self) -> impl Iterator<Item = String> {
-        [
-            (self.restart != Restart::Never, "restart"),
-            (self.ready.is_some(), "ready"),
-            (self.stop.is_some(), "stop"),
-            (self.logs.is_some(), "logs"),
-        ]
-        .into_iter()
-        .filter(|(asked, _)| *asked)
-        .map(|(_, what)| format!("{what} in [service]"))
+        [(self.restart != Restart::Never, "restart"), (self.ready.is_some(), "ready")]
+            .into_iter()
+            .filter(|(asked, _)| *asked)
+            .map(|(_, what)| format!("{what} in [service]"))
+    }
+}
+
+/// How a tool is asked to end, and how long it has for it.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stop {
+    /// What it hears in place of TERM and HUP.
+    #[serde(default)]
+    pub signal: StopSignal,
+    /// After so long it is killed.
+    #[serde(default = "Stop::grace")]
+    pub grace: Span,
+}
+
+impl Stop {
+    fn grace() -> Span {
+        Span(5_000)
+    }
+}
+
+/// A signal that asks a program to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StopSignal {
+    /// What init systems send.
+    #[default]
+    Term,
+    /// As by Ctrl-C.
+    Int,
+    /// As by Ctrl-\.
+    Quit,
+    /// As by a terminal that is gone.
+    Hup,
+    /// What the program makes of it.
+    Usr1,
+    /// What the program makes of it.
+    Usr2,
+}
+
+impl StopSignal {
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        use nix::sys::signal::Signal;
+        let signal = match self {
+            Self::Term => Signal::SIGTERM,
+            Self::Int => Signal::SIGINT,
+            Self::Quit => Signal::SIGQUIT,
+            Self::Hup => Signal::SIGHUP,
+            Self::Usr1 => Signal::SIGUSR1,
+            Self::Usr2 => Signal::SIGUSR2,
+        };
+        signal as i32
+    }
+}
+
+/// How much is kept of what a tool says.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Logs {
+    /// Bytes in all: `1M` to `16G`.
+    #[serde(default = "Logs::size")]
+    #[schemars(with = "Option<String>")]
+    pub size: LogSize,
+    /// What becomes of more than that: the oldest goes (`drop-oldest`), the tool waits until somebody clears the log (`block`), or
+    /// it is ended (`stop`).
+    #[serde(default)]
+    #[schemars(with = "LogsFull")]
+    pub full: Full,
+}
+
+/// The words of [`Full`].
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+#[allow(dead_code, reason = "only its schema is used")]
+enum LogsFull {
+    /// The oldest goes, and is counted.
+    DropOldest,
+    /// The tool waits.
+    Block,
+    /// The tool is ended.
+    Stop,
+}
+
+impl Logs {
+    fn size() -> LogSize {
+        LogSize(log::SIZE)
+    }
+
+    /// As its recorder gets it.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { size: self.size.0, full: self.full }
+    }
+}
+
+/// A size that a log may have.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "Size")]
+pub struct LogSize(u64);
+
+impl TryFrom<Size> for LogSize {
+    type Error = String;
+    fn try_from(size: Size) -> Result<Self, String> {
+        let bytes = size.bytes();
+        let wrong = || format!("a log has 1M to 16G, and this is {bytes} bytes");
+        (log::SIZE_MIN..=16 << 30).contains(&bytes).then_some(Self(bytes)).ok_or_else(wrong)
     }
 }
 

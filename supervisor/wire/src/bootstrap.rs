@@ -39,6 +39,9 @@ pub struct Bootstrap {
     pub control: Option<Control>,
     /// Milliseconds between a polite and an impolite end.
     pub grace_ms: u64,
+    /// The number of the signal that asks the tool to end, where it is another than the one that came.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
     /// Programs of the host that serve this run only. They were started by the process that becomes the shim, so
     /// that they are its children; it ends them with the tool.
     #[serde(default)]

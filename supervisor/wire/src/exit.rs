@@ -13,6 +13,8 @@ pub const CODE_SIGNAL_BASE: i32 = 128;
 
 /// The number of the signal that nobody survives, the same on every architecture of Linux.
 const SIGKILL: i32 = 9;
+/// The number of the signal for a forbidden system call, the same on x86 and ARM.
+pub const SIGSYS: i32 = 31;
 
 /// A moment on three clocks, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -133,6 +135,18 @@ pub enum ExitReason {
         /// How the tool then ended, if that is known.
         outcome: Option<Outcome>,
     },
+    /// A system call that the filter forbids ended the tool.
+    Seccomp,
+    /// The log had no room, and the unit is to be ended then.
+    LogFull {
+        /// How the tool then ended, if that is known.
+        outcome: Option<Outcome>,
+    },
+    /// Hatchway failed before there was a sandbox.
+    NotStarted {
+        /// What it said.
+        message: String,
+    },
     /// The inner half of the shim was killed, or ended without a word.
     Lost {
         /// How it ended.
@@ -152,17 +166,32 @@ impl ExitReason {
             Self::ExecFailed { found: false, .. } => CODE_NOT_FOUND,
             Self::MissingLibrary { .. } => CODE_NOT_FOUND,
             Self::Oom { .. } => CODE_SIGNAL_BASE + SIGKILL,
-            Self::Engine { outcome: Some(outcome), .. } => outcome.code(),
-            Self::SandboxFailed { .. } | Self::Engine { outcome: None, .. } | Self::Lost { .. } => {
-                CODE_HATCHWAY_FAILED
+            Self::Seccomp => CODE_SIGNAL_BASE + SIGSYS,
+            Self::Engine { outcome: Some(outcome), .. } | Self::LogFull { outcome: Some(outcome) } => {
+                outcome.code()
             }
+            Self::SandboxFailed { .. }
+            | Self::Engine { outcome: None, .. }
+            | Self::LogFull { outcome: None }
+            | Self::NotStarted { .. }
+            | Self::Lost { .. } => CODE_HATCHWAY_FAILED,
         }
     }
 }
 
-/// The content of `exit.json`.
+/// How much a unit said, where its output was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Logged {
+    /// Bytes on standard output.
+    pub out: u64,
+    /// Bytes on standard error.
+    pub err: u64,
+    /// Bytes of both that were thrown away, for want of room or because somebody cleared the log.
+    pub dropped: u64,
+}
+
+/// The content of `exit.json`. Fields that a reader does not know are a newer version's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ExitRecord {
     /// [`crate::VERSION`].
     pub version: u32,
@@ -188,6 +217,12 @@ pub struct ExitRecord {
     pub usage: Usage,
     /// What was done otherwise than planned (no overlay on this kernel, for instance).
     pub notes: Vec<String>,
+    /// What shows that the reason is the reason: lines that were said, counters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// How much was said, where the output was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logged: Option<Logged>,
     /// Where this record was written.
     pub exit_file: Option<HostPath>,
 }

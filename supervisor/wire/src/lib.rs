@@ -6,8 +6,10 @@
 //! - [`control`]: the messages between who comes to a running unit and its shim.
 //! - [`exit`]: `exit.json`, the truth about an ended unit, and the exit codes of `hatchway run`.
 //! - [`guest`]: the messages between `hatchway run` and a guest's init.
+//! - [`log`]: the segments in which a unit's output is kept.
 //! - [`mux`]: many streams over one way.
 //! - [`path`]: paths on the host and paths inside a sandbox, as two types that do not mix.
+//! - [`unit`]: what the recorder of a unit is told, and the messages to it.
 #![forbid(unsafe_code)]
 
 pub mod attend;
@@ -15,9 +17,11 @@ pub mod bootstrap;
 pub mod control;
 pub mod exit;
 pub mod guest;
+pub mod log;
 pub mod mux;
 pub mod op;
 pub mod path;
+pub mod unit;
 
 pub use bootstrap::{
     Bootstrap, Companion, Fence, Health, Instruction, Process, ResourceLimit, Services, StdioMode,

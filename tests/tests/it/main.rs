@@ -49,6 +49,7 @@ mod sources;
 mod store_upkeep;
 mod suite_choice;
 mod triggers;
+mod units;
 mod vendors_in_triggers;
 mod whole_path;
 mod wine;

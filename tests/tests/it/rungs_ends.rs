@@ -206,6 +206,13 @@ pub(super) fn killed_relay(rungs: &Rungs) {
             rungs.bench.read("err")
         );
         assert_eq!(rungs.record()["reason"].to_string(), r#"{"exit":{"code":4}}"#, "{rung}");
+        let told = "what relays the channels and addresses of the unit was ended";
+        assert!(
+            rungs.bench.read("err").contains(&format!("warning: {told}")),
+            "{rung}: {}",
+            rungs.bench.read("err")
+        );
+        assert!(rungs.record()["notes"].to_string().contains(told), "{rung}: {}", rungs.record());
     }
     rungs.nothing_is_left();
 }

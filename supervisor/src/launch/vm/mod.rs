@@ -292,6 +292,8 @@ fn without_word(guest: &Guest, reason: ExitReason) -> ExitRecord {
         tool_pid: None,
         usage: Usage::default(),
         notes: guest.bootstrap.notes.clone(),
+        evidence: Vec::new(),
+        logged: None,
         exit_file: None,
     }
 }

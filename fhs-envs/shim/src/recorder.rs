@@ -1,0 +1,441 @@
+//! The recorder of a unit that stays when whoever started it goes: see [`hatchway_wire::unit`].
+//!
+//! It starts what runs the tool on its rung, which is the attendant of the sandbox or `hatchway run` beside a container or a guest.
+//! It holds the other ends of that one's standard streams and knows nothing of how the tool is isolated. When all of it has ended,
+//! it completes `exit.json` and lets go of the lock: from then on the unit has ended for everybody.
+mod segments;
+mod verdict;
+
+use crate::channel::{Channel, Received};
+use crate::error::{Error, Step};
+use crate::reaper::outcome;
+use crate::record;
+use hatchway_wire::exit::{ExitReason, ExitRecord};
+use hatchway_wire::log::{self, DATA_MAX, Full, Stream};
+use hatchway_wire::unit::{self, Unit, UnitOrder, UnitReport};
+use hatchway_wire::{HostPath, Outcome, Stamp, Usage, VERSION};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::SocketFlags;
+use segments::{Kept, Segments};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use verdict::Tail;
+
+/// Who may be there at a time.
+const CLIENTS_MAX: usize = 16;
+/// Who may wait to be taken.
+const BACKLOG: i32 = 16;
+/// Milliseconds from one try to the next where the log has no room.
+const AGAIN_MS: u16 = 100;
+/// How long what is left of an ended unit may take to be gone.
+const LEFT_MAX: Duration = Duration::from_secs(5);
+/// Bytes that are still read of an ended unit's pipes, which nobody of it can write to any more: more than a pipe holds.
+const DRAIN_MAX: usize = 4 << 20;
+
+/// `--unit FOLDER`: stays until the unit has ended; the result is its exit code. Whoever waits for standard error to close knows that
+/// the unit is kept from then on.
+pub(crate) fn run(folder: &str) -> Result<i32, Error> {
+    let path = HostPath::new(folder).map_err(|_| Error::Usage)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(path.as_str(), flags, Mode::empty()).step("open the unit's folder")?;
+    let unit = read(&folder)?;
+    // Not of whoever starts it: nobody's terminal, nobody's job.
+    nix::unistd::setsid().step("leave the session")?;
+    rustix::thread::set_name(c"hatchway-unit").step("name the process")?;
+    hatchway_sys::process::reset_signal_action(Signal::SIGCHLD as i32);
+    SigSet::all().thread_block().step("block signals")?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).step("adopt orphans")?;
+    let lock = lock(&folder).step("lock the unit's folder")?;
+    let door = listen(&folder).step("listen at the unit's socket")?;
+    let log = open_log(&folder).step("open the log")?;
+    let recorder = Recorder::start(path, &unit, door, Segments::new(log, unit.logs))?;
+    close_streams().step("let go of the standard streams")?;
+    let code = recorder.serve()?;
+    drop(lock);
+    Ok(code)
+}
+
+fn read(folder: &OwnedFd) -> Result<Unit, Error> {
+    let open = rustix::fs::openat(folder, unit::FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let mut text = Vec::new();
+    File::from(open.map_err(|errno| Error::ReadBootstrap(errno.into()))?)
+        .read_to_end(&mut text)
+        .map_err(Error::ReadBootstrap)?;
+    let unit: Unit = serde_json::from_slice(&text).map_err(Error::ParseBootstrap)?;
+    if unit.version != VERSION {
+        return Err(Error::Version { theirs: unit.version, ours: VERSION });
+    }
+    if unit.command.is_empty() {
+        return Err(Error::Plan);
+    }
+    Ok(unit)
+}
+
+/// Held exclusively by the one recorder of the unit. Whoever started it may have it already, and hands it over as standard input.
+fn lock(folder: &OwnedFd) -> io::Result<OwnedFd> {
+    let same = |a: rustix::fs::Stat, b: rustix::fs::Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
+    let own = rustix::fs::statat(folder, unit::LOCK, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+    let given = rustix::fs::fstat(rustix::stdio::stdin());
+    if let (Ok(own), Ok(given)) = (own, given)
+        && same(own, given)
+    {
+        let copy = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        if hatchway_sys::lock::try_lock_exclusive(&copy)? {
+            return Ok(copy);
+        }
+    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, unit::LOCK, flags, Mode::from(0o600))?;
+    // Who looks whether it is held holds it for a moment, shared.
+    let end = Instant::now() + Duration::from_secs(1);
+    while !hatchway_sys::lock::try_lock_exclusive(&file)? {
+        if Instant::now() >= end {
+            return Err(io::Error::other("another recorder has it"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(file)
+}
+
+/// The name of a socket may have some hundred bytes only, and that of a folder more: so it is named below a descriptor.
+fn listen(folder: &OwnedFd) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let name = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), unit::SOCKET);
+    rustix::net::bind(&socket, &SocketAddrUnix::new(name.as_str())?)?;
+    rustix::fs::chmodat(folder, unit::SOCKET, Mode::from(0o600), rustix::fs::AtFlags::empty())?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn open_log(folder: &OwnedFd) -> io::Result<OwnedFd> {
+    rustix::fs::mkdirat(folder, log::FOLDER, Mode::from(0o750))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(folder, log::FOLDER, flags, Mode::empty())?)
+}
+
+fn close_streams() -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
+}
+
+/// One of the tool's streams.
+#[derive(Debug)]
+struct Source {
+    stream: Stream,
+    pipe: OwnedFd,
+}
+
+#[derive(Debug)]
+struct Recorder<'a> {
+    folder: HostPath,
+    unit: &'a Unit,
+    started: Stamp,
+    signals: SignalFd,
+    door: OwnedFd,
+    clients: Vec<Channel>,
+    child: Child,
+    /// It is not waited for yet.
+    runs: bool,
+    sources: Vec<Source>,
+    log: Segments,
+    /// What was read and finds no room.
+    waiting: Option<(Stream, Vec<u8>)>,
+    /// The log was full, and the unit is to end then.
+    full: bool,
+    errors: Tail,
+}
+
+impl<'a> Recorder<'a> {
+    fn start(folder: HostPath, unit: &'a Unit, door: OwnedFd, log: Segments) -> Result<Self, Error> {
+        let started = record::now();
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&SigSet::all(), flags).step("watch signals")?;
+        let (program, arguments) = unit.command.split_first().ok_or(Error::Plan)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What it is told to end by ends it in order, should this process be killed.
+        hatchway_sys::process::end_with_parent(&mut command);
+        hatchway_sys::process::start_unblocked(&mut command);
+        let mut child = command.spawn().step("start what runs the tool")?;
+        let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+        let mut sources = Vec::new();
+        for (stream, pipe) in [Stream::Out, Stream::Err].into_iter().zip(pipes.into_iter().flatten()) {
+            rustix::io::ioctl_fionbio(&pipe, true).step("read without waiting")?;
+            sources.push(Source { stream, pipe });
+        }
+        Ok(Self {
+            folder,
+            unit,
+            started,
+            signals,
+            door,
+            clients: Vec::new(),
+            child,
+            runs: true,
+            sources,
+            log,
+            waiting: None,
+            full: false,
+            errors: Tail::default(),
+        })
+    }
+
+    fn serve(mut self) -> Result<i32, Error> {
+        let ended = loop {
+            self.wait()?;
+            self.read_once(DATA_MAX);
+            self.serve_clients();
+            if let Some(ended) = self.signals()? {
+                break ended;
+            }
+        };
+        self.end_orphans();
+        self.drain();
+        Ok(self.finish(ended))
+    }
+
+    fn wait(&mut self) -> Result<(), Error> {
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.door.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(self.clients.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
+        // While something finds no room nothing more is read: the pipe fills, and the tool waits.
+        let sources = self.sources.iter().filter(|_| self.waiting.is_none());
+        fds.extend(sources.map(|source| PollFd::new(source.pipe.as_fd(), PollFlags::POLLIN)));
+        let timeout = if self.waiting.is_some() { PollTimeout::from(AGAIN_MS) } else { PollTimeout::NONE };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+            Err(errno) => Err(errno).step("wait"),
+        }
+    }
+
+    /// From each stream in turn, so that one that never rests does not hide the other.
+    fn read_once(&mut self, at_most: usize) -> usize {
+        if !self.settle() {
+            return 0;
+        }
+        let mut buffer = vec![0; DATA_MAX.min(at_most)];
+        let mut total = 0_usize;
+        let mut sources = std::mem::take(&mut self.sources);
+        sources.retain(|source| {
+            if self.waiting.is_some() {
+                return true;
+            }
+            match rustix::io::read(&source.pipe, &mut buffer) {
+                Ok(0) => false,
+                Ok(count) => {
+                    total = total.saturating_add(count);
+                    self.keep(source.stream, &buffer[..count]);
+                    true
+                }
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => true,
+                Err(_) => false,
+            }
+        });
+        self.sources = sources;
+        total
+    }
+
+    fn keep(&mut self, stream: Stream, data: &[u8]) {
+        if stream == Stream::Err {
+            self.errors.add(data);
+        }
+        if self.full {
+            return;
+        }
+        if let Kept::NoRoom(kept) = self.log.append(stream, data, record::now().realtime_ns) {
+            if self.unit.logs.full == Full::Stop {
+                self.full = true;
+                self.pass(Signal::SIGTERM as i32);
+                return;
+            }
+            self.waiting = Some((stream, data[kept..].to_vec()));
+        }
+    }
+
+    /// Tries again what found no room; true when nothing waits.
+    fn settle(&mut self) -> bool {
+        if let Some((stream, data)) = self.waiting.take()
+            && let Kept::NoRoom(kept) = self.log.append(stream, &data, record::now().realtime_ns)
+        {
+            self.waiting = Some((stream, data[kept..].to_vec()));
+        }
+        self.waiting.is_none()
+    }
+
+    fn serve_clients(&mut self) {
+        while let Ok(connection) = rustix::net::accept_with(&self.door, SocketFlags::CLOEXEC) {
+            if self.clients.len() < CLIENTS_MAX {
+                self.clients.push(Channel::of(connection));
+            }
+        }
+        let mut orders = VecDeque::new();
+        let mut clients = std::mem::take(&mut self.clients);
+        clients.retain(|client| {
+            loop {
+                match client.receive::<UnitOrder>() {
+                    Ok(Received::Message(order, _)) => orders.push_back((client.as_fd().as_raw_fd(), order)),
+                    Ok(Received::Nothing) => return true,
+                    Ok(Received::End) => return false,
+                    // Of a newer `hatchway`, which is told so.
+                    Err(error) => {
+                        let message = format!("this recorder does not know the order: {error}");
+                        return client.offer(&UnitReport::Failed { message }, None).is_ok();
+                    }
+                }
+            }
+        });
+        for (number, order) in orders {
+            let report = self.obey(&order);
+            if let Some(client) = clients.iter().find(|client| client.as_fd().as_raw_fd() == number) {
+                // Who does not read is not waited for.
+                client.offer(&report, None).ok();
+            }
+        }
+        self.clients = clients;
+    }
+
+    fn obey(&mut self, order: &UnitOrder) -> UnitReport {
+        match order {
+            UnitOrder::Signal { signal } => self.pass(*signal),
+            UnitOrder::Kill => self.pass(Signal::SIGKILL as i32),
+            UnitOrder::ClearLog => {
+                self.log.clear();
+                self.settle();
+                UnitReport::Done
+            }
+        }
+    }
+
+    /// As long as it is not waited for, the number is its own.
+    fn pass(&self, number: i32) -> UnitReport {
+        let pid = i32::try_from(self.child.id()).ok().filter(|_| self.runs).map(Pid::from_raw);
+        let sent = Signal::try_from(number)
+            .and_then(|signal| pid.map_or(Err(nix::Error::ESRCH), |pid| kill(pid, signal)));
+        match sent {
+            Ok(()) => UnitReport::Done,
+            Err(errno) => UnitReport::Failed { message: errno.desc().to_owned() },
+        }
+    }
+
+    /// Passes on what is sent to this process; the outcome once what runs the tool has ended.
+    fn signals(&mut self) -> Result<Option<Outcome>, Error> {
+        while let Some(info) = self.signals.read_signal().step("read a signal")? {
+            let number = i32::try_from(info.ssi_signo).unwrap_or_default();
+            if number != Signal::SIGCHLD as i32 {
+                self.pass(number);
+            }
+        }
+        let child = i32::try_from(self.child.id()).unwrap_or_default();
+        loop {
+            match rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid.as_raw_pid() == child => {
+                    if let Some(outcome) = outcome(status) {
+                        self.runs = false;
+                        return Ok(Some(outcome));
+                    }
+                }
+                // An orphan of it.
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) | Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Nothing of the unit stays behind: what its own processes have left to us is killed.
+    fn end_orphans(&self) {
+        let own = format!("/proc/self/task/{}/children", std::process::id());
+        let end = Instant::now() + LEFT_MAX;
+        while Instant::now() < end {
+            let children = std::fs::read_to_string(&own).unwrap_or_default();
+            let left: Vec<i32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+            left.iter().for_each(|pid| {
+                kill(Pid::from_raw(*pid), Signal::SIGKILL).ok();
+            });
+            match rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// What is still in the pipes. Somebody outside the unit may hold them open, and is not waited for.
+    fn drain(&mut self) {
+        let mut total = 0_usize;
+        while total < DRAIN_MAX && !self.sources.is_empty() {
+            if self.waiting.is_some() && !self.settle() {
+                // The tool is gone: what has no room now has none later.
+                break;
+            }
+            match self.read_once(DATA_MAX) {
+                0 => break,
+                count => total = total.saturating_add(count),
+            }
+        }
+    }
+
+    fn finish(mut self, ended: Outcome) -> i32 {
+        let path = self.folder.join("exit.json").ok();
+        let recorded = path.as_ref().and_then(|path| std::fs::read(path.as_str()).ok());
+        let recorded = recorded.and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
+        let mut record = recorded.unwrap_or_else(|| self.unrecorded(ended));
+        verdict::refine(&mut record, &self.errors);
+        if self.full {
+            let outcome = match record.reason {
+                ExitReason::Requested { outcome, .. } => Some(outcome),
+                ExitReason::Exit { code } => Some(Outcome::Exit { code }),
+                ExitReason::Signal { signal, core } => Some(Outcome::Signal { signal, core }),
+                _ => None,
+            };
+            record.reason = ExitReason::LogFull { outcome };
+            record.evidence.push(format!("the log has {} bytes", self.unit.logs.size));
+        }
+        record.code = record.reason.code();
+        record.logged = Some(self.log.logged());
+        let code = record.code;
+        if let Some(path) = path
+            && let Err(error) = record::write(&record, &path, true)
+        {
+            let remark = format!("cannot write `{path}`: {error}\n");
+            self.log.append(Stream::Remark, remark.as_bytes(), record::now().realtime_ns);
+        }
+        let socket = self.folder.join(unit::SOCKET).ok();
+        socket.iter().for_each(|path| drop(std::fs::remove_file(path.as_str())));
+        code
+    }
+
+    fn unrecorded(&self, ended: Outcome) -> ExitRecord {
+        let reason = verdict::unrecorded(ended, &self.errors);
+        ExitRecord {
+            version: VERSION,
+            unit: self.unit.unit.clone(),
+            incarnation: self.unit.incarnation.clone(),
+            program: String::new(),
+            started: self.started,
+            ended: record::now(),
+            code: reason.code(),
+            reason,
+            shim_pid: i32::try_from(self.child.id()).unwrap_or_default(),
+            tool_pid: None,
+            usage: Usage::default(),
+            notes: Vec::new(),
+            evidence: Vec::new(),
+            logged: None,
+            exit_file: self.folder.join("exit.json").ok(),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the recorder knows of a unit's end beyond what was reported: what it said last, and what never came to report.
+use hatchway_wire::{ExitReason, ExitRecord, Outcome};
+
+/// Of each stream's end, so much is looked at.
+pub(super) const TAIL: usize = 16 << 10;
+/// ld.so's words, elf/dl-load.c and elf/dl-version.c of glibc.
+const NO_LIBRARY: &str = "error while loading shared libraries: ";
+const NO_FILE: &str = ": cannot open shared object file";
+const NO_VERSION: (&str, &str) = (": version `", "' not found (required by ");
+
+/// The last that was said on a stream.
+#[derive(Debug, Default)]
+pub(super) struct Tail(Vec<u8>);
+
+impl Tail {
+    pub(super) fn add(&mut self, data: &[u8]) {
+        self.0.extend_from_slice(&data[data.len().saturating_sub(TAIL)..]);
+        if self.0.len() > 2 * TAIL {
+            self.0.drain(..self.0.len() - TAIL);
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0[self.0.len().saturating_sub(TAIL)..]).into_owned()
+    }
+
+    /// The last lines, for somebody who wants to know why.
+    fn last(&self, lines: usize) -> Vec<String> {
+        let text = self.text();
+        let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+    }
+}
+
+/// The reason where no record was left: what ran the tool failed before there was something to record, or was killed.
+pub(super) fn unrecorded(outcome: Outcome, errors: &Tail) -> ExitReason {
+    let failed = matches!(outcome, Outcome::Exit { code } if code != 0);
+    match errors.last(3) {
+        lines if failed && !lines.is_empty() => ExitReason::NotStarted { message: lines.join("\n") },
+        _ => ExitReason::Lost { outcome },
+    }
+}
+
+/// Makes a reason more exact by what was said.
+pub(super) fn refine(record: &mut ExitRecord, errors: &Tail) {
+    match &record.reason {
+        // The loader's own codes: 127 where it finds no library, 1 where a library is too old.
+        ExitReason::Exit { code: 1 | 127 } => {
+            if let Some((library, line)) = missing_library(&errors.text()) {
+                record.reason = ExitReason::MissingLibrary { library };
+                record.evidence.push(line);
+            }
+        }
+        ExitReason::Exit { code: 0 } => {}
+        ExitReason::Exit { .. } => record.evidence.extend(errors.last(3)),
+        ExitReason::Signal { signal, .. } => {
+            if *signal == hatchway_wire::exit::SIGSYS {
+                record.reason = ExitReason::Seccomp;
+            }
+            record.evidence.extend(errors.last(3));
+        }
+        _ => {}
+    }
+}
+
+/// The library, with the version that is missing, and the line that says so. The last such line counts: a tool may try.
+fn missing_library(text: &str) -> Option<(String, String)> {
+    let line = text.lines().next_back()?;
+    if let Some((_, rest)) = line.split_once(NO_LIBRARY) {
+        let (library, _) = rest.split_once(NO_FILE)?;
+        return Some((library.to_owned(), line.to_owned()));
+    }
+    let (before, rest) = line.split_once(NO_VERSION.0)?;
+    let (version, _) = rest.split_once(NO_VERSION.1)?;
+    let library = before.rsplit(['/', ' ']).next()?;
+    Some((format!("{library} ({version})"), line.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(text: &str) -> Tail {
+        let mut tail = Tail::default();
+        tail.add(text.as_bytes());
+        tail
+    }
+
+    #[test]
+    fn the_loader_s_words_name_what_is_missing() {
+        let said = "hello\n/opt/a: error while loading shared libraries: libgclib.so.0: cannot open shared object file: No such file or directory\n";
+        assert_eq!(missing_library(said).unwrap().0, "libgclib.so.0");
+        let said =
+            "/opt/a: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by /opt/a)\n";
+        assert_eq!(missing_library(said).unwrap().0, "libc.so.6 (GLIBC_2.38)");
+        assert_eq!(missing_library("libc.so.6: not what you think\n"), None);
+        // What it said before it went on and failed for another reason.
+        let said = "x: error while loading shared libraries: liba.so: cannot open shared object file: No\nno licence\n";
+        assert_eq!(missing_library(said), None);
+    }
+
+    #[test]
+    fn who_was_killed_before_it_could_say_is_lost_and_who_failed_is_not_started() {
+        let killed = Outcome::Signal { signal: 9, core: false };
+        assert_eq!(unrecorded(killed, &tail("error: x\n")), ExitReason::Lost { outcome: killed });
+        let failed = Outcome::Exit { code: 125 };
+        let expected = ExitReason::NotStarted { message: "error: no lock\nhint: make one".to_owned() };
+        assert_eq!(unrecorded(failed, &tail("error: no lock\nhint: make one\n")), expected);
+        assert_eq!(unrecorded(failed, &tail("")), ExitReason::Lost { outcome: failed });
+    }
+
+    #[test]
+    fn a_tail_is_bounded() {
+        let mut tail = Tail::default();
+        (0..100).for_each(|_| tail.add(&[b'a'; 10_000]));
+        tail.add(b"end");
+        assert!(tail.0.len() <= 2 * TAIL + 3 && tail.text().ends_with("end"));
+    }
+}

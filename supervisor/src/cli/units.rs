@@ -1,0 +1,321 @@
+//! `hatchway status`, `logs`, `stop`, `kill` and `history`: units that stay, by their folders.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hatchway_wire::log::Stream;
+use hatchway_wire::unit::UnitOrder;
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::dirs::Dirs;
+use crate::error::Error;
+use crate::report::Printer;
+use crate::units::{self, Line, Reader, Seen, State};
+use crate::{clock, recipe};
+
+/// From one look at a log to the next.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Which tool, and which run of it.
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Name of the tool
+    name: String,
+    /// Which run of it; the last one otherwise (`hatchway history` shows them)
+    #[arg(long)]
+    run: Option<String>,
+}
+
+impl Which {
+    fn find(&self) -> Result<Seen, Error> {
+        units::last(&Dirs::discover(), &self.name, self.run.as_deref())
+    }
+}
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    /// Name of a tool; all of them without one
+    name: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, clap::Args)]
+pub(super) struct HistoryArgs {
+    /// Name of the tool
+    name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `why`.
+#[derive(Debug, clap::Args)]
+pub(super) struct WhyArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `stop`.
+#[derive(Debug, clap::Args)]
+pub(super) struct StopArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Do not wait until it has ended
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Arguments of `logs`.
+#[derive(Debug, clap::Args)]
+pub(super) struct LogsArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Go on until the tool has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// Only the last so many lines of what is there
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    lines: Option<usize>,
+    /// Only what was said since then (`30s`, `10m`, `2h`)
+    #[arg(long, value_name = "AGE")]
+    since: Option<String>,
+    /// Only one of the streams
+    #[arg(long, value_enum)]
+    stream: Option<StreamWish>,
+    /// When each line was said, and on which stream, before it
+    #[arg(short, long)]
+    timestamps: bool,
+    /// A JSON object for each line
+    #[arg(long, conflicts_with = "timestamps")]
+    json: bool,
+    /// Throw away what is there but for the newest part
+    #[arg(long, conflicts_with_all = ["follow", "lines", "since", "stream", "json"])]
+    clear: bool,
+}
+
+/// Whose lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum StreamWish {
+    /// Standard output
+    Out,
+    /// Standard error
+    Err,
+}
+
+/// 0 where something runs, 1 where nothing does.
+pub(super) fn status(args: &StatusArgs, quiet: bool) -> Result<ExitCode, Error> {
+    let printer = Printer::new(quiet);
+    let dirs = Dirs::discover();
+    let mut shown: Vec<Seen> = Vec::new();
+    for seen in units::all(&dirs, args.name.as_deref()) {
+        // Of those that have ended only the last of each tool is its status.
+        let before = shown.last().is_some_and(|other| other.tool == seen.tool && !other.runs());
+        if before {
+            shown.pop();
+        }
+        shown.push(seen);
+    }
+    let runs = shown.iter().any(Seen::runs);
+    if args.json {
+        printer.data(super::json(&shown.iter().map(told).collect::<Vec<_>>())?);
+    } else if shown.is_empty() {
+        printer.say("nothing is known to have run");
+    } else {
+        printer.data(shown.iter().map(row).collect::<Vec<_>>().join("\n"));
+    }
+    Ok(ExitCode::from(u8::from(!runs)))
+}
+
+/// 0 where there are runs, 1 where there are none.
+pub(super) fn history(args: &HistoryArgs, quiet: bool) -> Result<ExitCode, Error> {
+    let printer = Printer::new(quiet);
+    let all = units::all(&Dirs::discover(), Some(&args.name));
+    if args.json {
+        printer.data(super::json(&all.iter().map(told).collect::<Vec<_>>())?);
+    } else if all.is_empty() {
+        printer.say(format!("no run of `{}` is known", args.name));
+    } else {
+        printer.data(all.iter().map(row).collect::<Vec<_>>().join("\n"));
+    }
+    Ok(ExitCode::from(u8::from(all.is_empty())))
+}
+
+/// 0 where something is known.
+pub(super) fn why(args: &WhyArgs, quiet: bool) -> Result<ExitCode, Error> {
+    let printer = Printer::new(quiet);
+    let seen = args.which.find()?;
+    let reason = seen.record.as_ref().map(|record| &record.reason);
+    let next = match (reason, seen.state) {
+        (Some(reason), _) => units::next(&seen.tool, reason),
+        (None, State::Lost) => vec![format!("`hatchway run --detach {}` starts it again", seen.tool)],
+        (None, _) => Vec::new(),
+    };
+    if args.json {
+        let mut all = told(&seen);
+        all["next"] = next.into();
+        printer.data(super::json(&all)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = row(&seen);
+    let notes = seen.record.iter().flat_map(|record| &record.notes);
+    notes.for_each(|note| text.push_str(&format!("\n  note: {}", plain(note))));
+    next.iter().for_each(|line| text.push_str(&format!("\nnext: {}", plain(line))));
+    printer.data(text);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Names in it may be the tool's: nothing in them steers the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+pub(super) fn stop(args: &StopArgs, quiet: bool) -> Result<ExitCode, Error> {
+    end(args, &UnitOrder::Signal { signal: Signal::SIGTERM as i32 }, quiet)
+}
+
+pub(super) fn kill(args: &StopArgs, quiet: bool) -> Result<ExitCode, Error> {
+    end(args, &UnitOrder::Kill, quiet)
+}
+
+/// 0 where it has ended for it, 1 where it did not run.
+fn end(args: &StopArgs, order: &UnitOrder, quiet: bool) -> Result<ExitCode, Error> {
+    let printer = Printer::new(quiet);
+    let seen = args.which.find()?;
+    if !seen.runs() {
+        printer.say(format!("`{}` does not run", seen.tool));
+        return Ok(ExitCode::from(1));
+    }
+    seen.order(order)?;
+    if !args.no_wait
+        && let Some(ended) = seen.ended(None)
+    {
+        printer.say(row(&ended));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn logs(args: &LogsArgs, quiet: bool) -> Result<ExitCode, Error> {
+    let printer = Printer::new(quiet);
+    let seen = args.which.find()?;
+    if !seen.is_recorded() {
+        return Err(Error::Host {
+            message: format!("what `{}` said is not kept: it ran in the foreground", seen.tool),
+            hints: vec!["`hatchway run --detach` keeps it".to_owned()],
+        });
+    }
+    if args.clear {
+        seen.order(&UnitOrder::ClearLog)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let since = args.since.as_ref().map(|age| since(age)).transpose()?;
+    show(&printer, args, &seen, since)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn since(age: &str) -> Result<i64, Error> {
+    let span =
+        recipe::Span::try_from(age.to_owned()).map_err(|why| Error::Usage(format!("`--since`: {why}")))?;
+    let back = i64::try_from(span.ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    Ok(clock::now_ns().saturating_sub(back))
+}
+
+fn show(printer: &Printer, args: &LogsArgs, seen: &Seen, since: Option<i64>) -> Result<(), Error> {
+    let mut reader = Reader::new(&seen.folder);
+    let failed = || Error::io("read the log in", &seen.folder);
+    let wanted = |line: &Line| {
+        since.is_none_or(|since| line.realtime_ns >= since)
+            && match (args.stream, line.stream) {
+                (None, _) | (Some(StreamWish::Out), Stream::Out) | (Some(StreamWish::Err), Stream::Err) => {
+                    true
+                }
+                (Some(_), _) => false,
+            }
+    };
+    let mut kept = std::collections::VecDeque::new();
+    loop {
+        // Asked first: what is read after it has ended is all there is.
+        let goes_on = args.follow && units::is_kept(&seen.folder);
+        loop {
+            let lines = reader.lines(!goes_on).map_err(failed())?;
+            if lines.is_empty() {
+                break;
+            }
+            for line in lines.into_iter().filter(&wanted) {
+                kept.push_back(line);
+                if args.lines.is_some_and(|most| kept.len() > most) {
+                    kept.pop_front();
+                } else if args.lines.is_none() {
+                    kept.drain(..).for_each(|line| printer.data(shown(args, &line)));
+                }
+            }
+        }
+        kept.drain(..).for_each(|line| printer.data(shown(args, &line)));
+        if !goes_on {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn shown(args: &LogsArgs, line: &Line) -> String {
+    let stream = match line.stream {
+        Stream::Out => "out",
+        Stream::Err => "err",
+        Stream::Remark => "hatchway",
+    };
+    if args.json {
+        let time = clock::shown(line.realtime_ns);
+        let missing = (line.missing > 0).then_some(line.missing);
+        return json!({ "time": time, "stream": stream, "missing": missing, "text": line.text }).to_string();
+    }
+    let gap = match line.missing {
+        0 => String::new(),
+        bytes => format!("[{bytes} bytes of {stream} are not kept]\n"),
+    };
+    // A tool's own colours and tabs are for a terminal, and may do no more than that.
+    let text: String =
+        line.text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+    if args.timestamps {
+        return format!("{gap}{} {stream} {text}", clock::shown(line.realtime_ns));
+    }
+    gap + &text
+}
+
+/// For programs.
+fn told(seen: &Seen) -> serde_json::Value {
+    let why = seen.record.as_ref().map(|record| units::told(&record.reason));
+    json!({
+        "tool": seen.tool, "run": seen.run, "state": seen.state, "why": why, "record": seen.record,
+        "kept": seen.is_recorded(),
+    })
+}
+
+/// A tool and a run; below it how it is, and why.
+fn row(seen: &Seen) -> String {
+    let Seen { tool, run, .. } = seen;
+    let how = match (seen.state, &seen.record) {
+        (State::Running, _) => "runs".to_owned(),
+        (State::Foreground, _) => "runs in the foreground of another command".to_owned(),
+        (State::Ended, Some(record)) => {
+            let mut text =
+                format!("{}: {}", clock::shown(record.ended.realtime_ns), units::told(&record.reason));
+            record.evidence.iter().for_each(|line| text.push_str(&format!("\n    {line}")));
+            if let Some(logged) = record.logged.filter(|logged| logged.dropped > 0) {
+                text.push_str(&format!("\n  {} bytes of its output are not kept", logged.dropped));
+            }
+            text
+        }
+        (State::Ended | State::Lost, _) => {
+            "is gone without a record: the machine went down, or what looked after it was killed".to_owned()
+        }
+    };
+    format!("{tool} {run}\n  {}", plain(&how))
+}

@@ -1,0 +1,186 @@
+//! Units as their folders tell them: what runs, what has ended and why, and orders to those that run. No daemon is asked.
+
+mod detach;
+mod log;
+mod reason;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hatchway_wire::ExitRecord;
+use hatchway_wire::unit::{self, Unit, UnitOrder, UnitReport};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
+
+use crate::dirs::Dirs;
+use crate::error::Error;
+use crate::launch::packets::{Packets, Received};
+use crate::launch::run_folder;
+use crate::visit;
+
+pub use detach::{Detached, command_line, detach};
+pub use log::{Line, Reader};
+pub use reason::{next, told};
+
+/// How long a recorder may take to an answer.
+const ANSWER_MAX_S: i64 = 5;
+
+/// How a unit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It runs, kept by its recorder.
+    Running,
+    /// It runs, and ends with the terminal or the command that has started it.
+    Foreground,
+    /// It has ended, and its record says why.
+    Ended,
+    /// It is gone without a record: the machine went down, or what looked after it was killed.
+    Lost,
+}
+
+/// One run of a tool.
+#[derive(Debug, Clone, Serialize)]
+pub struct Seen {
+    /// Name of the tool.
+    pub tool: String,
+    /// Which run of it.
+    pub run: String,
+    /// How it is.
+    pub state: State,
+    /// How it ended.
+    pub record: Option<ExitRecord>,
+    /// Its folder.
+    pub folder: PathBuf,
+    #[serde(skip)]
+    unit: Option<Unit>,
+}
+
+/// All runs that have left a trace, oldest first.
+#[must_use]
+pub fn all(dirs: &Dirs, tool: Option<&str>) -> Vec<Seen> {
+    let units = dirs.runtime.join("units");
+    let mut found = Vec::new();
+    for name in names(&units).into_iter().filter(|name| tool.is_none_or(|tool| tool == name)) {
+        let folder = units.join(&name);
+        found.extend(names(&folder).into_iter().map(|run| see(&name, &run, folder.join(&run))));
+    }
+    found
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
+    let read = |name: &str| fs::read(folder.join(name)).ok();
+    let record: Option<ExitRecord> = read("exit.json").and_then(|text| serde_json::from_slice(&text).ok());
+    let unit: Option<Unit> = read(unit::FILE).and_then(|text| serde_json::from_slice(&text).ok());
+    let state = match (&record, &unit) {
+        // Its record is there a little before its recorder has let go.
+        (_, Some(_)) if is_kept(&folder) => State::Running,
+        (Some(_), _) => State::Ended,
+        (None, None) if visit::answers(&folder) || run_folder::machine_of(&folder).is_some() => {
+            State::Foreground
+        }
+        (None, _) => State::Lost,
+    };
+    let record = record.filter(|_| state == State::Ended);
+    Seen { tool: tool.to_owned(), run: run.to_owned(), state, record, folder, unit }
+}
+
+/// Whether a recorder holds the lock of this folder.
+pub(crate) fn is_kept(folder: &Path) -> bool {
+    let Ok(file) = File::open(folder.join(unit::LOCK)) else { return false };
+    matches!(hatchway_sys::lock::try_lock_shared(&file), Ok(false))
+}
+
+/// The run that is meant: the one with this name, or the last.
+///
+/// # Errors
+/// There is none.
+pub fn last(dirs: &Dirs, tool: &str, run: Option<&str>) -> Result<Seen, Error> {
+    let mut all = all(dirs, Some(tool));
+    if let Some(run) = run {
+        all.retain(|seen| seen.run == run);
+    }
+    let running = all.iter().rposition(|seen| matches!(seen.state, State::Running | State::Foreground));
+    let found = running.or(all.len().checked_sub(1)).map(|index| all.swap_remove(index));
+    found.ok_or_else(|| Error::Host {
+        message: match run {
+            Some(run) => format!("no run `{run}` of `{tool}` is known"),
+            None => format!("no run of `{tool}` is known"),
+        },
+        hints: vec![
+            "`hatchway status` shows what is known; a run is forgotten after ten later ones, or when the machine starts anew"
+                .to_owned(),
+        ],
+    })
+}
+
+impl Seen {
+    /// Whether it runs.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        matches!(self.state, State::Running | State::Foreground)
+    }
+
+    /// Whether its output is kept.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.unit.is_some()
+    }
+
+    /// Gives its recorder an order.
+    ///
+    /// # Errors
+    /// It has no recorder, or that does not answer or refuses.
+    pub fn order(&self, order: &UnitOrder) -> Result<(), Error> {
+        if self.state == State::Foreground {
+            return Err(Error::Host {
+                message: format!("`{}` runs in the foreground of another command", self.tool),
+                hints: vec![
+                    "end it there (Ctrl-C), or start it with `hatchway run --detach` the next time"
+                        .to_owned(),
+                ],
+            });
+        }
+        let failed = || Error::io("tell the recorder at", self.folder.join(unit::SOCKET));
+        let packets = Packets::connect(&self.folder, unit::SOCKET).map_err(failed())?;
+        packets.send(order, &[]).map_err(failed())?;
+        let mut fds = [PollFd::new(&packets, PollFlags::IN)];
+        let timeout = Timespec { tv_sec: ANSWER_MAX_S, tv_nsec: 0 };
+        poll(&mut fds, Some(&timeout)).map_err(|errno| failed()(errno.into()))?;
+        match packets.receive().map_err(failed())? {
+            Received::Message(UnitReport::Done, _) => Ok(()),
+            Received::Message(UnitReport::Failed { message }, _) => Err(Error::Host {
+                message: format!("the recorder of `{}` cannot do it: {message}", self.tool),
+                hints: Vec::new(),
+            }),
+            // It ended meanwhile.
+            Received::End if !is_kept(&self.folder) => Ok(()),
+            Received::Nothing | Received::End => Err(Error::Host {
+                message: format!("the recorder of `{}` gives no answer", self.tool),
+                hints: vec!["is it stopped? `ps -o pid,stat,args -C hatchway-unit` shows it".to_owned()],
+            }),
+        }
+    }
+
+    /// Waits until it has ended; as it is then, or `None` when that takes longer.
+    #[must_use]
+    pub fn ended(&self, within: Option<Duration>) -> Option<Self> {
+        let begun = Instant::now();
+        while is_kept(&self.folder) {
+            if within.is_some_and(|within| begun.elapsed() >= within) {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(see(&self.tool, &self.run, self.folder.clone()))
+    }
+}

@@ -1,0 +1,57 @@
+//! A unit that stays when whoever started it goes: what its *recorder* is told, and the messages to it.
+//!
+//! The recorder is a process of the shim's program, one for each unit. It starts what runs the tool on its rung, keeps what that
+//! says ([`crate::log`]), and completes `exit.json`. As long as it lives it holds [`LOCK`] in the unit's folder exclusively.
+use crate::log::Policy;
+use serde::{Deserialize, Serialize};
+
+/// Name of the file that the recorder reads, a [`Unit`] as JSON.
+pub const FILE: &str = "unit.json";
+/// Name of the file that the recorder locks.
+pub const LOCK: &str = "lock";
+/// Name of the socket at which the recorder takes orders.
+pub const SOCKET: &str = "unit";
+
+/// What the recorder is told. Fields that it does not know are those of a newer `hatchway`, and no reason to start nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// [`crate::VERSION`].
+    pub version: u32,
+    /// Its name.
+    pub unit: String,
+    /// Which run of it.
+    pub incarnation: String,
+    /// What runs the tool on its rung: the program and its arguments.
+    pub command: Vec<String>,
+    /// What becomes of its output.
+    #[serde(default)]
+    pub logs: Policy,
+}
+
+/// To the recorder, over a `SOCK_SEQPACKET` connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitOrder {
+    /// Pass a signal to what runs the tool, which passes it on: TERM ends it within its grace time.
+    Signal {
+        /// The number.
+        signal: i32,
+    },
+    /// End it at once. Nothing of it can object.
+    Kill,
+    /// Throw away what is in the log but for the segment that is written now.
+    ClearLog,
+}
+
+/// From the recorder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitReport {
+    /// It was done.
+    Done,
+    /// It was not.
+    Failed {
+        /// Why, for a person.
+        message: String,
+    },
+}
