@@ -151,7 +151,10 @@ fn no_other_rung_has_services() {
     edit(&bench, "rung = \"vm\"\nservices = [\"acme-licence.service\", \"acmed.service\"]\n", "");
     let outcome = bench.hatchway(&["lock", "acme"]);
     assert!(
-        outcome.code == Some(2) && outcome.stderr.contains("hint: `rung = \"vm\"` and `services = […]`"),
+        outcome.code == Some(2)
+            && outcome
+                .stderr
+                .contains("hint: `services = […]` in [run] of the recipe has systemd start them"),
         "{outcome}"
     );
 }
