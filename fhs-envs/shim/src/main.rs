@@ -142,6 +142,9 @@ fn warn(message: &str) {
     std::io::stderr().write_all(format!("warning: {text}\n").as_bytes()).ok();
 }
 
+/// How long whoever reads standard error may take, in milliseconds.
+const COMPLAIN_MAX_MS: u16 = 2000;
+
 /// `error:` and `hint:` lines on standard error. There is nobody to tell if that fails.
 fn complain(message: &str, source: Option<&dyn std::error::Error>, hint: Option<&str>) {
     let mut text = format!("error: {message}");
@@ -155,6 +158,11 @@ fn complain(message: &str, source: Option<&dyn std::error::Error>, hint: Option<
     text.push('\n');
     if let Some(hint) = hint {
         text.push_str(&format!("hint: {hint}\n"));
+    }
+    // A reader that rests for good must not keep a unit from its end.
+    let mut fds = [nix::poll::PollFd::new(rustix::stdio::stderr(), nix::poll::PollFlags::POLLOUT)];
+    if !nix::poll::poll(&mut fds, COMPLAIN_MAX_MS).is_ok_and(|ready| ready > 0) {
+        return;
     }
     std::io::stderr().write_all(text.as_bytes()).ok();
 }

@@ -130,6 +130,17 @@ fn close_streams() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
+/// Whether no child is left; those that have ended are collected.
+fn is_alone() -> bool {
+    loop {
+        match rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) => return false,
+            Err(_) => return true,
+        }
+    }
+}
+
 /// One of the tool's streams.
 #[derive(Debug)]
 struct Source {
@@ -148,6 +159,8 @@ struct Recorder<'a> {
     child: Child,
     /// It is not waited for yet.
     runs: bool,
+    /// Nothing of it is to end by itself.
+    killed: bool,
     sources: Vec<Source>,
     log: Segments,
     /// What was read and finds no room.
@@ -173,6 +186,8 @@ impl<'a> Recorder<'a> {
         let mut sources = Vec::new();
         for (stream, pipe) in [Stream::Out, Stream::Err].into_iter().zip(pipes.into_iter().flatten()) {
             rustix::io::ioctl_fionbio(&pipe, true).step("read without waiting")?;
+            // A tool of another user may open its streams anew (`/dev/stdout`); nobody else gets to them.
+            rustix::fs::fchmod(&pipe, Mode::from(0o622)).step("let the tool open its streams")?;
             sources.push(Source { stream, pipe });
         }
         Ok(Self {
@@ -184,6 +199,7 @@ impl<'a> Recorder<'a> {
             clients: Vec::new(),
             child,
             runs: true,
+            killed: false,
             sources,
             log,
             waiting: None,
@@ -254,15 +270,18 @@ impl<'a> Recorder<'a> {
             self.errors.add(data);
         }
         if self.full {
-            return;
+            return self.log.lose(stream, data.len());
         }
         if let Kept::NoRoom(kept) = self.log.append(stream, data, record::now().realtime_ns) {
-            if self.unit.logs.full == Full::Stop {
-                self.full = true;
-                self.pass(Signal::SIGTERM as i32);
+            let rest = &data[kept..];
+            if self.unit.logs.full == Full::Block && self.runs {
+                self.waiting = Some((stream, rest.to_vec()));
                 return;
             }
-            self.waiting = Some((stream, data[kept..].to_vec()));
+            self.log.lose(stream, rest.len());
+            // One that has ended needs no end.
+            self.full = self.runs;
+            self.pass(Signal::SIGTERM as i32);
         }
     }
 
@@ -311,7 +330,11 @@ impl<'a> Recorder<'a> {
     fn obey(&mut self, order: &UnitOrder) -> UnitReport {
         match order {
             UnitOrder::Signal { signal } => self.pass(*signal),
-            UnitOrder::Kill => self.pass(Signal::SIGKILL as i32),
+            UnitOrder::Kill => {
+                self.killed = true;
+                // What runs it may have ended, and something of it not.
+                if self.runs { self.pass(Signal::SIGKILL as i32) } else { UnitReport::Done }
+            }
             UnitOrder::ClearLog => {
                 self.log.clear();
                 self.settle();
@@ -355,32 +378,46 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Nothing of the unit stays behind: what its own processes have left to us is killed.
-    fn end_orphans(&self) {
+    /// Nothing of the unit stays behind. What its own processes have left to us may end by itself, as a guest does whose `hatchway run`
+    /// was killed; then it is killed.
+    fn end_orphans(&mut self) {
+        let linger = Instant::now() + Duration::from_millis(self.unit.linger_ms);
+        while !self.killed && Instant::now() < linger {
+            if is_alone() {
+                return;
+            }
+            self.serve_clients();
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let own = format!("/proc/self/task/{}/children", std::process::id());
         let end = Instant::now() + LEFT_MAX;
-        while Instant::now() < end {
+        while !is_alone() {
             let children = std::fs::read_to_string(&own).unwrap_or_default();
             let left: Vec<i32> = children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
             left.iter().for_each(|pid| {
                 kill(Pid::from_raw(*pid), Signal::SIGKILL).ok();
             });
-            match rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
-                Ok(Some(_)) => {}
-                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
-                Err(_) => return,
+            if Instant::now() >= end {
+                let remark = b"processes of the unit are left, and cannot be killed from here\n";
+                self.log.append(Stream::Remark, remark, record::now().realtime_ns);
+                return;
             }
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
     /// What is still in the pipes. Somebody outside the unit may hold them open, and is not waited for.
     fn drain(&mut self) {
+        if !self.full {
+            self.log.admit_the_rest();
+        }
+        if let Some((stream, data)) = self.waiting.take()
+            && let Kept::NoRoom(kept) = self.log.append(stream, &data, record::now().realtime_ns)
+        {
+            self.log.lose(stream, data.len().saturating_sub(kept));
+        }
         let mut total = 0_usize;
         while total < DRAIN_MAX && !self.sources.is_empty() {
-            if self.waiting.is_some() && !self.settle() {
-                // The tool is gone: what has no room now has none later.
-                break;
-            }
             match self.read_once(DATA_MAX) {
                 0 => break,
                 count => total = total.saturating_add(count),
@@ -394,22 +431,27 @@ impl<'a> Recorder<'a> {
         let recorded = recorded.and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
         let mut record = recorded.unwrap_or_else(|| self.unrecorded(ended));
         verdict::refine(&mut record, &self.errors);
-        if self.full {
-            let outcome = match record.reason {
-                ExitReason::Requested { outcome, .. } => Some(outcome),
-                ExitReason::Exit { code } => Some(Outcome::Exit { code }),
-                ExitReason::Signal { signal, core } => Some(Outcome::Signal { signal, core }),
-                _ => None,
-            };
-            record.reason = ExitReason::LogFull { outcome };
-            record.evidence.push(format!("the log has {} bytes", self.unit.logs.size));
+        if let ExitReason::Requested { outcome, .. } = record.reason
+            && self.full
+        {
+            record.reason = ExitReason::LogFull { outcome: Some(outcome) };
+            record.evidence.push(self.log.trouble().map_or_else(
+                || format!("the log has {} bytes", self.unit.logs.size),
+                |trouble| format!("the log cannot be written: {trouble}"),
+            ));
         }
         record.code = record.reason.code();
         record.logged = Some(self.log.logged());
         let code = record.code;
-        if let Some(path) = path
-            && let Err(error) = record::write(&record, &path, true)
-        {
+        // What the unit said makes room for why it ended.
+        let write = |path: &HostPath| record::write(&record, path, true);
+        let written = path.as_ref().map(|path| {
+            write(path).or_else(|_| {
+                self.log.clear();
+                write(path)
+            })
+        });
+        if let (Some(path), Some(Err(error))) = (path, written) {
             let remark = format!("cannot write `{path}`: {error}\n");
             self.log.append(Stream::Remark, remark.as_bytes(), record::now().realtime_ns);
         }

@@ -189,5 +189,19 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
 
 /// JSON for people and programs alike.
 fn json(value: &impl serde::Serialize) -> Result<String, Error> {
-    serde_json::to_string_pretty(value).map_err(|e| Error::Usage(format!("cannot write JSON: {e}")))
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| escaped(&text)).map_err(|e| Error::Usage(format!("cannot write JSON: {e}")))
+}
+
+/// JSON that steers no terminal: the control characters that its writer leaves as they are, which can be in strings only.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if ('\u{7f}'..='\u{9f}').contains(&c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
 
 use super::NetworkArgs;
 use super::lock::summary;
@@ -158,20 +161,56 @@ fn start(
         incarnation: stay.incarnation.clone(),
     };
     if stay.detach {
-        return detach(&context, &located);
+        return detach(&context, &located, &again(&located, wish.flatten(), common, args)?);
     }
     launch::launch(&context, (&located, &lock), (built.tree, held), &request)
 }
 
-/// Leaves the tool to a recorder, which starts it by this command line again: by now everything that takes long is done.
-fn detach(context: &Context, located: &Located) -> Result<ExitCode, Error> {
+/// Beyond what a tool has to end in, what is left of a guest may take that to be gone.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// The words that run the tool once more, by the recipe that was found or made: what chooses a lock has had its say.
+fn again(
+    located: &Located,
+    program: Option<&str>,
+    common: &Common,
+    args: &[String],
+) -> Result<Vec<String>, Error> {
+    let path = located.path.to_str();
+    let path = path.ok_or_else(|| Error::Usage(format!("`{}` is no text", located.path.display())))?;
+    // A path has a slash, and a name has none.
+    let path = if path.contains('/') { path.to_owned() } else { format!("./{path}") };
+    let mut words = vec![path];
+    let mut option = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
+    program.iter().for_each(|program| option("--program", program));
+    common.bind.iter().for_each(|bind| option("--bind", bind));
+    common.share.iter().for_each(|share| option("--share", share));
+    common.user.iter().for_each(|user| option("--user", user));
+    if let Some(rung) = common.rung.and_then(|rung| rung.to_possible_value()) {
+        option("--rung", rung.get_name());
+    }
+    words.extend(common.network.offline.then(|| "--offline".to_owned()));
+    words.push("--".to_owned());
+    words.extend(args.iter().cloned());
+    Ok(words)
+}
+
+/// Leaves the tool to a recorder, which starts it by another command line: by now everything that takes long is done.
+fn detach(context: &Context, located: &Located, words: &[String]) -> Result<ExitCode, Error> {
     let name = located.recipe.package.name.as_str();
     let run = launch::incarnation();
     let folder = run_folder::path(context, name, &run)?;
     run_folder::make(&folder)?;
-    let line = units::command_line(std::env::args_os().skip(1), &run)?;
-    let logs = located.recipe.service.as_ref().and_then(|service| service.logs.as_ref());
+    let own = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe"))?;
+    let mut line = vec![own.to_string_lossy().into_owned()];
+    line.extend(context.printer.quiet.then(|| "--quiet".to_owned()));
+    line.extend(["run", "--incarnation", &run].map(str::to_owned));
+    line.extend_from_slice(words);
+    let service = located.recipe.service.as_ref();
+    let logs = service.and_then(|service| service.logs.as_ref());
     let policy = logs.map_or_else(Default::default, recipe::Logs::policy);
+    let stop = service.and_then(|service| service.stop).unwrap_or_default();
+    let policy = (policy, Duration::from_millis(stop.grace.ms()) + LINGER);
     match units::detach((name, &run, &folder), line, policy)? {
         Detached::Runs(_) => {
             context.printer.say(format!("`{name}` runs; `hatchway logs {name}` shows what it says"));

@@ -96,7 +96,7 @@ pub(super) struct LogsArgs {
     /// A JSON object for each line
     #[arg(long, conflicts_with = "timestamps")]
     json: bool,
-    /// Throw away what is there but for the newest part
+    /// Throw away what is there, but for the part that is written now
     #[arg(long, conflicts_with_all = ["follow", "lines", "since", "stream", "json"])]
     clear: bool,
 }
@@ -240,24 +240,29 @@ fn show(printer: &Printer, args: &LogsArgs, seen: &Seen, since: Option<i64>) -> 
             }
     };
     let mut kept = std::collections::VecDeque::new();
+    // A tool that never rests must not keep one from the end who did not ask to follow it.
+    let until = if args.follow { i64::MAX } else { clock::now_ns() };
+    let mut most = args.lines;
     loop {
         // Asked first: what is read after it has ended is all there is.
         let goes_on = args.follow && units::is_kept(&seen.folder);
         loop {
             let lines = reader.lines(!goes_on).map_err(failed())?;
-            if lines.is_empty() {
+            if lines.is_empty() || lines.iter().any(|line| line.realtime_ns > until) {
                 break;
             }
             for line in lines.into_iter().filter(&wanted) {
                 kept.push_back(line);
-                if args.lines.is_some_and(|most| kept.len() > most) {
-                    kept.pop_front();
-                } else if args.lines.is_none() {
-                    kept.drain(..).for_each(|line| printer.data(shown(args, &line)));
+                match most {
+                    Some(most) if kept.len() > most => drop(kept.pop_front()),
+                    Some(_) => {}
+                    None => kept.drain(..).for_each(|line| printer.data(shown(args, &line))),
                 }
             }
         }
         kept.drain(..).for_each(|line| printer.data(shown(args, &line)));
+        // Of what comes from now on each line counts.
+        most = None;
         if !goes_on {
             return Ok(());
         }
@@ -274,7 +279,8 @@ fn shown(args: &LogsArgs, line: &Line) -> String {
     if args.json {
         let time = clock::shown(line.realtime_ns);
         let missing = (line.missing > 0).then_some(line.missing);
-        return json!({ "time": time, "stream": stream, "missing": missing, "text": line.text }).to_string();
+        let line = json!({ "time": time, "stream": stream, "missing": missing, "text": line.text });
+        return super::escaped(&line.to_string());
     }
     let gap = match line.missing {
         0 => String::new(),
@@ -304,6 +310,7 @@ fn row(seen: &Seen) -> String {
     let how = match (seen.state, &seen.record) {
         (State::Running, _) => "runs".to_owned(),
         (State::Foreground, _) => "runs in the foreground of another command".to_owned(),
+        (State::Ending, _) => "ends, since what kept it was killed".to_owned(),
         (State::Ended, Some(record)) => {
             let mut text =
                 format!("{}: {}", clock::shown(record.ended.realtime_ns), units::told(&record.reason));

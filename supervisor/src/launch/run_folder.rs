@@ -9,12 +9,14 @@ use hatchway_wire::{control, log, unit};
 use super::{audio, companion, container, dbus, display, machine, vm};
 use crate::context::Context;
 use crate::error::Error;
-use crate::units;
+use crate::{units, visit};
 
 /// The record of how the run ended.
 pub(super) const EXIT: &str = "exit.json";
 /// How many finished runs' folders are kept for each tool.
 const KEPT: usize = 10;
+/// Of how many the log is kept.
+const LOGS_KEPT: usize = 2;
 /// Files in a run's folder.
 const FILES: [&str; 13] = [
     EXIT,
@@ -55,6 +57,8 @@ pub(crate) fn make(run: &Path) -> Result<(), Error> {
         others.partition(|other| other.join(EXIT).is_file());
     finished.sort();
     finished.iter().rev().skip(KEPT).for_each(|old| remove(old));
+    // In memory, mostly: a record is small, a log is not.
+    finished.iter().rev().skip(LOGS_KEPT).for_each(|old| remove_log(old));
     unfinished
         .iter()
         .filter(|other| other.as_path() != run && abandoned(other))
@@ -65,8 +69,12 @@ pub(crate) fn make(run: &Path) -> Result<(), Error> {
 /// Its shim is gone without a word, as after a kill: the cookies in it are nobody's any more. A folder bears the number of
 /// the process that has become the shim.
 fn abandoned(run: &Path) -> bool {
-    // With a recorder nobody becomes the shim but its child, and its lock was asked about before.
-    run.join(unit::FILE).exists() || maker(run).is_some_and(|pid| !is_ours(pid))
+    // With a recorder nobody becomes the shim but its child. The lock is there before this file is, so this is the order to ask in;
+    // a shim whose recorder was killed goes on for its grace time.
+    if run.join(unit::FILE).exists() {
+        return !units::is_kept(run) && !visit::answers(run);
+    }
+    maker(run).is_some_and(|pid| !is_ours(pid))
 }
 
 fn maker(run: &Path) -> Option<u32> {
@@ -86,6 +94,14 @@ pub(crate) fn machine_of(run: &Path) -> Option<u32> {
     maker(run).filter(|pid| runs && is_ours(*pid))
 }
 
+fn remove_log(run: &Path) {
+    let folder = run.join(log::FOLDER);
+    for file in fs::read_dir(&folder).into_iter().flatten().flatten().take(SERVED_MAX) {
+        drop(fs::remove_file(file.path()));
+    }
+    drop(fs::remove_dir(folder));
+}
+
 /// Removes these files of a run, which has left its record.
 pub(super) fn tidy(run: &Path, names: &[&str]) {
     names.iter().for_each(|name| drop(fs::remove_file(run.join(name))));
@@ -93,7 +109,7 @@ pub(super) fn tidy(run: &Path, names: &[&str]) {
 
 /// Removes what a run leaves. A folder with something else in it stays, and what cannot be removed is tried again at the
 /// next start.
-pub(super) fn remove(run: &Path) {
+pub(crate) fn remove(run: &Path) {
     for name in FILES {
         drop(fs::remove_file(run.join(name)));
     }

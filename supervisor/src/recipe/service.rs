@@ -195,6 +195,12 @@ pub struct Stop {
     pub grace: Span,
 }
 
+impl Default for Stop {
+    fn default() -> Self {
+        Self { signal: StopSignal::default(), grace: Self::grace() }
+    }
+}
+
 impl Stop {
     fn grace() -> Span {
         Span(5_000)

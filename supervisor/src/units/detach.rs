@@ -1,6 +1,5 @@
 //! `hatchway run --detach`: the recorder takes over, and this process only waits until the tool has started.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,6 +13,7 @@ use hatchway_wire::unit::{self, Unit};
 
 use super::{Seen, is_kept, see};
 use crate::error::Error;
+use crate::launch::run_folder;
 use crate::{launch, visit};
 
 /// From one look to the next.
@@ -37,17 +37,23 @@ pub enum Detached {
 pub fn detach(
     (tool, run, folder): (&str, &str, &Path),
     command: Vec<String>,
-    logs: Policy,
+    (logs, linger): (Policy, Duration),
 ) -> Result<Detached, Error> {
-    let told = Unit { version: VERSION, unit: tool.to_owned(), incarnation: run.to_owned(), command, logs };
+    let linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
+    let (unit, incarnation) = (tool.to_owned(), run.to_owned());
+    let told = Unit { version: VERSION, unit, incarnation, command, logs, linger_ms };
     // From the first moment on nobody takes the folder for one that is left: the lock goes on to the recorder.
     let path = folder.join(unit::LOCK);
     let mut options = fs::File::options();
     let lock =
         options.write(true).create_new(true).mode(0o600).open(&path).map_err(Error::io("create", &path))?;
     hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
-    write(&folder.join(unit::FILE), &told)?;
-    start(folder, lock)?;
+    let started = write(&folder.join(unit::FILE), &told).and_then(|()| start(folder, lock));
+    if started.is_err() {
+        // Nothing ran, so there is nothing to know of it.
+        run_folder::remove(folder);
+    }
+    started?;
     // A guest from an image has nothing of ours inside that could say that it runs.
     let folder = folder.to_owned();
     loop {
@@ -60,39 +66,6 @@ pub fn detach(
         }
         std::thread::sleep(LOOK);
     }
-}
-
-/// This process's own command line, for another one that runs the tool as this run: without what asks for a recorder.
-///
-/// # Errors
-/// A word that is no text, which a plan cannot carry.
-pub fn command_line(words: impl IntoIterator<Item = OsString>, run: &str) -> Result<Vec<String>, Error> {
-    let own = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe"))?;
-    let mut words = words.into_iter().map(|word| {
-        word.into_string().map_err(|word| {
-            Error::Usage(format!("`{}` is no text, which `--detach` cannot pass on", word.display()))
-        })
-    });
-    let mut line = vec![own.to_string_lossy().into_owned()];
-    // Global options come before the verb.
-    for word in words.by_ref() {
-        let word = word?;
-        let verb = word == "run";
-        line.push(word);
-        if verb {
-            line.extend(["--incarnation".to_owned(), run.to_owned()]);
-            break;
-        }
-    }
-    let mut ours = true;
-    for word in words {
-        let word = word?;
-        ours &= word != "--";
-        if !(ours && word == "--detach") {
-            line.push(word);
-        }
-    }
-    Ok(line)
 }
 
 fn write(path: &PathBuf, told: &Unit) -> Result<(), Error> {
@@ -128,19 +101,4 @@ fn start(folder: &Path, lock: fs::File) -> Result<(), Error> {
     let said = String::from_utf8_lossy(&said).trim().to_owned();
     let said = said.strip_prefix("error: ").unwrap_or(&said).to_owned();
     Err(Error::Host { message: format!("nothing keeps the unit: {said}"), hints: Vec::new() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_the_same_but_for_the_recorder() {
-        let line = |words: &[&str]| command_line(words.iter().map(OsString::from), "7-1").unwrap();
-        let found = line(&["-q", "run", "acme", "--detach", "--rung", "vm", "--", "--detach"]);
-        assert_eq!(
-            found[1..],
-            ["-q", "run", "--incarnation", "7-1", "acme", "--rung", "vm", "--", "--detach"]
-        );
-    }
 }

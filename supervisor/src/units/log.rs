@@ -36,6 +36,8 @@ pub struct Reader {
     expected: [u64; 3],
     /// Of each stream, the line that has no end yet.
     begun: [Option<(i64, u64, Vec<u8>)>; 3],
+    /// Of each stream, whether its last line was given out before its end came.
+    cut: [bool; 3],
 }
 
 /// One record.
@@ -49,7 +51,7 @@ impl Reader {
     #[must_use]
     pub fn new(unit: &Path) -> Self {
         let folder = unit.join(log::FOLDER);
-        Self { folder, open: None, next: 1, expected: [0; 3], begun: [None, None, None] }
+        Self { folder, open: None, next: 1, expected: [0; 3], begun: [None, None, None], cut: [false; 3] }
     }
 
     /// What there is now, a few lines at a time; nothing where there is no more. What is cut off is given out with `rest`.
@@ -82,6 +84,9 @@ impl Reader {
         }
         let mut missing = missing;
         let mut rest = piece.data.as_slice();
+        if std::mem::take(&mut self.cut[index]) {
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+        }
         while !rest.is_empty() {
             let end = rest.iter().position(|byte| *byte == b'\n');
             let (part, after) = rest.split_at(end.unwrap_or(rest.len()));
@@ -91,6 +96,7 @@ impl Reader {
             if end.is_some() || begun.2.len() >= LINE_MAX {
                 lines.extend(self.take(stream));
             }
+            self.cut[index] = end.is_none() && self.begun[index].is_none();
             rest = after.strip_prefix(b"\n").unwrap_or(after);
         }
     }
@@ -128,13 +134,24 @@ impl Reader {
             match File::open(self.folder.join(log::name(number))) {
                 Ok(file) => {
                     let mut head = [0; HEAD];
-                    match file.read_exact_at(&mut head, 0) {
-                        // It is made just now.
-                        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-                        other => other?,
-                    }
-                    if Head::read(&head).is_none() {
-                        return Err(io::Error::other("it is no segment of a log that this version reads"));
+                    let whole = match file.read_exact_at(&mut head, 0) {
+                        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+                        other => other.map(|()| true)?,
+                    };
+                    if !whole || Head::read(&head).is_none() {
+                        let later = first(&self.folder, number.saturating_add(1))?.is_some();
+                        match (whole, later) {
+                            // A power cut has left it so, where the folder is on a disk.
+                            (_, true) => self.next = number.saturating_add(1),
+                            // It is made just now.
+                            (false, false) => return Ok(false),
+                            (true, false) => {
+                                return Err(io::Error::other(
+                                    "it is no segment of a log that this version reads",
+                                ));
+                            }
+                        }
+                        continue;
                     }
                     self.open = Some((number, file, u64::try_from(HEAD).unwrap_or(u64::MAX)));
                     return Ok(true);

@@ -19,7 +19,7 @@ use crate::launch::packets::{Packets, Received};
 use crate::launch::run_folder;
 use crate::visit;
 
-pub use detach::{Detached, command_line, detach};
+pub use detach::{Detached, detach};
 pub use log::{Line, Reader};
 pub use reason::{next, told};
 
@@ -34,6 +34,8 @@ pub enum State {
     Running,
     /// It runs, and ends with the terminal or the command that has started it.
     Foreground,
+    /// What kept it was killed, and it is on its way to its end.
+    Ending,
     /// It has ended, and its record says why.
     Ended,
     /// It is gone without a record: the machine went down, or what looked after it was killed.
@@ -85,6 +87,7 @@ fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
         // Its record is there a little before its recorder has let go.
         (_, Some(_)) if is_kept(&folder) => State::Running,
         (Some(_), _) => State::Ended,
+        (None, Some(_)) if visit::answers(&folder) => State::Ending,
         (None, None) if visit::answers(&folder) || run_folder::machine_of(&folder).is_some() => {
             State::Foreground
         }
@@ -96,8 +99,11 @@ fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
 
 /// Whether a recorder holds the lock of this folder.
 pub(crate) fn is_kept(folder: &Path) -> bool {
-    let Ok(file) = File::open(folder.join(unit::LOCK)) else { return false };
-    matches!(hatchway_sys::lock::try_lock_shared(&file), Ok(false))
+    match File::open(folder.join(unit::LOCK)) {
+        Ok(file) => matches!(hatchway_sys::lock::try_lock_shared(&file), Ok(false)),
+        // Whoever cannot tell leaves it alone.
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 /// The run that is meant: the one with this name, or the last.
@@ -127,7 +133,7 @@ impl Seen {
     /// Whether it runs.
     #[must_use]
     pub fn runs(&self) -> bool {
-        matches!(self.state, State::Running | State::Foreground)
+        matches!(self.state, State::Running | State::Foreground | State::Ending)
     }
 
     /// Whether its output is kept.
@@ -151,7 +157,11 @@ impl Seen {
             });
         }
         let failed = || Error::io("tell the recorder at", self.folder.join(unit::SOCKET));
-        let packets = Packets::connect(&self.folder, unit::SOCKET).map_err(failed())?;
+        let packets = match Packets::connect(&self.folder, unit::SOCKET) {
+            // It ended meanwhile, or does so by itself.
+            Err(_) if !is_kept(&self.folder) => return Ok(()),
+            other => other.map_err(failed())?,
+        };
         packets.send(order, &[]).map_err(failed())?;
         let mut fds = [PollFd::new(&packets, PollFlags::IN)];
         let timeout = Timespec { tv_sec: ANSWER_MAX_S, tv_nsec: 0 };

@@ -26,6 +26,9 @@ pub struct Unit {
     /// What becomes of its output.
     #[serde(default)]
     pub logs: Policy,
+    /// Milliseconds in which what is left of it may end by itself once what ran it is gone.
+    #[serde(default)]
+    pub linger_ms: u64,
 }
 
 /// To the recorder, over a `SOCK_SEQPACKET` connection.

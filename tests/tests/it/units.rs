@@ -92,6 +92,7 @@ fn why_a_unit_has_ended_is_told_with_what_it_said() {
     let cases = [
         ("exit 0", "it ended by itself, well", None),
         ("echo no licence >&2; exit 9", "it ended by itself with code 9", Some("no licence")),
+        ("echo wrong option >&2; exit 1", "it ended by itself with code 1", Some("wrong option")),
         ("kill -SEGV $$", "SIGSEGV ended it, which Hatchway did not send", None),
         ("kill -SYS $$", "it made a system call that its filter forbids", None),
         (
@@ -176,7 +177,18 @@ fn a_full_log_holds_the_tool_up_or_ends_it_where_the_recipe_says_so() {
     drop(detach(&rungs, "fhs", "seq 300000; sleep 1000"));
     let seen = ended(bench);
     assert_eq!(seen["why"], "its log was full, and its recipe ends it then", "{seen}");
-    assert_eq!(seen["record"]["logged"]["dropped"], 0, "{seen}");
+    // What it said while it was ended is counted, if not kept.
+    let kept = bench.hatchway(&["logs", "acme", "--stream", "out"]).ok().stdout;
+    let logged = &seen["record"]["logged"];
+    let (out, dropped) = (logged["out"].as_u64().unwrap(), logged["dropped"].as_u64().unwrap());
+    // A line that was cut off has an end here.
+    let all = kept.len() as u64 + dropped;
+    assert!(out > 1 << 20 && all.abs_diff(out) <= 1, "{} kept, {seen}", kept.len());
+    assert!(seen["record"]["evidence"].to_string().contains("the log has 1048576 bytes"), "{seen}");
+    // One that has ended by itself has ended for its own reason, however full it is.
+    drop(detach(&rungs, "fhs", "seq 150000; echo last >&2; exit 3"));
+    let seen = ended(bench);
+    assert_eq!(seen["record"]["code"], 3, "{seen}");
 }
 
 #[test]
@@ -225,6 +237,11 @@ fn nothing_of_who_starts_a_unit_stays_open_and_several_start_at_once() {
          $HATCHWAY stop -q acme",
     );
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "on\n"), "{outcome}");
+    // A vendor's file by a name of its own: what chose its lock is not said again to what runs it.
+    let file = rungs.bench.script(
+        "$HATCHWAY run -q ./acme.deb --name other --suite bookworm --detach --program /usr/bin/sleep -- 0.1; sleep 1; $HATCHWAY why other",
+    );
+    assert!(file.stdout.contains("it ended by itself, well"), "{file}");
     let line = "for i in 1 2 3 4 5 6; do $HATCHWAY run -q acme --detach --program /usr/bin/sleep -- 0.1 & done; wait; \
                 sleep 1; $HATCHWAY history acme --json";
     let outcome = rungs.bench.script(line);

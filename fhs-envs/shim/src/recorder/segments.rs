@@ -19,6 +19,8 @@ pub(super) enum Kept {
     NoRoom(usize),
 }
 
+/// More than two pipes and what was read of one hold.
+const REST_MAX: u64 = 4 << 20;
 /// Less than that is not worth a record at the end of a segment.
 const ROOM_MIN: u64 = 4 << 10;
 
@@ -37,6 +39,7 @@ pub(super) struct Segments {
     /// Of each stream, whether kept or not.
     said: [u64; 3],
     dropped: u64,
+    trouble: Option<String>,
 }
 
 impl Segments {
@@ -52,6 +55,7 @@ impl Segments {
             held: 0,
             said: [0; 3],
             dropped: 0,
+            trouble: None,
         }
     }
 
@@ -60,7 +64,9 @@ impl Segments {
         let mut kept = 0;
         while kept < data.len() {
             let rest = &data[kept..data.len().min(kept.saturating_add(DATA_MAX))];
-            match self.write(stream, rest, realtime_ns) {
+            let written = self.write(stream, rest, realtime_ns);
+            self.trouble = written.as_ref().err().map(io::Error::to_string);
+            match written {
                 Ok(count) if count > 0 => {
                     self.count(stream, count);
                     if stream != Stream::Remark {
@@ -70,11 +76,11 @@ impl Segments {
                 }
                 Ok(_) | Err(_) if self.policy.full != Full::DropOldest => return Kept::NoRoom(kept),
                 Ok(_) => drop(self.forget_oldest()),
+                // Each turn one of ours goes, so there is an end to it.
                 Err(_) => {
-                    // A torn record would hide what comes after it.
-                    self.finish();
+                    self.withdraw();
                     if !self.forget_oldest() {
-                        self.drop_new(stream, data.len().saturating_sub(kept));
+                        self.lose(stream, data.len().saturating_sub(kept));
                         return Kept::Done;
                     }
                 }
@@ -83,7 +89,8 @@ impl Segments {
         Kept::Done
     }
 
-    fn drop_new(&mut self, stream: Stream, bytes: usize) {
+    /// So many bytes were said, and are not kept.
+    pub(super) fn lose(&mut self, stream: Stream, bytes: usize) {
         self.count(stream, bytes);
         if stream != Stream::Remark {
             self.dropped = self.dropped.saturating_add(length(bytes));
@@ -93,6 +100,16 @@ impl Segments {
     /// Throws away all segments but the one that is written.
     pub(super) fn clear(&mut self) {
         while self.forget_oldest() {}
+    }
+
+    /// What ended units have left in their pipes has room in any case: it is no more than they hold.
+    pub(super) fn admit_the_rest(&mut self) {
+        self.policy.size = self.policy.size.saturating_add(self.each.max(REST_MAX));
+    }
+
+    /// Why nothing could be written the last time.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     pub(super) fn logged(&self) -> Logged {
@@ -122,11 +139,21 @@ impl Segments {
         let result = write_whole(file, &head, data);
         if let Err(error) = result {
             // What was written of it is taken back, or the segment ends here for every reader.
-            rustix::fs::ftruncate(&*file, *size).ok();
+            if rustix::fs::ftruncate(&*file, *size).is_err() {
+                self.finish();
+            }
             return Err(error);
         }
         *size = size.saturating_add(length(RECORD + data.len()));
         Ok(data.len())
+    }
+
+    /// A segment with nothing in it takes room, and helps nobody.
+    fn withdraw(&mut self) {
+        if self.current.as_ref().is_some_and(|(_, size)| *size <= length(HEAD)) {
+            self.current = None;
+            rustix::fs::unlinkat(&self.folder, name(self.number), AtFlags::empty()).ok();
+        }
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -222,6 +249,30 @@ mod tests {
         assert_eq!((logged.out, logged.dropped), (5_000_000, missing));
         assert_eq!(kept.len() as u64 + missing, 5_000_000);
         assert!(kept.len() as u64 <= SIZE_MIN && kept.len() as u64 > SIZE_MIN / 2, "{}", kept.len());
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_no_reason_to_turn_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Segments::new(open(folder.path()), Policy { size: SIZE_MIN, full: Full::DropOldest });
+        assert_eq!(log.append(Stream::Out, &[7; 5000], 1), Kept::Done);
+        log.finish();
+        // The next segment takes its head and nothing more.
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        log.current = Some((full(), length(HEAD)));
+        assert_eq!(log.append(Stream::Out, &[8; 5000], 1), Kept::Done);
+        assert_eq!(log.logged(), Logged { out: 10_000, err: 0, dropped: 5000 });
+        assert_eq!(read(folder.path()).0, [8; 5000]);
+        // No segment can be made at all.
+        folder.close().unwrap();
+        log.finish();
+        assert_eq!(log.append(Stream::Err, &[9; 5000], 1), Kept::Done);
+        assert_eq!(log.logged(), Logged { out: 10_000, err: 5000, dropped: 15_000 });
+        assert!(log.trouble().is_some());
+        let mut log =
+            Segments::new(open(std::path::Path::new("/")), Policy { size: SIZE_MIN, full: Full::Block });
+        log.current = Some((full(), length(HEAD)));
+        assert_eq!(log.append(Stream::Out, b"x", 1), Kept::NoRoom(0));
     }
 
     #[test]

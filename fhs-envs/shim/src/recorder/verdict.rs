@@ -3,6 +3,8 @@ use hatchway_wire::{ExitReason, ExitRecord, Outcome};
 
 /// Of each stream's end, so much is looked at.
 pub(super) const TAIL: usize = 16 << 10;
+/// Lines of an error that are kept.
+const COMPLAINT_LINES: usize = 12;
 /// ld.so's words, elf/dl-load.c and elf/dl-version.c of glibc.
 const NO_LIBRARY: &str = "error while loading shared libraries: ";
 const NO_FILE: &str = ": cannot open shared object file";
@@ -24,6 +26,14 @@ impl Tail {
         String::from_utf8_lossy(&self.0[self.0.len().saturating_sub(TAIL)..]).into_owned()
     }
 
+    /// The last error of ours with its causes and hints.
+    fn complaint(&self) -> Option<String> {
+        let text = self.text();
+        let lines: Vec<&str> = text.lines().collect();
+        let begin = lines.iter().rposition(|line| line.starts_with("error: "))?;
+        Some(lines[begin..].iter().take(COMPLAINT_LINES).copied().collect::<Vec<_>>().join("\n"))
+    }
+
     /// The last lines, for somebody who wants to know why.
     fn last(&self, lines: usize) -> Vec<String> {
         let text = self.text();
@@ -34,9 +44,11 @@ impl Tail {
 
 /// The reason where no record was left: what ran the tool failed before there was something to record, or was killed.
 pub(super) fn unrecorded(outcome: Outcome, errors: &Tail) -> ExitReason {
-    let failed = matches!(outcome, Outcome::Exit { code } if code != 0);
-    match errors.last(3) {
-        lines if failed && !lines.is_empty() => ExitReason::NotStarted { message: lines.join("\n") },
+    let failed = hatchway_wire::exit::CODE_HATCHWAY_FAILED;
+    match (outcome, errors.complaint()) {
+        (Outcome::Exit { code }, Some(message)) if code == failed => ExitReason::NotStarted { message },
+        // The tool ran, and there was no room for its record.
+        (Outcome::Exit { code }, _) if code != failed => ExitReason::Exit { code },
         _ => ExitReason::Lost { outcome },
     }
 }
@@ -49,6 +61,8 @@ pub(super) fn refine(record: &mut ExitRecord, errors: &Tail) {
             if let Some((library, line)) = missing_library(&errors.text()) {
                 record.reason = ExitReason::MissingLibrary { library };
                 record.evidence.push(line);
+            } else {
+                record.evidence.extend(errors.last(3));
             }
         }
         ExitReason::Exit { code: 0 } => {}
@@ -104,8 +118,11 @@ mod tests {
         let killed = Outcome::Signal { signal: 9, core: false };
         assert_eq!(unrecorded(killed, &tail("error: x\n")), ExitReason::Lost { outcome: killed });
         let failed = Outcome::Exit { code: 125 };
-        let expected = ExitReason::NotStarted { message: "error: no lock\nhint: make one".to_owned() };
-        assert_eq!(unrecorded(failed, &tail("error: no lock\nhint: make one\n")), expected);
+        let said = "  downloading\nerror: no lock\n  because: a\n  because: b\nhint: make one\n";
+        let message = said.trim_start_matches("  downloading\n").trim_end().to_owned();
+        assert_eq!(unrecorded(failed, &tail(said)), ExitReason::NotStarted { message });
+        let own = Outcome::Exit { code: 3 };
+        assert_eq!(unrecorded(own, &tail("error: cannot write\n")), ExitReason::Exit { code: 3 });
         assert_eq!(unrecorded(failed, &tail("")), ExitReason::Lost { outcome: failed });
     }
 
