@@ -45,6 +45,21 @@ int main(int count, char **words) {
 }
 "#;
 
+/// Opens a window, draws a point in it, and looks at the point and at the size of the screen.
+const DRAWS: &str = r#"
+#include <stdio.h>
+#include <windows.h>
+int main(void) {
+    HWND window = CreateWindowA("STATIC", "acme", WS_OVERLAPPEDWINDOW | WS_VISIBLE, 1, 1, 300, 200, 0, 0, 0, 0);
+    MSG message;
+    while (PeekMessage(&message, 0, 0, 0, PM_REMOVE)) DispatchMessage(&message);
+    HDC drawing = GetDC(window);
+    SetPixel(drawing, 20, 20, RGB(1, 2, 3));
+    int width = GetSystemMetrics(SM_CXSCREEN), height = GetSystemMetrics(SM_CYSCREEN);
+    return printf("%dx%d %06lx\n", width, height, GetPixel(drawing, 20, 20)) < 0;
+}
+"#;
+
 /// Asks a pump over `COM1`, as programs for instruments do: speed, time limits, a command, its answer.
 pub(super) const ASKS: &str = r#"
 #include <stdio.h>
@@ -153,6 +168,29 @@ fn windows_programs_run_in_a_prefix_of_their_own() {
     what_is_missing_is_named(&bench);
     other_prefixes_are_refused(&bench);
     installers(&bench);
+}
+
+#[test]
+fn windows_are_drawn_by_an_x_server_of_the_tools_own() {
+    let bench = Bench::new().exact().with_hosts_archive();
+    let program = windows::program(DRAWS, &["-lgdi32"]);
+    let keys = format!("{RECIPE}program = \"/opt/acme/tool.exe\"\n");
+    let artifacts: [(&str, &[u8], &str); 1] = [("tool.exe", &program, "unpack = \"/opt/acme\"\n")];
+    recipe(&bench, &artifacts, &keys);
+    drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
+    // Without a display Wine draws in memory, on a screen of its own making.
+    assert_eq!(run(&bench, &[]).ok().stdout, "1024x768 030201\r\n");
+    recipe(&bench, &artifacts, &format!("{keys}display = \"nested\"\n"));
+    drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
+    // A prefix of before counts as another's.
+    fs::remove_dir_all(prefix(&bench).parent().unwrap()).unwrap();
+    let outcome = bench.script("DISPLAY= \"$HATCHWAY\" run -q acme").ok();
+    assert_eq!(outcome.stdout, "1280x800 030201\r\n", "{outcome}");
+    let explained = bench.script("DISPLAY= \"$HATCHWAY\" run -q acme --explain").ok();
+    assert!(explained.stdout.contains("Xvfb"), "{explained}");
+    let pattern = format!("Xvfb.*{}", bench.path("").display());
+    let left = std::process::Command::new("pgrep").args(["-f", &pattern]).status().unwrap();
+    assert!(!left.success(), "its X server stays");
 }
 
 fn streams_codes_and_signals(bench: &Bench) {
