@@ -283,6 +283,32 @@ fn a_device_slot_wants_a_name_that_stays() {
 }
 
 #[test]
+fn a_display_that_is_killed_leaves_the_tool_alone_and_a_note() {
+    for_both(|machine| {
+        machine.asks("display = \"nested\"", "");
+        let outcome = machine.bench.script(
+            "export DISPLAY=; $HATCHWAY shell -q acme -- -c 'echo up; until test -e /tmp/go || test $SECONDS -gt 60; do read -t 0.1 x <> /dev/ptmx; done; exit 4' > out 2> /dev/null < /dev/null & run=$!
+            until grep -q up out 2> /dev/null; do kill -0 $run || exit 9; sleep 0.1; done
+            # The sandbox of the X server is a child of the shim; other tests have X servers, too.
+            for server in $(pgrep -x Xvfb); do
+                above=$server
+                while test -n \"$above\" && test $above -gt 1; do
+                    parent=$(ps -o ppid= -p $above | tr -d ' ')
+                    if test \"$parent\" = $run; then kill -9 $above; echo killed; break; fi
+                    above=$parent
+                done
+            done
+            $HATCHWAY exec acme -- bash -c ': > /tmp/go' < /dev/null; wait $run; echo $?; pgrep -P $run; cat \"$HATCHWAY_DATA_DIR\"/run/units/acme/*/exit.json || cat \"$XDG_RUNTIME_DIR\"/hatchway/units/acme/*/exit.json",
+        );
+        assert!(outcome.stdout.starts_with("killed\n4\n{"), "{outcome}");
+        assert!(
+            outcome.stdout.contains("the display server ended before the tool, with code 137"),
+            "{outcome}"
+        );
+    });
+}
+
+#[test]
 fn limits_hold_and_it_is_said_how() {
     for_both(|machine| {
         machine.asks("limits = { memory = \"400M\", tasks = 12 }", "");
