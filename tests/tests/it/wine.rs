@@ -183,7 +183,7 @@ fn windows_are_drawn_by_an_x_server_of_the_tools_own() {
     recipe(&bench, &artifacts, &format!("{keys}display = \"nested\"\n"));
     drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
     // A prefix of before counts as another's.
-    fs::remove_dir_all(prefix(&bench).parent().unwrap()).unwrap();
+    fs::rename(prefix(&bench), bench.path("data/before")).unwrap();
     let outcome = bench.script("DISPLAY= \"$HATCHWAY\" run -q acme").ok();
     assert_eq!(outcome.stdout, "1280x800 030201\r\n", "{outcome}");
     let explained = bench.script("DISPLAY= \"$HATCHWAY\" run -q acme --explain").ok();
