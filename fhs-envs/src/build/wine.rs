@@ -21,6 +21,8 @@ use crate::store::Workspace;
 use crate::store::manifest::{Manifest, Node};
 use crate::wine::{LOADERS, MARK, PACKAGE, PREFIX, PREFIX_VERSION, RUNNER, environment, registry};
 
+/// What Wine says when it has not waited long enough for its own prefix (`run_wineboot` in its `dlls/ntdll`).
+const GAVE_UP: &str = "could not load kernel32.dll";
 /// Where `wineboot` finds the folder that the prefix goes to.
 const OUT: &str = "/run/prefix";
 /// It starts a dozen programs and registers hundreds of libraries: 5 to 15 s where it was measured.
@@ -146,9 +148,20 @@ fn make(
 ) -> Result<Manifest, Error> {
     let root = workspace.scratch("wine-tree")?.join("root");
     workspace.link_tree(&root, view)?;
-    let out = workspace.scratch("wine-prefix")?;
+    let mut out = workspace.scratch("wine-prefix")?;
     step.binds.push((out.clone(), OUT.into(), false));
-    room.run(Root::ReadOnly(&root), &step)?.success(&step.name)?;
+    let first = room.run(Root::ReadOnly(&root), &step)?.success(&step.name);
+    match first {
+        Err(Error::BuildStep { reason, .. }) if reason.contains(GAVE_UP) => {
+            // Whoever waits for the prefix waits for a fixed time, and goes on without it on a machine that is busy.
+            super::sandboxed::remove(&out)?;
+            out = workspace.scratch("wine-prefix-again")?;
+            step.binds.pop();
+            step.binds.push((out.clone(), OUT.into(), false));
+            room.run(Root::ReadOnly(&root), &step)?.success(&step.name)?;
+        }
+        other => drop(other?),
+    }
     let missing = HIVES.iter().find(|hive| !out.join(hive).is_file());
     if let Some(hive) = missing {
         return Err(failed(format!("it made no `{hive}`")));
