@@ -21,7 +21,8 @@ use crate::store::Workspace;
 use crate::store::manifest::{Manifest, Node};
 use crate::wine::{LOADERS, MARK, PACKAGE, PREFIX, PREFIX_VERSION, RUNNER, environment, registry};
 
-/// What Wine says when it has not waited long enough for its own prefix (`run_wineboot` in its `dlls/ntdll`).
+/// What Wine said once, on a busy machine, of a prefix that is made well otherwise. Others report it with "boot event wait timed out"
+/// (bottlesdevs/Bottles#4302); that this was the cause here is a guess.
 const GAVE_UP: &str = "could not load kernel32.dll";
 /// Where `wineboot` finds the folder that the prefix goes to.
 const OUT: &str = "/run/prefix";
@@ -153,7 +154,7 @@ fn make(
     let first = room.run(Root::ReadOnly(&root), &step)?.success(&step.name);
     match first {
         Err(Error::BuildStep { reason, .. }) if reason.contains(GAVE_UP) => {
-            // Whoever waits for the prefix waits for a fixed time, and goes on without it on a machine that is busy.
+            // Once more from an empty folder: what is broken is broken then, too, and is told.
             super::sandboxed::remove(&out)?;
             out = workspace.scratch("wine-prefix-again")?;
             step.binds.pop();
