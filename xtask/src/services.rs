@@ -68,6 +68,17 @@ for round in one two; do
     busybox sed "s/^/guest: $round said /" /tmp/out
     busybox sed "s/^/guest: $round complained /" /tmp/err
 done
+# What keeps the services is killed under a tool that goes on.
+hatchway run -q acme --offline --program /usr/bin/dash -- -c 'echo up; until test -e /var/lib/acme/go; do sleep 0.2; done; exit 5' > /tmp/out 2> /tmp/err < /dev/null & run=$!
+n=0
+until busybox test $n -ge 300 || busybox grep -q up /tmp/out; do busybox sleep 1; n=$((n + 1)); done
+for folder in /proc/[0-9]*; do
+    busybox grep -q -x hatchway-keeper $folder/comm 2> /dev/null && busybox kill -9 ${folder#/proc/} && echo "guest: keeper killed"
+done
+for folder in /data/state/acme/*; do busybox touch $folder/go; done
+wait $run
+echo "guest: without ended $?"
+busybox sed "s/^/guest: without complained /" /tmp/err
 hatchway run -q acme --offline --rung fhs --program /usr/bin/true 2>&1 < /dev/null | busybox sed "s/^/guest: fhs said /"
 echo "guest: state is $(busybox stat -c %u /data/state/acme/* | busybox tail -n 1)"
 busybox tail -n 30 /tmp/dockerd | busybox sed "s/^/dockerd: /"
@@ -146,6 +157,10 @@ fn judge(mut answers: Answers) -> Result<()> {
             answers.want(&format!("{round} {line}"));
         }
     }
+    let lost = "what keeps the services of the tool was ended: what they print is lost from now on";
+    answers.want("keeper killed");
+    answers.want("without ended 5");
+    answers.want(&format!("without complained warning: {lost}"));
     for line in ["one said 1", "two said 2", "state is 101000"] {
         answers.want(line);
     }

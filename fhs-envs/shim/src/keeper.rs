@@ -62,7 +62,14 @@ enum Order {
 #[derive(Debug, Serialize, Deserialize)]
 enum Answer {
     Up,
-    Failed { message: String, hint: Option<String> },
+    Failed {
+        message: String,
+        hint: Option<String>,
+    },
+    /// systemd is gone, while the tool goes on.
+    Ended {
+        how: String,
+    },
 }
 
 /// The inner half's side. When it is dropped, the services are ended.
@@ -113,10 +120,30 @@ impl Keeper {
                 Received::Message(Answer::Failed { message, hint }, _) => {
                     return Err(Failure { hint, ..failed(io::Error::other(message)) });
                 }
-                Received::Nothing => {}
+                Received::Message(Answer::Ended { .. }, _) | Received::Nothing => {}
                 Received::End => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
             }
         }
+    }
+
+    /// What a person should know, where the services or what keeps them have ended before the tool; it goes on.
+    pub(crate) fn lost(&self) -> io::Result<Option<String>> {
+        Ok(match self.channel.receive::<Answer>()? {
+            Received::Message(Answer::Ended { how }, _) => Some(format!(
+                "the services of the tool have ended before it: systemd, which runs them, has ended ({how})"
+            )),
+            Received::End => Some(
+                "what keeps the services of the tool was ended: what they print is lost from now on"
+                    .to_owned(),
+            ),
+            Received::Message(..) | Received::Nothing => None,
+        })
+    }
+}
+
+impl AsFd for Keeper {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
     }
 }
 
@@ -214,8 +241,7 @@ impl Running {
             while self.signals.read_signal()?.is_some() {}
             let ready = self.is_ready();
             let answer = match self.ended()? {
-                // Whoever started the tool is told by the tool's own failure.
-                Some(_) if up => return Ok(()),
+                Some(how) if up => return channel.send(&Answer::Ended { how }, None),
                 Some(how) => Err((format!("systemd has ended: {how}"), None)),
                 None if up => continue,
                 None if ready => self.enter().and_then(|()| judge::look(services, &self.errors)),

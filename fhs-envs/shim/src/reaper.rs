@@ -72,6 +72,7 @@ impl<'a> Reaper<'a> {
             self.wait(channel)?;
             // SIGCHLD may come from anybody inside; it only means "look". All others stay blocked for ever.
             while self.signals.read_signal()?.is_some() {}
+            self.without_services(channel)?;
             loop {
                 match channel.receive_all::<Order>()? {
                     // Nothing begins any more once the tool has ended.
@@ -107,14 +108,22 @@ impl<'a> Reaper<'a> {
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             }
         };
-        let mut fds = [
-            PollFd::new(channel.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-        ];
+        let others = [channel.as_fd(), self.signals.as_fd()].into_iter();
+        let heard = others.chain(self.keeper.as_ref().map(AsFd::as_fd));
+        let mut fds: Vec<PollFd<'_>> = heard.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// A tool without its services may go on; a person is told.
+    fn without_services(&mut self, channel: &Channel) -> io::Result<()> {
+        let Some(message) = self.keeper.as_ref().map(Keeper::lost).transpose()?.flatten() else {
+            return Ok(());
+        };
+        self.keeper = None;
+        channel.send(&Report::Note { message }, None)
     }
 
     /// Collects whatever changed; true when no process is left.
