@@ -24,8 +24,8 @@ pub struct Cost {
 
 /// Measured on one machine (docs/numbers.md); on another one the order is the same.
 const FHS_START: &str = "10 ms";
-const CONTAINER_START: &str = "200 to 400 ms";
-const VM_START: &str = "four to eight seconds in software; under KVM nobody has measured it";
+const CONTAINER_START: &str = "200 to 500 ms";
+const VM_START: &str = "two to eight seconds in software; under KVM nobody has measured it";
 const NATIVE_LATENCY: &str = "none";
 const VM_LATENCY: &str = "streams pass QEMU; without KVM programs run at a tenth of the speed or less";
 

@@ -328,7 +328,7 @@ fhs (as planned)
   latency: none
 
 container
-  starts in 200 to 400 ms
+  starts in 200 to 500 ms
   latency: none
   without devices that come and go (USB)
   without NVIDIA's driver for the GPU
@@ -336,7 +336,7 @@ container
   without changes of the host's `/etc/resolv.conf` while it runs
 
 vm
-  starts in four to eight seconds in software; under KVM nobody has measured it
+  starts in two to eight seconds in software; under KVM nobody has measured it
   latency: streams pass QEMU; without KVM programs run at a tenth of the speed
       or less
   without the GPU
