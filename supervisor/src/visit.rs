@@ -10,7 +10,7 @@ use hatchway_wire::control::{ControlOrder, ControlReport, SOCKET, Stats};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
-use crate::dirs::Dirs;
+use crate::dirs::{Dirs, names_in};
 use crate::error::Error;
 use crate::launch::packets::{Packets, Received};
 use crate::launch::{machine, run_folder};
@@ -56,16 +56,9 @@ pub fn machines(dirs: &Dirs, tool: Option<&str>) -> Vec<Running> {
 
 fn folders(dirs: &Dirs, tool: Option<&str>, wanted: impl Fn(&Path) -> bool) -> Vec<Running> {
     let units = dirs.runtime.join("units");
-    let names = |folder: &PathBuf| -> Vec<String> {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    };
     let mut found = Vec::new();
-    for name in names(&units).into_iter().filter(|name| tool.is_none_or(|tool| tool == name)) {
-        for run in names(&units.join(&name)) {
+    for name in names_in(&units).into_iter().filter(|name| tool.is_none_or(|tool| tool == name)) {
+        for run in names_in(&units.join(&name)) {
             let folder = units.join(&name).join(&run);
             if wanted(&folder) {
                 found.push(Running { tool: name.clone(), run, folder });

@@ -76,7 +76,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "explain")]
     detach: bool,
     /// The name of this run; a recorder gives it
-    #[arg(long, hide = true, conflicts_with = "detach")]
+    #[arg(long, hide = true, conflicts_with = "detach", value_parser = name_of_run)]
     incarnation: Option<String>,
     #[command(flatten)]
     common: Common,
@@ -193,6 +193,17 @@ fn again(
     words.push("--".to_owned());
     words.extend(args.iter().cloned());
     Ok(words)
+}
+
+/// A run's name becomes that of a folder: it is as [`launch::incarnation`] makes them.
+fn name_of_run(text: &str) -> Result<String, String> {
+    let parts = text.split_once('-');
+    let is_number =
+        |part: &str| !part.is_empty() && part.len() < 20 && part.bytes().all(|byte| byte.is_ascii_digit());
+    match parts.is_some_and(|(time, process)| is_number(time) && is_number(process)) {
+        true => Ok(text.to_owned()),
+        false => Err("it is no name of a run: `MILLISECONDS-PROCESS`".to_owned()),
+    }
 }
 
 /// Leaves the tool to a recorder, which starts it by another command line: by now everything that takes long is done.

@@ -13,7 +13,7 @@ use hatchway_wire::unit::{self, Unit, UnitOrder, UnitReport};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
-use crate::dirs::Dirs;
+use crate::dirs::{Dirs, names_in};
 use crate::error::Error;
 use crate::launch::packets::{Packets, Received};
 use crate::launch::run_folder;
@@ -64,19 +64,11 @@ pub struct Seen {
 pub fn all(dirs: &Dirs, tool: Option<&str>) -> Vec<Seen> {
     let units = dirs.runtime.join("units");
     let mut found = Vec::new();
-    for name in names(&units).into_iter().filter(|name| tool.is_none_or(|tool| tool == name)) {
+    for name in names_in(&units).into_iter().filter(|name| tool.is_none_or(|tool| tool == name)) {
         let folder = units.join(&name);
-        found.extend(names(&folder).into_iter().map(|run| see(&name, &run, folder.join(&run))));
+        found.extend(names_in(&folder).into_iter().map(|run| see(&name, &run, folder.join(&run))));
     }
     found
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {

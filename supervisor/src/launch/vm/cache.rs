@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::dirs::Dirs;
+use crate::dirs::{Dirs, names_in};
 
 /// What names begin with. A change of the numbers makes kernels or disks anew.
 const KERNEL: &str = "kernel-";
@@ -98,9 +98,9 @@ impl Guests {
     /// Removes what this store has not used for so long, nor another one for [`KEPT`], and what makers that are gone have left.
     /// What cannot be removed is tried again next time.
     pub(crate) fn forget(&self, unused_for: Duration, dry_run: bool) -> Vec<Forgotten> {
-        let marks = names(&self.folder.join(MARKS));
+        let marks = names_in(&self.folder.join(MARKS));
         let mut forgotten = Vec::new();
-        for name in names(&self.folder) {
+        for name in names_in(&self.folder) {
             let path = self.folder.join(&name);
             let left = match name.strip_prefix(NEW) {
                 Some(pid) => !Path::new("/proc").join(pid).exists(),
@@ -165,14 +165,6 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
-
 /// How long ago it was changed; what cannot be told, or is to come, is now.
 fn age(path: &Path) -> Duration {
     let changed = fs::metadata(path).and_then(|metadata| metadata.modified());
@@ -184,7 +176,7 @@ fn bytes(path: &Path) -> u64 {
     if !path.is_dir() {
         return own;
     }
-    own + names(path).iter().map(|name| bytes(&path.join(name))).sum::<u64>()
+    own + names_in(path).iter().map(|name| bytes(&path.join(name))).sum::<u64>()
 }
 
 #[cfg(test)]
@@ -242,7 +234,7 @@ mod tests {
         let said = one.forget(DAY, true);
         assert!(said.len() == 1 && said[0].bytes > 0 && one.folder().join("kernel-1").is_dir(), "{said:?}");
         assert_eq!(taken(&one, DAY), ["kernel-1"]);
-        assert!(!one.folder().join("kernel-1").exists() && names(&one.folder().join(MARKS)).is_empty());
+        assert!(!one.folder().join("kernel-1").exists() && names_in(&one.folder().join(MARKS)).is_empty());
         assert!(one.hold("kernel-1").unwrap().is_none());
     }
 
