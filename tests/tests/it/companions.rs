@@ -88,15 +88,9 @@ const LOOK: &str = r#"look() {
 "#;
 const CONFINED: &str = "CapEff: 0000000000000000 NoNewPrivs: 1 Seccomp: 2 confined\n";
 
-#[test]
-fn each_of_them_is_confined() {
-    // A bus wants an account.
-    for machine in [Bench::new(), Bench::of_nobody()].map(Machine::new) {
-        machine.asks("display = \"nested\"\naudio = true\ndbus = { system = {} }", "");
-        // A listening socket is enough of a bus for the filter to start; nobody asks it anything here.
-        let script = format!(
-            "{LOOK}
-            d=$(mktemp -d); chmod 755 $d; mkfifo go
+/// A sound server and a bus of the session in `$d`: a listening socket is enough for what stands before it to start.
+const SERVERS: &str = "
+            d=$(mktemp -d); chmod 755 $d
             cat >listen.py <<'END'
 import os, socket, sys, time
 for name in sys.argv[1:]:
@@ -105,7 +99,16 @@ print(flush=True); time.sleep(60)
 END
             python3 listen.py $d/native $d/bus >ready & server=$!; trap 'kill $server' EXIT
             while [ ! -s ready ]; do sleep 0.05; done
-            export PULSE_SERVER=unix:$d/native DBUS_SYSTEM_BUS_ADDRESS=unix:path=$d/bus
+            export PULSE_SERVER=unix:$d/native DBUS_SYSTEM_BUS_ADDRESS=unix:path=$d/bus";
+
+#[test]
+fn each_of_them_is_confined() {
+    // A bus wants an account.
+    for machine in [Bench::new(), Bench::of_nobody()].map(Machine::new) {
+        machine.asks("display = \"nested\"\naudio = true\ndbus = { system = {} }", "");
+        let script = format!(
+            "{LOOK}{SERVERS}
+            mkfifo go
             \"$HATCHWAY\" run -q acme $USER_WISH --program /bin/bash -- -c 'echo $DISPLAY; read -r line' <go >shown & tool=$!
             exec 4>go
             while [ ! -s shown ]; do kill -0 $tool || break; sleep 0.05; done
@@ -123,5 +126,31 @@ END
             expected,
             "packages xvfb, pulseaudio and xdg-dbus-proxy\n{outcome}"
         );
+    }
+}
+
+#[test]
+fn a_sound_server_or_a_filter_that_is_killed_leaves_the_tool_alone_and_a_note() {
+    // A bus wants an account.
+    for machine in [Bench::new(), Bench::of_nobody()].map(Machine::new) {
+        machine.asks("audio = true\ndbus = { system = {} }", "");
+        let root = is_root() && !machine.bench.is_ordinary();
+        let wish = if root { "--user nobody" } else { "" };
+        let script = format!(
+            "{SERVERS}
+            $HATCHWAY run -q acme {wish} --program /bin/bash -- -c 'echo up; until test -e /tmp/go || test $SECONDS -gt 60; do read -t 0.1 x <> /dev/ptmx; done; exit 4' > out 2> err < /dev/null & run=$!
+            until grep -q up out; do kill -0 $run || break; sleep 0.1; done
+            for pattern in \"pulseaudio .*$d/native\" \"xdg-dbus-proxy .*$d/bus\"; do
+                n=$(pgrep -f \"$pattern\" | wc -l); test $n -gt 0 && pkill -KILL -f \"$pattern\" && echo killed
+            done
+            $HATCHWAY exec acme -- bash -c ': > /tmp/go' < /dev/null; wait $run; echo $?; cat err
+            pgrep -f \"$d/native|$d/bus\" | grep -v -x $server; cat \"$HATCHWAY_DATA_DIR\"/run/units/acme/*/exit.json \"$XDG_RUNTIME_DIR\"/hatchway/units/acme/*/exit.json 2> /dev/null"
+        );
+        let outcome = machine.bench.script(&script);
+        assert!(outcome.stdout.starts_with("killed\nkilled\n4\n"), "{outcome}");
+        for role in ["the sound server", "the filter of D-Bus messages"] {
+            let note = format!("{role} ended before the tool, with code 137");
+            assert!(outcome.stdout.contains(&note), "{note}: {outcome}");
+        }
     }
 }

@@ -65,9 +65,11 @@ fn with_podman_a_serial_line_and_a_port_are_carried_both_ways() {
     let text = fs::read_to_string(&recipe).unwrap();
     rungs_channels::add(&rungs, "kind = \"serial\"\nat = \"/dev/ttyUSB0\"");
     rungs_channels::serial_line(&rungs);
-    fs::write(&recipe, text).unwrap();
+    fs::write(&recipe, &text).unwrap();
     rungs_channels::add(&rungs, "kind = \"tcp\"\nat = \"10.9.8.7:5025\"");
     rungs_channels::tcp_port(&rungs);
+    fs::write(&recipe, text).unwrap();
+    rungs_ends::killed_relay(&rungs);
 }
 
 #[test]
