@@ -332,6 +332,10 @@ impl Attendant<'_> {
     fn report(&mut self, report: Report, fd: Option<OwnedFd>) -> Result<(), Error> {
         match report {
             Report::Note { message } => self.seen.notes.push(message),
+            Report::Caution { message } => {
+                self.caution(&message);
+                self.seen.notes.push(message);
+            }
             Report::Terminal => {
                 if let Some(master) = fd {
                     let waits = self.mode != StdioMode::Terminal;

@@ -123,7 +123,7 @@ impl<'a> Reaper<'a> {
             return Ok(());
         };
         self.keeper = None;
-        channel.send(&Report::Note { message }, None)
+        channel.send(&Report::Caution { message }, None)
     }
 
     /// Collects whatever changed; true when no process is left.

@@ -17,6 +17,11 @@ pub enum Report {
         /// What a person should read.
         message: String,
     },
+    /// Something has gone wrong beside the tool, which goes on: a person is told at once.
+    Caution {
+        /// What a person should read.
+        message: String,
+    },
     /// An operation failed; nothing runs, the inner half ends.
     Failed {
         /// The operation.

@@ -157,7 +157,9 @@ fn a_full_log_holds_the_tool_up_or_ends_it_where_the_recipe_says_so() {
     let counts = "i=0; while test $i -lt 300000; do i=$((i + 1)); echo $i; echo $i > /tmp/at; done";
     drop(detach(&rungs, "fhs", counts).ok());
     // It waits for ever, whatever else happens, and nothing is lost.
-    let size = || bench.script("$HATCHWAY exec acme -- dash -c 'cat /tmp/at 2> /dev/null; :' < /dev/null").ok().stdout;
+    let size = || {
+        bench.script("$HATCHWAY exec acme -- dash -c 'cat /tmp/at 2> /dev/null; :' < /dev/null").ok().stdout
+    };
     until("it is not held up", || {
         let before = size();
         std::thread::sleep(Duration::from_millis(500));
