@@ -1,5 +1,7 @@
 //! Moments for people.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -16,6 +18,32 @@ pub(crate) fn shown(realtime_ns: i64) -> String {
         Ok(moment) => moment.to_zoned(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%3f%:z").to_string(),
         Err(_) => format!("{realtime_ns} ns"),
     }
+}
+
+/// A moment of this boot.
+#[derive(Debug, Clone)]
+pub struct Now {
+    /// Which boot.
+    pub boot: String,
+    /// `CLOCK_MONOTONIC`.
+    pub monotonic: Duration,
+}
+
+impl Now {
+    /// Now.
+    #[must_use]
+    pub fn get() -> Self {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
+        let rest = Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default());
+        Self { boot: boot(), monotonic: seconds + rest }
+    }
+}
+
+/// Names this boot of the machine (random(4)).
+#[must_use]
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

@@ -218,6 +218,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// What was tried and all that it failed for, in a line.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        use std::error::Error as _;
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        text
+    }
+
     /// The next command or the setting that helps.
     #[must_use]
     pub fn hints(&self) -> Vec<String> {

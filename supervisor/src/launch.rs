@@ -77,6 +77,8 @@ pub struct Request {
     pub rung: Isolation,
     /// Which run it is, where a recorder keeps its folder.
     pub incarnation: Option<String>,
+    /// The unit that it is, where that is not called as the tool is.
+    pub unit: Option<String>,
 }
 
 /// What a run needs beside its spec.
@@ -211,7 +213,8 @@ fn spec(
     // Who the tool is on the host.
     let owner = remapped.map_or_else(|| user.clone(), |remapped| remapped.outside(&user));
     let root = sandbox::host_path(context.store.tree(tree))?;
-    let mut spec = Spec::new(name, root, &request.program, user.clone(), mode);
+    let unit = request.unit.as_deref().unwrap_or(name);
+    let mut spec = Spec::new(unit, root, &request.program, user.clone(), mode);
     spec.incarnation = request.incarnation.clone().unwrap_or_else(incarnation);
     spec.args.clone_from(&request.args);
     spec.env = recipe.run.env.clone();
@@ -252,7 +255,7 @@ fn spec(
     if let [one] = &spec.shares[..] {
         spec.cwd = Some(one.at.clone());
     }
-    let run = run_folder::path(context, name, &spec.incarnation)?;
+    let run = run_folder::path(context, unit, &spec.incarnation)?;
     let exit_file = HostPath::try_from(run.join(run_folder::EXIT).as_path());
     spec.exit_file = Some(exit_file.map_err(sandbox::Error::from)?);
     if recipe.run.gpu {

@@ -92,7 +92,7 @@ impl Printer {
         self.line(&text);
     }
 
-    fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         // Names in messages may be a vendor's. Lines that we broke ourselves stay; nothing may steer the terminal.
         let text: String = text
             .chars()

@@ -12,6 +12,8 @@ use crate::{build, sh};
 const PAGES: &[(&str, &str)] = &[
     ("cli", "docs/cli.md"),
     ("recipe-schema", "docs/schemas/recipe.schema.json"),
+    ("instrument-schema", "docs/schemas/instrument.schema.json"),
+    ("openapi", "docs/schemas/openapi.json"),
     ("inspect-schema", "docs/schemas/inspect.schema.json"),
     ("diff-schema", "docs/schemas/inspect-diff.schema.json"),
     ("tree-schema", "docs/schemas/inspect-tree.schema.json"),

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 
 use super::{Cli, export, inspect};
+use crate::daemon::openapi;
 use crate::error::Error;
+use crate::instrument::Instrument;
 use crate::recipe::Recipe;
 use crate::report::Printer;
 
@@ -16,6 +18,10 @@ pub(super) enum Command {
     Cli,
     /// The recipe's JSON schema
     RecipeSchema,
+    /// The instrument's JSON schema
+    InstrumentSchema,
+    /// The description of the daemon's API
+    Openapi,
     /// The JSON schema of `inspect --json`
     InspectSchema,
     /// The JSON schema of `inspect --diff --json`
@@ -32,6 +38,8 @@ pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
     let text = match command {
         Command::Cli => reference(),
         Command::RecipeSchema => super::json(&schemars::schema_for!(Recipe))?,
+        Command::InstrumentSchema => super::json(&schemars::schema_for!(Instrument))?,
+        Command::Openapi => super::json(&openapi::document())?,
         Command::InspectSchema => super::json(&schemars::schema_for!(inspect::Report<'_>))?,
         Command::TreeSchema => super::json(&schemars::schema_for!(inspect::TreeReport))?,
         Command::WhySchema => super::json(&schemars::schema_for!(inspect::WhyReport))?,

@@ -6,6 +6,7 @@ mod export;
 mod fetch;
 mod generate;
 mod inspect;
+mod instrument;
 mod lock;
 mod machine;
 mod new;
@@ -68,6 +69,18 @@ enum Command {
     Status(units::StatusArgs),
     /// Show what a tool said that was started with `run --detach`
     Logs(units::LogsArgs),
+    /// Carry the instrument out: say what starts, stops, restarts and stays, and do it
+    Up(instrument::UpArgs),
+    /// Start units of the instrument, and wait until they are ready
+    Start(instrument::StartArgs),
+    /// End units of the instrument and start them again
+    Restart(instrument::StartArgs),
+    /// Show what has happened to the units, and who has asked for what
+    Events(instrument::EventsArgs),
+    /// Say what a code of the API's errors means, and what to do
+    Explain(instrument::ExplainArgs),
+    /// Keep the units of the instrument as they are wanted (a service of systemd's)
+    Daemon(instrument::DaemonArgs),
     /// Ask a tool to end; it is killed after its grace time
     Stop(units::StopArgs),
     /// End a tool at once
@@ -167,6 +180,12 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Stats(args) => visit::stats(&args, quiet),
         Command::Status(args) => units::status(&args, quiet),
         Command::Logs(args) => units::logs(&args, quiet),
+        Command::Up(args) => instrument::up(&args, quiet),
+        Command::Start(args) => instrument::start(&args, quiet),
+        Command::Restart(args) => instrument::restart(&args, quiet),
+        Command::Events(args) => instrument::events(&args, quiet),
+        Command::Explain(args) => instrument::explain(&args, quiet),
+        Command::Daemon(args) => instrument::daemon(&args),
         Command::Stop(args) => units::stop(&args, quiet),
         Command::Kill(args) => units::kill(&args, quiet),
         Command::History(args) => units::history(&args, quiet),

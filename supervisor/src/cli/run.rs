@@ -78,6 +78,9 @@ pub(super) struct Args {
     /// The name of this run; a recorder gives it
     #[arg(long, hide = true, conflicts_with = "detach", value_parser = name_of_run)]
     incarnation: Option<String>,
+    /// The name of the unit that it is; the daemon gives it
+    #[arg(long, hide = true, requires = "incarnation", value_parser = name_of_unit)]
+    unit: Option<String>,
     #[command(flatten)]
     common: Common,
     /// Arguments of the tool
@@ -99,7 +102,7 @@ pub(super) struct ShellArgs {
 }
 
 pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
-    let stay = Stay { detach: args.detach, incarnation: args.incarnation.clone() };
+    let stay = Stay { detach: args.detach, incarnation: args.incarnation.clone(), unit: args.unit.clone() };
     start(&args.target, Some(args.program.as_deref()), (&args.common, &stay), &args.args, quiet)
 }
 
@@ -113,6 +116,8 @@ struct Stay {
     detach: bool,
     /// A recorder has started this process, for this run.
     incarnation: Option<String>,
+    /// The run is this unit's.
+    unit: Option<String>,
 }
 
 /// Prepares the tool and hands over to the shim. No program stands for the shell.
@@ -159,6 +164,7 @@ fn start(
         explain: common.explain.then_some(if common.json { Form::Json } else { Form::Lines }),
         rung: isolation(common.rung, &located),
         incarnation: stay.incarnation.clone(),
+        unit: stay.unit.clone(),
     };
     if stay.detach {
         return detach(&context, &located, &again(&located, wish.flatten(), common, args)?);
@@ -193,6 +199,10 @@ fn again(
     words.push("--".to_owned());
     words.extend(args.iter().cloned());
     Ok(words)
+}
+
+fn name_of_unit(text: &str) -> Result<String, String> {
+    recipe::Name::try_from(text.to_owned()).map(String::from)
 }
 
 /// A run's name becomes that of a folder: it is as [`launch::incarnation`] makes them.

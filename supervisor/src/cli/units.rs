@@ -8,6 +8,10 @@ use hatchway_wire::unit::UnitOrder;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use super::instrument::{self, Stopped};
+use crate::daemon::report::{self, UnitStatus};
+use crate::daemon::source::Source;
+use crate::daemon::view::Phase;
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::report::Printer;
@@ -114,8 +118,47 @@ enum StreamWish {
 pub(super) fn status(args: &StatusArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
     let dirs = Dirs::discover();
+    let source = Source::find(&dirs)?;
+    let mut units = source.units()?;
+    units.retain(|unit| args.name.as_ref().is_none_or(|name| *name == unit.name));
+    let all = latest(&dirs, args.name.as_deref());
+    let runs = all.iter().any(Seen::runs) || units.iter().any(|unit| unit.phase == Phase::Ready);
+    if args.json {
+        let told: Vec<_> = all.iter().map(told).collect();
+        printer.data(super::json(&with_phases(told, &units))?);
+        return Ok(ExitCode::from(u8::from(!runs)));
+    }
+    if !units.is_empty() && matches!(source, Source::Files(_)) {
+        printer.say("no daemon runs: this is what its files say");
+    }
+    let width = units.iter().map(|unit| unit.name.len()).max().unwrap_or_default();
+    let of_instrument = units.iter().map(|unit| instrument::row(unit, width));
+    let others = all.iter().filter(|seen| !units.iter().any(|unit| unit.name == seen.tool));
+    let lines: Vec<String> = of_instrument.chain(others.map(row)).collect();
+    match lines.is_empty() {
+        true => printer.say("nothing is known to have run"),
+        false => printer.data(lines.join("\n")),
+    }
+    Ok(ExitCode::from(u8::from(!runs)))
+}
+
+/// What the instrument has to say of its units beside what their folders tell.
+fn with_phases(mut told: Vec<serde_json::Value>, units: &[UnitStatus]) -> Vec<serde_json::Value> {
+    for unit in units {
+        let of_unit = told.iter_mut().rfind(|one| one["tool"] == unit.name.as_str());
+        let phase = json!({ "phase": unit.phase, "why": unit.why, "waits-for": unit.waits_for });
+        match of_unit {
+            Some(one) => one["unit"] = phase,
+            None => told.push(json!({ "tool": unit.name, "run": unit.run, "state": null, "unit": phase })),
+        }
+    }
+    told
+}
+
+/// All that runs, and of those that have ended the last of each tool.
+fn latest(dirs: &Dirs, name: Option<&str>) -> Vec<Seen> {
     let mut shown: Vec<Seen> = Vec::new();
-    for seen in units::all(&dirs, args.name.as_deref()) {
+    for seen in units::all(dirs, name) {
         // Of those that have ended only the last of each tool is its status.
         let before = shown.last().is_some_and(|other| other.tool == seen.tool && !other.runs());
         if before {
@@ -123,15 +166,7 @@ pub(super) fn status(args: &StatusArgs, quiet: bool) -> Result<ExitCode, Error> 
         }
         shown.push(seen);
     }
-    let runs = shown.iter().any(Seen::runs);
-    if args.json {
-        printer.data(super::json(&shown.iter().map(told).collect::<Vec<_>>())?);
-    } else if shown.is_empty() {
-        printer.say("nothing is known to have run");
-    } else {
-        printer.data(shown.iter().map(row).collect::<Vec<_>>().join("\n"));
-    }
-    Ok(ExitCode::from(u8::from(!runs)))
+    shown
 }
 
 /// 0 where there are runs, 1 where there are none.
@@ -151,6 +186,12 @@ pub(super) fn history(args: &HistoryArgs, quiet: bool) -> Result<ExitCode, Error
 /// 0 where something is known.
 pub(super) fn why(args: &WhyArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
+    let units = Source::find(&Dirs::discover())?.units()?;
+    if args.which.run.is_none()
+        && let Some(unit) = units.iter().find(|unit| unit.name == args.which.name)
+    {
+        return why_unit(&printer, &units, unit, args.json);
+    }
     let seen = args.which.find()?;
     let reason = seen.record.as_ref().map(|record| &record.reason);
     let next = match (reason, seen.state) {
@@ -172,8 +213,25 @@ pub(super) fn why(args: &WhyArgs, quiet: bool) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn why_unit(
+    printer: &Printer,
+    units: &[UnitStatus],
+    unit: &UnitStatus,
+    json: bool,
+) -> Result<ExitCode, Error> {
+    let (chain, next) = (report::chain(units, &unit.name), report::next(unit));
+    if json {
+        printer.data(super::json(&json!({ "unit": unit, "chain": chain, "next": next }))?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let next = next.iter().map(|line| format!("next: {line}"));
+    let text = chain.into_iter().chain(next).collect::<Vec<_>>().join("\n");
+    printer.data(plain(&text));
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Names in it may be the tool's: nothing in them steers the terminal.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
@@ -188,6 +246,13 @@ pub(super) fn kill(args: &StopArgs, quiet: bool) -> Result<ExitCode, Error> {
 /// 0 where it has ended for it, 1 where it did not run.
 fn end(args: &StopArgs, order: &UnitOrder, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
+    if args.which.run.is_none() {
+        let verb = if *order == UnitOrder::Kill { "kill" } else { "stop" };
+        if let Some(Stopped::Done { unit, ran }) = instrument::stop(&args.which.name, verb, !args.no_wait)? {
+            printer.say(instrument::row(&unit, 0));
+            return Ok(ExitCode::from(u8::from(!ran)));
+        }
+    }
     let seen = args.which.find()?;
     if !seen.runs() {
         printer.say(format!("`{}` does not run", seen.tool));

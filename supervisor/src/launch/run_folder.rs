@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::{units, visit};
 
 /// The record of how the run ended.
-pub(super) const EXIT: &str = "exit.json";
+pub(crate) const EXIT: &str = "exit.json";
 /// How many finished runs' folders are kept for each tool.
 const KEPT: usize = 10;
 /// Of how many the log is kept.

@@ -106,15 +106,19 @@ pub fn locate(name: &str, folders: &[PathBuf]) -> Result<PathBuf, Error> {
     if name.contains('/') && given.join("recipe.toml").is_file() {
         return Ok(given.join("recipe.toml"));
     }
-    let mut tried = Vec::new();
-    for folder in std::iter::once(PathBuf::from("recipes")).chain(folders.iter().cloned()) {
-        let path = folder.join(name).join("recipe.toml");
-        if path.is_file() {
-            return Ok(path);
-        }
-        tried.push(folder);
-    }
-    Err(Error::NoRecipe { name: name.to_owned(), tried })
+    let all: Vec<PathBuf> =
+        std::iter::once(PathBuf::from("recipes")).chain(folders.iter().cloned()).collect();
+    locate_in(name, &all)
+}
+
+/// Where the recipe of a name is: in the first of these folders that has it.
+///
+/// # Errors
+/// When there is none; the error names the places that were tried.
+pub fn locate_in(name: &str, folders: &[PathBuf]) -> Result<PathBuf, Error> {
+    let paths = folders.iter().map(|folder| folder.join(name).join("recipe.toml"));
+    let none = || Error::NoRecipe { name: name.to_owned(), tried: folders.to_vec() };
+    paths.into_iter().find(|path| path.is_file()).ok_or_else(none)
 }
 
 /// Whoever can change a recipe that root runs is root: root takes none that others may write. What is not there yet is

@@ -176,7 +176,7 @@ pub struct Service {
 impl Service {
     /// What of it this version does not carry out.
     pub(super) fn unsupported(&self) -> impl Iterator<Item = String> {
-        [(self.restart != Restart::Never, "restart"), (self.ready.is_some(), "ready")]
+        [(self.ready.is_some(), "ready")]
             .into_iter()
             .filter(|(asked, _)| *asked)
             .map(|(_, what)| format!("{what} in [service]"))

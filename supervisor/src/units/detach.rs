@@ -4,14 +4,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hatchway_wire::VERSION;
 use hatchway_wire::log::Policy;
-use hatchway_wire::unit::{self, Unit};
+use hatchway_wire::unit::{self, Begun, Unit};
 
 use super::{Seen, is_kept, see};
+use crate::clock::Now;
 use crate::error::Error;
 use crate::launch::run_folder;
 use crate::{launch, visit};
@@ -35,25 +36,12 @@ pub enum Detached {
 /// # Errors
 /// The folder cannot be written, or the recorder does not start.
 pub fn detach(
-    (tool, run, folder): (&str, &str, &Path),
+    which: (&str, &str, &Path),
     command: Vec<String>,
     (logs, linger): (Policy, Duration),
 ) -> Result<Detached, Error> {
-    let linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
-    let (unit, incarnation) = (tool.to_owned(), run.to_owned());
-    let told = Unit { version: VERSION, unit, incarnation, command, logs, linger_ms };
-    // From the first moment on nobody takes the folder for one that is left: the lock goes on to the recorder.
-    let path = folder.join(unit::LOCK);
-    let mut options = fs::File::options();
-    let lock =
-        options.write(true).create_new(true).mode(0o600).open(&path).map_err(Error::io("create", &path))?;
-    hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
-    let started = write(&folder.join(unit::FILE), &told).and_then(|()| start(folder, lock));
-    if started.is_err() {
-        // Nothing ran, so there is nothing to know of it.
-        run_folder::remove(folder);
-    }
-    started?;
+    drop(keep(which, command, (logs, linger), None)?);
+    let (tool, run, folder) = which;
     // A guest from an image has nothing of ours inside that could say that it runs.
     let folder = folder.to_owned();
     loop {
@@ -68,6 +56,36 @@ pub fn detach(
     }
 }
 
+/// The same without waiting for the tool; `config` names the configuration that the daemon starts it with.
+///
+/// # Errors
+/// As [`detach`].
+pub fn keep(
+    (tool, run, folder): (&str, &str, &Path),
+    command: Vec<String>,
+    (logs, linger): (Policy, Duration),
+    config: Option<String>,
+) -> Result<Child, Error> {
+    let linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
+    let (unit, incarnation) = (tool.to_owned(), run.to_owned());
+    let Now { boot, monotonic } = Now::get();
+    let monotonic_ms = u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX);
+    let begun = Some(Begun { boot, monotonic_ms });
+    let told = Unit { version: VERSION, unit, incarnation, command, logs, begun, config, linger_ms };
+    // From the first moment on nobody takes the folder for one that is left: the lock goes on to the recorder.
+    let path = folder.join(unit::LOCK);
+    let mut options = fs::File::options();
+    let lock =
+        options.write(true).create_new(true).mode(0o600).open(&path).map_err(Error::io("create", &path))?;
+    hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
+    let started = write(&folder.join(unit::FILE), &told).and_then(|()| start(folder, lock));
+    if started.is_err() {
+        // Nothing ran, so there is nothing to know of it.
+        run_folder::remove(folder);
+    }
+    started
+}
+
 fn write(path: &PathBuf, told: &Unit) -> Result<(), Error> {
     let text =
         serde_json::to_vec_pretty(told).map_err(|e| Error::Usage(format!("cannot write JSON: {e}")))?;
@@ -78,7 +96,7 @@ fn write(path: &PathBuf, told: &Unit) -> Result<(), Error> {
 }
 
 /// The recorder closes its standard error once the unit is kept; what it says before is why it is not.
-fn start(folder: &Path, lock: fs::File) -> Result<(), Error> {
+fn start(folder: &Path, lock: fs::File) -> Result<Child, Error> {
     let shim = launch::shim()?;
     // What this process was started with (the other end of somebody's pipe) would stay open as long as the unit lives.
     hatchway_sys::descriptors::close_on_exec_from(3, &[]).map_err(Error::io("keep to", "this process"))?;
@@ -95,7 +113,7 @@ fn start(folder: &Path, lock: fs::File) -> Result<(), Error> {
         stderr.take(COMPLAINT_MAX).read_to_end(&mut said).map_err(Error::io("hear from", &shim))?;
     }
     if said.is_empty() {
-        return Ok(());
+        return Ok(child);
     }
     drop(child.wait());
     let said = String::from_utf8_lossy(&said).trim().to_owned();

@@ -19,7 +19,7 @@ use crate::launch::packets::{Packets, Received};
 use crate::launch::run_folder;
 use crate::visit;
 
-pub use detach::{Detached, detach};
+pub use detach::{Detached, detach, keep};
 pub use log::{Line, Reader};
 pub use reason::{next, told};
 
@@ -134,6 +134,12 @@ impl Seen {
         self.unit.is_some()
     }
 
+    /// What its recorder was told.
+    #[must_use]
+    pub fn told(&self) -> Option<&Unit> {
+        self.unit.as_ref()
+    }
+
     /// Gives its recorder an order.
     ///
     /// # Errors
@@ -170,6 +176,18 @@ impl Seen {
                 message: format!("the recorder of `{}` gives no answer", self.tool),
                 hints: vec!["is it stopped? `ps -o pid,stat,args -C hatchway-unit` shows it".to_owned()],
             }),
+        }
+    }
+
+    /// Gives its recorder an order, and does not wait for what comes of it. One that has just ended needs none.
+    ///
+    /// # Errors
+    /// The recorder takes nobody.
+    pub fn offer(&self, order: &UnitOrder) -> Result<(), Error> {
+        let sent = Packets::connect(&self.folder, unit::SOCKET).and_then(|packets| packets.offer(order, &[]));
+        match sent {
+            Err(_) if !is_kept(&self.folder) => Ok(()),
+            other => other.map_err(Error::io("tell the recorder at", self.folder.join(unit::SOCKET))),
         }
     }
 

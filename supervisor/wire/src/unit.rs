@@ -26,9 +26,24 @@ pub struct Unit {
     /// What becomes of its output.
     #[serde(default)]
     pub logs: Policy,
+    /// When it was told so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
+    /// Names the configuration that the daemon has started it with; none where a person has started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
     /// Milliseconds in which what is left of it may end by itself once what ran it is gone.
     #[serde(default)]
     pub linger_ms: u64,
+}
+
+/// A moment of one boot of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Which boot, as `/proc/sys/kernel/random/boot_id` names it.
+    pub boot: String,
+    /// `CLOCK_MONOTONIC`, in milliseconds.
+    pub monotonic_ms: u64,
 }
 
 /// To the recorder, over a `SOCK_SEQPACKET` connection.

@@ -8,6 +8,7 @@ mod companions;
 mod configure;
 mod conformance;
 mod crash;
+mod daemon;
 mod dbus;
 mod doctor;
 mod downloads;

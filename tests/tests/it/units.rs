@@ -183,9 +183,9 @@ fn a_full_log_holds_the_tool_up_or_ends_it_where_the_recipe_says_so() {
     let kept = bench.hatchway(&["logs", "acme", "--stream", "out"]).ok().stdout;
     let logged = &seen["record"]["logged"];
     let (out, dropped) = (logged["out"].as_u64().unwrap(), logged["dropped"].as_u64().unwrap());
-    // A line that was cut off has an end here.
+    // A line that was cut off has an end here. The log has heads of records, too, so less than its size fills it.
     let all = kept.len() as u64 + dropped;
-    assert!(out > 1 << 20 && all.abs_diff(out) <= 1, "{} kept, {seen}", kept.len());
+    assert!(out > 1_000_000 && all.abs_diff(out) <= 1, "{} kept, {seen}", kept.len());
     assert!(seen["record"]["evidence"].to_string().contains("the log has 1048576 bytes"), "{seen}");
     // One that has ended by itself has ended for its own reason, however full it is.
     drop(detach(&rungs, "fhs", "seq 150000; echo last >&2; exit 3"));

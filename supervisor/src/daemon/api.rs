@@ -1,0 +1,369 @@
+//! The API: HTTP and JSON over a Unix socket. Who is at the other end the kernel says; what they may do the instrument says.
+//!
+//! [`ROUTES`] is the one table of what there is: the guard takes the role from it, and the OpenAPI file is written from it.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{MatchedPath, Path as UrlPath, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use axum::{Extension, Json, Router};
+use futures_util::stream;
+use hatchway_wire::unit::UnitOrder;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::net::unix::UCred;
+
+use crate::clock::Now;
+use crate::error::Error;
+use crate::instrument::{self, Role};
+use crate::units;
+
+use super::core::Core;
+use super::decide::Want;
+use super::files::Applied;
+use super::problem::{Code, Problem};
+use super::report::{Step, UnitStatus, plan, strays};
+use super::view::{self, Machine};
+
+/// Name of the socket in the runtime folder.
+pub const SOCKET: &str = "api.sock";
+/// Events in one answer.
+const EVENTS_MAX: usize = 1000;
+/// So often a stream of events that has nothing to say says so.
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// What can be asked.
+#[derive(Debug)]
+pub struct Route {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// As axum and OpenAPI write it.
+    pub path: &'static str,
+    /// Who may.
+    pub role: Role,
+    /// What it does.
+    pub summary: &'static str,
+}
+
+/// All that can be asked.
+pub const ROUTES: &[Route] = &[
+    Route {
+        method: "GET",
+        path: "/v1/units",
+        role: Role::Viewer,
+        summary: "All units, each after those that it waits for",
+    },
+    Route { method: "GET", path: "/v1/units/{unit}", role: Role::Viewer, summary: "One unit" },
+    Route {
+        method: "POST",
+        path: "/v1/units/{unit}/start",
+        role: Role::Operator,
+        summary: "Wants a unit to run; one that has failed too often is tried again",
+    },
+    Route {
+        method: "POST",
+        path: "/v1/units/{unit}/stop",
+        role: Role::Operator,
+        summary: "Asks a unit to end, and wants it to stay so until the machine starts anew",
+    },
+    Route {
+        method: "POST",
+        path: "/v1/units/{unit}/restart",
+        role: Role::Operator,
+        summary: "Ends the run that there is, and begins another",
+    },
+    Route {
+        method: "POST",
+        path: "/v1/units/{unit}/kill",
+        role: Role::Operator,
+        summary: "Ends a unit at once, and wants it to stay so",
+    },
+    Route {
+        method: "POST",
+        path: "/v1/plan",
+        role: Role::Viewer,
+        summary: "What an instrument would change",
+    },
+    Route {
+        method: "POST",
+        path: "/v1/instrument",
+        role: Role::Admin,
+        summary: "Carries an instrument out from now on; the answer is what it changes",
+    },
+    Route {
+        method: "GET",
+        path: "/v1/events",
+        role: Role::Viewer,
+        summary: "What has happened since an event; as a stream for who accepts `text/event-stream`",
+    },
+    Route { method: "GET", path: "/v1/openapi.json", role: Role::Viewer, summary: "This description" },
+    Route { method: "GET", path: "/metrics", role: Role::Viewer, summary: "Numbers for Prometheus" },
+];
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+struct Peer(Option<UCred>);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self(stream.io().peer_cred().ok())
+    }
+}
+
+/// Who asks, as the journal names them.
+#[derive(Debug, Clone)]
+struct Caller(String);
+
+/// The file of an instrument, below a folder that none but root may change.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InstrumentFile {
+    /// Its path.
+    pub file: PathBuf,
+}
+
+/// Since which event.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Since {
+    /// The number of the last event that was seen; 0 for all that are kept.
+    #[serde(default)]
+    pub since: u64,
+}
+
+/// Makes the socket in place of one that a daemon before has left. Whoever may connect is asked who they are.
+pub(super) fn bind(folder: &Path) -> io::Result<UnixListener> {
+    let path = folder.join(SOCKET);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Serves until the process ends.
+pub(super) async fn serve(core: Arc<Core>, listener: UnixListener) -> io::Result<()> {
+    let service = router(core).into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, service).await
+}
+
+fn router(core: Arc<Core>) -> Router {
+    Router::new()
+        .route("/v1/units", get(units_all))
+        .route("/v1/units/{unit}", get(unit_one))
+        .route("/v1/units/{unit}/start", post(start))
+        .route("/v1/units/{unit}/stop", post(stop))
+        .route("/v1/units/{unit}/restart", post(restart))
+        .route("/v1/units/{unit}/kill", post(kill))
+        .route("/v1/plan", post(plan_of))
+        .route("/v1/instrument", post(apply))
+        .route("/v1/events", get(events))
+        .route("/v1/openapi.json", get(openapi))
+        .route("/metrics", get(metrics))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&core), guard))
+        .fallback(|| async { Problem::new(Code::NoSuchPath, "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(Code::NoSuchMethod, "this path has another method")
+        })
+        .with_state(core)
+}
+
+/// Lets through who may.
+async fn guard(
+    State(core): State<Arc<Core>>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    path: MatchedPath,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let route =
+        ROUTES.iter().find(|route| route.path == path.as_str() && request.method().as_str() == route.method);
+    // HEAD is GET without its body.
+    let wanted = route
+        .map_or(if request.method() == Method::HEAD { Role::Viewer } else { Role::Admin }, |route| {
+            route.role
+        });
+    let peer = peer.ok_or_else(|| Problem::new(Code::NotPermitted, "nobody knows who you are"))?;
+    let (uid, gid) = (peer.uid(), peer.gid());
+    let has = match &core.lock().machine {
+        Some(machine) => machine.instrument.roles.of(uid, gid),
+        None => crate::instrument::Roles::default().of(uid, gid),
+    };
+    if has.is_none_or(|has| has < wanted) {
+        let text = format!("this takes the role `{wanted}`, which uid {uid} has not");
+        return Err(Problem::new(Code::NotPermitted, &text)
+            .hint("`[roles]` of the instrument says who has which; `id` says who you are"));
+    }
+    let name = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    let name = name.map_or_else(|| format!("uid {uid}"), |user| format!("uid {uid} ({})", user.name));
+    request.extensions_mut().insert(Caller(name));
+    Ok(next.run(request).await)
+}
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+async fn units_all(State(core): State<Arc<Core>>) -> Json<Vec<UnitStatus>> {
+    Json(statuses(&core))
+}
+
+fn statuses(core: &Core) -> Vec<UnitStatus> {
+    core.lock().units(&core.dirs, &Now::get()).iter().map(UnitStatus::from).collect()
+}
+
+async fn unit_one(State(core): State<Arc<Core>>, UrlPath(unit): UrlPath<String>) -> Answer<UnitStatus> {
+    one(&core, &unit).map(Json)
+}
+
+fn one(core: &Core, unit: &str) -> Result<UnitStatus, Problem> {
+    let found = statuses(core).into_iter().find(|status| status.name == unit);
+    found.ok_or_else(|| {
+        Problem::new(Code::NoSuchUnit, &format!("the instrument has no unit `{unit}`"))
+            .hint("`hatchway status` shows what it has")
+    })
+}
+
+async fn start(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
+    want(&core, &unit, (Want::Up, false), &by)
+}
+
+async fn stop(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
+    want(&core, &unit, (Want::Down, false), &by)
+}
+
+async fn restart(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
+    want(&core, &unit, (Want::Up, true), &by)
+}
+
+async fn kill(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
+    let answer = want(&core, &unit, (Want::Down, false), &by)?;
+    let running =
+        units::all(&core.dirs, Some(&unit.0)).into_iter().filter(|seen| seen.is_recorded() && seen.runs());
+    for seen in running {
+        seen.offer(&UnitOrder::Kill).map_err(|error| Problem::from(&error))?;
+    }
+    Ok(answer)
+}
+
+fn want(core: &Core, unit: &str, (want, renew): (Want, bool), by: &Caller) -> Answer<UnitStatus> {
+    one(core, unit)?;
+    core.want(unit, want, renew, &by.0).map_err(|error| Problem::from(&error))?;
+    one(core, unit).map(Json)
+}
+
+type FileBody = Result<Json<InstrumentFile>, JsonRejection>;
+
+async fn plan_of(State(core): State<Arc<Core>>, body: FileBody) -> Answer<Vec<Step>> {
+    let file = file_of(body)?;
+    let applied = read(&core, &file)?;
+    planned(&core, &applied).map(Json)
+}
+
+async fn apply(State(core): State<Arc<Core>>, by: Extension<Caller>, body: FileBody) -> Answer<Vec<Step>> {
+    let file = file_of(body)?;
+    let applied = read(&core, &file)?;
+    let steps = planned(&core, &applied)?;
+    core.apply(&applied, &by.0.0).map_err(|error| Problem::from(&error))?;
+    Ok(Json(steps))
+}
+
+fn file_of(body: FileBody) -> Result<PathBuf, Problem> {
+    let Json(InstrumentFile { file }) =
+        body.map_err(|rejection| Problem::new(Code::BadRequest, &rejection.body_text()))?;
+    match file.is_absolute() {
+        true => Ok(file),
+        false => Err(Problem::new(Code::BadRequest, "`file` is no absolute path")),
+    }
+}
+
+/// Reads an instrument to apply it.
+fn read(core: &Core, file: &Path) -> Result<Applied, Problem> {
+    read_instrument(&core.dirs, file).map_err(|error| Problem::from(&error))
+}
+
+/// Reads an instrument, with what each of its units would be carried out with.
+///
+/// # Errors
+/// It is not there, others may change it, or it is wrong.
+pub fn read_instrument(dirs: &crate::dirs::Dirs, file: &Path) -> Result<Applied, Error> {
+    let instrument = instrument::read(file)?;
+    let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
+    let mut applied = Applied::new(file.to_owned(), text, std::collections::BTreeMap::new());
+    let recipes: Vec<PathBuf> = std::iter::once(applied.recipes()).chain(dirs.recipes()).collect();
+    applied.digests = view::digests(&instrument, &recipes);
+    Ok(applied)
+}
+
+fn planned(core: &Core, applied: &Applied) -> Result<Vec<Step>, Problem> {
+    let machine = Machine::of(applied, &core.dirs).map_err(|error| Problem::from(&error))?;
+    let said = core.lock().said().clone();
+    let units = machine.units(&core.dirs, &said, &Now::get());
+    Ok(plan(&units, &strays(&core.dirs, &units)))
+}
+
+async fn events(
+    State(core): State<Arc<Core>>,
+    headers: HeaderMap,
+    query: Result<Query<Since>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(Since { since }) =
+        query.map_err(|rejection| Problem::new(Code::BadRequest, &rejection.body_text()))?;
+    // What a browser sends when it comes back.
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+    let since = last.unwrap_or(since);
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !accepts.contains("text/event-stream") {
+        return Ok(Json(core.lock().events(since, EVENTS_MAX)).into_response());
+    }
+    let news = core.events.subscribe();
+    let waiting: std::collections::VecDeque<super::journal::Event> = std::collections::VecDeque::new();
+    let stream =
+        stream::unfold((core, news, since, waiting), |(core, mut news, mut since, mut waiting)| async move {
+            loop {
+                if let Some(event) = waiting.pop_front() {
+                    since = event.seq;
+                    let text = serde_json::to_string(&event).unwrap_or_default();
+                    let event = SseEvent::default().id(event.seq.to_string()).data(text);
+                    return Some((Ok::<_, Infallible>(event), (core, news, since, waiting)));
+                }
+                news.mark_unchanged();
+                waiting = core.lock().events(since, EVENTS_MAX).into();
+                if waiting.is_empty() {
+                    news.changed().await.ok()?;
+                }
+            }
+        });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(ALIVE)).into_response())
+}
+
+async fn openapi() -> Json<serde_json::Value> {
+    Json(super::openapi::document())
+}
+
+async fn metrics(State(core): State<Arc<Core>>) -> Response {
+    let text = super::metrics::text(&statuses(&core), core.lock().lost(), *core.events.borrow());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self).into_response().into_body())
+            .into_response()
+    }
+}

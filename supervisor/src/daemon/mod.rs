@@ -1,0 +1,155 @@
+//! `hatchway daemon`: keeps the units of an instrument as they are wanted.
+//!
+//! The truth about a unit is its folder, written by its recorder. What is to be done follows from that, from the applied instrument and
+//! from what people have said ([`decide`]); the daemon does it. So it may be killed at any moment: the next one sees what it would have
+//! seen, and no unit has anything of the daemon's in hand.
+
+pub mod api;
+pub mod client;
+mod core;
+pub mod decide;
+pub mod files;
+pub mod journal;
+mod metrics;
+mod notify;
+pub mod openapi;
+pub mod problem;
+pub mod report;
+pub mod source;
+mod start;
+pub mod view;
+mod watch;
+
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::dirs::Dirs;
+use crate::error::Error;
+use crate::instrument;
+
+use self::core::Core;
+use files::Applied;
+use journal::{Entry, Kind};
+use notify::Systemd;
+
+/// Held by the one daemon of a runtime folder.
+const LOCK: &str = "daemon.lock";
+/// Threads that start units at a time.
+const STARTERS: usize = 4;
+
+/// The instrument of this machine where none is named: the last of the configuration's folders that has one.
+#[must_use]
+pub fn default_instrument(dirs: &Dirs) -> Option<PathBuf> {
+    let beside = dirs.config.iter().filter_map(|config| config.parent());
+    beside.map(|folder| folder.join(instrument::FILE)).rfind(|path| path.is_file())
+}
+
+/// Stays until it is told to end; units go on. `file` is applied where nothing was applied yet, and at SIGHUP.
+///
+/// # Errors
+/// Another daemon runs, or its folders cannot be written.
+pub fn run(dirs: Dirs, file: Option<&Path>) -> Result<(), Error> {
+    let _lock = lock(&dirs)?;
+    let failed = || Error::io("begin", "/proc/self");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(STARTERS)
+        .build()
+        .map_err(failed())?;
+    let core = Arc::new(Core::open(dirs)?);
+    runtime.block_on(serve(&core, file))?;
+    // A start that is under way leaves a whole unit or none.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+fn lock(dirs: &Dirs) -> Result<File, Error> {
+    fs::create_dir_all(&dirs.runtime).map_err(Error::io("create", &dirs.runtime))?;
+    let path = dirs.runtime.join(LOCK);
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(Error::io("open", &path))?;
+    match hatchway_sys::lock::try_lock_exclusive(&file).map_err(Error::io("lock", &path))? {
+        true => Ok(file),
+        false => Err(Error::Host {
+            message: "another daemon runs already".to_owned(),
+            hints: vec![
+                "`hatchway status` asks that one; `systemctl stop hatchway` ends it, and no unit".to_owned(),
+            ],
+        }),
+    }
+}
+
+async fn serve(core: &Arc<Core>, file: Option<&Path>) -> Result<(), Error> {
+    let socket = core.dirs.runtime.join(api::SOCKET);
+    let listener = api::bind(&core.dirs.runtime).map_err(Error::io("listen at", &socket))?;
+    let mut signals = Signals::new().map_err(Error::io("watch signals of", "/proc/self"))?;
+    core.tell(Entry::new(
+        Kind::DaemonBegan,
+        format!("version {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id()),
+    ));
+    core.load();
+    if core.lock().machine.is_none() {
+        apply(core, file);
+    }
+    let api = tokio::spawn(api::serve(Arc::clone(core), listener));
+    let mut systemd = Systemd::new();
+    let mut ready = false;
+    let ended = loop {
+        let pause = core.turn().begin(core).min(systemd.alive());
+        if !ready {
+            systemd.ready();
+            ready = true;
+        }
+        tokio::select! {
+            () = core.changed.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            _ = signals.hang_up.recv() => {
+                systemd.reloading();
+                apply(core, file);
+                systemd.ready();
+            }
+            _ = signals.terminate.recv() => break "SIGTERM",
+            _ = signals.interrupt.recv() => break "SIGINT",
+        }
+    };
+    systemd.stopping();
+    api.abort();
+    core.tell(Entry::new(Kind::DaemonEnded, format!("{ended}; units go on")));
+    drop(fs::remove_file(socket));
+    Ok(())
+}
+
+/// What cannot be applied changes nothing, and is told in the journal.
+fn apply(core: &Core, file: Option<&Path>) {
+    let file = file.map(Path::to_owned).or_else(|| default_instrument(&core.dirs));
+    let Some(file) = file else {
+        return core.tell(Entry::new(Kind::Failed, "there is no instrument: `hatchway up FILE` applies one"));
+    };
+    let applied = api::read_instrument(&core.dirs, &file)
+        .and_then(|applied: Applied| core.apply(&applied, "the daemon"));
+    if let Err(error) = applied {
+        core.tell(Entry::new(Kind::Failed, format!("the instrument is not applied: {}", error.whole())));
+    }
+}
+
+struct Signals {
+    hang_up: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}

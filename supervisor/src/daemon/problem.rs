@@ -1,0 +1,178 @@
+//! Why something that was asked was not done: RFC 9457, with codes that stay.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// What went wrong, for programs; `hatchway explain CODE` says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// Nothing is at this path.
+    NoSuchPath,
+    /// The path has another method.
+    NoSuchMethod,
+    /// The request is not as it should be.
+    BadRequest,
+    /// The role does not suffice.
+    NotPermitted,
+    /// The instrument has no such unit.
+    NoSuchUnit,
+    /// An instrument or a recipe is wrong.
+    WrongFile,
+    /// Something could not be done.
+    Failed,
+    /// Of a newer version.
+    #[serde(other)]
+    Other,
+}
+
+/// A code, what it means, what mostly causes it, and what to do.
+#[derive(Debug, Serialize)]
+pub struct Meaning {
+    /// The code.
+    pub code: &'static str,
+    /// The status of HTTP that comes with it.
+    pub status: u16,
+    /// What it means.
+    pub means: &'static str,
+    /// What causes it, mostly.
+    pub causes: &'static str,
+    /// What to do.
+    pub next: &'static str,
+}
+
+/// All codes.
+pub const MEANINGS: &[Meaning] = &[
+    Meaning {
+        code: "no-such-path",
+        status: 404,
+        means: "Nothing of the API is at this path.",
+        causes: "A client of another version, or a typing error.",
+        next: "`curl --unix-socket /run/hatchway/api.sock http://h/v1/openapi.json` lists what there is.",
+    },
+    Meaning {
+        code: "no-such-method",
+        status: 405,
+        means: "The path is there, and takes another method.",
+        causes: "GET reads, POST changes; there are no others.",
+        next: "`/v1/openapi.json` says which method a path has.",
+    },
+    Meaning {
+        code: "bad-request",
+        status: 400,
+        means: "A parameter or the body is not as it should be.",
+        causes: "A misspelt key, a wrong type, a relative path.",
+        next: "The detail names the place.",
+    },
+    Meaning {
+        code: "not-permitted",
+        status: 403,
+        means: "Whoever asks has not the role that this takes.",
+        causes: "The kernel says who asks; `[roles]` of the instrument says what they may.",
+        next: "`id` says who you are. Somebody with the role asks for you, or root gives it to you in `instrument.toml` and runs `hatchway up`.",
+    },
+    Meaning {
+        code: "no-such-unit",
+        status: 404,
+        means: "The instrument that is carried out has no unit of this name.",
+        causes: "A typing error, or an instrument that was changed and not applied.",
+        next: "`hatchway status` shows the units; `hatchway up` applies the instrument.",
+    },
+    Meaning {
+        code: "wrong-file",
+        status: 422,
+        means: "An instrument or a recipe is wrong, or may be changed by others than root.",
+        causes: "The detail has the file, the line and the column.",
+        next: "Mend the file, then `hatchway up` again. Nothing was changed.",
+    },
+    Meaning {
+        code: "failed",
+        status: 500,
+        means: "Something could not be done on this machine.",
+        causes: "A full or a read-only disk, mostly; the detail says what was tried on which path.",
+        next: "`hatchway doctor` looks at the machine, `hatchway events` shows what has happened.",
+    },
+];
+
+/// The answer of the API where something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// `urn:hatchway:CODE`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the code means.
+    pub title: String,
+    /// The status of HTTP.
+    pub status: u16,
+    /// What was the matter this time.
+    pub detail: String,
+    /// For programs.
+    pub code: Code,
+    /// What to do, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+}
+
+impl Problem {
+    /// A problem of this kind.
+    #[must_use]
+    pub fn new(code: Code, detail: &str) -> Self {
+        let name = serde_json::to_value(code).ok().and_then(|value| value.as_str().map(str::to_owned));
+        let name = name.unwrap_or_default();
+        let meaning = MEANINGS.iter().find(|meaning| meaning.code == name);
+        Self {
+            kind: format!("urn:hatchway:{name}"),
+            title: meaning.map_or_else(String::new, |meaning| meaning.means.to_owned()),
+            status: meaning.map_or(500, |meaning| meaning.status),
+            detail: detail.to_owned(),
+            code,
+            hints: Vec::new(),
+        }
+    }
+
+    /// With what to do.
+    #[must_use]
+    pub fn hint(mut self, text: &str) -> Self {
+        self.hints.push(text.to_owned());
+        self
+    }
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        let code = match error {
+            Error::Recipe(_) | Error::ForeignRecipe(_) | Error::NoRecipe { .. } => Code::WrongFile,
+            Error::Usage(_) => Code::BadRequest,
+            _ => Code::Failed,
+        };
+        Self { hints: error.hints(), ..Self::new(code, &error.whole()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_a_meaning_and_each_meaning_a_code() {
+        for meaning in MEANINGS {
+            let code: Code = serde_json::from_value(meaning.code.into()).unwrap();
+            assert_ne!(code, Code::Other, "{}", meaning.code);
+            let problem = Problem::new(code, "x");
+            assert_eq!((problem.status, problem.title.as_str()), (meaning.status, meaning.means));
+        }
+        for code in [
+            Code::NoSuchPath,
+            Code::NoSuchMethod,
+            Code::BadRequest,
+            Code::NotPermitted,
+            Code::NoSuchUnit,
+            Code::WrongFile,
+            Code::Failed,
+        ] {
+            assert!(!Problem::new(code, "x").title.is_empty(), "{code:?}");
+        }
+    }
+}

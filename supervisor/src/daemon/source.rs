@@ -1,0 +1,64 @@
+//! Where the command line has it from: the daemon, or the files that it would read while none runs.
+
+use crate::clock::Now;
+use crate::dirs::Dirs;
+use crate::error::Error;
+
+use super::client::Client;
+use super::files::Said;
+use super::journal::{self, Event};
+use super::report::UnitStatus;
+use super::view::Machine;
+
+/// Who answers.
+#[derive(Debug)]
+pub enum Source {
+    /// A daemon.
+    Daemon(Client),
+    /// Nobody: the files do.
+    Files(Dirs),
+}
+
+impl Source {
+    /// The daemon, if one runs.
+    ///
+    /// # Errors
+    /// One runs, and this process may not connect.
+    pub fn find(dirs: &Dirs) -> Result<Self, Error> {
+        Ok(Client::find(dirs)?.map_or_else(|| Self::Files(dirs.clone()), Self::Daemon))
+    }
+
+    /// All units of the instrument; none where no instrument is carried out.
+    ///
+    /// # Errors
+    /// The daemon says no, or the files cannot be read.
+    pub fn units(&self) -> Result<Vec<UnitStatus>, Error> {
+        match self {
+            Self::Daemon(client) => client.get("/v1/units"),
+            Self::Files(dirs) => {
+                let Some(machine) = Machine::load(dirs)? else { return Ok(Vec::new()) };
+                let units = machine.units(dirs, &Said::load(dirs)?, &Now::get());
+                Ok(units.iter().map(UnitStatus::from).collect())
+            }
+        }
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// As [`Source::units`].
+    pub fn unit(&self, name: &str) -> Result<Option<UnitStatus>, Error> {
+        Ok(self.units()?.into_iter().find(|unit| unit.name == name))
+    }
+
+    /// Events after this number, as many as come at a time.
+    ///
+    /// # Errors
+    /// The daemon says no.
+    pub fn events(&self, since: u64) -> Result<Vec<Event>, Error> {
+        match self {
+            Self::Daemon(client) => client.get(&format!("/v1/events?since={since}")),
+            Self::Files(dirs) => Ok(journal::since(&journal::folder(dirs), since, usize::MAX)),
+        }
+    }
+}

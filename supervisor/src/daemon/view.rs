@@ -1,0 +1,270 @@
+//! What is known of an instrument's units: the applied instrument, what people have said, and what the unit folders tell.
+//!
+//! The daemon decides by it, and so does whoever asks while no daemon runs: both see the same.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hatchway_envs::digest::Sha256;
+use hatchway_wire::ExitReason;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Now;
+use crate::dirs::Dirs;
+use crate::error::Error;
+use crate::instrument::{Instrument, UnitConfig};
+use crate::recipe::{self, Located, Restart};
+use crate::units::{self, Seen, State};
+use crate::visit;
+
+use super::decide::{Condition, Decision, End, Known, Run, Want, decide};
+use super::files::{Applied, Said};
+
+/// How a unit is, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// It runs, and is not ready yet.
+    Starting,
+    /// It runs, and is ready.
+    Ready,
+    /// It is on its way to its end.
+    Stopping,
+    /// It starts once others are ready.
+    Blocked,
+    /// It has failed, and starts again soon.
+    BackOff,
+    /// It has failed again and again, and waits for a person.
+    Degraded,
+    /// It has failed, and nothing starts it again.
+    Failed,
+    /// It has ended, and nothing starts it again.
+    Ended,
+    /// It is not wanted.
+    Stopped,
+    /// It is about to be started.
+    Due,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+            Self::Blocked => "blocked",
+            Self::BackOff => "back-off",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+            Self::Ended => "ended",
+            Self::Stopped => "stopped",
+            Self::Due => "due",
+        })
+    }
+}
+
+/// The instrument, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// What is carried out.
+    pub instrument: Instrument,
+    /// Where recipes are, best first.
+    pub recipes: Vec<PathBuf>,
+    /// Restart policies by unit, as their recipes have them.
+    restarts: BTreeMap<String, Restart>,
+    /// See [`Applied::digests`].
+    digests: BTreeMap<String, String>,
+}
+
+/// One unit.
+#[derive(Debug)]
+pub struct Unit {
+    /// Its name.
+    pub name: String,
+    /// How it is.
+    pub phase: Phase,
+    /// Why it is so, in words.
+    pub why: Option<String>,
+    /// What is to be done.
+    pub decision: Decision,
+    /// Its last run.
+    pub last: Option<Seen>,
+    /// All runs, oldest first.
+    pub runs: Vec<Run>,
+}
+
+impl Machine {
+    /// The one that was applied, if one was.
+    ///
+    /// # Errors
+    /// It cannot be read, or is wrong.
+    pub fn load(dirs: &Dirs) -> Result<Option<Self>, Error> {
+        let Some(applied) = Applied::load(dirs)? else { return Ok(None) };
+        Ok(Some(Self::of(&applied, dirs)?))
+    }
+
+    /// The one of this file.
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub fn of(applied: &Applied, dirs: &Dirs) -> Result<Self, Error> {
+        let instrument = applied.instrument()?;
+        let recipes: Vec<PathBuf> = std::iter::once(applied.recipes()).chain(dirs.recipes()).collect();
+        let mut restarts = BTreeMap::new();
+        for (name, config) in instrument.in_order() {
+            // A recipe that cannot be read is said when its unit is started.
+            let service = find(config, &recipes).ok().and_then(|located| located.recipe.service);
+            restarts.insert(name.to_owned(), service.map_or(Restart::Never, |service| service.restart));
+        }
+        Ok(Self { instrument, recipes, restarts, digests: applied.digests.clone() })
+    }
+
+    /// All units, each after those that it waits for.
+    #[must_use]
+    pub fn units(&self, dirs: &Dirs, said: &Said, now: &Now) -> Vec<Unit> {
+        let mut done: Vec<Unit> = Vec::new();
+        for (name, config) in self.instrument.in_order() {
+            let is_ready =
+                |other: &str| done.iter().any(|unit| unit.name == other && unit.phase == Phase::Ready);
+            let waits_for = config.after.iter().map(|name| name.as_str()).filter(|name| !is_ready(name));
+            let waits_for = waits_for.map(str::to_owned).collect();
+            let unit = self.unit(dirs, (name, config), waits_for, said, now);
+            done.push(unit);
+        }
+        done
+    }
+
+    /// Names what a unit is carried out with.
+    #[must_use]
+    pub fn digest(&self, unit: &str) -> &str {
+        self.digests.get(unit).map_or("", String::as_str)
+    }
+
+    fn unit(
+        &self,
+        dirs: &Dirs,
+        (name, config): (&str, &UnitConfig),
+        waits_for: Vec<String>,
+        said: &Said,
+        now: &Now,
+    ) -> Unit {
+        let mut seen = units::all(dirs, Some(name));
+        seen.retain(Seen::is_recorded);
+        let runs: Vec<Run> = seen.iter().filter_map(|seen| run(seen, now)).collect();
+        let (want, when) = said.of(name, config.start, now);
+        let restart = self.restarts.get(name).copied().unwrap_or_default();
+        let (renew, config) = (said.renew(name, now), self.digest(name));
+        let known = Known { want, said: when, renew, restart, config, waits_for, runs: &runs };
+        let decision = decide(&known, now.monotonic);
+        let last = seen.pop();
+        let phase = phase(&decision, last.as_ref(), &runs, want);
+        let why = why(&decision, last.as_ref(), now);
+        Unit { name: name.to_owned(), phase, why, decision, last, runs }
+    }
+}
+
+/// Its recipe.
+///
+/// # Errors
+/// There is none, or it is wrong.
+pub fn find(config: &UnitConfig, recipes: &[PathBuf]) -> Result<Located, Error> {
+    let name = config.recipe.as_deref().unwrap_or_default();
+    if !name.contains('/') {
+        return recipe::read_trusted(&recipe::locate_in(name, recipes)?);
+    }
+    // From the instrument's folder on.
+    let base = recipes.first().and_then(|folder| folder.parent()).unwrap_or(Path::new("/"));
+    let given = base.join(name);
+    recipe::read_trusted(&if given.is_dir() { given.join("recipe.toml") } else { given })
+}
+
+/// Names what each unit would be carried out with now. A recipe that cannot be read has no part in it: the start says so.
+#[must_use]
+pub fn digests(instrument: &Instrument, recipes: &[PathBuf]) -> BTreeMap<String, String> {
+    let digest = |config: &UnitConfig| {
+        let mut text = config.digest();
+        if let Ok(located) = find(config, recipes) {
+            for path in [located.path.clone(), located.lock_path()] {
+                text.push_str(&Sha256::of(&std::fs::read(path).unwrap_or_default()).to_string());
+            }
+        }
+        Sha256::of(text.as_bytes()).to_string()
+    };
+    instrument.in_order().into_iter().map(|(name, config)| (name.to_owned(), digest(config))).collect()
+}
+
+/// A run of this boot.
+fn run(seen: &Seen, now: &Now) -> Option<Run> {
+    let told = seen.told();
+    let begun = told.and_then(|told| told.begun.as_ref());
+    let config = told.and_then(|told| told.config.clone());
+    let condition = match seen.state {
+        State::Running | State::Foreground => Condition::Running { config },
+        State::Ending => Condition::Ending,
+        State::Ended | State::Lost => {
+            let begun = begun.filter(|begun| begun.boot == now.boot)?;
+            let at = seen
+                .record
+                .as_ref()
+                .map(|record| record.ended.monotonic_ns)
+                .and_then(|at| u64::try_from(at).ok());
+            // What is gone without a record was gone at some time after its beginning.
+            let at = at.map_or(Duration::from_millis(begun.monotonic_ms), Duration::from_nanos);
+            Condition::Ended { at, end: end(seen), config }
+        }
+    };
+    let began = begun.map_or(Duration::ZERO, |begun| Duration::from_millis(begun.monotonic_ms));
+    Some(Run { name: seen.run.clone(), began, condition })
+}
+
+fn end(seen: &Seen) -> End {
+    match seen.record.as_ref().map(|record| &record.reason) {
+        Some(ExitReason::Exit { code: 0 }) => End::Well,
+        Some(ExitReason::Requested { .. }) => End::Asked,
+        Some(_) | None => End::Failed,
+    }
+}
+
+fn phase(decision: &Decision, last: Option<&Seen>, runs: &[Run], want: Want) -> Phase {
+    match decision {
+        Decision::Keep => match last {
+            Some(seen) if is_ready(seen) => Phase::Ready,
+            _ => Phase::Starting,
+        },
+        Decision::Start => Phase::Due,
+        Decision::Stop { .. } | Decision::Ending => Phase::Stopping,
+        Decision::Blocked { .. } => Phase::Blocked,
+        Decision::BackOff { .. } => Phase::BackOff,
+        Decision::Degraded { .. } => Phase::Degraded,
+        Decision::Rest if want == Want::Down => Phase::Stopped,
+        Decision::Rest => match runs.last().map(|run| &run.condition) {
+            Some(Condition::Ended { end: End::Failed, .. }) => Phase::Failed,
+            _ => Phase::Ended,
+        },
+    }
+}
+
+/// Whether it is ready: its tool runs.
+fn is_ready(seen: &Seen) -> bool {
+    visit::answers(&seen.folder)
+}
+
+fn why(decision: &Decision, last: Option<&Seen>, now: &Now) -> Option<String> {
+    let ended = last.and_then(|seen| seen.record.as_ref()).map(|record| units::told(&record.reason));
+    let ended = ended.unwrap_or_else(|| "it was gone without a record".to_owned());
+    match decision {
+        Decision::Blocked { on } => Some(format!("waits for {}", on.join(", "))),
+        Decision::BackOff { until, failures } => {
+            let left = until.saturating_sub(now.monotonic).as_secs_f64();
+            Some(format!("{ended}; starts again in {left:.1} s, after {failures} failures"))
+        }
+        Decision::Degraded { failures } => {
+            Some(format!("{ended}; {failures} failures in a short time: it waits for a person"))
+        }
+        Decision::Rest => last.map(|_| ended),
+        Decision::Stop { again: true, .. } => Some("it has another configuration".to_owned()),
+        _ => None,
+    }
+}
