@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock::Now;
 use crate::dirs::Dirs;
 use crate::error::Error;
-use crate::units::{self, Seen};
+use crate::units::{self, Kept, Seen};
 
 use super::decide::{Decision, Want};
 use super::files::{Applied, Said};
@@ -269,14 +269,15 @@ impl Core {
     }
 
     /// A start has come to its end.
-    pub(super) fn started(&self, name: &str, result: Result<Child, Error>) {
+    pub(super) fn started(&self, name: &str, result: Result<Kept, Error>) {
         let mut state = self.lock();
         state.starting.remove(name);
         match result {
-            Ok(child) => {
+            Ok(Kept { child, note }) => {
                 state.hopeless.remove(name);
-                state.children.push(child);
-                self.say(&mut state, Entry::of(Kind::Starting, name, "it is started"));
+                state.children.extend(child);
+                let text = note.unwrap_or_else(|| "it is started".to_owned());
+                self.say(&mut state, Entry::of(Kind::Starting, name, text));
             }
             Err(error) => {
                 state.hopeless.insert(name.to_owned(), Now::get().monotonic);

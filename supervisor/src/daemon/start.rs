@@ -1,7 +1,6 @@
 //! Starts a unit: the recorder, with the words of `hatchway run` as what it is to run.
 
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::Duration;
 
 use hatchway_envs::sandbox;
@@ -16,7 +15,7 @@ use crate::error::Error;
 use crate::instrument::{UnitConfig, UnitRung};
 use crate::launch::{self, run_folder};
 use crate::recipe::{Located, Logs};
-use crate::units;
+use crate::units::{self, Kept};
 
 use super::view;
 
@@ -33,7 +32,7 @@ pub(super) struct Order {
 }
 
 /// Starts it. A unit that cannot be started leaves a record that says so, as one that has ended.
-pub(super) fn start(dirs: &Dirs, order: &Order) -> Result<Child, Error> {
+pub(super) fn start(dirs: &Dirs, order: &Order) -> Result<Kept, Error> {
     let run = launch::incarnation();
     let folder = folder(dirs, &order.name, &run)?;
     run_folder::make(&folder)?;

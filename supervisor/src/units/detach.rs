@@ -1,7 +1,8 @@
 //! `hatchway run --detach`: the recorder takes over, and this process only waits until the tool has started.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{PipeWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +12,7 @@ use hatchway_wire::VERSION;
 use hatchway_wire::log::Policy;
 use hatchway_wire::unit::{self, Begun, Unit};
 
+use super::systemd::{self, Service};
 use super::{Seen, is_kept, see};
 use crate::clock::Now;
 use crate::error::Error;
@@ -65,7 +67,7 @@ pub fn keep(
     command: Vec<String>,
     (logs, linger): (Policy, Duration),
     config: Option<String>,
-) -> Result<Child, Error> {
+) -> Result<Kept, Error> {
     let linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
     let (unit, incarnation) = (tool.to_owned(), run.to_owned());
     let Now { boot, monotonic } = Now::get();
@@ -78,7 +80,8 @@ pub fn keep(
     let lock =
         options.write(true).create_new(true).mode(0o600).open(&path).map_err(Error::io("create", &path))?;
     hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
-    let started = write(&folder.join(unit::FILE), &told).and_then(|()| start(folder, lock));
+    let started =
+        write(&folder.join(unit::FILE), &told).and_then(|()| start((tool, run, folder), &lock, linger));
     if started.is_err() {
         // Nothing ran, so there is nothing to know of it.
         run_folder::remove(folder);
@@ -95,28 +98,64 @@ fn write(path: &PathBuf, told: &Unit) -> Result<(), Error> {
     written.map_err(Error::io("write", path))
 }
 
+/// Who keeps a unit from now on.
+#[derive(Debug)]
+pub struct Kept {
+    /// The recorder, where it is a child of this process.
+    pub child: Option<Child>,
+    /// What was done otherwise than it should be.
+    pub note: Option<String>,
+}
+
 /// The recorder closes its standard error once the unit is kept; what it says before is why it is not.
-fn start(folder: &Path, lock: fs::File) -> Result<Child, Error> {
+fn start(which: (&str, &str, &Path), lock: &fs::File, stop: Duration) -> Result<Kept, Error> {
     let shim = launch::shim()?;
     // What this process was started with (the other end of somebody's pipe) would stay open as long as the unit lives.
     hatchway_sys::descriptors::close_on_exec_from(3, &[]).map_err(Error::io("keep to", "this process"))?;
-    let mut child = Command::new(&shim)
-        .arg("--unit")
-        .arg(folder)
-        .stdin(lock)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(Error::io("execute", &shim))?;
+    let (reader, writer) = std::io::pipe().map_err(Error::io("hear from", &shim))?;
+    let kept = recorder(&shim, which, lock, writer, stop)?;
     let mut said = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        stderr.take(COMPLAINT_MAX).read_to_end(&mut said).map_err(Error::io("hear from", &shim))?;
-    }
+    reader.take(COMPLAINT_MAX).read_to_end(&mut said).map_err(Error::io("hear from", &shim))?;
     if said.is_empty() {
-        return Ok(child);
+        return Ok(kept);
     }
-    drop(child.wait());
+    drop(kept.child.map(|mut child| child.wait()));
     let said = String::from_utf8_lossy(&said).trim().to_owned();
     let said = said.strip_prefix("error: ").unwrap_or(&said).to_owned();
     Err(Error::Host { message: format!("nothing keeps the unit: {said}"), hints: Vec::new() })
+}
+
+/// As a service of systemd's where it is there, else as a child.
+fn recorder(
+    shim: &Path,
+    (unit, run, folder): (&str, &str, &Path),
+    lock: &fs::File,
+    errors: PipeWriter,
+    stop: Duration,
+) -> Result<Kept, Error> {
+    let words =
+        [shim.to_string_lossy().into_owned(), "--unit".to_owned(), folder.to_string_lossy().into_owned()];
+    let mut note = None;
+    if systemd::is_there() {
+        let service = Service { unit, run, words: &words, stop };
+        match systemd::start(&service, lock.as_fd(), errors.as_fd()) {
+            Ok(()) => return Ok(Kept { child: None, note: None }),
+            Err(error) => {
+                note = Some(format!(
+                    "systemd does not take it, so it is a process of the daemon's own: {error}"
+                ));
+            }
+        }
+    }
+    let lock = lock.try_clone().map_err(Error::io("hand over", folder))?;
+    let child = Command::new(shim)
+        .args(&words[1..])
+        .env_clear()
+        .envs(systemd::environment())
+        .stdin(lock)
+        .stdout(Stdio::null())
+        .stderr(errors)
+        .spawn()
+        .map_err(Error::io("execute", shim))?;
+    Ok(Kept { child: Some(child), note })
 }

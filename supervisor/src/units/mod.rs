@@ -3,6 +3,7 @@
 mod detach;
 mod log;
 mod reason;
+mod systemd;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use crate::launch::packets::{Packets, Received};
 use crate::launch::run_folder;
 use crate::visit;
 
-pub use detach::{Detached, detach, keep};
+pub use detach::{Detached, Kept, detach, keep};
 pub use log::{Line, Reader};
 pub use reason::{next, told};
 
