@@ -7,6 +7,7 @@
 //! - [`mirror`], [`keys`], [`server`]: a signed Debian archive in memory, served with faults on demand;
 //! - [`oci`]: images made by hand; [`engine`], [`podman`]: container engines of the test's own;
 //! - [`kernel`]: Debian's kernel for guests; [`guest`]: a disk image with a system on it;
+//! - [`systemd`]: a real systemd as the first process of namespaces of its own;
 //! - [`store`]: the store's folders seen from outside, by code that shares nothing with the program's.
 //!
 //! A test that lacks something panics with the package to install; none is skipped.
@@ -27,5 +28,6 @@ pub mod podman;
 pub mod server;
 pub mod snapshot;
 pub mod store;
+pub mod systemd;
 pub mod tar;
 pub mod windows;

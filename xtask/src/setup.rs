@@ -49,6 +49,12 @@ const NEEDS: &[Need] = &[
     },
     Need { package: "dpkg", what_for: "dpkg-deb packs acme-gauss", is_there: || starts("dpkg-deb") },
     Need {
+        package: "dpkg-dev",
+        what_for: "finds out what Hatchway's own package depends on",
+        is_there: || starts("dpkg-shlibdeps"),
+    },
+    Need { package: "man-db", what_for: "judges the manual pages", is_there: || starts("man") },
+    Need {
         package: "util-linux",
         what_for: "unshare: probes user namespaces",
         is_there: || starts("unshare"),
@@ -96,7 +102,7 @@ const NEEDS: &[Need] = &[
     },
     Need {
         package: "systemd",
-        what_for: "brings units for the tests",
+        what_for: "brings units for the tests, and is started by them",
         is_there: || exists("/lib/systemd/system/basic.target"),
     },
     Need {
@@ -235,6 +241,11 @@ const NEEDS: &[Need] = &[
         is_there: || on_path("gtk-update-icon-cache"),
     },
     Need { package: "dbus-daemon", what_for: "a bus for the tests", is_there: || starts("dbus-daemon") },
+    Need {
+        package: "dbus",
+        what_for: "units of the system's bus for the tests",
+        is_there: || exists("/lib/systemd/system/dbus.service"),
+    },
     Need {
         package: "dbus-bin",
         what_for: "a client of buses for the tests",

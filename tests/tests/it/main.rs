@@ -49,6 +49,7 @@ mod running;
 mod sources;
 mod store_upkeep;
 mod suite_choice;
+mod systemd_host;
 mod triggers;
 mod units;
 mod vendors_in_triggers;
