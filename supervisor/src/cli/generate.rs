@@ -1,10 +1,11 @@
-//! `hatchway generate`: what `cargo xtask gen` writes into `docs/`.
+//! `hatchway generate`: what `cargo xtask gen` writes into `docs/`, and manual pages for packages.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use super::{Cli, export, inspect};
+use super::{Cli, export, inspect, man};
 use crate::daemon::openapi;
 use crate::error::Error;
 use crate::instrument::Instrument;
@@ -16,6 +17,11 @@ use crate::report::Printer;
 pub(super) enum Command {
     /// The command line's reference as Markdown
     Cli,
+    /// Manual pages, into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
     /// The recipe's JSON schema
     RecipeSchema,
     /// The instrument's JSON schema
@@ -37,6 +43,10 @@ pub(super) enum Command {
 pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
     let text = match command {
         Command::Cli => reference(),
+        Command::Man { folder } => {
+            man::write(folder)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::RecipeSchema => super::json(&schemars::schema_for!(Recipe))?,
         Command::InstrumentSchema => super::json(&schemars::schema_for!(Instrument))?,
         Command::Openapi => super::json(&openapi::document())?,

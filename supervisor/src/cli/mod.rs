@@ -9,6 +9,7 @@ mod inspect;
 mod instrument;
 mod lock;
 mod machine;
+mod man;
 mod new;
 mod plan;
 mod recipe;

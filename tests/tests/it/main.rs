@@ -27,6 +27,7 @@ mod machine_rows;
 mod machine_snapshots;
 mod machine_traffic;
 mod machines;
+mod man_pages;
 mod odd_places;
 mod oracles;
 mod patches;
