@@ -3,6 +3,7 @@
 //! The shim is a static binary with a profile of its own. It is built into a target folder of its own, so that
 //! its compiler flags do not throw away what the rest has cached.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
     main.args(["build", "--package", "hatchway"]).args(release.then_some("--release"));
     sh::run(&mut main)?;
     let built = target.join(if release { "release" } else { "debug" }).join("hatchway");
-    let shim = build_shim(&target)?;
+    let shim = build_shim(&target.join("shim-static"), &std::env::var_os("RUSTFLAGS").unwrap_or_default())?;
 
     let folder = target.join("hatchway");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
@@ -42,16 +43,42 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
     Ok(folder.join("hatchway"))
 }
 
-fn build_shim(target: &Path) -> Result<PathBuf> {
+/// The two programs as a package has them, and where they are: without symbols, and without a path of this machine in them. They have a target folder of their own, as the shim has.
+pub(crate) fn for_package(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+    let cargo_home = match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => {
+            Path::new(&std::env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?).join(".cargo")
+        }
+    };
+    let workspace = sh::workspace()?;
+    let places = [(workspace.as_path(), "/usr/src/hatchway"), (cargo_home.as_path(), "/usr/src/cargo")];
+    let flags = |option: &str| {
+        let all = places.map(|(path, instead)| format!("{option}={}={instead}", path.display()));
+        all.join(" ")
+    };
+    let rust = flags("--remap-path-prefix");
+    let mut main = sh::cargo();
+    main.args(["build", "--package", "hatchway", "--release", "--target-dir"])
+        .arg(folder)
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
+        .env("RUSTFLAGS", &rust)
+        // Parts of dependencies are in C.
+        .env("CFLAGS", flags("-ffile-prefix-map"));
+    sh::run(&mut main)?;
+    let shim = build_shim(&folder.join("shim-static"), rust.as_ref())?;
+    Ok((folder.join("release/hatchway"), shim))
+}
+
+fn build_shim(folder: &Path, flags: &OsStr) -> Result<PathBuf> {
     let triple = shim_triple()?;
-    let folder = target.join("shim-static");
-    let mut flags = std::env::var_os("RUSTFLAGS").unwrap_or_default();
+    let mut flags = flags.to_owned();
     flags.push(" -C target-feature=+crt-static");
     let mut cargo = sh::cargo();
     cargo
         .args(["build", "--package", "hatchway-shim", "--profile", "shim", "--target", &triple])
         .arg("--target-dir")
-        .arg(&folder)
+        .arg(folder)
         .env("RUSTFLAGS", flags);
     sh::run(&mut cargo)?;
     let built = folder.join(triple).join("shim/hatchway-shim");

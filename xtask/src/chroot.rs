@@ -142,28 +142,8 @@ impl Pair {
         let mut mmdebstrap = Command::new("mmdebstrap");
         mmdebstrap.args(["--quiet", "--mode=root", "--variant=minbase"]);
         mmdebstrap.arg(format!("--include={}", names.join(","))).arg("bookworm").arg(&self.chroot);
-        for source in self.sources()? {
-            mmdebstrap.arg(source);
-        }
+        mmdebstrap.args(sources(&SUITES)?);
         sh::run(&mut mmdebstrap)
-    }
-
-    /// The lines of the host's apt sources for the suites that the lock names.
-    fn sources(&self) -> Result<Vec<String>> {
-        let listed =
-            sh::capture(Command::new("apt-get").args(["indextargets", "--format", "$(SITE) $(RELEASE)"]))?;
-        let mut lines: Vec<String> = Vec::new();
-        for line in listed.lines() {
-            let Some((site, release)) = line.split_once(' ') else { continue };
-            let source = format!("deb {site} {release} main");
-            if SUITES.contains(&release) && !lines.contains(&source) {
-                lines.push(source);
-            }
-        }
-        if lines.is_empty() {
-            bail!("the host's apt has no source for bookworm; `/etc/apt/sources.list.d` names them");
-        }
-        Ok(lines)
     }
 
     fn compare(&self) -> Result<String> {
@@ -267,6 +247,24 @@ impl Pair {
         ]);
         answers(chroot.arg(&self.chroot), script)
     }
+}
+
+/// The lines of the host's apt sources for suites.
+pub(crate) fn sources(suites: &[&str]) -> Result<Vec<String>> {
+    let listed =
+        sh::capture(Command::new("apt-get").args(["indextargets", "--format", "$(SITE) $(RELEASE)"]))?;
+    let mut lines: Vec<String> = Vec::new();
+    for line in listed.lines() {
+        let Some((site, release)) = line.split_once(' ') else { continue };
+        let source = format!("deb {site} {release} main");
+        if suites.contains(&release) && !lines.contains(&source) {
+            lines.push(source);
+        }
+    }
+    if lines.is_empty() {
+        bail!("the host's apt has no source for {}; `/etc/apt/sources.list.d` names them", suites.join(", "));
+    }
+    Ok(lines)
 }
 
 /// Runs a shell that reads the questions; gives its sections.

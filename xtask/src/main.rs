@@ -14,6 +14,7 @@ mod compat;
 mod corpus;
 mod crash;
 mod demo;
+mod dist;
 mod fuzz;
 mod generate;
 mod limits;
@@ -64,6 +65,11 @@ const VERBS: &[Verb] = &[
         "fuzz",
         "libFuzzer over the parsers [TARGET...] [--runs N|--seconds S] [--jobs J] [--fast] [--seeds]",
         fuzz::verb,
+    ),
+    (
+        "dist",
+        "build the release and its Debian package into target/dist [--try [--suite NAME]: install it in a Debian of its own]",
+        dist::verb,
     ),
     ("acme", "build the stand-in vendor package into OUT_DIR", acme::verb),
 ];

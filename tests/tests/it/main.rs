@@ -10,6 +10,7 @@ mod conformance;
 mod crash;
 mod daemon;
 mod dbus;
+mod dist;
 mod doctor;
 mod downloads;
 mod escapes;
