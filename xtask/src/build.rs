@@ -43,7 +43,8 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
     Ok(folder.join("hatchway"))
 }
 
-/// The two programs as a package has them, and where they are: without symbols, and without a path of this machine in them. They have a target folder of their own, as the shim has.
+/// The two programs as a package has them, and where they are: without symbols, and without a path of this machine in them. They have a
+/// target folder of their own, as the shim has.
 pub(crate) fn for_package(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     let cargo_home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
