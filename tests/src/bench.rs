@@ -325,7 +325,8 @@ pub fn is_root() -> bool {
 }
 
 /// The program under test, where every user can start it: a checkout may lie in a folder that is closed to others.
-fn program() -> &'static Path {
+#[must_use]
+pub fn program() -> &'static Path {
     static PLACE: OnceLock<PathBuf> = OnceLock::new();
     PLACE.get_or_init(|| {
         let built = std::env::var_os("HATCHWAY_BIN").map_or_else(

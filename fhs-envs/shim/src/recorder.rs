@@ -48,7 +48,7 @@ pub(crate) fn run(folder: &str) -> Result<i32, Error> {
     let folder = rustix::fs::open(path.as_str(), flags, Mode::empty()).step("open the unit's folder")?;
     let unit = read(&folder)?;
     // Not of whoever starts it: nobody's terminal, nobody's job.
-    nix::unistd::setsid().step("leave the session")?;
+    leave_session().step("leave the session")?;
     rustix::thread::set_name(c"hatchway-unit").step("name the process")?;
     hatchway_sys::process::reset_signal_action(Signal::SIGCHLD as i32);
     SigSet::all().thread_block().step("block signals")?;
@@ -61,6 +61,14 @@ pub(crate) fn run(folder: &str) -> Result<i32, Error> {
     let code = recorder.serve()?;
     drop(lock);
     Ok(code)
+}
+
+/// A service of systemd's has a session of its own already, and the kernel gives it no other.
+fn leave_session() -> nix::Result<()> {
+    match nix::unistd::setsid() {
+        Err(_) if nix::unistd::getsid(None) == Ok(nix::unistd::getpid()) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 fn read(folder: &OwnedFd) -> Result<Unit, Error> {

@@ -19,7 +19,7 @@ use crate::units::{self, Kept, Seen};
 use super::decide::{Decision, Want};
 use super::files::{Applied, Said};
 use super::journal::{Entry, Event, Journal, Kind};
-use super::start::{self, Order};
+use super::start::{self, Failed, Order};
 use super::view::{Machine, Phase, Unit};
 
 /// A unit whose start failed so that not even a record of it could be written is tried again after this.
@@ -269,7 +269,7 @@ impl Core {
     }
 
     /// A start has come to its end.
-    pub(super) fn started(&self, name: &str, result: Result<Kept, Error>) {
+    pub(super) fn started(&self, name: &str, result: Result<Kept, Failed>) {
         let mut state = self.lock();
         state.starting.remove(name);
         match result {
@@ -279,12 +279,12 @@ impl Core {
                 let text = note.unwrap_or_else(|| "it is started".to_owned());
                 self.say(&mut state, Entry::of(Kind::Starting, name, text));
             }
-            Err(error) => {
-                state.hopeless.insert(name.to_owned(), Now::get().monotonic);
-                self.say(
-                    &mut state,
-                    Entry::of(Kind::Failed, name, format!("it cannot be started: {}", error.whole())),
-                );
+            Err(Failed { error, is_recorded }) => {
+                if !is_recorded {
+                    state.hopeless.insert(name.to_owned(), Now::get().monotonic);
+                }
+                let text = format!("it cannot be started: {}", error.whole());
+                self.say(&mut state, Entry::of(Kind::Failed, name, text));
             }
         }
         drop(state);

@@ -31,25 +31,34 @@ pub(super) struct Order {
     pub(super) recipes: Vec<PathBuf>,
 }
 
-/// Starts it. A unit that cannot be started leaves a record that says so, as one that has ended.
-pub(super) fn start(dirs: &Dirs, order: &Order) -> Result<Kept, Error> {
+/// A unit that was not started.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// It has left a record that says so, as one that has ended.
+    pub(super) is_recorded: bool,
+}
+
+/// Starts it.
+pub(super) fn start(dirs: &Dirs, order: &Order) -> Result<Kept, Failed> {
     let run = launch::incarnation();
-    let folder = folder(dirs, &order.name, &run)?;
-    run_folder::make(&folder)?;
-    let started = view::find(&order.config, &order.recipes).and_then(|located| {
-        let command = words(order, &located, &run)?;
-        let service = located.recipe.service.as_ref();
-        let policy =
-            service.and_then(|service| service.logs.as_ref()).map_or_else(Policy::default, Logs::policy);
-        let stop = service.and_then(|service| service.stop).unwrap_or_default();
-        let linger = Duration::from_millis(stop.grace.ms()) + LINGER;
-        let which = (order.name.as_str(), run.as_str(), folder.as_path());
-        units::keep(which, command, (policy, linger), Some(order.digest.clone()))
-    });
-    if let Err(error) = &started {
-        not_started(order, &run, &folder, error)?;
-    }
-    started
+    let folder =
+        folder(dirs, &order.name, &run).and_then(|folder| run_folder::make(&folder).map(|()| folder));
+    let folder = folder.map_err(|error| Failed { error, is_recorded: false })?;
+    keep(order, &run, &folder).map_err(|error| {
+        let is_recorded = not_started(order, &run, &folder, &error).is_ok();
+        Failed { error, is_recorded }
+    })
+}
+
+fn keep(order: &Order, run: &str, folder: &Path) -> Result<Kept, Error> {
+    let located = view::find(&order.config, &order.recipes)?;
+    let command = words(order, &located, run)?;
+    let service = located.recipe.service.as_ref();
+    let policy = service.and_then(|service| service.logs.as_ref()).map_or_else(Policy::default, Logs::policy);
+    let stop = service.and_then(|service| service.stop).unwrap_or_default();
+    let linger = Duration::from_millis(stop.grace.ms()) + LINGER;
+    units::keep((&order.name, run, folder), command, (policy, linger), Some(order.digest.clone()))
 }
 
 fn folder(dirs: &Dirs, unit: &str, run: &str) -> Result<PathBuf, Error> {

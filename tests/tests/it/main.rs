@@ -51,6 +51,7 @@ mod running;
 mod sources;
 mod store_upkeep;
 mod suite_choice;
+mod systemd_daemon;
 mod systemd_host;
 mod triggers;
 mod units;
