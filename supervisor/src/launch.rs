@@ -219,6 +219,8 @@ fn spec(
     spec.args.clone_from(&request.args);
     spec.env = recipe.run.env.clone();
     spec.health = recipe.service.as_ref().and_then(|service| service.health.as_ref()).and_then(health);
+    let ready = recipe.service.as_ref().and_then(|service| service.ready.as_ref());
+    spec.ready = ready.map(|ready| ready.get_ref().what.clone());
     if let Some(stop) = recipe.service.as_ref().and_then(|service| service.stop) {
         spec.grace_ms = stop.grace.ms();
         spec.stop_signal = Some(stop.signal.number());

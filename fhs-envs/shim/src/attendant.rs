@@ -150,7 +150,7 @@ fn flags(namespaces: Namespaces) -> CloneFlags {
 }
 
 /// Until then, with one millisecond more, or rounding down would spin.
-fn timeout(end: Option<Instant>) -> PollTimeout {
+pub(crate) fn timeout(end: Option<Instant>) -> PollTimeout {
     end.map_or(PollTimeout::NONE, |end| {
         let left = end.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
@@ -373,7 +373,11 @@ impl Attendant<'_> {
                 self.seen.notes.push(message);
             }
             Report::Empty { usage } => self.seen.usage = usage,
-            Report::Control { id, report } => self.clients.answer(id, &report, fd.as_ref()),
+            Report::Control { id, report } => {
+                if !self.clients.answer(id, &report, fd.as_ref()) {
+                    self.order(&Order::Forget { id });
+                }
+            }
             Report::ExecFailed { errno, found, message, hint } => {
                 let known = self.bootstrap.missing.as_ref().map(|missing| missing.hint.clone());
                 let hint =

@@ -63,22 +63,22 @@ impl Clients {
     pub(crate) fn turn(&mut self) -> Vec<(Order, Vec<OwnedFd>)> {
         self.knock();
         let mut orders = Vec::new();
-        self.open.retain(|id, channel| {
-            loop {
-                match channel.receive_all::<ControlOrder>() {
-                    Ok(Received::Message(order, fds)) => match refused(&order, &fds) {
-                        Some(message) => {
-                            let report = ControlReport::Failed { found: false, message, hint: None };
-                            channel.offer(&report, None).ok();
-                        }
-                        None => orders.push((Order::Control { id: *id, order }, fds)),
-                    },
-                    Ok(Received::Nothing) => return true,
-                    Ok(Received::End) | Err(_) => {
-                        orders.push((Order::Forget { id: *id }, Vec::new()));
-                        return false;
+        // One of each: the inner half's answers have to be taken before it is given more, or both would wait for each other.
+        self.open.retain(|id, channel| match channel.receive_all::<ControlOrder>() {
+            Ok(Received::Message(order, fds)) => {
+                match refused(&order, &fds) {
+                    Some(message) => {
+                        let report = ControlReport::Failed { found: false, message, hint: None };
+                        channel.offer(&report, None).ok();
                     }
+                    None => orders.push((Order::Control { id: *id, order }, fds)),
                 }
+                true
+            }
+            Ok(Received::Nothing) => true,
+            Ok(Received::End) | Err(_) => {
+                orders.push((Order::Forget { id: *id }, Vec::new()));
+                false
             }
         });
         orders
@@ -105,14 +105,15 @@ impl Clients {
         }
     }
 
-    /// An answer for one of them, who may be gone.
-    pub(crate) fn answer(&mut self, id: u32, report: &ControlReport, fd: Option<&OwnedFd>) {
+    /// An answer for one of them; false where they are gone, and nobody wants what they began.
+    pub(crate) fn answer(&mut self, id: u32, report: &ControlReport, fd: Option<&OwnedFd>) -> bool {
         // One who does not read is not waited for, and is gone.
         let taken =
             self.open.get(&id).is_some_and(|channel| channel.offer(report, fd.map(AsFd::as_fd)).is_ok());
         if !taken {
             self.open.remove(&id);
         }
+        taken
     }
 
     /// The unit has ended: nobody comes any more.

@@ -141,7 +141,7 @@ impl<'a> Check<'a> {
 }
 
 /// What it reads and writes is nobody's.
-fn nothing() -> io::Result<[OwnedFd; 3]> {
+pub(crate) fn nothing() -> io::Result<[OwnedFd; 3]> {
     let null = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     Ok([null()?, null()?, null()?])
 }

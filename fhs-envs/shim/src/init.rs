@@ -2,8 +2,9 @@
 use crate::apply::{Failure, Sandbox};
 use crate::channel::{Channel, Received};
 use crate::keeper::Keeper;
+use crate::ready::Look;
 use crate::reaper::Reaper;
-use crate::spawn::{Spawned, Streams, spawn};
+use crate::spawn::{Spawned, Streams, spawn_with};
 use crate::{privileges, terminal};
 use hatchway_wire::attend::{Order, Report};
 use hatchway_wire::{Bootstrap, Op, Outcome, StdioMode, Usage};
@@ -89,9 +90,23 @@ fn start<'a>(
             return asked.tell(channel).map(|()| None);
         }
     }
+    begin(bootstrap, (streams, mode), signals, keeper, channel)
+}
+
+/// The last step: the tool itself.
+fn begin<'a>(
+    bootstrap: &'a Bootstrap,
+    (streams, mode): (Option<OwnedFd>, StdioMode),
+    signals: SignalFd,
+    keeper: Option<Keeper>,
+    channel: &Channel,
+) -> Result<Option<Reaper<'a>>, Failure> {
     let own = streams.as_ref().map(|terminal| terminal.try_clone().map(|terminal| (terminal, mode)));
     let own = own.transpose().map_err(|source| Failure::new("make a terminal for the tool", source))?;
-    match spawn(&bootstrap.process, &Streams::Own(own))? {
+    let (look, given) = Look::new(bootstrap)?;
+    let process = look.process_of_tool();
+    let number = given.as_ref().map(|(fd, number)| (fd.as_fd(), *number));
+    match spawn_with(&process, &Streams::Own(own), number)? {
         Spawned::Child => Ok(None),
         Spawned::Failed(report) => {
             channel.send(&report, None).map_err(|source| Failure::new("report", source))?;
@@ -102,7 +117,7 @@ fn start<'a>(
                 .send(&Report::Started { pid: tool.as_raw() }, None)
                 .map_err(|source| Failure::new("report", source))?;
             release_streams().map_err(|source| Failure::new("release the standard streams", source))?;
-            Ok(Some(Reaper::new(tool, streams, bootstrap, signals, keeper)))
+            Ok(Some(Reaper::new((tool, streams), bootstrap, signals, keeper, look)))
         }
     }
 }

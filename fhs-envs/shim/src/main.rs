@@ -33,6 +33,7 @@ mod link;
 mod mapping;
 mod oom;
 mod privileges;
+mod ready;
 mod reaper;
 mod record;
 mod recorder;

@@ -2,8 +2,10 @@
 use crate::channel::{Channel, Received};
 use crate::health::Check;
 use crate::keeper::Keeper;
+use crate::ready::Look;
 use crate::visits::Visits;
 use hatchway_wire::attend::{Order, Report};
+use hatchway_wire::ready::Watched;
 use hatchway_wire::{Bootstrap, Outcome, Usage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -34,24 +36,25 @@ pub(crate) struct Reaper<'a> {
     deadline: Option<Instant>,
     visits: Visits<'a>,
     health: Option<Check<'a>>,
+    ready: Look<'a>,
     /// What keeps the tool's services; they end after it.
     keeper: Option<Keeper>,
 }
 
 impl<'a> Reaper<'a> {
     pub(crate) fn new(
-        tool: Pid,
-        terminal: Option<OwnedFd>,
+        (tool, terminal): (Pid, Option<OwnedFd>),
         bootstrap: &'a Bootstrap,
         signals: SignalFd,
         keeper: Option<Keeper>,
+        ready: Look<'a>,
     ) -> Self {
         let grace = Duration::from_millis(bootstrap.grace_ms);
         let visits = Visits::new(&bootstrap.process);
         let health = bootstrap.health.as_ref().map(|health| Check::new(health, &bootstrap.process));
         let vital = bootstrap.vital.clone();
         let (ended, forced, deadline) = (false, false, None);
-        Self { tool, terminal, grace, vital, signals, ended, forced, deadline, visits, health, keeper }
+        Self { tool, terminal, grace, vital, signals, ended, forced, deadline, visits, health, ready, keeper }
     }
 
     /// Until nothing is left. When this process ends, the kernel kills whatever still is in the namespace.
@@ -68,6 +71,10 @@ impl<'a> Reaper<'a> {
             if self.reap(channel)? {
                 let usage = usage();
                 return channel.send(&Report::Empty { usage }, None);
+            }
+            // What was reaped may have said how the tool is.
+            if !self.ended {
+                self.look(channel)?;
             }
             self.wait(channel)?;
             // SIGCHLD may come from anybody inside; it only means "look". All others stay blocked for ever.
@@ -86,9 +93,6 @@ impl<'a> Reaper<'a> {
                     Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
                 }
             }
-            if let Some(health) = self.health.as_mut().filter(|_| !self.ended) {
-                health.turn(channel)?;
-            }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.deadline = None;
                 self.forced |= !self.ended;
@@ -97,9 +101,24 @@ impl<'a> Reaper<'a> {
         }
     }
 
+    /// How the tool is, for who wants to know.
+    fn look(&mut self, channel: &Channel) -> io::Result<()> {
+        if let Some(health) = &mut self.health {
+            health.turn(channel)?;
+        }
+        self.ready.turn(self.visits.is_watched());
+        if !self.visits.is_watched() {
+            return Ok(());
+        }
+        let health = self.health.as_ref().map(Check::condition);
+        let (ready, status) = self.ready.seen();
+        self.visits.tell(&Watched { ready, health, status }, channel)
+    }
+
     fn wait(&self, channel: &Channel) -> io::Result<()> {
         let check = self.health.as_ref().filter(|_| !self.ended).and_then(Check::due);
-        let next = [self.deadline, check].into_iter().flatten().min();
+        let look = Some(&self.ready).filter(|_| !self.ended);
+        let next = [self.deadline, check, look.and_then(Look::due)].into_iter().flatten().min();
         let timeout = match next {
             None => PollTimeout::NONE,
             Some(deadline) => {
@@ -111,6 +130,7 @@ impl<'a> Reaper<'a> {
         let others = [channel.as_fd(), self.signals.as_fd()].into_iter();
         let heard = others.chain(self.keeper.as_ref().map(AsFd::as_fd));
         let mut fds: Vec<PollFd<'_>> = heard.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        fds.extend(look.into_iter().flat_map(Look::watches));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -153,6 +173,9 @@ impl<'a> Reaper<'a> {
         if let Some(health) = self.health.as_mut().filter(|_| !self.ended)
             && health.collected(pid, status, channel)?
         {
+            return Ok(());
+        }
+        if !self.ended && self.ready.collected(pid, status) {
             return Ok(());
         }
         self.visits.collected(pid, status, channel)

@@ -1,5 +1,5 @@
-//! `exit.json`: written whole or not at all.
-use hatchway_wire::{ExitRecord, HostPath, Stamp};
+//! `exit.json` and `ready.json`: written whole or not at all.
+use hatchway_wire::{HostPath, Stamp};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 use std::fs::File;
@@ -20,7 +20,7 @@ pub(crate) fn now() -> Stamp {
 }
 
 /// Writes beside the final name, then renames; both are on disk when this returns, if they are to be `synced`.
-pub(crate) fn write(record: &ExitRecord, path: &HostPath, synced: bool) -> io::Result<()> {
+pub(crate) fn write(record: &impl serde::Serialize, path: &HostPath, synced: bool) -> io::Result<()> {
     let missing = || io::Error::from(io::ErrorKind::InvalidInput);
     let (parent, name) = (path.parent().ok_or_else(missing)?, path.name().ok_or_else(missing)?);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

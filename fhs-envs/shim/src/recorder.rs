@@ -3,9 +3,11 @@
 //! It starts what runs the tool on its rung, which is the attendant of the sandbox or `hatchway run` beside a container or a guest.
 //! It holds the other ends of that one's standard streams and knows nothing of how the tool is isolated. When all of it has ended,
 //! it completes `exit.json` and lets go of the lock: from then on the unit has ended for everybody.
+mod ready;
 mod segments;
 mod verdict;
 
+use crate::attendant::timeout;
 use crate::channel::{Channel, Received};
 use crate::error::{Error, Step};
 use crate::reaper::outcome;
@@ -14,10 +16,11 @@ use hatchway_wire::exit::{ExitReason, ExitRecord};
 use hatchway_wire::log::{self, DATA_MAX, Full, Stream};
 use hatchway_wire::unit::{self, Unit, UnitOrder, UnitReport};
 use hatchway_wire::{HostPath, Outcome, Stamp, Usage, VERSION};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
+use ready::Watch;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::SocketFlags;
 use segments::{Kept, Segments};
@@ -34,7 +37,7 @@ const CLIENTS_MAX: usize = 16;
 /// Who may wait to be taken.
 const BACKLOG: i32 = 16;
 /// Milliseconds from one try to the next where the log has no room.
-const AGAIN_MS: u16 = 100;
+const AGAIN_MS: u64 = 100;
 /// How long what is left of an ended unit may take to be gone.
 const LEFT_MAX: Duration = Duration::from_secs(5);
 /// Bytes that are still read of an ended unit's pipes, which nobody of it can write to any more: more than a pipe holds.
@@ -56,7 +59,8 @@ pub(crate) fn run(folder: &str) -> Result<i32, Error> {
     let lock = lock(&folder).step("lock the unit's folder")?;
     let door = listen(&folder).step("listen at the unit's socket")?;
     let log = open_log(&folder).step("open the log")?;
-    let recorder = Recorder::start(path, &unit, door, Segments::new(log, unit.logs))?;
+    let watch = Watch::new(unit.ready.as_ref(), folder, &path);
+    let recorder = Recorder::start((path, watch), &unit, door, Segments::new(log, unit.logs))?;
     close_streams().step("let go of the standard streams")?;
     let code = recorder.serve()?;
     drop(lock);
@@ -149,6 +153,14 @@ fn is_alone() -> bool {
     }
 }
 
+/// Somebody who gives orders.
+#[derive(Debug)]
+struct Client {
+    channel: Channel,
+    /// They are told how far the unit is.
+    watches: bool,
+}
+
 /// One of the tool's streams.
 #[derive(Debug)]
 struct Source {
@@ -163,7 +175,8 @@ struct Recorder<'a> {
     started: Stamp,
     signals: SignalFd,
     door: OwnedFd,
-    clients: Vec<Channel>,
+    clients: Vec<Client>,
+    watch: Watch<'a>,
     child: Child,
     /// It is not waited for yet.
     runs: bool,
@@ -179,7 +192,12 @@ struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    fn start(folder: HostPath, unit: &'a Unit, door: OwnedFd, log: Segments) -> Result<Self, Error> {
+    fn start(
+        (folder, watch): (HostPath, Watch<'a>),
+        unit: &'a Unit,
+        door: OwnedFd,
+        log: Segments,
+    ) -> Result<Self, Error> {
         let started = record::now();
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&SigSet::all(), flags).step("watch signals")?;
@@ -205,6 +223,7 @@ impl<'a> Recorder<'a> {
             signals,
             door,
             clients: Vec::new(),
+            watch,
             child,
             runs: true,
             killed: false,
@@ -221,6 +240,9 @@ impl<'a> Recorder<'a> {
             self.wait()?;
             self.read_once(DATA_MAX);
             self.serve_clients();
+            if self.watch.turn() {
+                self.tell();
+            }
             if let Some(ended) = self.signals()? {
                 break ended;
             }
@@ -235,11 +257,13 @@ impl<'a> Recorder<'a> {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.door.as_fd(), PollFlags::POLLIN),
         ];
-        fds.extend(self.clients.iter().map(|client| PollFd::new(client.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.clients.iter().map(|client| PollFd::new(client.channel.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.watch.watch().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // While something finds no room nothing more is read: the pipe fills, and the tool waits.
         let sources = self.sources.iter().filter(|_| self.waiting.is_none());
         fds.extend(sources.map(|source| PollFd::new(source.pipe.as_fd(), PollFlags::POLLIN)));
-        let timeout = if self.waiting.is_some() { PollTimeout::from(AGAIN_MS) } else { PollTimeout::NONE };
+        let again = self.waiting.is_some().then(|| Instant::now() + Duration::from_millis(AGAIN_MS));
+        let timeout = timeout([again, self.watch.due()].into_iter().flatten().min());
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::Error::EINTR) => Ok(()),
             Err(errno) => Err(errno).step("wait"),
@@ -274,6 +298,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn keep(&mut self, stream: Stream, data: &[u8]) {
+        self.watch.look(stream, data);
         if stream == Stream::Err {
             self.errors.add(data);
         }
@@ -306,33 +331,44 @@ impl<'a> Recorder<'a> {
     fn serve_clients(&mut self) {
         while let Ok(connection) = rustix::net::accept_with(&self.door, SocketFlags::CLOEXEC) {
             if self.clients.len() < CLIENTS_MAX {
-                self.clients.push(Channel::of(connection));
+                self.clients.push(Client { channel: Channel::of(connection), watches: false });
             }
         }
         let mut orders = VecDeque::new();
         let mut clients = std::mem::take(&mut self.clients);
         clients.retain(|client| {
             loop {
-                match client.receive::<UnitOrder>() {
-                    Ok(Received::Message(order, _)) => orders.push_back((client.as_fd().as_raw_fd(), order)),
+                match client.channel.receive::<UnitOrder>() {
+                    Ok(Received::Message(order, _)) => {
+                        orders.push_back((client.channel.as_fd().as_raw_fd(), order));
+                    }
                     Ok(Received::Nothing) => return true,
                     Ok(Received::End) => return false,
                     // Of a newer `hatchway`, which is told so.
                     Err(error) => {
                         let message = format!("this recorder does not know the order: {error}");
-                        return client.offer(&UnitReport::Failed { message }, None).is_ok();
+                        return client.channel.offer(&UnitReport::Failed { message }, None).is_ok();
                     }
                 }
             }
         });
         for (number, order) in orders {
             let report = self.obey(&order);
-            if let Some(client) = clients.iter().find(|client| client.as_fd().as_raw_fd() == number) {
+            if let Some(client) =
+                clients.iter_mut().find(|client| client.channel.as_fd().as_raw_fd() == number)
+            {
+                client.watches |= order == UnitOrder::Watch;
                 // Who does not read is not waited for.
-                client.offer(&report, None).ok();
+                client.channel.offer(&report, None).ok();
             }
         }
         self.clients = clients;
+    }
+
+    /// Tells those who want to know how far the unit is; who does not read is left.
+    fn tell(&mut self) {
+        let report = UnitReport::State(self.watch.standing().clone());
+        self.clients.retain(|client| !client.watches || client.channel.offer(&report, None).is_ok());
     }
 
     fn obey(&mut self, order: &UnitOrder) -> UnitReport {
@@ -348,6 +384,7 @@ impl<'a> Recorder<'a> {
                 self.settle();
                 UnitReport::Done
             }
+            UnitOrder::Watch => UnitReport::State(self.watch.standing().clone()),
         }
     }
 

@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// What came of it.
@@ -65,6 +65,18 @@ impl Streams {
 
 /// Starts a program.
 pub(crate) fn spawn(process: &Process, streams: &Streams) -> Result<Spawned, Failure> {
+    spawn_with(process, streams, None)
+}
+
+/// A descriptor that a program gets beside its streams, and the number that it knows.
+pub(crate) type Given<'a> = (BorrowedFd<'a>, RawFd);
+
+/// The same for one that gets a descriptor.
+pub(crate) fn spawn_with(
+    process: &Process,
+    streams: &Streams,
+    given: Option<Given<'_>>,
+) -> Result<Spawned, Failure> {
     let program = match find(process) {
         Some(program) => program,
         None => return Ok(Spawned::Failed(not_found(process))),
@@ -78,7 +90,7 @@ pub(crate) fn spawn(process: &Process, streams: &Streams) -> Result<Spawned, Fai
         .map_err(|errno| Failure::new("make a pipe", errno))?;
     match fork().map_err(|source| Failure::new("start a process", source))? {
         Fork::Child => {
-            let (step, error) = match image.execute(process, streams, fence.take()) {
+            let (step, error) = match image.execute(process, streams, fence.take(), given) {
                 Ok(never) => match never {},
                 Err(failed) => failed,
             };
@@ -160,6 +172,7 @@ impl Image {
         process: &Process,
         streams: &Streams,
         fence: Option<landlock::RulesetCreated>,
+        given: Option<Given<'_>>,
     ) -> Result<Infallible, (&'static str, io::Error)> {
         fn at<T, E: Into<io::Error>>(
             step: &'static str,
@@ -178,7 +191,11 @@ impl Image {
         if !self.filter.is_empty() {
             at("install the system call filter", seccomp::install(&self.filter))?;
         }
-        at(EXECUTE, nix::unistd::execve(&self.program, &self.arguments, &self.environment))
+        let (program, arguments, environment) = (&self.program, &self.arguments, &self.environment);
+        match given {
+            None => at(EXECUTE, nix::unistd::execve(program, arguments, environment)),
+            Some(given) => at(EXECUTE, sys::execve_with(program, arguments, environment, given)),
+        }
     }
 }
 

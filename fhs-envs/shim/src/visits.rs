@@ -6,6 +6,7 @@ use crate::terminal;
 use hatchway_wire::Process;
 use hatchway_wire::attend::Report;
 use hatchway_wire::control::{Condition, ControlOrder, ControlReport, Exec, Stats};
+use hatchway_wire::ready::Watched;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rustix::process::WaitStatus;
@@ -29,13 +30,16 @@ pub(crate) struct Visits<'a> {
     since: Instant,
     /// By who wanted them.
     running: BTreeMap<u32, Pid>,
+    /// Who wants to know how the tool is, and what they were told last.
+    watchers: BTreeMap<u32, Option<Watched>>,
     /// How the tool is, where somebody looks.
     pub(crate) condition: Option<Condition>,
 }
 
 impl<'a> Visits<'a> {
     pub(crate) fn new(process: &'a Process) -> Self {
-        Self { process, since: Instant::now(), running: BTreeMap::new(), condition: None }
+        let (running, watchers) = (BTreeMap::new(), BTreeMap::new());
+        Self { process, since: Instant::now(), running, watchers, condition: None }
     }
 
     /// Does what somebody wants.
@@ -53,13 +57,31 @@ impl<'a> Visits<'a> {
             // Who has no descriptor of the terminal is not spoken to here.
             ControlOrder::Resize(_) => {}
             ControlOrder::Stats => tell(channel, id, ControlReport::Stats(self.stats()), None)?,
+            ControlOrder::Watch => drop(self.watchers.entry(id).or_default()),
         }
         Ok(())
     }
 
     /// Nobody waits any more for what they began.
     pub(crate) fn forget(&mut self, id: u32) {
+        self.watchers.remove(&id);
         self.signal(id, Signal::SIGKILL as i32);
+    }
+
+    /// Whether somebody wants to know how the tool is.
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.watchers.is_empty()
+    }
+
+    /// Tells those who do not know it yet how the tool is.
+    pub(crate) fn tell(&mut self, now: &Watched, channel: &Channel) -> io::Result<()> {
+        for (id, told) in &mut self.watchers {
+            if told.as_ref() != Some(now) {
+                *told = Some(now.clone());
+                tell(channel, *id, ControlReport::Watched(now.clone()), None)?;
+            }
+        }
+        Ok(())
     }
 
     fn signal(&self, id: u32, number: i32) {

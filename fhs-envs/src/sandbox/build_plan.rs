@@ -107,6 +107,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         vital: None,
         services: None,
         health: None,
+        ready: None,
         missing: None,
         grace_ms: GRACE_MS,
         stop_signal: None,

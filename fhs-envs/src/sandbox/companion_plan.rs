@@ -134,6 +134,7 @@ pub fn companion_plan(spec: &CompanionSpec, view: Vec<Op>, host: &HostFacts) -> 
         vital: None,
         services: None,
         health: None,
+        ready: None,
         missing: None,
     })
 }

@@ -51,6 +51,9 @@ impl fmt::Display for Explained<'_> {
                 ),
             )?;
         }
+        if let Some(ready) = &self.0.ready {
+            line(f, format_args!("count it as ready by {ready}"))?;
+        }
         for note in &self.0.notes {
             line(f, format_args!("note: {note}"))?;
         }
@@ -92,6 +95,7 @@ pub fn explained_json(plan: &Bootstrap) -> Value {
         "operations": plan.ops.iter().map(operation).collect::<Vec<_>>(),
         "services": plan.services.as_ref().map_or(&[][..], |services| &services.names[..]),
         "health": plan.health,
+        "ready": plan.ready,
         "process": process(&plan.process),
         "exit_file": plan.exit_file,
         "grace_ms": plan.grace_ms,

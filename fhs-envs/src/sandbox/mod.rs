@@ -24,7 +24,7 @@ pub use plan::{common_environment, plan};
 pub use probe::{HostFacts, Problem, Report};
 pub use spec::{
     BoundFile, BoundSocket, Channel, Companion, Device, DeviceId, Door, Driver, Endpoint, Health, HostPath,
-    InsidePath, Interface, Mode, Network, ResourceLimit, Secret, Share, Slot, Spec, StateDir, User,
+    InsidePath, Interface, Mode, Network, Ready, ResourceLimit, Secret, Share, Slot, Spec, StateDir, User,
     host_path,
 };
 

@@ -94,6 +94,7 @@ pub(super) fn plan_unit(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Erro
         vital: spec.vital.clone(),
         services: services::kept(spec),
         health: spec.health.clone(),
+        ready: spec.ready.clone(),
         missing: None,
         lease: None,
         channels_fd: None,

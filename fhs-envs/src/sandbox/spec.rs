@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use hatchway_wire::{
-    Channel, Companion, DeviceId, Door, Endpoint, Health, HostPath, InsidePath, ResourceLimit, Slot,
+    Channel, Companion, DeviceId, Door, Endpoint, Health, HostPath, InsidePath, Ready, ResourceLimit, Slot,
     StdioMode,
 };
 
@@ -59,6 +59,8 @@ pub struct Spec {
     pub remapped: bool,
     /// How to find out whether the tool is well.
     pub health: Option<Health>,
+    /// When the tool counts as ready.
+    pub ready: Option<Ready>,
     /// How the name of a process begins that the tool would wait for without end once it was killed.
     pub vital: Option<String>,
     /// An interface with a name and a hardware address that a licence is bound to.
@@ -128,6 +130,7 @@ impl Spec {
             services: Vec::new(),
             remapped: false,
             health: None,
+            ready: None,
             vital: None,
             interface: None,
             control_group: None,

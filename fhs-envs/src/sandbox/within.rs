@@ -174,6 +174,7 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
         vital: spec.vital.clone(),
         services: plan::services::kept(spec),
         health: spec.health.clone(),
+        ready: spec.ready.clone(),
         missing: None,
         lease: Some(lease),
         channels_fd: None,

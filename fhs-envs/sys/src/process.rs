@@ -2,8 +2,10 @@
 use crate::check;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Which side of a fork the caller is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +139,48 @@ pub fn drop_bounding_set(keep: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Becomes another program, which has `given` open under this number. Where that fails, the number is again what it was. Refuses in a
+/// process with several threads, of which another could meet the wrong file under the number meanwhile.
+pub fn execve_with(
+    program: &CStr,
+    arguments: &[CString],
+    environment: &[CString],
+    (given, number): (BorrowedFd<'_>, RawFd),
+) -> io::Result<Infallible> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    only_thread()?;
+    // SAFETY: F_DUPFD_CLOEXEC takes numbers, makes a new descriptor and changes none; it fails with EBADF where nothing is open.
+    let was = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    let place = |from: RawFd, flags: libc::c_int| {
+        // SAFETY: dup3 takes numbers. What it closes has a copy, `was`, or was not open; until execve, or until the copy is back, no code
+        // runs but this function's, since there is one thread: so no owner of the number meets another file.
+        check(unsafe { libc::dup3(from, number, flags) })
+    };
+    let given = given.as_raw_fd();
+    if given == number {
+        // It is where it is to be, and must only stay.
+        crate::descriptors::set_close_on_exec(number, false)?;
+    } else {
+        place(given, 0)?;
+    }
+    let failed = nix::unistd::execve(program, arguments, environment);
+    if given == number {
+        crate::descriptors::set_close_on_exec(number, true)?;
+    } else if was >= 0 {
+        place(was, libc::O_CLOEXEC)?;
+    } else {
+        // SAFETY: nothing was open under the number, so what is there is the copy of `given` made above, which has no owner.
+        check(unsafe { libc::close(number) })?;
+    }
+    if was >= 0 {
+        // SAFETY: `was` was made above and has no owner.
+        check(unsafe { libc::close(was) })?;
+    }
+    Ok(failed?)
 }
 
 /// Ends this process now. For a forked copy that must not run what its parent has planned for its end.

@@ -257,7 +257,9 @@ fn settled(client: &Client, name: &str, old: Option<&str>) -> Result<UnitStatus,
         let is_new = old.is_none() || unit.run.as_deref() != old;
         let goes_on = match unit.phase {
             Phase::Starting | Phase::Due | Phase::Stopping => true,
-            Phase::Ready | Phase::Failed | Phase::Ended | Phase::BackOff | Phase::Degraded => !is_new,
+            Phase::Ready | Phase::Late | Phase::Failed | Phase::Ended | Phase::BackOff | Phase::Degraded => {
+                !is_new
+            }
             Phase::Blocked | Phase::Stopped => false,
         };
         if !goes_on || begin.elapsed() >= READY_MAX {
@@ -274,7 +276,7 @@ pub(super) fn stop(name: &str, verb: &str, wait: bool) -> Result<Option<Stopped>
         Source::Daemon(client) => {
             let known: Vec<UnitStatus> = client.get("/v1/units")?;
             let Some(unit) = known.into_iter().find(|unit| unit.name == name) else { return Ok(None) };
-            let ran = matches!(unit.phase, Phase::Starting | Phase::Ready | Phase::Stopping);
+            let ran = matches!(unit.phase, Phase::Starting | Phase::Ready | Phase::Late | Phase::Stopping);
             let mut unit: UnitStatus =
                 client.post(&format!("/v1/units/{}/{verb}", segment(name)), None::<&()>)?;
             while wait && unit.phase == Phase::Stopping {
@@ -314,7 +316,7 @@ pub(super) enum Stopped {
 pub(super) fn row(unit: &UnitStatus, width: usize) -> String {
     let width = width.max(NAME_WIDTH);
     let age = unit.began_ns.map(|began| age(clock::now_ns().saturating_sub(began)));
-    let runs = matches!(unit.phase, Phase::Starting | Phase::Ready | Phase::Stopping);
+    let runs = matches!(unit.phase, Phase::Starting | Phase::Ready | Phase::Late | Phase::Stopping);
     let age = age.filter(|_| runs).unwrap_or_default();
     let why = unit.why.as_deref().unwrap_or_default();
     let phase = unit.phase.to_string();

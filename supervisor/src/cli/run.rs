@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use hatchway_wire::ready::{Stage, Standing};
 
 use super::NetworkArgs;
 use super::lock::summary;
@@ -12,7 +13,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::launch::{self, Form, Isolation, Request, run_folder};
 use crate::recipe::{self, Located, Rung};
-use crate::units::{self, Detached};
+use crate::units::{self, Detached, Terms};
 use crate::{artifact, steps};
 
 /// The shells that `hatchway shell` looks for in a tree; every Debian has the first.
@@ -75,6 +76,9 @@ pub(super) struct Args {
     /// Let it go on by itself: it is kept by a process of its own, which also keeps what it says (`logs`, `stop`, `status`)
     #[arg(long, conflicts_with = "explain")]
     detach: bool,
+    /// With `--detach`: do not wait until it is ready, as its recipe says, but only until it has started
+    #[arg(long, requires = "detach")]
+    no_wait: bool,
     /// The name of this run; a recorder gives it
     #[arg(long, hide = true, conflicts_with = "detach", value_parser = name_of_run)]
     incarnation: Option<String>,
@@ -102,7 +106,12 @@ pub(super) struct ShellArgs {
 }
 
 pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
-    let stay = Stay { detach: args.detach, incarnation: args.incarnation.clone(), unit: args.unit.clone() };
+    let stay = Stay {
+        detach: args.detach,
+        wait: !args.no_wait,
+        incarnation: args.incarnation.clone(),
+        unit: args.unit.clone(),
+    };
     start(&args.target, Some(args.program.as_deref()), (&args.common, &stay), &args.args, quiet)
 }
 
@@ -114,6 +123,8 @@ pub(super) fn shell(args: &ShellArgs, quiet: bool) -> Result<ExitCode, Error> {
 #[derive(Debug, Default)]
 struct Stay {
     detach: bool,
+    /// Until it is ready.
+    wait: bool,
     /// A recorder has started this process, for this run.
     incarnation: Option<String>,
     /// The run is this unit's.
@@ -167,7 +178,7 @@ fn start(
         unit: stay.unit.clone(),
     };
     if stay.detach {
-        return detach(&context, &located, &again(&located, wish.flatten(), common, args)?);
+        return detach(&context, &located, stay.wait, &again(&located, wish.flatten(), common, args)?);
     }
     launch::launch(&context, (&located, &lock), (built.tree, held), &request)
 }
@@ -217,7 +228,7 @@ fn name_of_run(text: &str) -> Result<String, String> {
 }
 
 /// Leaves the tool to a recorder, which starts it by another command line: by now everything that takes long is done.
-fn detach(context: &Context, located: &Located, words: &[String]) -> Result<ExitCode, Error> {
+fn detach(context: &Context, located: &Located, wait: bool, words: &[String]) -> Result<ExitCode, Error> {
     let name = located.recipe.package.name.as_str();
     let run = launch::incarnation();
     let folder = run_folder::path(context, name, &run)?;
@@ -229,12 +240,21 @@ fn detach(context: &Context, located: &Located, words: &[String]) -> Result<Exit
     line.extend_from_slice(words);
     let service = located.recipe.service.as_ref();
     let logs = service.and_then(|service| service.logs.as_ref());
-    let policy = logs.map_or_else(Default::default, recipe::Logs::policy);
+    let logs = logs.map_or_else(Default::default, recipe::Logs::policy);
     let stop = service.and_then(|service| service.stop).unwrap_or_default();
-    let policy = (policy, Duration::from_millis(stop.grace.ms()) + LINGER);
-    match units::detach((name, &run, &folder), line, policy)? {
-        Detached::Runs(_) => {
-            context.printer.say(format!("`{name}` runs; `hatchway logs {name}` shows what it says"));
+    let linger = Duration::from_millis(stop.grace.ms()) + LINGER;
+    let ready = service.and_then(|service| service.ready.as_ref()).map(|ready| ready.get_ref().wish());
+    let has_wish = ready.is_some();
+    match units::detach((name, &run, &folder), line, Terms { logs, linger, ready }, wait)? {
+        Detached::Runs(_, standing) => {
+            let is = match standing {
+                Some(Standing { ready: Stage::Ready, .. }) if has_wish => "is ready",
+                _ => "runs",
+            };
+            context.printer.say(format!("`{name}` {is}; `hatchway logs {name}` shows what it says"));
+            if let Some(late) = standing.filter(|standing| standing.ready == Stage::Late) {
+                context.printer.warn(format!("`{name}` is {}", units::late_told(&late)));
+            }
             context.printer.data(&run);
             Ok(ExitCode::SUCCESS)
         }

@@ -363,9 +363,16 @@ fn shown(args: &LogsArgs, line: &Line) -> String {
 /// For programs.
 fn told(seen: &Seen) -> serde_json::Value {
     let why = seen.record.as_ref().map(|record| units::told(&record.reason));
+    let standing = seen.standing();
+    let standing = standing.as_ref();
     json!({
         "tool": seen.tool, "run": seen.run, "state": seen.state, "why": why, "record": seen.record,
         "kept": seen.is_recorded(),
+        "ready": standing.map(|standing| standing.ready),
+        "ready_how": standing.and_then(|standing| standing.how.as_deref()),
+        "ready_after_ms": standing.and_then(|standing| standing.after_ms),
+        "health": standing.and_then(|standing| standing.health),
+        "status": standing.and_then(|standing| standing.status.as_deref()),
     })
 }
 
@@ -373,7 +380,10 @@ fn told(seen: &Seen) -> serde_json::Value {
 fn row(seen: &Seen) -> String {
     let Seen { tool, run, .. } = seen;
     let how = match (seen.state, &seen.record) {
-        (State::Running, _) => "runs".to_owned(),
+        (State::Running, _) => {
+            let told = seen.standing().map(|standing| units::stage_told(&standing, seen.has_wish()));
+            told.unwrap_or_else(|| "runs".to_owned()).replace('\n', "\n    ")
+        }
         (State::Foreground, _) => "runs in the foreground of another command".to_owned(),
         (State::Ending, _) => "ends, since what kept it was killed".to_owned(),
         (State::Ended, Some(record)) => {

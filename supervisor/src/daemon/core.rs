@@ -255,6 +255,7 @@ impl Core {
             Phase::Starting if was.is_none() => Kind::Found,
             Phase::Ready if was.is_none() && new_run => Kind::Found,
             Phase::Ready => Kind::Ready,
+            Phase::Late => Kind::Late,
             Phase::Blocked => Kind::Blocked,
             Phase::BackOff => Kind::BackOff,
             Phase::Degraded => Kind::Degraded,

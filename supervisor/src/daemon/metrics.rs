@@ -4,9 +4,10 @@ use super::report::UnitStatus;
 use super::view::Phase;
 
 /// All phases, so that a unit has a line for each and a graph no gaps.
-const PHASES: [Phase; 10] = [
+const PHASES: [Phase; 11] = [
     Phase::Starting,
     Phase::Ready,
+    Phase::Late,
     Phase::Stopping,
     Phase::Blocked,
     Phase::BackOff,

@@ -146,6 +146,10 @@ pub fn next(unit: &UnitStatus) -> Vec<String> {
     let of_record = || unit.record.as_ref().map_or_else(Vec::new, |record| units::next(name, &record.reason));
     match unit.phase {
         Phase::Starting | Phase::Ready | Phase::Stopping | Phase::Due => Vec::new(),
+        Phase::Late => vec![
+            format!("`hatchway logs {name} -n 50` shows what it says"),
+            "`ready = { …, within = \"…\" }` in [service] of the recipe gives it more time".to_owned(),
+        ],
         Phase::Blocked => unit.waits_for.iter().map(|other| format!("`hatchway why {other}`")).collect(),
         Phase::BackOff => of_record(),
         Phase::Degraded | Phase::Failed => {

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::instrument::{UnitConfig, UnitRung};
 use crate::launch::{self, run_folder};
 use crate::recipe::{Located, Logs};
-use crate::units::{self, Kept};
+use crate::units::{self, Kept, Terms};
 
 use super::view;
 
@@ -55,10 +55,16 @@ fn keep(order: &Order, run: &str, folder: &Path) -> Result<Kept, Error> {
     let located = view::find(&order.config, &order.recipes)?;
     let command = words(order, &located, run)?;
     let service = located.recipe.service.as_ref();
-    let policy = service.and_then(|service| service.logs.as_ref()).map_or_else(Policy::default, Logs::policy);
+    let logs = service.and_then(|service| service.logs.as_ref()).map_or_else(Policy::default, Logs::policy);
+    let ready = service.and_then(|service| service.ready.as_ref()).map(|ready| ready.get_ref().wish());
     let stop = service.and_then(|service| service.stop).unwrap_or_default();
     let linger = Duration::from_millis(stop.grace.ms()) + LINGER;
-    units::keep((&order.name, run, folder), command, (policy, linger), Some(order.digest.clone()))
+    units::keep(
+        (&order.name, run, folder),
+        command,
+        Terms { logs, linger, ready },
+        Some(order.digest.clone()),
+    )
 }
 
 fn folder(dirs: &Dirs, unit: &str, run: &str) -> Result<PathBuf, Error> {
@@ -107,6 +113,7 @@ fn not_started(order: &Order, run: &str, folder: &Path, error: &Error) -> Result
         begun: Some(Begun { boot, monotonic_ms: ms }),
         config: Some(order.digest.clone()),
         linger_ms: 0,
+        ready: None,
     };
     let nanos = i64::try_from(monotonic.as_nanos()).unwrap_or(i64::MAX);
     let moment = Stamp { realtime_ns: clock::now_ns(), tai_ns: 0, monotonic_ns: nanos };

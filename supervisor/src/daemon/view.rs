@@ -17,7 +17,6 @@ use crate::error::Error;
 use crate::instrument::{Instrument, UnitConfig};
 use crate::recipe::{self, Located, Restart};
 use crate::units::{self, Seen, State};
-use crate::visit;
 
 use super::decide::{Condition, Decision, End, Known, Run, Want, decide};
 use super::files::{Applied, Said};
@@ -30,6 +29,8 @@ pub enum Phase {
     Starting,
     /// It runs, and is ready.
     Ready,
+    /// It runs, and was not ready in time.
+    Late,
     /// It is on its way to its end.
     Stopping,
     /// It starts once others are ready.
@@ -53,6 +54,7 @@ impl std::fmt::Display for Phase {
         f.write_str(match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::Late => "late",
             Self::Stopping => "stopping",
             Self::Blocked => "blocked",
             Self::BackOff => "back-off",
@@ -230,7 +232,8 @@ fn end(seen: &Seen) -> End {
 fn phase(decision: &Decision, last: Option<&Seen>, runs: &[Run], want: Want) -> Phase {
     match decision {
         Decision::Keep => match last {
-            Some(seen) if is_ready(seen) => Phase::Ready,
+            Some(seen) if seen.is_ready() => Phase::Ready,
+            Some(seen) if seen.late().is_some() => Phase::Late,
             _ => Phase::Starting,
         },
         Decision::Start => Phase::Due,
@@ -246,15 +249,11 @@ fn phase(decision: &Decision, last: Option<&Seen>, runs: &[Run], want: Want) -> 
     }
 }
 
-/// Whether it is ready: its tool runs.
-fn is_ready(seen: &Seen) -> bool {
-    visit::answers(&seen.folder)
-}
-
 fn why(decision: &Decision, last: Option<&Seen>, now: &Now) -> Option<String> {
     let ended = last.and_then(|seen| seen.record.as_ref()).map(|record| units::told(&record.reason));
     let ended = ended.unwrap_or_else(|| "it was gone without a record".to_owned());
     match decision {
+        Decision::Keep => last.and_then(Seen::late),
         Decision::Blocked { on } => Some(format!("waits for {}", on.join(", "))),
         Decision::BackOff { until, failures } => {
             let left = until.saturating_sub(now.monotonic).as_secs_f64();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hatchway_envs::sandbox;
-use hatchway_wire::{control, log, unit};
+use hatchway_wire::{control, log, ready, unit};
 
 use super::{audio, companion, container, dbus, display, machine, vm};
 use crate::context::Context;
@@ -18,7 +18,7 @@ const KEPT: usize = 10;
 /// Of how many the log is kept.
 const LOGS_KEPT: usize = 2;
 /// Files in a run's folder.
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     EXIT,
     companion::LOG,
     companion::OUTER_AUTHORITY,
@@ -26,6 +26,7 @@ const FILES: [&str; 13] = [
     container::BOOTSTRAP,
     container::SOCKET,
     control::SOCKET,
+    ready::FILE,
     unit::FILE,
     unit::LOCK,
     unit::SOCKET,

@@ -10,6 +10,7 @@ mod diagnostic;
 mod draft;
 mod limits;
 mod network;
+mod ready;
 mod service;
 mod types;
 mod vm;
@@ -23,6 +24,7 @@ pub(crate) use draft::is_licence;
 pub use draft::{Draft, Origin, draft, unpack_folder};
 pub use limits::{Limits, Processors};
 pub use network::{Network, Server};
+pub use ready::Ready;
 pub use service::*;
 pub use types::*;
 pub use vm::{Driver, SerialLine, System, TableText, Vm};
@@ -234,6 +236,11 @@ impl Recipe {
         names("file slots", self.files.iter().map(|f| &f.name).collect())?;
         self.channels.iter().try_for_each(Channel::check)?;
         self.service.iter().filter_map(|service| service.health.as_ref()).try_for_each(Health::check)?;
+        if let Some(ready) = self.service.as_ref().and_then(|service| service.ready.as_ref())
+            && let Some(why) = ready.get_ref().contradiction(&self.run.network, &self.channels)
+        {
+            return Err(Diagnostic::new(why, ready.span()));
+        }
         for (number, device) in self.devices.iter().enumerate() {
             let Some(port) = device.port else { continue };
             let again = self.devices[..number].iter().any(|other| other.port == Some(port));
@@ -295,8 +302,7 @@ impl Recipe {
         ];
         let asked = checks.iter().filter(|(asked, _)| *asked).map(|(_, what)| (*what).to_owned());
         let channels = self.channels.iter().flat_map(Channel::unsupported);
-        let service = self.service.iter().flat_map(Service::unsupported);
-        asked.chain(channels).chain(service).chain(run.vm.iter().flat_map(Vm::not_of_a_tree)).collect()
+        asked.chain(channels).chain(run.vm.iter().flat_map(Vm::not_of_a_tree)).collect()
     }
 }
 

@@ -1,5 +1,5 @@
 //! What a recipe says of channels and of things that stay up. Of channels, serial lines and TCP ports are carried; what gates
-//! them, and everything of things that stay up, is read and checked, and not carried out yet.
+//! them is read and checked, and not carried out yet.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Diagnostic, Inside, Name, Port, Size};
+use super::{Diagnostic, Inside, Name, Port, Ready, Size};
 
 /// One stream of I/O.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -160,8 +160,8 @@ pub struct Service {
     pub restart: Restart,
     /// When it counts as ready.
     #[serde(default)]
-    #[schemars(with = "Option<serde_json::Value>")]
-    pub ready: Option<toml::Value>,
+    #[schemars(with = "Option<Ready>")]
+    pub ready: Option<Spanned<Ready>>,
     /// Whether it is well.
     #[serde(default)]
     pub health: Option<Health>,
@@ -171,16 +171,6 @@ pub struct Service {
     /// What becomes of its output, where a recorder keeps it (`hatchway run --detach`).
     #[serde(default)]
     pub logs: Option<Logs>,
-}
-
-impl Service {
-    /// What of it this version does not carry out.
-    pub(super) fn unsupported(&self) -> impl Iterator<Item = String> {
-        [(self.ready.is_some(), "ready")]
-            .into_iter()
-            .filter(|(asked, _)| *asked)
-            .map(|(_, what)| format!("{what} in [service]"))
-    }
 }
 
 /// How a tool is asked to end, and how long it has for it.
@@ -347,6 +337,10 @@ impl Health {
 pub struct Span(u64);
 
 impl Span {
+    pub(super) fn a_minute() -> Self {
+        Self(60_000)
+    }
+
     /// In milliseconds.
     #[must_use]
     pub fn ms(self) -> u64 {

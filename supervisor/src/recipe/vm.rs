@@ -145,6 +145,10 @@ impl Recipe {
             (!self.sources.is_empty(), "[[source]]"),
             (!self.files.is_empty(), "[[file]]"),
             (!self.channels.is_empty(), "[[channel]]"),
+            (
+                self.service.as_ref().is_some_and(|service| service.ready.is_some()),
+                "ready in [service] (nothing of Hatchway is in such a guest that could look)",
+            ),
             (self.service.is_some(), "[service]"),
             (self.devices.iter().any(|device| device.class != "usb"), "[[device]] of another class than usb"),
             (environment.base.is_some() || !environment.packages.is_empty(), "[environment]"),
@@ -191,6 +195,10 @@ mod tests {
             parse(&format!("{HEAD}vm = {{ image = \"a.qcow2\" }}\nprogram = \"/bin/x\"\ngpu = true\n"))
                 .unwrap();
         assert_eq!(more.unsupported(), ["program, args and env", "gpu, audio and dbus"]);
+        let service =
+            parse(&format!("{HEAD}vm = {{ image = \"a.qcow2\" }}\n[service]\nready = {{ tcp = 80 }}\n"));
+        let why = "ready in [service] (nothing of Hatchway is in such a guest that could look)";
+        assert_eq!(service.unwrap().unsupported(), [why, "[service]"]);
         let tree = parse(&format!("{HEAD}vm = {{ cpus = 2 }}\n")).unwrap();
         assert!(tree.image().is_none() && tree.unsupported().is_empty());
         let tree = parse(&format!("{HEAD}vm = {{ vnc = true }}\n")).unwrap();

@@ -1,4 +1,4 @@
-//! `hatchway run --detach`: the recorder takes over, and this process only waits until the tool has started.
+//! `hatchway run --detach`: the recorder takes over, and this process only waits until the tool has started, or is ready.
 
 use std::fs;
 use std::io::{PipeWriter, Read, Write};
@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use hatchway_wire::VERSION;
 use hatchway_wire::log::Policy;
+use hatchway_wire::ready::{Stage, Standing, Wish};
 use hatchway_wire::unit::{self, Begun, Unit};
 
 use super::systemd::{self, Service};
-use super::{Seen, is_kept, see};
+use super::{Seen, Watch, is_kept, see};
 use crate::clock::Now;
 use crate::error::Error;
 use crate::launch::run_folder;
@@ -27,34 +28,59 @@ const COMPLAINT_MAX: u64 = 4096;
 /// What came of it.
 #[derive(Debug)]
 pub enum Detached {
-    /// The tool runs.
-    Runs(Seen),
+    /// The tool runs, and is so far, where that is known.
+    Runs(Seen, Option<Standing>),
     /// It has ended already.
     Ended(Seen),
 }
 
-/// Starts the recorder of a unit in its folder, which is there, with this command line as what runs the tool.
+/// How a unit is kept.
+#[derive(Debug)]
+pub struct Terms {
+    /// What becomes of its output.
+    pub logs: Policy,
+    /// How long what is left of it may take to end by itself.
+    pub linger: Duration,
+    /// When it counts as ready.
+    pub ready: Option<Wish>,
+}
+
+/// Starts the recorder of a unit in its folder, which is there, with this command line as what runs the tool. With `wait` it is waited for
+/// until the unit is ready, or late.
 ///
 /// # Errors
 /// The folder cannot be written, or the recorder does not start.
 pub fn detach(
     which: (&str, &str, &Path),
     command: Vec<String>,
-    (logs, linger): (Policy, Duration),
+    terms: Terms,
+    wait: bool,
 ) -> Result<Detached, Error> {
-    drop(keep(which, command, (logs, linger), None)?);
+    drop(keep(which, command, terms, None)?);
     let (tool, run, folder) = which;
-    // A guest from an image has nothing of ours inside that could say that it runs.
+    let standing = if wait { awaited(folder) } else { None };
     let folder = folder.to_owned();
     loop {
         let kept = is_kept(&folder);
-        if kept && visit::answers(&folder) && visit::has_started(&folder) {
-            return Ok(Detached::Runs(see(tool, run, folder)));
+        let runs = || standing.is_some() || visit::answers(&folder) && visit::has_started(&folder);
+        if kept && runs() {
+            return Ok(Detached::Runs(see(tool, run, folder), standing));
         }
         if !kept {
             return Ok(Detached::Ended(see(tool, run, folder)));
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+/// Waits until it is ready, or late; nothing where its recorder says neither, since it has ended.
+fn awaited(folder: &Path) -> Option<Standing> {
+    let watch = Watch::begin(folder)?;
+    loop {
+        let standing = watch.next(None)?;
+        if standing.ready != Stage::Starting {
+            return Some(standing);
+        }
     }
 }
 
@@ -65,7 +91,7 @@ pub fn detach(
 pub fn keep(
     (tool, run, folder): (&str, &str, &Path),
     command: Vec<String>,
-    (logs, linger): (Policy, Duration),
+    Terms { logs, linger, ready }: Terms,
     config: Option<String>,
 ) -> Result<Kept, Error> {
     let linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
@@ -73,7 +99,7 @@ pub fn keep(
     let Now { boot, monotonic } = Now::get();
     let monotonic_ms = u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX);
     let begun = Some(Begun { boot, monotonic_ms });
-    let told = Unit { version: VERSION, unit, incarnation, command, logs, begun, config, linger_ms };
+    let told = Unit { version: VERSION, unit, incarnation, command, logs, begun, config, linger_ms, ready };
     // From the first moment on nobody takes the folder for one that is left: the lock goes on to the recorder.
     let path = folder.join(unit::LOCK);
     let mut options = fs::File::options();

@@ -3,6 +3,7 @@
 mod detach;
 mod log;
 mod reason;
+mod standing;
 mod systemd;
 
 use std::fs::{self, File};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hatchway_wire::ExitRecord;
+use hatchway_wire::ready::{self, ReadyRecord};
 use hatchway_wire::unit::{self, Unit, UnitOrder, UnitReport};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
@@ -20,9 +22,10 @@ use crate::launch::packets::{Packets, Received};
 use crate::launch::run_folder;
 use crate::visit;
 
-pub use detach::{Detached, Kept, detach, keep};
+pub use detach::{Detached, Kept, Terms, detach, keep};
 pub use log::{Line, Reader};
 pub use reason::{next, told};
+pub use standing::{Watch, late_told, stage_told};
 
 /// How long a recorder may take to an answer.
 const ANSWER_MAX_S: i64 = 5;
@@ -58,6 +61,9 @@ pub struct Seen {
     pub folder: PathBuf,
     #[serde(skip)]
     unit: Option<Unit>,
+    /// That it was ready, or late.
+    #[serde(skip)]
+    ready: Option<ReadyRecord>,
 }
 
 /// All runs that have left a trace, oldest first.
@@ -76,6 +82,7 @@ fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
     let read = |name: &str| fs::read(folder.join(name)).ok();
     let record: Option<ExitRecord> = read("exit.json").and_then(|text| serde_json::from_slice(&text).ok());
     let unit: Option<Unit> = read(unit::FILE).and_then(|text| serde_json::from_slice(&text).ok());
+    let ready: Option<ReadyRecord> = read(ready::FILE).and_then(|text| serde_json::from_slice(&text).ok());
     let state = match (&record, &unit) {
         // Its record is there a little before its recorder has let go.
         (_, Some(_)) if is_kept(&folder) => State::Running,
@@ -87,7 +94,7 @@ fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
         (None, _) => State::Lost,
     };
     let record = record.filter(|_| state == State::Ended);
-    Seen { tool: tool.to_owned(), run: run.to_owned(), state, record, folder, unit }
+    Seen { tool: tool.to_owned(), run: run.to_owned(), state, record, folder, unit, ready }
 }
 
 /// Whether a recorder holds the lock of this folder.
@@ -173,10 +180,12 @@ impl Seen {
             }),
             // It ended meanwhile.
             Received::End if !is_kept(&self.folder) => Ok(()),
-            Received::Nothing | Received::End => Err(Error::Host {
-                message: format!("the recorder of `{}` gives no answer", self.tool),
-                hints: vec!["is it stopped? `ps -o pid,stat,args -C hatchway-unit` shows it".to_owned()],
-            }),
+            Received::Message(UnitReport::State(_), _) | Received::Nothing | Received::End => {
+                Err(Error::Host {
+                    message: format!("the recorder of `{}` gives no answer", self.tool),
+                    hints: vec!["is it stopped? `ps -o pid,stat,args -C hatchway-unit` shows it".to_owned()],
+                })
+            }
         }
     }
 

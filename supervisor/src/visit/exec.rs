@@ -170,7 +170,10 @@ impl Visit {
             loop {
                 match self.packets.receive::<ControlReport>()? {
                     Received::Message(ControlReport::Terminal, fds) => self.relay(fds.into_iter().next())?,
-                    Received::Message(ControlReport::Started { .. } | ControlReport::Stats(_), _) => {
+                    Received::Message(
+                        ControlReport::Started { .. } | ControlReport::Stats(_) | ControlReport::Watched(_),
+                        _,
+                    ) => {
                         self.begun = true;
                     }
                     Received::Message(report, _) => {

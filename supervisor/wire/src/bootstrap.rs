@@ -1,6 +1,7 @@
 //! What `hatchway run` hands to the shim, as JSON in a sealed memfd.
 use crate::op::{Endpoint, Op};
 use crate::path::{HostPath, InsidePath};
+use crate::ready::Ready;
 use serde::{Deserialize, Serialize};
 
 /// Everything the shim needs to know about one run of one unit.
@@ -55,6 +56,9 @@ pub struct Bootstrap {
     /// How to find out whether the tool is well.
     #[serde(default)]
     pub health: Option<Health>,
+    /// When the tool counts as ready.
+    #[serde(default)]
+    pub ready: Option<Ready>,
     /// What starts the program and is not in the tree; known before the start, since the shim knows no packages.
     #[serde(default)]
     pub missing: Option<Missing>,

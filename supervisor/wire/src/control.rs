@@ -5,6 +5,7 @@
 //! in a guest `hatchway run` and the guest's init carry the messages ([`crate::guest`]).
 use crate::exit::Outcome;
 use crate::guest::Window;
+use crate::ready::Watched;
 use serde::{Deserialize, Serialize};
 
 /// Name of the socket in a run's folder.
@@ -29,6 +30,9 @@ pub enum ControlOrder {
     Resize(Window),
     /// Say what the unit uses.
     Stats,
+    /// Say how the tool is, and again at each change, until the connection ends. From the first such order on it is looked whether the
+    /// tool is ready. A shim that is older than this order ends the connection.
+    Watch,
 }
 
 /// Another program in a unit's sandbox: with the tool's user, rights, filters, limits and folder.
@@ -72,6 +76,8 @@ pub enum ControlReport {
     },
     /// What was asked for.
     Stats(Stats),
+    /// How the tool is now.
+    Watched(Watched),
 }
 
 /// What everything in a unit's sandbox uses, the shim's own share too.

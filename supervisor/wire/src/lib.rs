@@ -9,6 +9,7 @@
 //! - [`log`]: the segments in which a unit's output is kept.
 //! - [`mux`]: many streams over one way.
 //! - [`path`]: paths on the host and paths inside a sandbox, as two types that do not mix.
+//! - [`ready`]: when a tool counts as ready, and what is told of it.
 //! - [`unit`]: what the recorder of a unit is told, and the messages to it.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ pub mod log;
 pub mod mux;
 pub mod op;
 pub mod path;
+pub mod ready;
 pub mod unit;
 
 pub use bootstrap::{
@@ -29,6 +31,7 @@ pub use bootstrap::{
 pub use exit::{ExitReason, ExitRecord, Outcome, Stamp, Usage};
 pub use op::{Channel, DeviceId, Door, Endpoint, Namespaces, Op, Owner, Slot, SourceKind, Transport};
 pub use path::{HostPath, InsidePath, PathError};
+pub use ready::Ready;
 
 /// The version of [`Bootstrap`] and [`ExitRecord`]; the shim refuses any other.
 pub const VERSION: u32 = 1;

@@ -3,6 +3,7 @@
 //! The recorder is a process of the shim's program, one for each unit. It starts what runs the tool on its rung, keeps what that
 //! says ([`crate::log`]), and completes `exit.json`. As long as it lives it holds [`LOCK`] in the unit's folder exclusively.
 use crate::log::Policy;
+use crate::ready::{Standing, Wish};
 use serde::{Deserialize, Serialize};
 
 /// Name of the file that the recorder reads, a [`Unit`] as JSON.
@@ -35,6 +36,9 @@ pub struct Unit {
     /// Milliseconds in which what is left of it may end by itself once what ran it is gone.
     #[serde(default)]
     pub linger_ms: u64,
+    /// When it counts as ready; without it, when its tool has started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Wish>,
 }
 
 /// A moment of one boot of the machine.
@@ -59,6 +63,8 @@ pub enum UnitOrder {
     Kill,
     /// Throw away what is in the log but for the segment that is written now.
     ClearLog,
+    /// Say how far it is, and again at each change, until the connection ends. Who does not read is left.
+    Watch,
 }
 
 /// From the recorder.
@@ -67,9 +73,25 @@ pub enum UnitOrder {
 pub enum UnitReport {
     /// It was done.
     Done,
+    /// How far it is.
+    State(Standing),
     /// It was not.
     Failed {
         /// Why, for a person.
         message: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_version_has_written_is_read() {
+        let text = r#"{"version":1,"unit":"acme","incarnation":"1","command":["x"]}"#;
+        let unit: Unit = serde_json::from_str(text).unwrap();
+        assert_eq!((unit.ready.as_ref(), unit.linger_ms), (None, 0));
+        // And an older one reads this: it knows no such field where nothing is asked for.
+        assert!(!serde_json::to_string(&unit).unwrap().contains("ready"));
+    }
 }

@@ -55,6 +55,7 @@ mod systemd_daemon;
 mod systemd_host;
 mod triggers;
 mod units;
+mod units_ready;
 mod vendors_in_triggers;
 mod whole_path;
 mod wine;

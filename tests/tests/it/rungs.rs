@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::conformance::{PROBES, answers, script};
 use super::rungs_channels::CLIENT;
+use super::units_ready::HERALD;
 
 /// How long anything may take that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,6 +109,7 @@ impl Rungs {
             .field("Depends", &programs.replace(", procps", ""))
             .program("usr/bin/probes", script())
             .program("usr/bin/client", compile::program(CLIENT))
+            .program("usr/lib/acme/herald", compile::program(HERALD))
             .file("usr/bin/text", "no program\n");
         bench.put("acme.deb", package.deb());
         drop(bench.hatchway(&["new", "-q", "acme.deb"]).ok());

@@ -68,8 +68,7 @@ fn the_plan_as_json_names_each_operation_and_holds_no_secret() {
     let keys: Vec<&String> = of("secret").as_object().unwrap().keys().collect();
     assert_eq!(keys, ["at", "operation", "owner", "text"]);
     let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
-    let expected =
-        "companions exit_file grace_ms health notes operations process schema services stop_signal unit";
+    let expected = "companions exit_file grace_ms health notes operations process ready schema services stop_signal unit";
     assert_eq!(keys, expected.split(' ').collect::<Vec<_>>());
 }
 
