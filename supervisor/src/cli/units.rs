@@ -219,7 +219,7 @@ fn why_unit(
     unit: &UnitStatus,
     json: bool,
 ) -> Result<ExitCode, Error> {
-    let (chain, next) = (report::chain(units, &unit.name), report::next(unit));
+    let (chain, next) = (report::chain(units, &unit.name), report::next(units, unit));
     if json {
         printer.data(super::json(&json!({ "unit": unit, "chain": chain, "next": next }))?);
         return Ok(ExitCode::SUCCESS);

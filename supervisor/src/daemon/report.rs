@@ -139,18 +139,34 @@ pub fn chain(units: &[UnitStatus], name: &str) -> Vec<String> {
     lines
 }
 
-/// What a person may do about a unit, a line each.
+/// What a person may do about a unit, a line each: of one that waits, about what it waits for.
 #[must_use]
-pub fn next(unit: &UnitStatus) -> Vec<String> {
+pub fn next(units: &[UnitStatus], unit: &UnitStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut todo = vec![unit];
+    let mut seen: Vec<&str> = Vec::new();
+    while let Some(unit) = todo.pop() {
+        if seen.contains(&unit.name.as_str()) {
+            continue;
+        }
+        seen.push(&unit.name);
+        lines.extend(next_of(unit));
+        todo.extend(
+            unit.waits_for.iter().rev().filter_map(|name| units.iter().find(|unit| unit.name == *name)),
+        );
+    }
+    lines
+}
+
+fn next_of(unit: &UnitStatus) -> Vec<String> {
     let name = &unit.name;
     let of_record = || unit.record.as_ref().map_or_else(Vec::new, |record| units::next(name, &record.reason));
     match unit.phase {
-        Phase::Starting | Phase::Ready | Phase::Stopping | Phase::Due => Vec::new(),
+        Phase::Starting | Phase::Ready | Phase::Stopping | Phase::Due | Phase::Blocked => Vec::new(),
         Phase::Late => vec![
             format!("`hatchway logs {name} -n 50` shows what it says"),
             "`ready = { …, within = \"…\" }` in [service] of the recipe gives it more time".to_owned(),
         ],
-        Phase::Blocked => unit.waits_for.iter().map(|other| format!("`hatchway why {other}`")).collect(),
         Phase::BackOff => of_record(),
         Phase::Degraded | Phase::Failed => {
             let mut lines = of_record();
@@ -202,6 +218,6 @@ mod tests {
                 "    daq is degraded: it ended by itself with code 3"
             ]
         );
-        assert_eq!(next(&units[2]), ["`hatchway why motion`", "`hatchway why daq`"]);
+        assert_eq!(next(&units, &units[2]), ["`hatchway start daq` tries it again once the cause is mended"]);
     }
 }

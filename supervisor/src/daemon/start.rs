@@ -34,7 +34,7 @@ pub(super) struct Order {
 /// A unit that was not started.
 #[derive(Debug)]
 pub(super) struct Failed {
-    pub(super) error: Error,
+    pub(super) error: Box<Error>,
     /// It has left a record that says so, as one that has ended.
     pub(super) is_recorded: bool,
 }
@@ -44,10 +44,10 @@ pub(super) fn start(dirs: &Dirs, order: &Order) -> Result<Kept, Failed> {
     let run = launch::incarnation();
     let folder =
         folder(dirs, &order.name, &run).and_then(|folder| run_folder::make(&folder).map(|()| folder));
-    let folder = folder.map_err(|error| Failed { error, is_recorded: false })?;
+    let folder = folder.map_err(|error| Failed { error: error.into(), is_recorded: false })?;
     keep(order, &run, &folder).map_err(|error| {
         let is_recorded = not_started(order, &run, &folder, &error).is_ok();
-        Failed { error, is_recorded }
+        Failed { error: error.into(), is_recorded }
     })
 }
 

@@ -261,7 +261,7 @@ fn who_fails_again_and_again_waits_for_a_person_and_why_says_what_holds_the_othe
     assert!(why.contains("next: `hatchway start bad` tries it again"), "{why}");
     let why = instrument.bench().hatchway(&["why", "ui"]).ok().stdout;
     assert!(why.starts_with("ui is blocked: waits for late\n  late is stopped"), "{why}");
-    assert!(why.contains("next: `hatchway why late`"), "{why}");
+    assert!(why.contains("next: `hatchway start late` starts it"), "{why}");
     // Without a daemon the files say the same.
     instrument.kill();
     let files = instrument.bench().hatchway(&["why", "ui"]).ok().stdout;
