@@ -1,5 +1,5 @@
-//! `cargo xtask bench SUBJECT`: what building and launching (`main-path`, `env`, `rungs`) or reading a vendor's files (`inspect`)
-//! costs, as a block for docs/numbers.md.
+//! `cargo xtask bench SUBJECT`: what building and launching (`main-path`, `env`, `rungs`), reading a vendor's files (`inspect`) or keeping
+//! units (`supervisor`) costs, as a block for docs/numbers.md.
 //!
 //! Times of one machine mean little on the next one, so launches are also given as ratios of pairs that ran in turns.
 
@@ -7,6 +7,7 @@ mod env;
 pub(crate) use env::docker::Docker;
 mod inspect;
 mod rungs;
+mod supervisor;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -41,7 +42,10 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
         ["env"] => &env::measure,
         ["inspect"] => &inspect::measure,
         ["rungs", ..] => &|| rungs::measure(parts),
-        _ => bail!("name what to measure\nhint: cargo xtask bench main-path, env, inspect or rungs"),
+        ["supervisor"] => &supervisor::measure,
+        _ => bail!(
+            "name what to measure\nhint: cargo xtask bench main-path, env, inspect, rungs or supervisor"
+        ),
     };
     setup::setup(yes)?;
     print!("{}", measure()?);

@@ -45,7 +45,7 @@ const VERBS: &[Verb] = &[
     ),
     ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),
     ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
-    ("bench", "measure a subject: main-path, env, inspect or rungs [--yes]", bench::verb),
+    ("bench", "measure a subject: main-path, env, inspect, rungs or supervisor [--yes]", bench::verb),
     (
         "chroot",
         "an environment beside an installed system of the same packages, as root [--yes]",
