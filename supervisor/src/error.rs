@@ -92,6 +92,16 @@ pub enum Error {
     /// A recipe that others than root may change.
     #[error("`{}` may be changed by others than root, and root does not run such a recipe", .0.display())]
     ForeignRecipe(PathBuf),
+    /// The daemon has not done it.
+    #[error("{message}")]
+    Problem {
+        /// Why.
+        message: String,
+        /// For programs.
+        code: crate::daemon::problem::Code,
+        /// What to do.
+        hints: Vec<String>,
+    },
     /// No lock.
     #[error("`{0}` has no lock")]
     NoLock(String),
@@ -307,7 +317,7 @@ impl Error {
             Self::Images(error) => error.hints(),
             Self::Vm(error) => error.hint().into_iter().collect(),
             Self::Sandbox(error) => error.hint().map(|h| vec![h]).unwrap_or_default(),
-            Self::Host { hints, .. } => hints.clone(),
+            Self::Host { hints, .. } | Self::Problem { hints, .. } => hints.clone(),
             _ => Vec::new(),
         }
     }

@@ -116,15 +116,18 @@ pub(super) fn up(args: &UpArgs, quiet: bool) -> Result<ExitCode, Error> {
     };
     let applied = api::read_instrument(&context.dirs, &file)?;
     let machine = Machine::of(&applied, &context.dirs)?;
-    for (_, config) in machine.instrument.in_order() {
-        view::find(config, &machine.recipes)?;
-    }
     let client = Client::find(&context.dirs)?;
+    if client.as_ref().is_some_and(Client::is_machines) {
+        return Err(Error::Host {
+            message: "the daemon that runs is the machine's, with a store of its own".to_owned(),
+            hints: vec!["root applies its instrument: `sudo hatchway up`".to_owned()],
+        });
+    }
     let body = Some(InstrumentFile { file: file.clone() });
     let steps: Vec<Step> = match &client {
         Some(client) => client.post("/v1/plan", body.as_ref())?,
         None => {
-            let units = machine.units(&context.dirs, &Said::load(&context.dirs)?, &clock::Now::get());
+            let units = machine.units(&context.dirs, &Said::load(&context.dirs)?, &clock::Now::get())?;
             report::plan(&units, &report::strays(&context.dirs, &units))
         }
     };
@@ -140,6 +143,8 @@ pub(super) fn up(args: &UpArgs, quiet: bool) -> Result<ExitCode, Error> {
     match &client {
         Some(client) => drop(client.post::<Vec<Step>>("/v1/instrument", body.as_ref())?),
         None => {
+            // One that begins just now waits for this.
+            let _alone = daemon::lock(&context.dirs)?;
             applied.store(&context.dirs)?;
             context.printer.say("no daemon runs: the next one carries it out (`systemctl start hatchway`, or `hatchway daemon`)");
         }
@@ -227,7 +232,7 @@ fn begin(args: &StartArgs, verb: &str, quiet: bool) -> Result<ExitCode, Error> {
     for name in &args.names {
         let old: UnitStatus = client.get(&format!("/v1/units/{}", segment(name)))?;
         drop(client.post::<UnitStatus>(&format!("/v1/units/{}/{verb}", segment(name)), None::<&()>)?);
-        before.push((name, old.run.filter(|_| verb == "restart" || old.phase != Phase::Ready)));
+        before.push((name, old.run.filter(|_| verb == "restart" || !runs(old.phase))));
     }
     if args.no_wait {
         return Ok(ExitCode::SUCCESS);
@@ -272,11 +277,15 @@ fn settled(client: &Client, name: &str, old: Option<&str>) -> Result<UnitStatus,
 /// Whether a unit is one of the instrument's: then it is stopped so that it stays stopped. The result is as it is afterwards.
 pub(super) fn stop(name: &str, verb: &str, wait: bool) -> Result<Option<Stopped>, Error> {
     let dirs = Dirs::discover();
-    match Source::find(&dirs)? {
+    let source = Source::find(&dirs)?;
+    // A user's own tool comes before the machine's unit of that name.
+    if source.is_machines() && crate::units::all(&dirs, Some(name)).iter().any(crate::units::Seen::runs) {
+        return Ok(None);
+    }
+    let Some(unit) = source.unit(name)? else { return Ok(None) };
+    match source {
         Source::Daemon(client) => {
-            let known: Vec<UnitStatus> = client.get("/v1/units")?;
-            let Some(unit) = known.into_iter().find(|unit| unit.name == name) else { return Ok(None) };
-            let ran = matches!(unit.phase, Phase::Starting | Phase::Ready | Phase::Late | Phase::Stopping);
+            let ran = runs(unit.phase);
             let mut unit: UnitStatus =
                 client.post(&format!("/v1/units/{}/{verb}", segment(name)), None::<&()>)?;
             while wait && unit.phase == Phase::Stopping {
@@ -285,14 +294,15 @@ pub(super) fn stop(name: &str, verb: &str, wait: bool) -> Result<Option<Stopped>
             }
             Ok(Some(Stopped::Done { unit: Box::new(unit), ran }))
         }
-        files @ Source::Files(_) => {
-            if files.unit(name)?.is_none() {
-                return Ok(None);
-            }
+        Source::Files(_) => {
+            let _alone = daemon::lock(&dirs)?;
             // The next daemon leaves it so; the recorder is told by whoever asks.
             let mut said = Said::load(&dirs)?;
             said.say(name, daemon::decide::Want::Down, None, &clock::Now::get());
             said.store(&dirs)?;
+            if unit.run.is_none() {
+                return Ok(Some(Stopped::Done { unit: Box::new(unit), ran: false }));
+            }
             Ok(Some(Stopped::ToTell))
         }
     }
@@ -312,12 +322,15 @@ pub(super) enum Stopped {
     ToTell,
 }
 
+fn runs(phase: Phase) -> bool {
+    matches!(phase, Phase::Starting | Phase::Ready | Phase::Late | Phase::Stopping)
+}
+
 /// A line of a table: a unit, how it is, since when, and why.
 pub(super) fn row(unit: &UnitStatus, width: usize) -> String {
     let width = width.max(NAME_WIDTH);
     let age = unit.began_ns.map(|began| age(clock::now_ns().saturating_sub(began)));
-    let runs = matches!(unit.phase, Phase::Starting | Phase::Ready | Phase::Late | Phase::Stopping);
-    let age = age.filter(|_| runs).unwrap_or_default();
+    let age = age.filter(|_| runs(unit.phase)).unwrap_or_default();
     let why = unit.why.as_deref().unwrap_or_default();
     let phase = unit.phase.to_string();
     let line = format!("{:<width$} {phase:<9} {age:>5}  {why}", unit.name);

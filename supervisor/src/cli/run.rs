@@ -230,7 +230,7 @@ fn name_of_run(text: &str) -> Result<String, String> {
 /// Leaves the tool to a recorder, which starts it by another command line: by now everything that takes long is done.
 fn detach(context: &Context, located: &Located, wait: bool, words: &[String]) -> Result<ExitCode, Error> {
     let name = located.recipe.package.name.as_str();
-    let run = launch::incarnation();
+    let run = units::new_run(&context.dirs, name);
     let folder = run_folder::path(context, name, &run)?;
     run_folder::make(&folder)?;
     let own = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe"))?;

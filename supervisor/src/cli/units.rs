@@ -121,11 +121,15 @@ pub(super) fn status(args: &StatusArgs, quiet: bool) -> Result<ExitCode, Error> 
     let source = Source::find(&dirs)?;
     let mut units = source.units()?;
     units.retain(|unit| args.name.as_ref().is_none_or(|name| *name == unit.name));
+    let is_own = !source.is_machines();
     let all = latest(&dirs, args.name.as_deref());
-    let runs = all.iter().any(Seen::runs) || units.iter().any(|unit| unit.phase == Phase::Ready);
+    let up = |unit: &UnitStatus| {
+        matches!(unit.phase, Phase::Starting | Phase::Ready | Phase::Late | Phase::Stopping)
+    };
+    let runs = all.iter().any(Seen::runs) || units.iter().any(up);
     if args.json {
         let told: Vec<_> = all.iter().map(told).collect();
-        printer.data(super::json(&with_phases(told, &units))?);
+        printer.data(super::json(&with_phases(told, &units, is_own))?);
         return Ok(ExitCode::from(u8::from(!runs)));
     }
     if !units.is_empty() && matches!(source, Source::Files(_)) {
@@ -133,7 +137,7 @@ pub(super) fn status(args: &StatusArgs, quiet: bool) -> Result<ExitCode, Error> 
     }
     let width = units.iter().map(|unit| unit.name.len()).max().unwrap_or_default();
     let of_instrument = units.iter().map(|unit| instrument::row(unit, width));
-    let others = all.iter().filter(|seen| !units.iter().any(|unit| unit.name == seen.tool));
+    let others = all.iter().filter(|seen| !is_own || !units.iter().any(|unit| unit.name == seen.tool));
     let lines: Vec<String> = of_instrument.chain(others.map(row)).collect();
     match lines.is_empty() {
         true => printer.say("nothing is known to have run"),
@@ -143,9 +147,13 @@ pub(super) fn status(args: &StatusArgs, quiet: bool) -> Result<ExitCode, Error> 
 }
 
 /// What the instrument has to say of its units beside what their folders tell.
-fn with_phases(mut told: Vec<serde_json::Value>, units: &[UnitStatus]) -> Vec<serde_json::Value> {
+fn with_phases(
+    mut told: Vec<serde_json::Value>,
+    units: &[UnitStatus],
+    is_own: bool,
+) -> Vec<serde_json::Value> {
     for unit in units {
-        let of_unit = told.iter_mut().rfind(|one| one["tool"] == unit.name.as_str());
+        let of_unit = told.iter_mut().rfind(|one| is_own && one["tool"] == unit.name.as_str());
         let phase = json!({ "phase": unit.phase, "why": unit.why, "waits-for": unit.waits_for });
         match of_unit {
             Some(one) => one["unit"] = phase,
@@ -186,8 +194,11 @@ pub(super) fn history(args: &HistoryArgs, quiet: bool) -> Result<ExitCode, Error
 /// 0 where something is known.
 pub(super) fn why(args: &WhyArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
-    let units = Source::find(&Dirs::discover())?.units()?;
+    let source = Source::find(&Dirs::discover())?;
+    let units = source.units()?;
+    let own = || source.is_machines() && args.which.find().is_ok();
     if args.which.run.is_none()
+        && !own()
         && let Some(unit) = units.iter().find(|unit| unit.name == args.which.name)
     {
         return why_unit(&printer, &units, unit, args.json);

@@ -27,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::net::unix::UCred;
 
+use super::doors::Doors;
+
 use crate::clock::Now;
 use crate::error::Error;
 use crate::instrument::{self, Role};
@@ -92,12 +94,7 @@ pub const ROUTES: &[Route] = &[
         role: Role::Operator,
         summary: "Ends a unit at once, and wants it to stay so",
     },
-    Route {
-        method: "POST",
-        path: "/v1/plan",
-        role: Role::Viewer,
-        summary: "What an instrument would change",
-    },
+    Route { method: "POST", path: "/v1/plan", role: Role::Admin, summary: "What an instrument would change" },
     Route {
         method: "POST",
         path: "/v1/instrument",
@@ -118,9 +115,9 @@ pub const ROUTES: &[Route] = &[
 #[derive(Debug, Clone)]
 struct Peer(Option<UCred>);
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self(stream.io().peer_cred().ok())
+impl Connected<IncomingStream<'_, Doors>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Doors>) -> Self {
+        Self(stream.io().peer())
     }
 }
 
@@ -160,7 +157,7 @@ pub(super) fn bind(folder: &Path) -> io::Result<UnixListener> {
 /// Serves until the process ends.
 pub(super) async fn serve(core: Arc<Core>, listener: UnixListener) -> io::Result<()> {
     let service = router(core).into_make_service_with_connect_info::<Peer>();
-    axum::serve(listener, service).await
+    axum::serve(Doors::new(listener), service).await
 }
 
 fn router(core: Arc<Core>) -> Router {
@@ -201,29 +198,34 @@ async fn guard(
         });
     let peer = peer.ok_or_else(|| Problem::new(Code::NotPermitted, "nobody knows who you are"))?;
     let (uid, gid) = (peer.uid(), peer.gid());
-    let has = match &core.lock().machine {
-        Some(machine) => machine.instrument.roles.of(uid, gid),
-        None => crate::instrument::Roles::default().of(uid, gid),
-    };
+    let roles = core.lock().machine.as_ref().map(|machine| machine.instrument.roles.clone());
+    // Accounts may be on another machine, which gives no answer.
+    let asked = tokio::task::spawn_blocking(move || (roles.unwrap_or_default().of(uid, gid), account(uid)));
+    let (has, name) = asked.await.map_err(|_| Problem::new(Code::Failed, "the accounts cannot be read"))?;
     if has.is_none_or(|has| has < wanted) {
         let text = format!("this takes the role `{wanted}`, which uid {uid} has not");
         return Err(Problem::new(Code::NotPermitted, &text)
             .hint("`[roles]` of the instrument says who has which; `id` says who you are"));
     }
-    let name = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
-    let name = name.map_or_else(|| format!("uid {uid}"), |user| format!("uid {uid} ({})", user.name));
     request.extensions_mut().insert(Caller(name));
     Ok(next.run(request).await)
 }
 
-type Answer<T> = Result<Json<T>, Problem>;
-
-async fn units_all(State(core): State<Arc<Core>>) -> Json<Vec<UnitStatus>> {
-    Json(statuses(&core))
+/// As the journal names somebody.
+fn account(uid: u32) -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| format!("uid {uid}"), |user| format!("uid {uid} ({})", user.name))
 }
 
-fn statuses(core: &Core) -> Vec<UnitStatus> {
-    core.lock().units(&core.dirs, &Now::get()).iter().map(UnitStatus::from).collect()
+type Answer<T> = Result<Json<T>, Problem>;
+
+async fn units_all(State(core): State<Arc<Core>>) -> Answer<Vec<UnitStatus>> {
+    statuses(&core).map(Json)
+}
+
+fn statuses(core: &Core) -> Result<Vec<UnitStatus>, Problem> {
+    let units = core.lock().units(&core.dirs, &Now::get()).map_err(|error| Problem::from(&error))?;
+    Ok(units.iter().map(UnitStatus::from).collect())
 }
 
 async fn unit_one(State(core): State<Arc<Core>>, UrlPath(unit): UrlPath<String>) -> Answer<UnitStatus> {
@@ -231,7 +233,7 @@ async fn unit_one(State(core): State<Arc<Core>>, UrlPath(unit): UrlPath<String>)
 }
 
 fn one(core: &Core, unit: &str) -> Result<UnitStatus, Problem> {
-    let found = statuses(core).into_iter().find(|status| status.name == unit);
+    let found = statuses(core)?.into_iter().find(|status| status.name == unit);
     found.ok_or_else(|| {
         Problem::new(Code::NoSuchUnit, &format!("the instrument has no unit `{unit}`"))
             .hint("`hatchway status` shows what it has")
@@ -239,30 +241,32 @@ fn one(core: &Core, unit: &str) -> Result<UnitStatus, Problem> {
 }
 
 async fn start(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
-    want(&core, &unit, (Want::Up, false), &by)
+    want(&core, &unit, (Want::Up, false), ("start", &by))
 }
 
 async fn stop(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
-    want(&core, &unit, (Want::Down, false), &by)
+    want(&core, &unit, (Want::Down, false), ("stop", &by))
 }
 
 async fn restart(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
-    want(&core, &unit, (Want::Up, true), &by)
+    want(&core, &unit, (Want::Up, true), ("restart", &by))
 }
 
 async fn kill(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
-    let answer = want(&core, &unit, (Want::Down, false), &by)?;
+    one(&core, &unit)?;
+    // Wanted so first, or it would be started again; killed also where that cannot be kept.
+    let answer = want(&core, &unit, (Want::Down, false), ("kill", &by));
     let running =
         units::all(&core.dirs, Some(&unit.0)).into_iter().filter(|seen| seen.is_recorded() && seen.runs());
     for seen in running {
         seen.offer(&UnitOrder::Kill).map_err(|error| Problem::from(&error))?;
     }
-    Ok(answer)
+    answer
 }
 
-fn want(core: &Core, unit: &str, (want, renew): (Want, bool), by: &Caller) -> Answer<UnitStatus> {
+fn want(core: &Core, unit: &str, wish: (Want, bool), (verb, by): (&str, &Caller)) -> Answer<UnitStatus> {
     one(core, unit)?;
-    core.want(unit, want, renew, &by.0).map_err(|error| Problem::from(&error))?;
+    core.want(unit, wish, (verb, &by.0)).map_err(|error| Problem::from(&error))?;
     one(core, unit).map(Json)
 }
 
@@ -301,18 +305,17 @@ fn read(core: &Core, file: &Path) -> Result<Applied, Problem> {
 /// # Errors
 /// It is not there, others may change it, or it is wrong.
 pub fn read_instrument(dirs: &crate::dirs::Dirs, file: &Path) -> Result<Applied, Error> {
-    let instrument = instrument::read(file)?;
-    let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
+    let (instrument, text) = instrument::read(file)?;
     let mut applied = Applied::new(file.to_owned(), text, std::collections::BTreeMap::new());
     let recipes: Vec<PathBuf> = std::iter::once(applied.recipes()).chain(dirs.recipes()).collect();
-    applied.digests = view::digests(&instrument, &recipes);
+    applied.digests = view::digests(&instrument, &recipes)?;
     Ok(applied)
 }
 
 fn planned(core: &Core, applied: &Applied) -> Result<Vec<Step>, Problem> {
     let machine = Machine::of(applied, &core.dirs).map_err(|error| Problem::from(&error))?;
     let said = core.lock().said().clone();
-    let units = machine.units(&core.dirs, &said, &Now::get());
+    let units = machine.units(&core.dirs, &said, &Now::get()).map_err(|error| Problem::from(&error))?;
     Ok(plan(&units, &strays(&core.dirs, &units)))
 }
 
@@ -356,7 +359,11 @@ async fn openapi() -> Json<serde_json::Value> {
 }
 
 async fn metrics(State(core): State<Arc<Core>>) -> Response {
-    let text = super::metrics::text(&statuses(&core), core.lock().lost(), *core.events.borrow());
+    let units = match statuses(&core) {
+        Ok(units) => units,
+        Err(problem) => return problem.into_response(),
+    };
+    let text = super::metrics::text(&units, core.lock().lost(), *core.events.borrow());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

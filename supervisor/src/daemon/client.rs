@@ -29,6 +29,8 @@ const ANSWER_MAX: usize = 64 << 20;
 pub struct Client {
     socket: PathBuf,
     runtime: Runtime,
+    /// It is root's, and this process is not.
+    machines: bool,
 }
 
 impl Client {
@@ -37,14 +39,14 @@ impl Client {
     /// # Errors
     /// This process may not connect.
     pub fn find(dirs: &Dirs) -> Result<Option<Self>, Error> {
-        let own = Self::at(dirs.runtime.join(SOCKET))?;
+        let own = Self::at(dirs.runtime.join(SOCKET), false)?;
         match own {
-            None if !is_root() => Self::at(Path::new(SYSTEM).join(SOCKET)),
+            None if !is_root() => Self::at(Path::new(SYSTEM).join(SOCKET), true),
             own => Ok(own),
         }
     }
 
-    fn at(socket: PathBuf) -> Result<Option<Self>, Error> {
+    fn at(socket: PathBuf, machines: bool) -> Result<Option<Self>, Error> {
         match std::os::unix::net::UnixStream::connect(&socket) {
             Ok(_) => {}
             Err(error) => {
@@ -55,7 +57,13 @@ impl Client {
             }
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Ok(Some(Self { runtime: runtime.map_err(Error::io("begin", "/proc/self"))?, socket }))
+        Ok(Some(Self { runtime: runtime.map_err(Error::io("begin", "/proc/self"))?, socket, machines }))
+    }
+
+    /// It is the machine's, with other folders than this user's.
+    #[must_use]
+    pub fn is_machines(&self) -> bool {
+        self.machines
     }
 
     /// Asks for what is at a path.
@@ -163,5 +171,5 @@ fn refused(problem: Problem) -> Error {
     let code = problem.kind.strip_prefix("urn:hatchway:").unwrap_or(&problem.kind).to_owned();
     let mut hints = problem.hints;
     hints.push(format!("`hatchway explain {code}`"));
-    Error::Host { message: problem.detail, hints }
+    Error::Problem { message: problem.detail, code: problem.code, hints }
 }

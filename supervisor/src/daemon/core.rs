@@ -24,6 +24,10 @@ use super::view::{Machine, Phase, Unit};
 
 /// A unit whose start failed so that not even a record of it could be written is tried again after this.
 const HOPELESS: Duration = Duration::from_secs(10);
+/// From one look to the next while nothing can be seen.
+const BLIND: Duration = Duration::from_secs(1);
+/// From one look to the next at a unit whose recorder is gone.
+const ENDING: Duration = Duration::from_millis(200);
 /// As often what no message comes of is looked at.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -56,6 +60,8 @@ pub(super) struct State {
     asked: BTreeSet<String>,
     /// Runs that somebody watches.
     watched: BTreeSet<String>,
+    /// What the folders have could not be read, and that was said.
+    blind: bool,
     /// When those failed that left no record.
     hopeless: BTreeMap<String, Duration>,
     /// The recorders that this daemon has started, to collect them when they end.
@@ -93,6 +99,7 @@ impl Core {
             starting: BTreeSet::new(),
             asked: BTreeSet::new(),
             watched: BTreeSet::new(),
+            blind: false,
             hopeless: BTreeMap::new(),
             children: Vec::new(),
         };
@@ -146,25 +153,35 @@ impl Core {
     /// Somebody wants a unit so. To renew one is to end its run and to begin another.
     ///
     /// # Errors
-    /// It cannot be kept: then nothing is done.
-    pub(super) fn want(&self, unit: &str, want: Want, renew: bool, by: &str) -> Result<(), Error> {
+    /// It cannot be kept on disk. It is done all the same.
+    pub(super) fn want(
+        &self,
+        unit: &str,
+        (want, renew): (Want, bool),
+        (verb, by): (&str, &str),
+    ) -> Result<(), Error> {
         let mut state = self.lock();
         let runs = |seen: &Seen| seen.is_recorded() && seen.runs();
         let running = units::all(&self.dirs, Some(unit)).into_iter().rev().find(runs).map(|seen| seen.run);
-        let mut said = state.said.clone();
-        said.say(unit, want, running.filter(|_| renew), &Now::get());
-        said.store(&self.dirs)?;
-        state.said = said;
-        state.hopeless.remove(unit);
-        let text = match (want, renew) {
-            (Want::Down, _) => "stop",
-            (Want::Up, false) => "start",
-            (Want::Up, true) => "restart",
+        let now = Now::get();
+        // One that is on its way to its end comes back after it.
+        let ends = |run: &String| {
+            state.asked.contains(&key(unit, run)) || state.said.renew(unit, &now).as_ref() == Some(run)
         };
-        self.say(&mut state, Entry::of(Kind::Asked, unit, text).by(by));
+        let again = running.filter(|run| renew || (want == Want::Up && ends(run)));
+        state.said.say(unit, want, again, &now);
+        state.hopeless.remove(unit);
+        self.say(&mut state, Entry::of(Kind::Asked, unit, verb).by(by));
+        let kept = state.said.store(&self.dirs);
         drop(state);
         self.changed.notify_one();
-        Ok(())
+        kept.map_err(|error| Error::Host {
+            message: format!(
+                "it is done, and cannot be kept for a daemon that begins anew: {}",
+                error.whole()
+            ),
+            hints: error.hints(),
+        })
     }
 
     /// Looks at everything, and says what is to be done outside of the lock.
@@ -172,8 +189,19 @@ impl Core {
         let mut state = self.lock();
         let now = Now::get();
         state.children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        let units = state.units(&self.dirs, &now);
         let mut errands = Errands { next: LOOK, ..Errands::default() };
+        let units = match state.units(&self.dirs, &now) {
+            Ok(units) => units,
+            // Who cannot see does nothing.
+            Err(error) => {
+                if !std::mem::replace(&mut state.blind, true) {
+                    self.say(&mut state, Entry::new(Kind::Failed, error.whole()));
+                }
+                errands.next = BLIND;
+                return errands;
+            }
+        };
+        state.blind = false;
         for unit in &units {
             self.note(&mut state, unit);
             self.act(&mut state, unit, &now, &mut errands);
@@ -186,7 +214,7 @@ impl Core {
     }
 
     fn act(&self, state: &mut State, unit: &Unit, now: &Now, errands: &mut Errands) {
-        if let Some(seen) = unit.last.as_ref().filter(|seen| seen.runs())
+        if let Some(seen) = unit.last.as_ref().filter(|seen| seen.state == units::State::Running)
             && state.watched.insert(key(&unit.name, &seen.run))
         {
             errands.watches.push(seen.clone());
@@ -204,6 +232,15 @@ impl Core {
                     self.end(state, seen, &UnitOrder::Signal { signal: Signal::SIGTERM as i32 });
                 }
             }
+            // It was asked to end for what is not so any more: another begins after it.
+            Decision::Keep => {
+                let run = unit.last.as_ref().map(|seen| seen.run.clone());
+                if let Some(run) = run.filter(|run| state.asked.contains(&key(&unit.name, run))) {
+                    state.said.say(&unit.name, Want::Up, Some(run), now);
+                }
+            }
+            // Nobody tells when it has.
+            Decision::Ending => errands.next = errands.next.min(ENDING),
             Decision::BackOff { until, .. } => {
                 let left = until.saturating_sub(now.monotonic) + Duration::from_millis(1);
                 errands.next = errands.next.min(left);
@@ -295,9 +332,11 @@ impl Core {
 
 impl State {
     /// All units as they are.
-    #[must_use]
-    pub(super) fn units(&self, dirs: &Dirs, now: &Now) -> Vec<Unit> {
-        self.machine.as_ref().map_or_else(Vec::new, |machine| machine.units(dirs, &self.said, now))
+    ///
+    /// # Errors
+    /// What their folders have cannot be read.
+    pub(super) fn units(&self, dirs: &Dirs, now: &Now) -> Result<Vec<Unit>, Error> {
+        self.machine.as_ref().map_or_else(|| Ok(Vec::new()), |machine| machine.units(dirs, &self.said, now))
     }
 
     /// Events after this number.

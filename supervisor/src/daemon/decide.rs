@@ -1,7 +1,7 @@
 //! What is to be done with a unit: a pure function of what is wanted, what its folders tell, and the time.
 //!
 //! Nothing is remembered beside that, so a daemon that was killed decides as the one before it would have. The numbers are those of
-//! docs/units.md.
+//! docs/operations.md.
 
 use std::time::Duration;
 
@@ -132,6 +132,12 @@ pub fn decide(known: &Known<'_>, now: Duration) -> Decision {
     let last = known.runs.last();
     match (last.map(|run| (run, &run.condition)), known.want) {
         (Some((_, Condition::Ending)), _) => Decision::Ending,
+        // What a person has started is stopped only by a later word.
+        (Some((run, Condition::Running { config: None })), Want::Down)
+            if known.said.is_none_or(|said| said < run.began) =>
+        {
+            Decision::Keep
+        }
         (Some((run, Condition::Running { .. })), Want::Down) => {
             Decision::Stop { run: run.name.clone(), again: false }
         }
@@ -167,13 +173,13 @@ fn after_end(known: &Known<'_>, now: Duration, run: &Run, at: Duration, end: End
         return Decision::Rest;
     }
     let failures = failures(known, at);
-    if failures.in_time >= BREAKER_FAILURES {
-        return Decision::Degraded { failures: failures.in_time };
+    if failures >= BREAKER_FAILURES {
+        return Decision::Degraded { failures };
     }
-    let until = at + delay(failures.in_a_row, &run.name);
+    let until = at + delay(failures, &run.name);
     match now >= until {
         true => start(known),
-        false => Decision::BackOff { until, failures: failures.in_time },
+        false => Decision::BackOff { until, failures },
     }
 }
 
@@ -185,30 +191,22 @@ fn is_settled(known: &Known<'_>, run: &Run) -> bool {
         || config.as_ref().is_some_and(|config| config != known.config)
 }
 
-struct Failures {
-    /// The last runs that have not been well, one after the other.
-    in_a_row: usize,
-    /// Ends within the breaker's time before the last one.
-    in_time: usize,
-}
-
-/// With `always`, an end without failure counts, too: a program that ends well at once, again and again, is in a loop as well.
-fn failures(known: &Known<'_>, last: Duration) -> Failures {
+/// The failures that count, up to the last one: since the unit was well for a while, within the breaker's time. With `always`, an end
+/// without failure counts, too: a program that ends well at once, again and again, is in a loop as well.
+fn failures(known: &Known<'_>, last: Duration) -> usize {
     let counts = |end: End| end == End::Failed || known.restart == Restart::Always;
-    let mut failures = Failures { in_a_row: 0, in_time: 0 };
-    let mut row = true;
-    for run in known.runs.iter().rev() {
+    let mut failures = 0;
+    for (back, run) in known.runs.iter().rev().enumerate() {
         let Condition::Ended { at, end, .. } = run.condition else { break };
-        if is_settled(known, run) || !counts(end) {
-            break;
-        }
         let was_well = at.saturating_sub(run.began) >= HEALTHY;
-        failures.in_a_row += usize::from(row && (!was_well || failures.in_a_row == 0));
-        row = row && !was_well;
-        if was_well || last.saturating_sub(at) > BREAKER_TIME {
+        let too_old = last.saturating_sub(at) > BREAKER_TIME;
+        if is_settled(known, run) || !counts(end) || too_old || (was_well && back > 0) {
             break;
         }
-        failures.in_time += 1;
+        failures += 1;
+        if was_well {
+            break;
+        }
     }
     failures
 }
@@ -271,7 +269,12 @@ mod tests {
             Decision::Stop { run: "1".into(), again: true }
         );
         let own = runs(None);
-        let unit = Known { want: Want::Down, ..known(Restart::Always, &own) };
+        let mut unit = Known { want: Want::Down, ..known(Restart::Always, &own) };
+        assert_eq!(decide(&unit, s(9)), Decision::Keep);
+        unit.said = Some(s(5));
+        assert_eq!(decide(&unit, s(9)), Decision::Stop { run: "1".into(), again: false });
+        let runs = runs(Some("c"));
+        let unit = Known { want: Want::Down, ..known(Restart::Always, &runs) };
         assert_eq!(decide(&unit, s(9)), Decision::Stop { run: "1".into(), again: false });
     }
 

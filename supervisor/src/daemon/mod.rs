@@ -8,6 +8,7 @@ pub mod api;
 pub mod client;
 mod core;
 pub mod decide;
+mod doors;
 pub mod files;
 pub mod journal;
 mod metrics;
@@ -24,7 +25,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -39,6 +40,8 @@ use notify::Systemd;
 
 /// Held by the one daemon of a runtime folder.
 const LOCK: &str = "daemon.lock";
+/// How long somebody else may have it.
+const LOCK_MAX: Duration = Duration::from_secs(1);
 /// Threads that start units at a time.
 const STARTERS: usize = 4;
 
@@ -68,21 +71,31 @@ pub fn run(dirs: Dirs, file: Option<&Path>) -> Result<(), Error> {
     Ok(())
 }
 
-fn lock(dirs: &Dirs) -> Result<File, Error> {
+/// Held by the daemon, and by whoever writes its files while none runs.
+///
+/// # Errors
+/// A daemon runs.
+pub fn lock(dirs: &Dirs) -> Result<File, Error> {
     fs::create_dir_all(&dirs.runtime).map_err(Error::io("create", &dirs.runtime))?;
     let path = dirs.runtime.join(LOCK);
     let mut options = File::options();
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(Error::io("open", &path))?;
-    match hatchway_sys::lock::try_lock_exclusive(&file).map_err(Error::io("lock", &path))? {
-        true => Ok(file),
-        false => Err(Error::Host {
-            message: "another daemon runs already".to_owned(),
-            hints: vec![
-                "`hatchway status` asks that one; `systemctl stop hatchway` ends it, and no unit".to_owned(),
-            ],
-        }),
+    // Whoever writes the files has it for a moment.
+    let end = Instant::now() + LOCK_MAX;
+    while !hatchway_sys::lock::try_lock_exclusive(&file).map_err(Error::io("lock", &path))? {
+        if Instant::now() >= end {
+            return Err(Error::Host {
+                message: "another daemon runs already".to_owned(),
+                hints: vec![
+                    "`hatchway status` asks that one; `systemctl stop hatchway` ends it, and no unit"
+                        .to_owned(),
+                ],
+            });
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
+    Ok(file)
 }
 
 async fn serve(core: &Arc<Core>, file: Option<&Path>) -> Result<(), Error> {
@@ -127,7 +140,9 @@ async fn serve(core: &Arc<Core>, file: Option<&Path>) -> Result<(), Error> {
 
 /// What cannot be applied changes nothing, and is told in the journal.
 fn apply(core: &Core, file: Option<&Path>) {
-    let file = file.map(Path::to_owned).or_else(|| default_instrument(&core.dirs));
+    // What was applied is read anew from where it came.
+    let origin = || Applied::load(&core.dirs).ok().flatten().map(|applied| applied.origin);
+    let file = file.map(Path::to_owned).or_else(origin).or_else(|| default_instrument(&core.dirs));
     let Some(file) = file else {
         return core.tell(Entry::new(Kind::Failed, "there is no instrument: `hatchway up FILE` applies one"));
     };

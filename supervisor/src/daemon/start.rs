@@ -13,7 +13,7 @@ use crate::clock::{self, Now};
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::instrument::{UnitConfig, UnitRung};
-use crate::launch::{self, run_folder};
+use crate::launch::run_folder;
 use crate::recipe::{Located, Logs};
 use crate::units::{self, Kept, Terms};
 
@@ -41,7 +41,7 @@ pub(super) struct Failed {
 
 /// Starts it.
 pub(super) fn start(dirs: &Dirs, order: &Order) -> Result<Kept, Failed> {
-    let run = launch::incarnation();
+    let run = units::new_run(dirs, &order.name);
     let folder =
         folder(dirs, &order.name, &run).and_then(|folder| run_folder::make(&folder).map(|()| folder));
     let folder = folder.map_err(|error| Failed { error: error.into(), is_recorded: false })?;

@@ -16,6 +16,7 @@ use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::instrument::{Instrument, UnitConfig};
 use crate::recipe::{self, Located, Restart};
+use crate::steps;
 use crate::units::{self, Seen, State};
 
 use super::decide::{Condition, Decision, End, Known, Run, Want, decide};
@@ -124,8 +125,10 @@ impl Machine {
     }
 
     /// All units, each after those that it waits for.
-    #[must_use]
-    pub fn units(&self, dirs: &Dirs, said: &Said, now: &Now) -> Vec<Unit> {
+    ///
+    /// # Errors
+    /// What a unit's folder has cannot be read: then nobody knows what is to be done.
+    pub fn units(&self, dirs: &Dirs, said: &Said, now: &Now) -> Result<Vec<Unit>, Error> {
         let mut done: Vec<Unit> = Vec::new();
         for (name, config) in self.instrument.in_order() {
             let is_ready =
@@ -133,9 +136,9 @@ impl Machine {
             let waits_for = config.after.iter().map(|name| name.as_str()).filter(|name| !is_ready(name));
             let waits_for = waits_for.map(str::to_owned).collect();
             let unit = self.unit(dirs, (name, config), waits_for, said, now);
-            done.push(unit);
+            done.push(unit.map_err(Error::io("read", dirs.runtime.join("units").join(name)))?);
         }
-        done
+        Ok(done)
     }
 
     /// Names what a unit is carried out with.
@@ -151,9 +154,15 @@ impl Machine {
         waits_for: Vec<String>,
         said: &Said,
         now: &Now,
-    ) -> Unit {
-        let mut seen = units::all(dirs, Some(name));
+    ) -> std::io::Result<Unit> {
+        let mut seen = units::all_of(dirs, name)?;
         seen.retain(Seen::is_recorded);
+        // Of another boot first, and what runs last: by the clock that nobody sets.
+        seen.sort_by_key(|seen| {
+            let begun =
+                seen.told().and_then(|told| told.begun.as_ref()).filter(|begun| begun.boot == now.boot);
+            (seen.runs(), begun.map(|begun| begun.monotonic_ms))
+        });
         let runs: Vec<Run> = seen.iter().filter_map(|seen| run(seen, now)).collect();
         let (want, when) = said.of(name, config.start, now);
         let restart = self.restarts.get(name).copied().unwrap_or_default();
@@ -162,8 +171,8 @@ impl Machine {
         let decision = decide(&known, now.monotonic);
         let last = seen.pop();
         let phase = phase(&decision, last.as_ref(), &runs, want);
-        let why = why(&decision, last.as_ref(), now);
-        Unit { name: name.to_owned(), phase, why, decision, last, runs }
+        let why = why(&decision, last.as_ref(), &known, now);
+        Ok(Unit { name: name.to_owned(), phase, why, decision, last, runs })
     }
 }
 
@@ -182,19 +191,23 @@ pub fn find(config: &UnitConfig, recipes: &[PathBuf]) -> Result<Located, Error> 
     recipe::read_trusted(&if given.is_dir() { given.join("recipe.toml") } else { given })
 }
 
-/// Names what each unit would be carried out with now. A recipe that cannot be read has no part in it: the start says so.
-#[must_use]
-pub fn digests(instrument: &Instrument, recipes: &[PathBuf]) -> BTreeMap<String, String> {
-    let digest = |config: &UnitConfig| {
+/// Names what each unit would be carried out with now.
+///
+/// # Errors
+/// A recipe or its lock is not there, or is wrong: then no unit is to be stopped for it.
+pub fn digests(instrument: &Instrument, recipes: &[PathBuf]) -> Result<BTreeMap<String, String>, Error> {
+    let digest = |config: &UnitConfig| -> Result<String, Error> {
         let mut text = config.digest();
-        if let Ok(located) = find(config, recipes) {
-            for path in [located.path.clone(), located.lock_path()] {
-                text.push_str(&Sha256::of(&std::fs::read(path).unwrap_or_default()).to_string());
-            }
+        let located = find(config, recipes)?;
+        steps::read_lock(&located)?;
+        for path in [located.path.clone(), located.lock_path()] {
+            let content = std::fs::read(&path).map_err(Error::io("read", &path))?;
+            text.push_str(&Sha256::of(&content).to_string());
         }
-        Sha256::of(text.as_bytes()).to_string()
+        Ok(Sha256::of(text.as_bytes()).to_string())
     };
-    instrument.in_order().into_iter().map(|(name, config)| (name.to_owned(), digest(config))).collect()
+    let units = instrument.in_order().into_iter();
+    units.map(|(name, config)| Ok((name.to_owned(), digest(config)?))).collect()
 }
 
 /// A run of this boot.
@@ -249,7 +262,7 @@ fn phase(decision: &Decision, last: Option<&Seen>, runs: &[Run], want: Want) -> 
     }
 }
 
-fn why(decision: &Decision, last: Option<&Seen>, now: &Now) -> Option<String> {
+fn why(decision: &Decision, last: Option<&Seen>, known: &Known<'_>, now: &Now) -> Option<String> {
     let ended = last.and_then(|seen| seen.record.as_ref()).map(|record| units::told(&record.reason));
     let ended = ended.unwrap_or_else(|| "it was gone without a record".to_owned());
     match decision {
@@ -263,6 +276,9 @@ fn why(decision: &Decision, last: Option<&Seen>, now: &Now) -> Option<String> {
             Some(format!("{ended}; {failures} failures in a short time: it waits for a person"))
         }
         Decision::Rest => last.map(|_| ended),
+        Decision::Stop { run, again: true } if known.renew.as_ref() == Some(run) => {
+            Some("somebody restarts it".to_owned())
+        }
         Decision::Stop { again: true, .. } => Some("it has another configuration".to_owned()),
         _ => None,
     }

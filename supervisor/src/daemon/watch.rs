@@ -15,8 +15,8 @@ use super::core::Core;
 
 /// From one try to the next, where a recorder takes nobody.
 const AGAIN: Duration = Duration::from_secs(1);
-/// A recorder closes its door so long before it lets go of the lock, about.
-const LAST: Duration = Duration::from_millis(2);
+/// After the end of a connection: a recorder closes its door a little before it lets go of the lock.
+const LAST: Duration = Duration::from_millis(10);
 
 /// Until it has ended.
 pub(super) async fn watch(core: &Core, seen: &Seen) {

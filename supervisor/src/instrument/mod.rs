@@ -7,6 +7,7 @@ mod bind;
 mod roles;
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use hatchway_envs::digest::Sha256;
@@ -21,6 +22,8 @@ pub use roles::{Member, Role, Roles};
 
 /// The version of the format.
 pub const SCHEMA: u32 = 1;
+/// Bytes of it at most.
+const BYTES_MAX: u64 = 1 << 20;
 /// Its name in the folders of the configuration.
 pub const FILE: &str = "instrument.toml";
 
@@ -139,14 +142,29 @@ pub struct ChannelConfig {
     pub record: bool,
 }
 
-/// Reads and checks the instrument. Root takes none that others may change.
+/// Reads and checks the instrument; with its text. Root takes none that others may change.
 ///
 /// # Errors
 /// It is not there, others may change it, or it is wrong: then with line, column and caret.
-pub fn read(path: &Path) -> Result<Instrument, Error> {
+pub fn read(path: &Path) -> Result<(Instrument, String), Error> {
     crate::recipe::refuse_foreign(path)?;
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    parse(&text).map_err(|diagnostic| Error::Recipe(diagnostic.in_file(path, &text)))
+    let text = read_text(path).map_err(Error::io("read", path))?;
+    let instrument = parse(&text).map_err(|diagnostic| Error::Recipe(diagnostic.in_file(path, &text)))?;
+    Ok((instrument, text))
+}
+
+/// A device or a pipe would hold up who reads it.
+fn read_text(path: &Path) -> io::Result<String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    let file = std::fs::File::options().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > BYTES_MAX {
+        return Err(io::Error::other("it is no file of a sensible size"));
+    }
+    let mut text = String::new();
+    file.take(BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Parses and checks its text.

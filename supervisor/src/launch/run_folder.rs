@@ -54,12 +54,19 @@ pub(crate) fn make(run: &Path) -> Result<(), Error> {
     let others = fs::read_dir(unit).map_err(Error::io("read", unit))?.flatten().map(|entry| entry.path());
     // A recorder writes to its log for a moment after the record is there.
     let others = others.filter(|other| !units::is_kept(other));
-    let (mut finished, unfinished): (Vec<PathBuf>, Vec<PathBuf>) =
-        others.partition(|other| other.join(EXIT).is_file());
-    finished.sort();
-    finished.iter().rev().skip(KEPT).for_each(|old| remove(old));
-    // In memory, mostly: a record is small, a log is not.
-    finished.iter().rev().skip(LOGS_KEPT).for_each(|old| remove_log(old));
+    // One that was recorded is a run of the unit's also where it has left no record.
+    let (finished, unfinished): (Vec<PathBuf>, Vec<PathBuf>) = others.partition(|other| {
+        other.join(EXIT).is_file() || (other.join(unit::FILE).exists() && abandoned(other))
+    });
+    // How often a person has run it in the foreground changes nothing of what is known of the unit.
+    let (mut recorded, mut others): (Vec<PathBuf>, Vec<PathBuf>) =
+        finished.into_iter().partition(|other| other.join(unit::FILE).exists());
+    for finished in [&mut recorded, &mut others] {
+        finished.sort();
+        finished.iter().rev().skip(KEPT).for_each(|old| remove(old));
+        // In memory, mostly: a record is small, a log is not.
+        finished.iter().rev().skip(LOGS_KEPT).for_each(|old| remove_log(old));
+    }
     unfinished
         .iter()
         .filter(|other| other.as_path() != run && abandoned(other))

@@ -17,6 +17,7 @@ use super::systemd::{self, Service};
 use super::{Seen, Watch, is_kept, see};
 use crate::clock::Now;
 use crate::error::Error;
+use crate::launch::packets::Packets;
 use crate::launch::run_folder;
 use crate::{launch, visit};
 
@@ -108,6 +109,16 @@ pub fn keep(
     hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
     let started =
         write(&folder.join(unit::FILE), &told).and_then(|()| start((tool, run, folder), &lock, linger));
+    // From here on it is the recorder's.
+    drop(lock);
+    let silent = started.is_ok() && !is_kept(folder) && !folder.join(run_folder::EXIT).exists();
+    let started = match silent {
+        true => Err(Error::Host {
+            message: "what was to keep the unit ended without a word".to_owned(),
+            hints: vec!["was it killed for want of memory? `dmesg | tail`".to_owned()],
+        }),
+        false => started,
+    };
     if started.is_err() {
         // Nothing ran, so there is nothing to know of it.
         run_folder::remove(folder);
@@ -154,7 +165,7 @@ fn start(which: (&str, &str, &Path), lock: &fs::File, stop: Duration) -> Result<
 /// As a service of systemd's where it is there, else as a child.
 fn recorder(
     shim: &Path,
-    (unit, run, folder): (&str, &str, &Path),
+    (name, run, folder): (&str, &str, &Path),
     lock: &fs::File,
     errors: PipeWriter,
     stop: Duration,
@@ -163,9 +174,13 @@ fn recorder(
         [shim.to_string_lossy().into_owned(), "--unit".to_owned(), folder.to_string_lossy().into_owned()];
     let mut note = None;
     if systemd::is_there() {
-        let service = Service { unit, run, words: &words, stop };
+        let service = Service { unit: name, run, words: &words, stop };
         match systemd::start(&service, lock.as_fd(), errors.as_fd()) {
             Ok(()) => return Ok(Kept { child: None, note: None }),
+            // An answer may be lost, and the service be there.
+            Err(_) if Packets::connect(folder, unit::SOCKET).is_ok() => {
+                return Ok(Kept { child: None, note: None });
+            }
             Err(error) => {
                 note = Some(format!(
                     "systemd does not take it, so it is a process of the daemon's own: {error}"

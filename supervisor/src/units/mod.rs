@@ -7,6 +7,7 @@ mod standing;
 mod systemd;
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use serde::Serialize;
 use crate::dirs::{Dirs, names_in};
 use crate::error::Error;
 use crate::launch::packets::{Packets, Received};
-use crate::launch::run_folder;
+use crate::launch::{self, run_folder};
 use crate::visit;
 
 pub use detach::{Detached, Kept, Terms, detach, keep};
@@ -78,14 +79,60 @@ pub fn all(dirs: &Dirs, tool: Option<&str>) -> Vec<Seen> {
     found
 }
 
+/// The same of one unit, for whoever acts on it: what cannot be read is an error, not a unit that is not there.
+///
+/// # Errors
+/// A folder or a file that is there cannot be read.
+pub fn all_of(dirs: &Dirs, unit: &str) -> io::Result<Vec<Seen>> {
+    let folder = dirs.runtime.join("units").join(unit);
+    let mut found = Vec::new();
+    for entry in there(fs::read_dir(&folder))?.into_iter().flatten() {
+        let run = entry?.file_name().to_string_lossy().into_owned();
+        let path = folder.join(&run);
+        for name in [unit::LOCK, unit::FILE, run_folder::EXIT] {
+            there(File::open(path.join(name)))?;
+        }
+        found.push(see(unit, &run, path));
+    }
+    found.sort_by(|one, other| one.run.cmp(&other.run));
+    Ok(found)
+}
+
+/// Nothing where it is not there.
+fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The name of a run that begins now. Names are in the order of runs also where the clock is set back.
+#[must_use]
+pub fn new_run(dirs: &Dirs, unit: &str) -> String {
+    let name = launch::incarnation();
+    let number = |name: &str| name.split_once('-').and_then(|(ms, _)| ms.parse::<u64>().ok());
+    let newest =
+        names_in(&dirs.runtime.join("units").join(unit)).iter().filter_map(|name| number(name)).max();
+    match (number(&name), newest) {
+        (Some(now), Some(newest)) if now <= newest => {
+            let rest = name.split_once('-').map_or("", |(_, rest)| rest);
+            format!("{}-{rest}", newest + 1)
+        }
+        _ => name,
+    }
+}
+
 fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
     let read = |name: &str| fs::read(folder.join(name)).ok();
+    // Asked first: one that lets go has left its record before.
+    let kept = is_kept(&folder);
     let record: Option<ExitRecord> = read("exit.json").and_then(|text| serde_json::from_slice(&text).ok());
     let unit: Option<Unit> = read(unit::FILE).and_then(|text| serde_json::from_slice(&text).ok());
     let ready: Option<ReadyRecord> = read(ready::FILE).and_then(|text| serde_json::from_slice(&text).ok());
     let state = match (&record, &unit) {
         // Its record is there a little before its recorder has let go.
-        (_, Some(_)) if is_kept(&folder) => State::Running,
+        (_, Some(_)) if kept => State::Running,
         (Some(_), _) => State::Ended,
         (None, Some(_)) if visit::answers(&folder) => State::Ending,
         (None, None) if visit::answers(&folder) || run_folder::machine_of(&folder).is_some() => {

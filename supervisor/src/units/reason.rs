@@ -79,7 +79,7 @@ pub fn next(tool: &str, reason: &ExitReason) -> Vec<String> {
             let hints = message.lines().filter_map(|line| line.strip_prefix("hint: "));
             return hints.map(str::to_owned).collect();
         }
-        ExitReason::Lost { .. } => format!("`hatchway run --detach {tool}` starts it again"),
+        ExitReason::Lost { .. } => "what looks after it was killed: `dmesg | grep -i -e oom -e killed`".to_owned(),
     };
     vec![one]
 }

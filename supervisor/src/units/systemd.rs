@@ -27,6 +27,26 @@ const OWN_VARIABLES: [&str; 9] = [
     "JOURNAL_STREAM",
     "SYSTEMD_EXEC_PID",
 ];
+/// What a service is given: what `hatchway run` asks for, and nothing that may be secret, since everybody may read the variables of a
+/// service.
+const SHOWN: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "DOCKER_HOST",
+    "SUDO_UID",
+    "SUDO_GID",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "PULSE_SERVER",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DBUS_SYSTEM_BUS_ADDRESS",
+];
+/// And all that begin so.
+const SHOWN_PREFIXES: [&str; 3] = ["HATCHWAY_", "XDG_", "LC_"];
 
 /// Whether systemd is the machine's first process, as sd_booted(3) tells it, and takes services from this one.
 pub(super) fn is_there() -> bool {
@@ -38,6 +58,10 @@ pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
     let all = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     all.filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str()))
+}
+
+fn is_shown(name: &str) -> bool {
+    SHOWN.contains(&name) || SHOWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// What is started.
@@ -77,7 +101,8 @@ fn properties<'a>(
     let null = std::fs::File::options().write(true).open("/dev/null")?;
     let program = service.words.first().ok_or(io::ErrorKind::InvalidInput)?.as_str();
     let stop = u64::try_from(service.stop.as_micros()).unwrap_or(u64::MAX);
-    let variables = environment().filter(|(_, value)| !value.chars().any(char::is_control));
+    let variables =
+        environment().filter(|(name, value)| is_shown(name) && !value.chars().any(char::is_control));
     let variables: Vec<String> = variables.map(|(name, value)| format!("{name}={value}")).collect();
     Ok(vec![
         ("Description", Value::from(format!("Hatchway unit {}", service.unit))),

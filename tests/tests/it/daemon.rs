@@ -323,7 +323,7 @@ fn a_persons_word_holds_whoever_keeps_the_units() {
             "\"a\" \"start\"",
             "\"b\" \"start\"",
             "\"a\" \"restart\"",
-            "\"b\" \"stop\""
+            "\"b\" \"kill\""
         ]
         .map(by_root)
     );
