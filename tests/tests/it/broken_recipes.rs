@@ -87,14 +87,14 @@ recipes/good/recipe.toml: ok
 fn what_a_recipe_asks_for_in_vain_is_refused_by_lock() {
     let bench = Bench::ordinary();
     fs::create_dir_all(bench.path("work/recipes/much")).unwrap();
-    let text = "schema = 1\n[package]\nname = \"much\"\n[service]\nrestart = \"always\"\n";
+    let text = "schema = 1\n[package]\nname = \"much\"\n[run]\nrung = \"native\"\n";
     bench.put("recipes/much/recipe.toml", text);
     snapshot!(
         bench.hatchway(&["recipe", "check", "much"]),
         r#"
 exit 0
 --- stderr
-warning: recipes/much/recipe.toml: this version does not carry out restart in [service]
+warning: recipes/much/recipe.toml: this version does not carry out rung = "native"
 recipes/much/recipe.toml: ok
 "#
     );
@@ -103,7 +103,7 @@ recipes/much/recipe.toml: ok
         r#"
 exit 2
 --- stderr
-error: the recipe `much` asks for what this version of Hatchway does not carry out: restart in [service]
+error: the recipe `much` asks for what this version of Hatchway does not carry out: rung = "native"
 hint: take those keys out of the recipe; CHANGELOG.md says what is there
 "#
     );
