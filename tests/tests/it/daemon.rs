@@ -516,3 +516,24 @@ fn an_ordinary_user_has_a_daemon_of_their_own() {
     drop(instrument.bench().hatchway(&["stop", "a"]).ok());
     assert_eq!(instrument.phase("a"), "stopped");
 }
+
+#[test]
+fn a_unit_waits_until_the_one_before_it_is_ready_as_its_recipe_says() {
+    let mut instrument = Instrument::new(&(unit("a", STAYS, "") + &unit("b", STAYS, "after = [\"a\"]")));
+    let recipe = instrument.bench().path("work/recipes/acme/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    let ready = "ready = { command = [\"dash\", \"-c\", \"test -e /tmp/go\"], within = \"200ms\" }";
+    fs::write(&recipe, format!("{text}{ready}\n")).unwrap();
+    instrument.begin();
+    let go = |name: &str| {
+        drop(instrument.bench().script(&format!("$HATCHWAY exec {name} -- touch /tmp/go < /dev/null")).ok());
+    };
+    instrument.reaches("a", "late");
+    // It runs, and answers who comes to it: that is not enough.
+    assert_eq!(instrument.phase("b"), "blocked");
+    go("a");
+    instrument.reaches("a", "ready");
+    instrument.reaches("b", "late");
+    go("b");
+    instrument.reaches("b", "ready");
+}
