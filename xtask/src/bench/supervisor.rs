@@ -231,7 +231,8 @@ impl Stage {
         let after = self.runs()?;
         let gone = before.iter().filter(|run| !after.contains(run)).count();
         self.bench.run(&["stop", "counts"])?;
-        let said = String::from_utf8(self.bench.command(&["logs", "counts", "--stream", "out"]).output()?.stdout)?;
+        let said =
+            String::from_utf8(self.bench.command(&["logs", "counts", "--stream", "out"]).output()?.stdout)?;
         let wrong = said.lines().enumerate().filter(|(at, line)| line.parse() != Ok(at + 1)).count();
         ensure!(said.lines().count() > 100, "the unit that counts has said nothing");
         Ok(format!(
