@@ -95,7 +95,8 @@ fn units_are_services_of_systemds_and_go_on_whatever_becomes_of_the_daemon() {
     let variables = host.says(&["cat", &format!("/proc/{recorder}/environ")]);
     assert!(!variables.contains("NOTIFY_SOCKET"), "{variables:?}");
     // Nothing of the unit is in the daemon's group.
-    assert_eq!(host.property("hatchway", "TasksCurrent").parse::<u32>().unwrap_or(1), 1);
+    let group = host.property("hatchway", "ControlGroup");
+    assert_eq!(host.says(&["cat", &format!("/sys/fs/cgroup{group}/cgroup.procs")]), daemon(&host));
 
     // Stopped, started, reloaded.
     host.says(&["systemctl", "stop", "hatchway"]);
