@@ -322,7 +322,8 @@ pub(super) enum Stopped {
     ToTell,
 }
 
-fn runs(phase: Phase) -> bool {
+/// Whether a unit in this phase has a run that goes on.
+pub(super) fn runs(phase: Phase) -> bool {
     matches!(phase, Phase::Starting | Phase::Ready | Phase::Late | Phase::Stopping)
 }
 

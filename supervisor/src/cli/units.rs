@@ -11,7 +11,6 @@ use serde_json::json;
 use super::instrument::{self, Stopped};
 use crate::daemon::report::{self, UnitStatus};
 use crate::daemon::source::Source;
-use crate::daemon::view::Phase;
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::report::Printer;
@@ -123,10 +122,7 @@ pub(super) fn status(args: &StatusArgs, quiet: bool) -> Result<ExitCode, Error> 
     units.retain(|unit| args.name.as_ref().is_none_or(|name| *name == unit.name));
     let is_own = !source.is_machines();
     let all = latest(&dirs, args.name.as_deref());
-    let up = |unit: &UnitStatus| {
-        matches!(unit.phase, Phase::Starting | Phase::Ready | Phase::Late | Phase::Stopping)
-    };
-    let runs = all.iter().any(Seen::runs) || units.iter().any(up);
+    let runs = all.iter().any(Seen::runs) || units.iter().any(|unit| instrument::runs(unit.phase));
     if args.json {
         let told: Vec<_> = all.iter().map(told).collect();
         printer.data(super::json(&with_phases(told, &units, is_own))?);
