@@ -53,6 +53,7 @@ use remapped::Remapped;
 use rung::Devices;
 use session::Session;
 
+pub(crate) use devices::is_there as device_there;
 pub use rung::Isolation;
 
 /// The uids that tools get when root runs them without `--user`: a range that neither distributions nor systemd's

@@ -581,6 +581,14 @@ pub fn build(context: &Context, located: &Located, lock: &Lock) -> Result<Built,
     Ok(built)
 }
 
+/// Whether the tree of a locked recipe is in the store.
+///
+/// # Errors
+/// The recipe cannot be made a request for a tree.
+pub fn is_built(context: &Context, located: &Located, lock: &Lock) -> Result<bool, Error> {
+    with_request(context, located, lock, |request| Ok(context.store.built(request.key()).is_some()))
+}
+
 /// Says which input of a lock brings which part of its tree, which was built.
 ///
 /// # Errors

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use crate::config;
-use crate::dirs::Dirs;
 use crate::doctor::{self, Check, For, Look, State};
 use crate::error::Error;
 use crate::report::Printer;
@@ -17,25 +16,38 @@ pub(super) struct Args {
     /// Print what was found as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    from: super::from::FromArgs,
 }
 
-/// 0 where this version can do its work here, 1 where something that it needs is missing.
+/// 0 where this version can do its work here and the instrument needs nobody, 1 otherwise.
 pub(super) fn main(args: &Args) -> Result<ExitCode, Error> {
     let printer = Printer::default();
-    let dirs = Dirs::discover();
-    let config = config::load(&dirs)?;
-    let checks = doctor::examine(&Look::here(), &dirs, &config.driver_root);
-    let fit = doctor::is_fit(&checks);
+    let place = args.from.place()?;
+    let checks = match &place.archive {
+        Some(archive) => archive.checks()?,
+        None => doctor::examine(&Look::here(), &place.dirs, &config::load(&place.dirs)?.driver_root),
+    };
+    let (fit, needs) = (doctor::is_fit(&checks), doctor::needs_somebody(&checks));
     if args.json {
-        printer.data(super::json(&serde_json::json!({ "fit": fit, "checks": checks }))?);
+        printer.data(super::json(
+            &serde_json::json!({ "fit": fit, "needs-somebody": needs, "checks": checks }),
+        )?);
     } else {
         for whom in For::ALL {
-            printer.data(whom.heading());
-            checks.iter().filter(|check| check.whom == whom).for_each(|check| printer.data(shown(check)));
+            let of_whom: Vec<&Check> = checks.iter().filter(|check| check.whom == whom).collect();
+            if !of_whom.is_empty() {
+                printer.data(whom.heading());
+            }
+            of_whom.into_iter().for_each(|check| printer.data(super::units::plain(&shown(check))));
         }
-        printer.data(if fit { "fit: tools can be run here" } else { "not fit: see the lines with ✗" });
+        printer.data(match (fit, needs) {
+            (true, false) => "fit: tools can be run here",
+            (true, true) => "fit, but the instrument needs somebody: see the lines with ✗ below `instrument`",
+            (false, _) => "not fit: see the lines with ✗",
+        });
     }
-    Ok(ExitCode::from(u8::from(!fit)))
+    Ok(ExitCode::from(u8::from(!fit || needs)))
 }
 
 fn shown(check: &Check) -> String {

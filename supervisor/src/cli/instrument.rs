@@ -74,7 +74,7 @@ pub(super) struct EventsArgs {
     /// Only those of this unit
     unit: Option<String>,
     /// Go on with what happens from now on
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "from")]
     follow: bool,
     /// Only those after the one with this number
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
@@ -85,6 +85,8 @@ pub(super) struct EventsArgs {
     /// A JSON object for each line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    from: super::from::FromArgs,
 }
 
 /// Arguments of `explain`.
@@ -294,6 +296,8 @@ pub(super) fn stop(name: &str, verb: &str, wait: bool) -> Result<Option<Stopped>
             }
             Ok(Some(Stopped::Done { unit: Box::new(unit), ran }))
         }
+        // Nobody stops what is in an archive.
+        Source::Archive(_) => Ok(None),
         Source::Files(_) => {
             let _alone = daemon::lock(&dirs)?;
             // The next daemon leaves it so; the recorder is told by whoever asks.
@@ -329,8 +333,13 @@ pub(super) fn runs(phase: Phase) -> bool {
 
 /// A line of a table: a unit, how it is, since when, and why.
 pub(super) fn row(unit: &UnitStatus, width: usize) -> String {
+    row_at(unit, width, clock::now_ns())
+}
+
+/// The same as it was at a moment.
+pub(super) fn row_at(unit: &UnitStatus, width: usize, moment_ns: i64) -> String {
     let width = width.max(NAME_WIDTH);
-    let age = unit.began_ns.map(|began| age(clock::now_ns().saturating_sub(began)));
+    let age = unit.began_ns.map(|began| age(moment_ns.saturating_sub(began)));
     let age = age.filter(|_| runs(unit.phase)).unwrap_or_default();
     let why = unit.why.as_deref().unwrap_or_default();
     let phase = unit.phase.to_string();
@@ -360,7 +369,7 @@ fn age(ns: i64) -> String {
 
 pub(super) fn events(args: &EventsArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
-    let source = Source::find(&Dirs::discover())?;
+    let source = args.from.place()?.source()?;
     let wanted = |event: &Event| args.unit.is_none() || event.unit == args.unit;
     let mut last = args.since;
     let mut kept = Vec::new();

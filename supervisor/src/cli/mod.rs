@@ -4,6 +4,7 @@ mod build;
 mod doctor;
 mod export;
 mod fetch;
+mod from;
 mod generate;
 mod inspect;
 mod instrument;
@@ -14,7 +15,11 @@ mod new;
 mod plan;
 mod recipe;
 mod run;
+mod show;
 mod store;
+mod support;
+mod timeline;
+mod top;
 mod units;
 mod visit;
 
@@ -68,6 +73,10 @@ enum Command {
     Stats(visit::StatsArgs),
     /// Say which tools run, and how the others have ended
     Status(units::StatusArgs),
+    /// Say what each tool that runs uses, look by look
+    Top(top::Args),
+    /// Show all that is known of a unit: its configuration, its last run, what has happened to it
+    Show(show::Args),
     /// Show what a tool said that was started with `run --detach`
     Logs(units::LogsArgs),
     /// Carry the instrument out: say what starts, stops, restarts and stays, and do it
@@ -78,6 +87,11 @@ enum Command {
     Restart(instrument::StartArgs),
     /// Show what has happened to the units, and who has asked for what
     Events(instrument::EventsArgs),
+    /// Show what has happened to units and in the kernel, in one sequence
+    Timeline(timeline::Args),
+    /// Collect what is known of this instrument for somebody who is not there, and look at it
+    #[command(subcommand)]
+    Support(support::Command),
     /// Say what a code of the API's errors means, and what to do
     Explain(instrument::ExplainArgs),
     /// Keep the units of the instrument as they are wanted (a service of systemd's)
@@ -180,6 +194,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Exec(args) => visit::exec(&args, quiet),
         Command::Stats(args) => visit::stats(&args, quiet),
         Command::Status(args) => units::status(&args, quiet),
+        Command::Top(args) => top::main(&args, quiet),
+        Command::Show(args) => show::main(&args, quiet),
+        Command::Timeline(args) => timeline::main(&args, quiet),
+        Command::Support(command) => support::main(&command, quiet),
         Command::Logs(args) => units::logs(&args, quiet),
         Command::Up(args) => instrument::up(&args, quiet),
         Command::Start(args) => instrument::start(&args, quiet),

@@ -8,6 +8,7 @@ use hatchway_wire::unit::UnitOrder;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use super::from::FromArgs;
 use super::instrument::{self, Stopped};
 use crate::daemon::report::{self, UnitStatus};
 use crate::daemon::source::Source;
@@ -32,7 +33,11 @@ struct Which {
 
 impl Which {
     fn find(&self) -> Result<Seen, Error> {
-        units::last(&Dirs::discover(), &self.name, self.run.as_deref())
+        self.find_in(&Dirs::discover())
+    }
+
+    fn find_in(&self, dirs: &Dirs) -> Result<Seen, Error> {
+        units::last(dirs, &self.name, self.run.as_deref())
     }
 }
 
@@ -44,6 +49,8 @@ pub(super) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 /// Arguments of `history`.
@@ -54,6 +61,8 @@ pub(super) struct HistoryArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 /// Arguments of `why`.
@@ -64,6 +73,8 @@ pub(super) struct WhyArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 /// Arguments of `stop`.
@@ -82,7 +93,7 @@ pub(super) struct LogsArgs {
     #[command(flatten)]
     which: Which,
     /// Go on until the tool has ended
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "from")]
     follow: bool,
     /// Only the last so many lines of what is there
     #[arg(short = 'n', long, value_name = "COUNT")]
@@ -100,8 +111,10 @@ pub(super) struct LogsArgs {
     #[arg(long, conflicts_with = "timestamps")]
     json: bool,
     /// Throw away what is there, but for the part that is written now
-    #[arg(long, conflicts_with_all = ["follow", "lines", "since", "stream", "json"])]
+    #[arg(long, conflicts_with_all = ["follow", "lines", "since", "stream", "json", "from"])]
     clear: bool,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 /// Whose lines.
@@ -116,12 +129,12 @@ enum StreamWish {
 /// 0 where something runs, 1 where nothing does.
 pub(super) fn status(args: &StatusArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
-    let dirs = Dirs::discover();
-    let source = Source::find(&dirs)?;
+    let place = args.from.place()?;
+    let (dirs, source) = (&place.dirs, place.source()?);
     let mut units = source.units()?;
     units.retain(|unit| args.name.as_ref().is_none_or(|name| *name == unit.name));
     let is_own = !source.is_machines();
-    let all = latest(&dirs, args.name.as_deref());
+    let all = latest(dirs, args.name.as_deref());
     let runs = all.iter().any(Seen::runs) || units.iter().any(|unit| instrument::runs(unit.phase));
     if args.json {
         let told: Vec<_> = all.iter().map(told).collect();
@@ -132,7 +145,7 @@ pub(super) fn status(args: &StatusArgs, quiet: bool) -> Result<ExitCode, Error> 
         printer.say("no daemon runs: this is what its files say");
     }
     let width = units.iter().map(|unit| unit.name.len()).max().unwrap_or_default();
-    let of_instrument = units.iter().map(|unit| instrument::row(unit, width));
+    let of_instrument = units.iter().map(|unit| instrument::row_at(unit, width, source.moment_ns()));
     let others = all.iter().filter(|seen| !is_own || !units.iter().any(|unit| unit.name == seen.tool));
     let lines: Vec<String> = of_instrument.chain(others.map(row)).collect();
     match lines.is_empty() {
@@ -176,7 +189,7 @@ fn latest(dirs: &Dirs, name: Option<&str>) -> Vec<Seen> {
 /// 0 where there are runs, 1 where there are none.
 pub(super) fn history(args: &HistoryArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
-    let all = units::all(&Dirs::discover(), Some(&args.name));
+    let all = units::all(&args.from.place()?.dirs, Some(&args.name));
     if args.json {
         printer.data(super::json(&all.iter().map(told).collect::<Vec<_>>())?);
     } else if all.is_empty() {
@@ -190,7 +203,8 @@ pub(super) fn history(args: &HistoryArgs, quiet: bool) -> Result<ExitCode, Error
 /// 0 where something is known.
 pub(super) fn why(args: &WhyArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
-    let source = Source::find(&Dirs::discover())?;
+    let place = args.from.place()?;
+    let source = place.source()?;
     let units = source.units()?;
     let own = || source.is_machines() && args.which.find().is_ok();
     if args.which.run.is_none()
@@ -199,7 +213,7 @@ pub(super) fn why(args: &WhyArgs, quiet: bool) -> Result<ExitCode, Error> {
     {
         return why_unit(&printer, &units, unit, args.json);
     }
-    let seen = args.which.find()?;
+    let seen = args.which.find_in(&place.dirs)?;
     let reason = seen.record.as_ref().map(|record| &record.reason);
     let next = match (reason, seen.state) {
         (Some(reason), _) => units::next(&seen.tool, reason),
@@ -276,7 +290,8 @@ fn end(args: &StopArgs, order: &UnitOrder, quiet: bool) -> Result<ExitCode, Erro
 
 pub(super) fn logs(args: &LogsArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
-    let seen = args.which.find()?;
+    let place = args.from.place()?;
+    let seen = args.which.find_in(&place.dirs)?;
     if !seen.is_recorded() {
         return Err(Error::Host {
             message: format!("what `{}` said is not kept: it ran in the foreground", seen.tool),
@@ -287,16 +302,18 @@ pub(super) fn logs(args: &LogsArgs, quiet: bool) -> Result<ExitCode, Error> {
         seen.order(&UnitOrder::ClearLog)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let since = args.since.as_ref().map(|age| since(age)).transpose()?;
+    let moment = place.archive.as_ref().map_or_else(clock::now_ns, |archive| archive.manifest.made_ns);
+    let since = args.since.as_ref().map(|age| since(age, moment)).transpose()?;
     show(&printer, args, &seen, since)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn since(age: &str) -> Result<i64, Error> {
+/// The moment so long before another one.
+pub(super) fn since(age: &str, moment_ns: i64) -> Result<i64, Error> {
     let span =
         recipe::Span::try_from(age.to_owned()).map_err(|why| Error::Usage(format!("`--since`: {why}")))?;
     let back = i64::try_from(span.ms()).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-    Ok(clock::now_ns().saturating_sub(back))
+    Ok(moment_ns.saturating_sub(back))
 }
 
 fn show(printer: &Printer, args: &LogsArgs, seen: &Seen, since: Option<i64>) -> Result<(), Error> {

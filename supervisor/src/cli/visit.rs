@@ -104,7 +104,7 @@ fn table(all: &[Used]) -> String {
 }
 
 /// In nine characters.
-fn memory(bytes: u64) -> String {
+pub(super) fn memory(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss, reason = "for people, with one digit")]
     let mebibytes = bytes as f64 / f64::from(1 << 20);
     if mebibytes < 999.95 {
@@ -115,7 +115,7 @@ fn memory(bytes: u64) -> String {
 }
 
 /// As long as four characters have room for.
-fn since(ms: u64) -> String {
+pub(super) fn since(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
         0..120 => format!("{seconds} s"),

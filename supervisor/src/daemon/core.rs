@@ -311,11 +311,11 @@ impl Core {
         let mut state = self.lock();
         state.starting.remove(name);
         match result {
-            Ok(Kept { child, note }) => {
+            Ok(Kept { run, child, note }) => {
                 state.hopeless.remove(name);
                 state.children.extend(child);
                 let text = note.unwrap_or_else(|| "it is started".to_owned());
-                self.say(&mut state, Entry::of(Kind::Starting, name, text));
+                self.say(&mut state, Entry::of(Kind::Starting, name, text).run(&run));
             }
             Err(Failed { error, is_recorded }) => {
                 if !is_recorded {

@@ -1,8 +1,11 @@
-//! Where the command line has it from: the daemon, or the files that it would read while none runs.
+//! Where the command line has it from: the daemon, the files that it would read while none runs, or a support archive.
 
-use crate::clock::Now;
+use std::sync::Arc;
+
+use crate::clock::{self, Now};
 use crate::dirs::Dirs;
 use crate::error::Error;
+use crate::support::Archive;
 
 use super::client::Client;
 use super::files::Said;
@@ -18,6 +21,8 @@ pub enum Source {
     Daemon(Client),
     /// Nobody: the files do.
     Files(Dirs),
+    /// What somebody has collected, on whatever machine.
+    Archive(Arc<Archive>),
 }
 
 impl Source {
@@ -27,6 +32,15 @@ impl Source {
     /// One runs, and this process may not connect.
     pub fn find(dirs: &Dirs) -> Result<Self, Error> {
         Ok(Client::find(dirs)?.map_or_else(|| Self::Files(dirs.clone()), Self::Daemon))
+    }
+
+    /// The moment of which it tells, in nanoseconds of `CLOCK_REALTIME`: now, but for an archive.
+    #[must_use]
+    pub fn moment_ns(&self) -> i64 {
+        match self {
+            Self::Archive(archive) => archive.manifest.made_ns,
+            Self::Daemon(_) | Self::Files(_) => clock::now_ns(),
+        }
     }
 
     /// The machine's daemon answers, and this user has folders of their own beside it.
@@ -52,6 +66,7 @@ impl Source {
                 let units = machine.units(dirs, &Said::load(dirs)?, &Now::get())?;
                 Ok(units.iter().map(UnitStatus::from).collect())
             }
+            Self::Archive(archive) => archive.units(),
         }
     }
 
@@ -71,6 +86,9 @@ impl Source {
         match self {
             Self::Daemon(client) => client.get(&format!("/v1/events?since={since}")),
             Self::Files(dirs) => Ok(journal::since(&journal::folder(dirs), since, usize::MAX)),
+            Self::Archive(archive) => {
+                Ok(archive.events()?.into_iter().filter(|event| event.seq > since).collect())
+            }
         }
     }
 }

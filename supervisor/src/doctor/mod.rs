@@ -2,19 +2,21 @@
 //! from `/proc` and `/sys`, through [`Look`], so that tests can show another host.
 
 mod graphics;
+mod instrument;
 mod kernel;
 mod machine;
 mod resources;
 mod storage;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dirs::Dirs;
 
 /// How well something is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// As it should be.
@@ -26,24 +28,27 @@ pub enum State {
 }
 
 /// For whom something counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum For {
     /// The `fhs` rung: without it, this version runs nothing.
     Fhs,
     /// Recipes that ask for it.
     Recipes,
-    /// The `container` rung, which this version does not have.
+    /// The `container` rung.
     Container,
-    /// The `vm` rung, which this version does not have.
+    /// The `vm` rung.
     Vm,
     /// The store.
     Store,
+    /// The instrument that is carried out: its units, and what is bound to them.
+    Instrument,
 }
 
 impl For {
     /// All, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [Self::Fhs, Self::Recipes, Self::Store, Self::Container, Self::Vm];
+    pub const ALL: [Self; 6] =
+        [Self::Fhs, Self::Recipes, Self::Store, Self::Instrument, Self::Container, Self::Vm];
 
     /// The heading.
     #[must_use]
@@ -52,21 +57,22 @@ impl For {
             Self::Fhs => "fhs rung",
             Self::Recipes => "what recipes may ask for",
             Self::Store => "store",
-            Self::Container => "container rung (not in this version)",
-            Self::Vm => "vm rung (not in this version)",
+            Self::Instrument => "instrument",
+            Self::Container => "container rung",
+            Self::Vm => "vm rung",
         }
     }
 }
 
 /// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Check {
     /// For whom it counts.
     #[serde(rename = "for")]
     pub whom: For,
     /// What it is.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How well it is there.
     pub state: State,
     /// What was found.
@@ -78,19 +84,20 @@ pub struct Check {
 }
 
 impl Check {
-    fn works(whom: For, name: &'static str, found: impl Into<String>) -> Self {
+    fn works(whom: For, name: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
         let (means, fix) = Default::default();
+        let name = name.into();
         Self { whom, name, state: State::Works, found: found.into(), means, fix }
     }
 
     fn lacks(
         whom: For,
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         found: impl Into<String>,
         means: &str,
         fix: impl Into<String>,
     ) -> Self {
-        let (found, fix) = (found.into(), fix.into());
+        let (name, found, fix) = (name.into(), found.into(), fix.into());
         Self { whom, name, state: State::Missing, found, means: means.to_owned(), fix }
     }
 
@@ -137,9 +144,12 @@ pub fn examine(look: &Look, dirs: &Dirs, driver_root: &Path) -> Vec<Check> {
     checks.push(graphics::check(driver_root));
     checks.extend(machine::checks(look));
     checks.extend(storage::checks(look, dirs));
+    checks.extend(instrument::checks(dirs));
     checks.sort_by_key(|check| For::ALL.iter().position(|whom| *whom == check.whom));
     checks
 }
+
+pub use instrument::needs_somebody;
 
 /// Whether this version can do its work here: nothing that the `fhs` rung or the store needs is missing.
 #[must_use]
@@ -169,7 +179,8 @@ mod tests {
             config: Vec::new(),
         };
         let checks = examine(&Look::here(), &dirs, Path::new("/"));
-        for whom in For::ALL {
+        // Nothing is carried out there.
+        for whom in For::ALL.into_iter().filter(|whom| *whom != For::Instrument) {
             assert!(checks.iter().any(|check| check.whom == whom), "{whom:?}");
         }
         for check in &checks {

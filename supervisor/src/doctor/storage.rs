@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_place_that_cannot_be_written_is_told() {
         let checks = trial(Path::new("/proc"), "proc");
-        assert_eq!((checks.len(), checks[0].name), (1, "writing"));
+        assert_eq!((checks.len(), &*checks[0].name), (1, "writing"));
         assert!(!super::super::is_fit(&checks));
     }
 }

@@ -146,6 +146,15 @@ pub(super) fn serial_lines(
     Ok(lines)
 }
 
+/// Whether a device of this name is there now.
+///
+/// # Errors
+/// It is no name of a device, or nobody can look.
+pub(crate) fn is_there(name: &str, class: &str) -> Result<bool, String> {
+    let found = find(&parse(name)?, subsystem(class)).map_err(|error| error.to_string())?;
+    Ok(found.is_some())
+}
+
 /// The kernel's name for a class.
 fn subsystem(class: &str) -> &str {
     match class {

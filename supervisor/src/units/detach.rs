@@ -138,6 +138,8 @@ fn write(path: &PathBuf, told: &Unit) -> Result<(), Error> {
 /// Who keeps a unit from now on.
 #[derive(Debug)]
 pub struct Kept {
+    /// Which run it is.
+    pub run: String,
     /// The recorder, where it is a child of this process.
     pub child: Option<Child>,
     /// What was done otherwise than it should be.
@@ -176,10 +178,10 @@ fn recorder(
     if systemd::is_there() {
         let service = Service { unit: name, run, words: &words, stop };
         match systemd::start(&service, lock.as_fd(), errors.as_fd()) {
-            Ok(()) => return Ok(Kept { child: None, note: None }),
+            Ok(()) => return Ok(Kept { run: run.to_owned(), child: None, note: None }),
             // An answer may be lost, and the service be there.
             Err(_) if Packets::connect(folder, unit::SOCKET).is_ok() => {
-                return Ok(Kept { child: None, note: None });
+                return Ok(Kept { run: run.to_owned(), child: None, note: None });
             }
             Err(error) => {
                 note = Some(format!(
@@ -198,5 +200,5 @@ fn recorder(
         .stderr(errors)
         .spawn()
         .map_err(Error::io("execute", shim))?;
-    Ok(Kept { child: Some(child), note })
+    Ok(Kept { run: run.to_owned(), child: Some(child), note })
 }

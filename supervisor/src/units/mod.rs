@@ -1,5 +1,6 @@
 //! Units as their folders tell them: what runs, what has ended and why, and orders to those that run. No daemon is asked.
 
+mod collected;
 mod detach;
 mod log;
 mod reason;
@@ -12,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hatchway_wire::ExitRecord;
-use hatchway_wire::ready::{self, ReadyRecord};
+use hatchway_wire::ready::{self, ReadyRecord, Standing};
 use hatchway_wire::unit::{self, Unit, UnitOrder, UnitReport};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dirs::{Dirs, names_in};
 use crate::error::Error;
@@ -23,6 +24,7 @@ use crate::launch::packets::{Packets, Received};
 use crate::launch::{self, run_folder};
 use crate::visit;
 
+pub use collected::{Collected, FILE as COLLECTED};
 pub use detach::{Detached, Kept, Terms, detach, keep};
 pub use log::{Line, Reader};
 pub use reason::{next, told};
@@ -32,7 +34,7 @@ pub use standing::{Watch, late_told, stage_told};
 const ANSWER_MAX_S: i64 = 5;
 
 /// How a unit is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// It runs, kept by its recorder.
@@ -65,6 +67,9 @@ pub struct Seen {
     /// That it was ready, or late.
     #[serde(skip)]
     ready: Option<ReadyRecord>,
+    /// How far it was, where somebody has written that down.
+    #[serde(skip)]
+    standing: Option<Standing>,
 }
 
 /// All runs that have left a trace, oldest first.
@@ -124,6 +129,10 @@ pub fn new_run(dirs: &Dirs, unit: &str) -> String {
 }
 
 fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
+    if let Some(Collected { state, record, unit, ready, standing }) = Collected::read(&folder) {
+        let (tool, run) = (tool.to_owned(), run.to_owned());
+        return Seen { tool, run, state, record, folder, unit, ready, standing };
+    }
     let read = |name: &str| fs::read(folder.join(name)).ok();
     // Asked first: one that lets go has left its record before.
     let kept = is_kept(&folder);
@@ -141,7 +150,7 @@ fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
         (None, _) => State::Lost,
     };
     let record = record.filter(|_| state == State::Ended);
-    Seen { tool: tool.to_owned(), run: run.to_owned(), state, record, folder, unit, ready }
+    Seen { tool: tool.to_owned(), run: run.to_owned(), state, record, folder, unit, ready, standing: None }
 }
 
 /// Whether a recorder holds the lock of this folder.
@@ -187,6 +196,13 @@ impl Seen {
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.unit.is_some()
+    }
+
+    /// What is known of it, to be read elsewhere.
+    #[must_use]
+    pub fn collected(&self) -> Collected {
+        let Self { state, record, unit, ready, .. } = self.clone();
+        Collected { state, record, unit, ready, standing: self.standing() }
     }
 
     /// What its recorder was told.

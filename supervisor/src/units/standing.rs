@@ -51,6 +51,9 @@ impl Seen {
     /// How far it is, where that is known: by its recorder as long as it runs, then by what that has left.
     #[must_use]
     pub fn standing(&self) -> Option<Standing> {
+        if self.standing.is_some() {
+            return self.standing.clone();
+        }
         let kept = self.state == State::Running;
         let now =
             kept.then(|| Watch::begin(&self.folder)).flatten().and_then(|watch| watch.next(Some(ANSWER_MAX)));

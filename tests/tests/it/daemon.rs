@@ -12,20 +12,20 @@ use serde_json::Value;
 use super::rungs::{Rungs, until};
 
 /// A tool that goes on until it is asked to end.
-const STAYS: &str = "echo up; trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done";
+pub(super) const STAYS: &str = "echo up; trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done";
 
 /// An instrument whose units run the tool's shell.
-struct Instrument {
+pub(super) struct Instrument {
     rungs: Rungs,
     daemon: Option<Child>,
 }
 
 impl Instrument {
-    fn new(units: &str) -> Self {
+    pub(super) fn new(units: &str) -> Self {
         Self::of(Bench::new(), units)
     }
 
-    fn of(bench: Bench, units: &str) -> Self {
+    pub(super) fn of(bench: Bench, units: &str) -> Self {
         let rungs = Rungs::without_engine(bench.exact(), "");
         let recipe = rungs.bench.path("work/recipes/acme/recipe.toml");
         let text = fs::read_to_string(&recipe).unwrap();
@@ -39,16 +39,16 @@ impl Instrument {
         instrument
     }
 
-    fn bench(&self) -> &Bench {
+    pub(super) fn bench(&self) -> &Bench {
         &self.rungs.bench
     }
 
-    fn write(&self, units: &str) {
+    pub(super) fn write(&self, units: &str) {
         let text = format!("schema = 1\n[instrument]\nname = \"bench\"\n{units}");
         self.bench().put("instrument.toml", text);
     }
 
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         let line = "exec $HATCHWAY daemon instrument.toml >> daemon.out 2>&1";
         let child = self.bench().shell(line).stdin(Stdio::null()).spawn().unwrap();
         self.daemon = Some(child);
@@ -57,28 +57,28 @@ impl Instrument {
     }
 
     /// As by `kill -9`.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }
 
-    fn status(&self) -> Value {
+    pub(super) fn status(&self) -> Value {
         self.bench().hatchway(&["status", "--json"]).json()
     }
 
-    fn unit(&self, name: &str) -> Value {
+    pub(super) fn unit(&self, name: &str) -> Value {
         let all = self.status();
         let of_unit =
             all.as_array().unwrap().iter().rfind(|one| one["tool"] == name && !one["unit"].is_null());
         of_unit.cloned().unwrap_or(Value::Null)
     }
 
-    fn phase(&self, name: &str) -> String {
+    pub(super) fn phase(&self, name: &str) -> String {
         self.unit(name)["unit"]["phase"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn reaches(&self, name: &str, phase: &str) {
+    pub(super) fn reaches(&self, name: &str, phase: &str) {
         let end = Instant::now() + Duration::from_secs(60);
         while self.phase(name) != phase {
             assert!(Instant::now() < end, "{name} is {}, not {phase}\n{:#}", self.phase(name), self.status());
@@ -86,12 +86,12 @@ impl Instrument {
         }
     }
 
-    fn events(&self, more: &[&str]) -> Vec<Value> {
+    pub(super) fn events(&self, more: &[&str]) -> Vec<Value> {
         let outcome = self.bench().hatchway(&[&["events", "--json"], more].concat()).ok();
         outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+    pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         ask(&self.bench().path("data/run/api.sock"), method, path, body)
     }
 }
@@ -135,11 +135,11 @@ fn raw(socket: &std::path::Path, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn unit(name: &str, script: &str, more: &str) -> String {
+pub(super) fn unit(name: &str, script: &str, more: &str) -> String {
     format!("[unit.{name}]\nrecipe = \"acme\"\nargs = [\"-c\", {script:?}]\n{more}\n")
 }
 
-fn table(outcome: &Outcome) -> Vec<String> {
+pub(super) fn table(outcome: &Outcome) -> Vec<String> {
     outcome.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 

@@ -10,6 +10,7 @@ mod conformance;
 mod crash;
 mod daemon;
 mod dbus;
+mod diagnostics;
 mod dist;
 mod doctor;
 mod downloads;

@@ -1,0 +1,237 @@
+//! What a service engineer asks an instrument, and an archive of it: `show`, `top`, `timeline`, `doctor`, `support`.
+
+use hatchway_tests::bench::Outcome;
+use serde_json::Value;
+
+use super::daemon::{Instrument, STAYS, unit};
+
+/// What nobody outside may read.
+const SECRET: &str = "hunter2-9f3Kq";
+
+/// One unit that goes on, one that fails again and again, one that waits for one that nobody has started.
+fn broken() -> Instrument {
+    let fails = format!("echo \"login {SECRET} refused\" >&2; exit 9");
+    let units = unit("good", STAYS, "")
+        + &unit("bad", &fails, "")
+        + &unit("waits", STAYS, "after = [\"rests\"]")
+        + &unit("rests", STAYS, "start = \"manual\"");
+    let mut instrument = Instrument::new(&units);
+    instrument.begin();
+    instrument.reaches("bad", "degraded");
+    instrument.reaches("good", "ready");
+    instrument
+}
+
+fn asked(instrument: &Instrument, arguments: &[&str]) -> Outcome {
+    instrument.bench().hatchway(arguments)
+}
+
+/// Without what tells the time since.
+fn without_ages(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let words =
+            line.split_whitespace().filter(|word| !word.ends_with('s') || word.parse::<u64>().is_ok());
+        words
+            .filter(|word| !word.trim_end_matches('s').bytes().all(|byte| byte.is_ascii_digit()))
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn an_archive_answers_as_the_machine_did_and_tells_no_secret() {
+    let mut instrument = broken();
+    let on_machine = |instrument: &Instrument, arguments: &[&str]| asked(instrument, arguments).stdout;
+    let status = on_machine(&instrument, &["status"]);
+    let waits = on_machine(&instrument, &["why", "waits"]);
+    let why = on_machine(&instrument, &["why", "bad"]);
+    assert!(why.contains(SECRET), "{why}");
+    let collected = asked(&instrument, &["support", "collect", "-o", "a.tar.zst"]).ok();
+    assert!(collected.stdout.contains("status.json") && !collected.stdout.contains(SECRET), "{collected}");
+    drop(asked(&instrument, &["support", "collect", "--logs", "raw", "-o", "raw.tar.zst"]).ok());
+    // From here on nothing of the machine is left to be asked.
+    instrument.kill();
+    drop(asked(&instrument, &["kill", "good"]));
+    let from = |arguments: &[&str]| asked(&instrument, &[arguments, &["--from", "a.tar.zst"]].concat());
+
+    let told = from(&["status"]).ok().stdout;
+    assert_eq!(without_ages(&told), without_ages(&status));
+    assert_eq!(from(&["why", "waits"]).ok().stdout, waits);
+    assert!(waits.starts_with("waits is blocked: waits for rests\n  rests is stopped"), "{waits}");
+    let told = from(&["why", "bad"]).ok().stdout;
+    assert!(told.starts_with("bad is degraded: it ended by itself with code 9; 5 failures in a short time: it waits for a person\n"), "{told}");
+    assert!(told.contains("[1 lines of what it said are not in this archive]"), "{told}");
+    let told = from(&["history", "bad", "--json"]).json();
+    assert_eq!(told.as_array().unwrap().len(), 5);
+    assert_eq!(from(&["logs", "good"]).ok().stdout, "[2 bytes]\n");
+    assert!(
+        from(&["events", "bad", "-n", "1"]).ok().stdout.contains("bad degraded: "),
+        "{}",
+        from(&["events", "bad"])
+    );
+    let told = super::daemon::table(&from(&["timeline", "bad"]).ok()).join("\n");
+    assert!(
+        told.contains("bad starting: it is started")
+            && told.contains("bad ended: it ended by itself with code 9"),
+        "{told}"
+    );
+    let told = from(&["show", "bad"]).ok().stdout;
+    assert!(told.contains("phase      degraded: it ended by itself with code 9"), "{told}");
+    let told = from(&["doctor", "--json"]).json();
+    assert_eq!(told["needs-somebody"], true, "{told:#}");
+
+    // No file of it has the secret; where somebody asks for what the tools said, that has it.
+    let manifest = asked(&instrument, &["support", "show", "a.tar.zst", "--json"]).ok().json();
+    let names: Vec<&str> =
+        manifest["files"].as_array().unwrap().iter().map(|file| file["name"].as_str().unwrap()).collect();
+    for name in &names {
+        let content = asked(&instrument, &["support", "show", "a.tar.zst", name]).ok().stdout;
+        assert!(!content.contains("hunter2"), "{name}: {content}");
+    }
+    assert!(names.iter().filter(|name| name.starts_with("units/bad/")).count() >= 6, "{names:?}");
+    let raw = asked(&instrument, &["logs", "bad", "--from", "raw.tar.zst"]).ok().stdout;
+    assert_eq!(raw, format!("login {SECRET} refused\n"));
+}
+
+#[test]
+fn what_is_no_archive_is_an_error_with_a_hint() {
+    let instrument = Instrument::new(&unit("good", STAYS, ""));
+    let bench = instrument.bench();
+    bench.put("empty", "");
+    bench.put("text", "hello");
+    drop(asked(&instrument, &["support", "collect", "--logs", "none", "-o", "a"]).ok());
+    let again = asked(&instrument, &["support", "collect", "-o", "a"]);
+    assert!(
+        again.code == Some(2) && again.stderr.contains("cannot write `a`\n  because: File exists"),
+        "{again}"
+    );
+    let whole = std::fs::read(bench.path("work/a")).unwrap();
+    bench.put("half", &whole[..whole.len() / 2]);
+    for name in ["empty", "text", "half"] {
+        let refused = asked(&instrument, &["status", "--from", name]);
+        assert_eq!(refused.code, Some(2), "{name}: {refused}");
+        assert!(refused.stderr.contains(&format!("`{name}` is no support archive")), "{name}: {refused}");
+        assert!(refused.stderr.contains("hint: `hatchway support collect` makes one"), "{name}: {refused}");
+    }
+    let refused = asked(&instrument, &["support", "show", "a", "../a"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("the archive has no `../a`"), "{refused}");
+    // Nobody has left a folder behind.
+    let left = bench.script("ls -d \"${TMPDIR:-/tmp}\"/hatchway-support-* 2>/dev/null | xargs -r -n1 sh -c 'test -e $0/manifest.json && echo $0'");
+    assert_eq!(left.stdout, "", "{left}");
+}
+
+#[test]
+fn what_has_happened_is_one_sequence_on_one_clock() {
+    let instrument = broken();
+    let lines = |arguments: &[&str]| -> Vec<Value> {
+        let outcome = asked(&instrument, &[&["timeline", "--json"], arguments].concat());
+        outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = lines(&["--logs"]);
+    let times: Vec<i64> = all.iter().map(|line| line["realtime_ns"].as_i64().unwrap()).collect();
+    assert!(times.is_sorted() && !times.is_empty());
+    let index = |kind: &str, text: &str| {
+        // Of the last run: the logs of the first ones are kept no more.
+        let found = all.iter().rposition(|line| {
+            line["source"] == "bad" && line["kind"] == kind && line["text"].as_str().unwrap().contains(text)
+        });
+        found.unwrap_or_else(|| panic!("no {kind} {text} in {all:#?}"))
+    };
+    assert!(
+        index("starting", "started") < index("said", "login")
+            && index("said", "login") < index("ended", "code 9")
+    );
+    // A run of a person's own, of which no daemon tells.
+    drop(instrument.bench().script("$HATCHWAY run acme --detach -- -c 'exit 3'"));
+    super::rungs::until("its end is not told", || {
+        lines(&["acme"]).iter().any(|line| line["source"] == "acme" && line["kind"] == "ended")
+    });
+    assert!(lines(&["acme"]).iter().all(|line| line["source"] != "bad"));
+    let around = lines(&["--around", "acme"]);
+    assert!(around.iter().any(|line| line["source"] == "acme"), "{around:#?}");
+    assert!(lines(&["--since", "0s", "bad"]).iter().all(|line| line["source"] != "bad"));
+    let shown = asked(&instrument, &["timeline", "-n", "5"]).ok().stdout;
+    assert!(shown.lines().count() <= 7 && shown.starts_with("-- 20"), "{shown}");
+}
+
+#[test]
+fn what_runs_and_what_is_known_of_it_is_shown() {
+    let instrument = broken();
+    let top = asked(&instrument, &["top", "-d", "1", "--json"]).ok().json();
+    let tools: Vec<&str> = top.as_array().unwrap().iter().map(|row| row["tool"].as_str().unwrap()).collect();
+    assert_eq!(tools, ["good"]);
+    let table = asked(&instrument, &["top", "-d", "1"]).ok().stdout;
+    assert!(table.starts_with("UNIT") && table.contains("good"), "{table}");
+    let shown = asked(&instrument, &["show", "waits"]).ok().stdout;
+    for line in [
+        "name       waits",
+        "phase      blocked: waits for rests",
+        "recipe     acme",
+        "after      rests",
+        "start      auto",
+    ] {
+        assert!(shown.lines().any(|one| one == line), "{line} is not in\n{shown}");
+    }
+    let shown = asked(&instrument, &["show", "good"]).ok().stdout;
+    assert!(
+        shown.contains("\nlog        64 MiB; full: drop-oldest\n") && shown.contains("\nevent      "),
+        "{shown}"
+    );
+    let unknown = asked(&instrument, &["show", "nothing"]);
+    assert!(
+        unknown.code == Some(2) && unknown.stderr.contains("neither a unit nor a run of `nothing` is known"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn the_doctor_says_what_an_instrument_needs_and_what_mends_it() {
+    let more = "user = \"hw-nobody-has-it\"\nfiles.license = \"/nonexistent/licence.dat\"\n";
+    let mut instrument = Instrument::new(&unit("good", STAYS, ""));
+    let of_instrument = |instrument: &Instrument| -> Vec<(String, String, String)> {
+        let all = asked(instrument, &["doctor", "--json"]).json();
+        let checks = all["checks"].as_array().unwrap().iter().filter(|check| check["for"] == "instrument");
+        let text = |check: &Value, key: &str| check[key].as_str().unwrap().to_owned();
+        checks
+            .map(|check| {
+                (
+                    text(check, "name"),
+                    text(check, "state"),
+                    text(check, "found") + " | " + &text(check, "fix"),
+                )
+            })
+            .collect()
+    };
+    assert_eq!(of_instrument(&instrument), []);
+    instrument.begin();
+    instrument.reaches("good", "ready");
+    let well = of_instrument(&instrument);
+    assert!(well.iter().all(|(_, state, _)| state == "works") && well.len() >= 4, "{well:#?}");
+    drop(asked(&instrument, &["doctor"]).ok());
+
+    instrument.write(&(unit("good", STAYS, "") + &unit("bad", STAYS, more)));
+    let changed = of_instrument(&instrument);
+    let has = |all: &[(String, String, String)], name: &str, state: &str, text: &str| {
+        assert!(
+            all.iter().any(|one| one.0 == name && one.1 == state && one.2.contains(text)),
+            "{name} {state} {text}: {all:#?}"
+        );
+    };
+    has(&changed, "instrument's file", "less", "has changed since it was applied | `hatchway up --dry-run`");
+    drop(asked(&instrument, &["up", "--yes", "instrument.toml"]).ok());
+    instrument.kill();
+    let all = of_instrument(&instrument);
+    has(&all, "daemon", "missing", "none runs | `systemctl start hatchway`");
+    has(&all, "bad", "missing", "there is no user `hw-nobody-has-it` | `adduser --system hw-nobody-has-it`");
+    has(&all, "bad", "missing", "its file `license` is `/nonexistent/licence.dat`: No such file");
+    let told = asked(&instrument, &["doctor"]);
+    assert!(
+        told.code == Some(1)
+            && told.stdout.ends_with(
+                "fit, but the instrument needs somebody: see the lines with ✗ below `instrument`\n"
+            ),
+        "{told}"
+    );
+    assert!(told.stdout.lines().all(|line| line.chars().count() <= 80 || !line.contains(' ')), "{told}");
+}
