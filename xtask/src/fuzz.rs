@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz [TARGET...]`: libFuzzer over every parser of hatchway-inspect and of what guests say, on stable Rust.
+//! `cargo xtask fuzz [TARGET...]`: libFuzzer over every parser of hatchway-inspect of what guests say and of the messages about a unit, on stable Rust.
 //!
 //! Coverage comes from LLVM's SanitizerCoverage pass through stable options of rustc; a sanitizer, which only nightly
 //! offers, is not needed where no `unsafe` is. Everything a run leaves is in the target folder's `fuzz`: `seeds` made by
@@ -47,6 +47,7 @@ const TARGETS: &[Target] = &[
     Target { name: "script", bytes_max: 32 << 10 },
     Target { name: "squashfs", bytes_max: 64 << 10 },
     Target { name: "tar", bytes_max: 32 << 10 },
+    Target { name: "unit", bytes_max: 16 << 10 },
     Target { name: "zip", bytes_max: 32 << 10 },
 ];
 

@@ -14,6 +14,7 @@ const PAGES: &[(&str, &str)] = &[
     ("recipe-schema", "docs/schemas/recipe.schema.json"),
     ("instrument-schema", "docs/schemas/instrument.schema.json"),
     ("openapi", "docs/schemas/openapi.json"),
+    ("python-client", "examples/python/hatchway_client.py"),
     ("inspect-schema", "docs/schemas/inspect.schema.json"),
     ("diff-schema", "docs/schemas/inspect-diff.schema.json"),
     ("tree-schema", "docs/schemas/inspect-tree.schema.json"),

@@ -42,7 +42,7 @@ pub fn guest(bytes: &[u8]) {
     }
 }
 
-fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(line: &[u8]) {
+pub(crate) fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(line: &[u8]) {
     let Ok(read) = serde_json::from_slice::<T>(line) else { return };
     let text = serde_json::to_vec(&read).expect("a message can be written");
     assert!(!text.contains(&b'\n'), "a message is a line");

@@ -7,6 +7,7 @@
 pub mod guests;
 pub mod mutate;
 mod repair;
+pub mod units;
 
 // The parsers of hatchway-vm as they are, and not that crate: it stands on hatchway-envs, and a hundred crates would be built with
 // coverage for the sake of two files.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 
 use super::{Cli, export, inspect, man};
-use crate::daemon::openapi;
+use crate::daemon::{openapi, python};
 use crate::error::Error;
 use crate::instrument::Instrument;
 use crate::recipe::Recipe;
@@ -28,6 +28,8 @@ pub(super) enum Command {
     InstrumentSchema,
     /// The description of the daemon's API
     Openapi,
+    /// The client of the API for Python
+    PythonClient,
     /// The JSON schema of `inspect --json`
     InspectSchema,
     /// The JSON schema of `inspect --diff --json`
@@ -50,6 +52,7 @@ pub(super) fn main(command: &Command) -> Result<ExitCode, Error> {
         Command::RecipeSchema => super::json(&schemars::schema_for!(Recipe))?,
         Command::InstrumentSchema => super::json(&schemars::schema_for!(Instrument))?,
         Command::Openapi => super::json(&openapi::document())?,
+        Command::PythonClient => python::client(),
         Command::InspectSchema => super::json(&schemars::schema_for!(inspect::Report<'_>))?,
         Command::TreeSchema => super::json(&schemars::schema_for!(inspect::TreeReport))?,
         Command::WhySchema => super::json(&schemars::schema_for!(inspect::WhyReport))?,

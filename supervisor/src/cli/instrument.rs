@@ -21,6 +21,7 @@ use crate::daemon::{self, api};
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::report::Printer;
+use crate::units::Memory;
 use crate::{clock, steps};
 
 /// From one look at a unit to the next.
@@ -129,7 +130,8 @@ pub(super) fn up(args: &UpArgs, quiet: bool) -> Result<ExitCode, Error> {
     let steps: Vec<Step> = match &client {
         Some(client) => client.post("/v1/plan", body.as_ref())?,
         None => {
-            let units = machine.units(&context.dirs, &Said::load(&context.dirs)?, &clock::Now::get())?;
+            let said = Said::load(&context.dirs)?;
+            let units = machine.units(&context.dirs, &said, &clock::Now::get(), &mut Memory::default())?;
             report::plan(&units, &report::strays(&context.dirs, &units))
         }
     };
@@ -249,7 +251,7 @@ fn begin(args: &StartArgs, verb: &str, quiet: bool) -> Result<ExitCode, Error> {
 }
 
 /// A name in a path: whatever a person has typed stays one part of it.
-fn segment(name: &str) -> String {
+pub(super) fn segment(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     name.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

@@ -10,7 +10,9 @@ use serde_json::json;
 
 use super::from::FromArgs;
 use super::instrument::{self, Stopped};
+use crate::daemon::client::Client;
 use crate::daemon::report::{self, UnitStatus};
+use crate::daemon::said_by::Said;
 use crate::daemon::source::Source;
 use crate::dirs::Dirs;
 use crate::error::Error;
@@ -291,7 +293,16 @@ fn end(args: &StopArgs, order: &UnitOrder, quiet: bool) -> Result<ExitCode, Erro
 pub(super) fn logs(args: &LogsArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
     let place = args.from.place()?;
-    let seen = args.which.find_in(&place.dirs)?;
+    let moment = place.archive.as_ref().map_or_else(clock::now_ns, |archive| archive.manifest.made_ns);
+    let since = args.since.as_ref().map(|age| since(age, moment)).transpose()?;
+    let found = args.which.find_in(&place.dirs);
+    if found.is_err()
+        && place.archive.is_none()
+        && let Some(client) = Client::find(&place.dirs)?.filter(Client::is_machines)
+    {
+        return logs_of_machine(&printer, args, &client, since);
+    }
+    let seen = found?;
     if !seen.is_recorded() {
         return Err(Error::Host {
             message: format!("what `{}` said is not kept: it ran in the foreground", seen.tool),
@@ -302,9 +313,37 @@ pub(super) fn logs(args: &LogsArgs, quiet: bool) -> Result<ExitCode, Error> {
         seen.order(&UnitOrder::ClearLog)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let moment = place.archive.as_ref().map_or_else(clock::now_ns, |archive| archive.manifest.made_ns);
-    let since = args.since.as_ref().map(|age| since(age, moment)).transpose()?;
     show(&printer, args, &seen, since)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a unit of the machine's daemon has said, for who may not read its folder.
+fn logs_of_machine(
+    printer: &Printer,
+    args: &LogsArgs,
+    client: &Client,
+    since: Option<i64>,
+) -> Result<ExitCode, Error> {
+    if args.clear {
+        return Err(Error::Usage("`--clear`: the log is the machine's; root may clear it".to_owned()));
+    }
+    let mut words = Vec::new();
+    words.extend(args.which.run.as_ref().map(|run| format!("run={}", instrument::segment(run))));
+    words.extend(since.map(|since| format!("since_ns={since}")));
+    words.extend(args.lines.map(|lines| format!("lines={lines}")));
+    words.extend(args.stream.map(|stream| match stream {
+        StreamWish::Out => "stream=out".to_owned(),
+        StreamWish::Err => "stream=err".to_owned(),
+    }));
+    let path = format!("/v1/units/{}/logs?{}", instrument::segment(&args.which.name), words.join("&"));
+    let print = |said: Said| printer.data(shown(args, &Line::from(said)));
+    match args.follow {
+        true => client.follow(&path, |said| {
+            print(said);
+            true
+        })?,
+        false => client.get::<Vec<Said>>(&path)?.into_iter().for_each(print),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

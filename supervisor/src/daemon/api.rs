@@ -32,7 +32,7 @@ use super::doors::Doors;
 use crate::clock::Now;
 use crate::error::Error;
 use crate::instrument::{self, Role};
-use crate::units;
+use crate::units::{self, Memory};
 
 use super::core::Core;
 use super::decide::Want;
@@ -93,6 +93,12 @@ pub const ROUTES: &[Route] = &[
         path: "/v1/units/{unit}/kill",
         role: Role::Operator,
         summary: "Ends a unit at once, and wants it to stay so",
+    },
+    Route {
+        method: "GET",
+        path: "/v1/units/{unit}/logs",
+        role: Role::Operator,
+        summary: "What a unit has said; as a stream that follows it for who accepts `text/event-stream`",
     },
     Route { method: "POST", path: "/v1/plan", role: Role::Admin, summary: "What an instrument would change" },
     Route {
@@ -168,6 +174,7 @@ fn router(core: Arc<Core>) -> Router {
         .route("/v1/units/{unit}/stop", post(stop))
         .route("/v1/units/{unit}/restart", post(restart))
         .route("/v1/units/{unit}/kill", post(kill))
+        .route("/v1/units/{unit}/logs", get(super::said_by::logs))
         .route("/v1/plan", post(plan_of))
         .route("/v1/instrument", post(apply))
         .route("/v1/events", get(events))
@@ -232,7 +239,8 @@ async fn unit_one(State(core): State<Arc<Core>>, UrlPath(unit): UrlPath<String>)
     one(&core, &unit).map(Json)
 }
 
-fn one(core: &Core, unit: &str) -> Result<UnitStatus, Problem> {
+/// One unit as it is.
+pub(super) fn one(core: &Core, unit: &str) -> Result<UnitStatus, Problem> {
     let found = statuses(core)?.into_iter().find(|status| status.name == unit);
     found.ok_or_else(|| {
         Problem::new(Code::NoSuchUnit, &format!("the instrument has no unit `{unit}`"))
@@ -315,7 +323,8 @@ pub fn read_instrument(dirs: &crate::dirs::Dirs, file: &Path) -> Result<Applied,
 fn planned(core: &Core, applied: &Applied) -> Result<Vec<Step>, Problem> {
     let machine = Machine::of(applied, &core.dirs).map_err(|error| Problem::from(&error))?;
     let said = core.lock().said().clone();
-    let units = machine.units(&core.dirs, &said, &Now::get()).map_err(|error| Problem::from(&error))?;
+    let units = machine.units(&core.dirs, &said, &Now::get(), &mut Memory::default());
+    let units = units.map_err(|error| Problem::from(&error))?;
     Ok(plan(&units, &strays(&core.dirs, &units)))
 }
 

@@ -88,10 +88,21 @@ impl Client {
     ///
     /// # Errors
     /// The daemon has gone, or says no.
-    pub fn events(&self, since: u64, mut each: impl FnMut(Event) -> bool) -> Result<(), Error> {
+    pub fn events(&self, since: u64, each: impl FnMut(Event) -> bool) -> Result<(), Error> {
+        self.follow(&format!("/v1/events?since={since}"), each)
+    }
+
+    /// Gives each thing of a stream to a function that says whether to go on.
+    ///
+    /// # Errors
+    /// The daemon has gone, or says no.
+    pub fn follow<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(T) -> bool,
+    ) -> Result<(), Error> {
         self.runtime.block_on(async {
-            let path = format!("/v1/events?since={since}");
-            let request = self.request(Method::GET, &path, Bytes::new(), "text/event-stream")?;
+            let request = self.request(Method::GET, path, Bytes::new(), "text/event-stream")?;
             let mut answer = self.send(request).await?;
             let mut text = Vec::new();
             while let Some(frame) = answer.body_mut().frame().await {
@@ -100,8 +111,8 @@ impl Client {
                 while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                     let line: Vec<u8> = text.drain(..=end).collect();
                     let data = line.strip_prefix(b"data: ");
-                    if let Some(event) = data.and_then(|data| serde_json::from_slice(data).ok())
-                        && !each(event)
+                    if let Some(one) = data.and_then(|data| serde_json::from_slice(data).ok())
+                        && !each(one)
                     {
                         return Ok(());
                     }

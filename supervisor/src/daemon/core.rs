@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use hatchway_wire::unit::UnitOrder;
 use nix::sys::signal::Signal;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::Now;
 use crate::dirs::Dirs;
 use crate::error::Error;
-use crate::units::{self, Kept, Seen};
+use crate::units::{self, Kept, Memory, Seen};
 
 use super::decide::{Decision, Want};
 use super::files::{Applied, Said};
@@ -28,6 +28,8 @@ const HOPELESS: Duration = Duration::from_secs(10);
 const BLIND: Duration = Duration::from_secs(1);
 /// From one look to the next at a unit whose recorder is gone.
 const ENDING: Duration = Duration::from_millis(200);
+/// Units that start at a time: others who ask the daemon for something are not to wait for them.
+const STARTERS: usize = 4;
 /// As often what no message comes of is looked at.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -37,6 +39,10 @@ pub(super) struct Core {
     /// Folders.
     pub(super) dirs: Dirs,
     state: Mutex<State>,
+    /// Held by who writes what people have said.
+    keeping: Mutex<()>,
+    /// One for each unit that is started at a time.
+    starters: Semaphore,
     /// Something may have changed.
     pub(super) changed: Notify,
     /// The number of the last event.
@@ -50,6 +56,8 @@ pub(super) struct State {
     pub(super) machine: Option<Machine>,
     said: Said,
     journal: Journal,
+    /// What of the units' folders need not be read again.
+    memory: Memory,
     /// How each unit was when it was looked at last, and which run it had.
     before: BTreeMap<String, (Phase, Option<String>)>,
     /// Runs whose end was told.
@@ -94,6 +102,7 @@ impl Core {
             machine: None,
             said: Said::default(),
             journal,
+            memory: Memory::default(),
             before: BTreeMap::new(),
             told,
             starting: BTreeSet::new(),
@@ -103,7 +112,14 @@ impl Core {
             hopeless: BTreeMap::new(),
             children: Vec::new(),
         };
-        Ok(Self { dirs, state: Mutex::new(state), changed: Notify::new(), events })
+        Ok(Self {
+            dirs,
+            state: Mutex::new(state),
+            keeping: Mutex::new(()),
+            starters: Semaphore::new(STARTERS),
+            changed: Notify::new(),
+            events,
+        })
     }
 
     /// Reads the applied instrument and what people have said; what is damaged is said, and done without.
@@ -172,16 +188,23 @@ impl Core {
         state.said.say(unit, want, again, &now);
         state.hopeless.remove(unit);
         self.say(&mut state, Entry::of(Kind::Asked, unit, verb).by(by));
-        let kept = state.said.store(&self.dirs);
         drop(state);
+        // It is carried out while the disk writes it.
         self.changed.notify_one();
-        kept.map_err(|error| Error::Host {
+        self.keep_said().map_err(|error| Error::Host {
             message: format!(
                 "it is done, and cannot be kept for a daemon that begins anew: {}",
                 error.whole()
             ),
             hints: error.hints(),
         })
+    }
+
+    /// Writes what people have said so far; of two at a time none writes what is older than what the other has written.
+    fn keep_said(&self) -> Result<(), Error> {
+        let _alone = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = self.lock().said.clone();
+        said.store(&self.dirs)
     }
 
     /// Looks at everything, and says what is to be done outside of the lock.
@@ -251,10 +274,8 @@ impl Core {
 
     /// Units that a daemon has started and that the instrument has no more.
     fn strays(&self, state: &mut State, units: &[Unit]) {
-        for seen in units::all(&self.dirs, None) {
-            let is_ours = seen.told().is_some_and(|told| told.config.is_some());
-            let known = units.iter().any(|unit| unit.name == seen.tool);
-            if is_ours && !known && seen.runs() && state.asked.insert(key(&seen.tool, &seen.run)) {
+        for seen in super::report::stray_runs(&self.dirs, units) {
+            if state.asked.insert(key(&seen.tool, &seen.run)) {
                 self.end(state, &seen, &UnitOrder::Signal { signal: Signal::SIGTERM as i32 });
             }
         }
@@ -335,8 +356,11 @@ impl State {
     ///
     /// # Errors
     /// What their folders have cannot be read.
-    pub(super) fn units(&self, dirs: &Dirs, now: &Now) -> Result<Vec<Unit>, Error> {
-        self.machine.as_ref().map_or_else(|| Ok(Vec::new()), |machine| machine.units(dirs, &self.said, now))
+    pub(super) fn units(&mut self, dirs: &Dirs, now: &Now) -> Result<Vec<Unit>, Error> {
+        match &self.machine {
+            Some(machine) => machine.units(dirs, &self.said, now, &mut self.memory),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Events after this number.
@@ -380,9 +404,16 @@ impl Errands {
     pub(super) fn begin(self, core: &Arc<Core>) -> Duration {
         for order in self.starts {
             let core = Arc::clone(core);
-            tokio::task::spawn_blocking(move || {
-                let result = start::start(&core.dirs, &order);
-                core.started(&order.name, result);
+            tokio::spawn(async move {
+                let permit = core.starters.acquire().await;
+                let own = Arc::clone(&core);
+                let start = move || {
+                    let result = start::start(&own.dirs, &order);
+                    own.started(&order.name, result);
+                };
+                // It leaves a whole unit or none, also where nobody waits for it any more.
+                drop(tokio::task::spawn_blocking(start).await);
+                drop(permit);
             });
         }
         for seen in self.watches {

@@ -15,7 +15,9 @@ mod metrics;
 mod notify;
 pub mod openapi;
 pub mod problem;
+pub mod python;
 pub mod report;
+pub mod said_by;
 pub mod source;
 mod start;
 pub mod view;
@@ -42,8 +44,8 @@ use notify::Systemd;
 const LOCK: &str = "daemon.lock";
 /// How long somebody else may have it.
 const LOCK_MAX: Duration = Duration::from_secs(1);
-/// Threads that start units at a time.
-const STARTERS: usize = 4;
+/// Threads for what waits: starts, accounts, logs.
+const THREADS: usize = 16;
 
 /// The instrument of this machine where none is named: the last of the configuration's folders that has one.
 #[must_use]
@@ -61,7 +63,7 @@ pub fn run(dirs: Dirs, file: Option<&Path>) -> Result<(), Error> {
     let failed = || Error::io("begin", "/proc/self");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(STARTERS)
+        .max_blocking_threads(THREADS)
         .build()
         .map_err(failed())?;
     let core = Arc::new(Core::open(dirs)?);

@@ -8,6 +8,7 @@ use super::api::{InstrumentFile, ROUTES, Route, Since};
 use super::journal::Event;
 use super::problem::Problem;
 use super::report::{Step, UnitStatus};
+use super::said_by::{Said, Wanted};
 
 /// The description as a document.
 #[must_use]
@@ -66,11 +67,13 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         }));
         operation["responses"]["404"] = json!({ "$ref": "#/components/responses/Problem" });
     }
-    if route.path == "/v1/events" {
-        // As the type of the query has it.
-        let schema = generator.root_schema_for::<Since>();
-        let since = schema.pointer("/properties/since").cloned().unwrap_or(Value::Null);
-        parameters.push(json!({ "name": "since", "in": "query", "required": false, "schema": since }));
+    let query = match route.path {
+        "/v1/events" => in_query::<Since>(generator),
+        "/v1/units/{unit}/logs" => in_query::<Wanted>(generator),
+        _ => Vec::new(),
+    };
+    if !query.is_empty() {
+        parameters.extend(query);
         operation["responses"]["400"] = json!({ "$ref": "#/components/responses/Problem" });
     }
     if !parameters.is_empty() {
@@ -85,6 +88,23 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     operation
 }
 
+/// The parameters of a query, as its type has them.
+fn in_query<T: JsonSchema>(generator: &mut SchemaGenerator) -> Vec<Value> {
+    let schema = generator.subschema_for::<T>();
+    let name = schema
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|path| path.rsplit('/').next())
+        .map(str::to_owned);
+    let schema = name.and_then(|name| generator.definitions().get(&name).cloned()).unwrap_or_default();
+    let properties = schema.pointer("/properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let parameter = |(name, mut schema): (String, Value)| {
+        let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+        json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema })
+    };
+    properties.into_iter().map(parameter).collect()
+}
+
 /// `stopUnit`, as clients that are generated name their functions.
 fn operation_id(route: &Route) -> &'static str {
     match (route.method, route.path) {
@@ -94,6 +114,7 @@ fn operation_id(route: &Route) -> &'static str {
         (_, "/v1/units/{unit}/stop") => "stopUnit",
         (_, "/v1/units/{unit}/restart") => "restartUnit",
         (_, "/v1/units/{unit}/kill") => "killUnit",
+        (_, "/v1/units/{unit}/logs") => "listLogs",
         (_, "/v1/plan") => "planInstrument",
         (_, "/v1/instrument") => "applyInstrument",
         (_, "/v1/events") => "listEvents",
@@ -113,13 +134,16 @@ fn content(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "/v1/openapi.json" => json!({ "application/json": { "schema": { "type": "object" } } }),
         "/v1/units" => of::<Vec<UnitStatus>>(generator),
         "/v1/plan" | "/v1/instrument" => of::<Vec<Step>>(generator),
-        "/v1/events" => {
-            let mut content = of::<Vec<Event>>(generator);
-            content["text/event-stream"] = json!({ "schema": { "type": "string" } });
-            content
-        }
+        "/v1/events" => or_stream(of::<Vec<Event>>(generator)),
+        "/v1/units/{unit}/logs" => or_stream(of::<Vec<Said>>(generator)),
         _ => of::<UnitStatus>(generator),
     }
+}
+
+/// Each as the data of an event of the stream (Server-Sent Events of the HTML standard).
+fn or_stream(mut content: Value) -> Value {
+    content["text/event-stream"] = json!({ "schema": { "type": "string" } });
+    content
 }
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {

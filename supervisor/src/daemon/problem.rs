@@ -19,6 +19,8 @@ pub enum Code {
     NotPermitted,
     /// The instrument has no such unit.
     NoSuchUnit,
+    /// The unit has no such run.
+    NoSuchRun,
     /// An instrument or a recipe is wrong.
     WrongFile,
     /// Something could not be done.
@@ -79,6 +81,13 @@ pub const MEANINGS: &[Meaning] = &[
         means: "The instrument that is carried out has no unit of this name.",
         causes: "A typing error, or an instrument that was changed and not applied.",
         next: "`hatchway status` shows the units; `hatchway up` applies the instrument.",
+    },
+    Meaning {
+        code: "no-such-run",
+        status: 404,
+        means: "The unit has no such run, or nothing of what that said is kept.",
+        causes: "It never ran since the machine started, or ten later runs have taken its place.",
+        next: "`hatchway history UNIT` shows the runs that are known.",
     },
     Meaning {
         code: "wrong-file",
@@ -169,6 +178,7 @@ mod tests {
             Code::BadRequest,
             Code::NotPermitted,
             Code::NoSuchUnit,
+            Code::NoSuchRun,
             Code::WrongFile,
             Code::Failed,
         ] {

@@ -4,7 +4,7 @@ use hatchway_wire::ExitRecord;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::units::{self, State};
+use crate::units::{self, Seen, State};
 
 use super::decide::Decision;
 use super::view::{Phase, Unit};
@@ -180,11 +180,15 @@ fn next_of(unit: &UnitStatus) -> Vec<String> {
 /// Units that a daemon has started, that run, and that are not among these.
 #[must_use]
 pub fn strays(dirs: &crate::dirs::Dirs, units: &[Unit]) -> Vec<String> {
-    let seen = units::all(dirs, None).into_iter().filter(|seen| {
-        let is_ours = seen.told().is_some_and(|told| told.config.is_some());
-        is_ours && seen.state == State::Running && !units.iter().any(|unit| unit.name == seen.tool)
-    });
-    seen.map(|seen| seen.tool).collect()
+    stray_runs(dirs, units).into_iter().map(|seen| seen.tool).collect()
+}
+
+/// Their runs.
+pub(super) fn stray_runs(dirs: &crate::dirs::Dirs, units: &[Unit]) -> Vec<Seen> {
+    let others = units::names(dirs).into_iter().filter(|name| !units.iter().any(|unit| unit.name == *name));
+    let runs = others.flat_map(|name| units::all(dirs, Some(&name)));
+    let is_ours = |seen: &Seen| seen.told().is_some_and(|told| told.config.is_some());
+    runs.filter(|seen| is_ours(seen) && seen.state == State::Running).collect()
 }
 
 #[cfg(test)]

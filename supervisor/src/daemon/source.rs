@@ -6,6 +6,7 @@ use crate::clock::{self, Now};
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::support::Archive;
+use crate::units::Memory;
 
 use super::client::Client;
 use super::files::Said;
@@ -63,7 +64,7 @@ impl Source {
             Self::Daemon(client) => client.get("/v1/units"),
             Self::Files(dirs) => {
                 let Some(machine) = Machine::load(dirs)? else { return Ok(Vec::new()) };
-                let units = machine.units(dirs, &Said::load(dirs)?, &Now::get())?;
+                let units = machine.units(dirs, &Said::load(dirs)?, &Now::get(), &mut Memory::default())?;
                 Ok(units.iter().map(UnitStatus::from).collect())
             }
             Self::Archive(archive) => archive.units(),

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::instrument::{Instrument, UnitConfig};
 use crate::recipe::{self, Located, Restart};
 use crate::steps;
-use crate::units::{self, Seen, State};
+use crate::units::{self, Memory, Seen, State};
 
 use super::decide::{Condition, Decision, End, Known, Run, Want, decide};
 use super::files::{Applied, Said};
@@ -128,14 +128,20 @@ impl Machine {
     ///
     /// # Errors
     /// What a unit's folder has cannot be read: then nobody knows what is to be done.
-    pub fn units(&self, dirs: &Dirs, said: &Said, now: &Now) -> Result<Vec<Unit>, Error> {
+    pub fn units(
+        &self,
+        dirs: &Dirs,
+        said: &Said,
+        now: &Now,
+        memory: &mut Memory,
+    ) -> Result<Vec<Unit>, Error> {
         let mut done: Vec<Unit> = Vec::new();
         for (name, config) in self.instrument.in_order() {
             let is_ready =
                 |other: &str| done.iter().any(|unit| unit.name == other && unit.phase == Phase::Ready);
             let waits_for = config.after.iter().map(|name| name.as_str()).filter(|name| !is_ready(name));
             let waits_for = waits_for.map(str::to_owned).collect();
-            let unit = self.unit(dirs, (name, config), waits_for, said, now);
+            let unit = self.unit(dirs, (name, config), waits_for, (said, now), memory);
             done.push(unit.map_err(Error::io("read", dirs.runtime.join("units").join(name)))?);
         }
         Ok(done)
@@ -152,10 +158,10 @@ impl Machine {
         dirs: &Dirs,
         (name, config): (&str, &UnitConfig),
         waits_for: Vec<String>,
-        said: &Said,
-        now: &Now,
+        (said, now): (&Said, &Now),
+        memory: &mut Memory,
     ) -> std::io::Result<Unit> {
-        let mut seen = units::all_of(dirs, name)?;
+        let mut seen = memory.all_of(dirs, name)?;
         seen.retain(Seen::is_recorded);
         // Of another boot first, and what runs last: by the clock that nobody sets.
         seen.sort_by_key(|seen| {
@@ -170,7 +176,8 @@ impl Machine {
         let known = Known { want, said: when, renew, restart, config, waits_for, runs: &runs };
         let decision = decide(&known, now.monotonic);
         let last = seen.pop();
-        let phase = phase(&decision, last.as_ref(), &runs, want);
+        let is_ready = last.as_ref().is_some_and(|seen| decision == Decision::Keep && memory.is_ready(seen));
+        let phase = phase(&decision, (last.as_ref(), is_ready), &runs, want);
         let why = why(&decision, last.as_ref(), &known, now);
         Ok(Unit { name: name.to_owned(), phase, why, decision, last, runs })
     }
@@ -242,10 +249,10 @@ fn end(seen: &Seen) -> End {
     }
 }
 
-fn phase(decision: &Decision, last: Option<&Seen>, runs: &[Run], want: Want) -> Phase {
+fn phase(decision: &Decision, (last, is_ready): (Option<&Seen>, bool), runs: &[Run], want: Want) -> Phase {
     match decision {
         Decision::Keep => match last {
-            Some(seen) if seen.is_ready() => Phase::Ready,
+            Some(_) if is_ready => Phase::Ready,
             Some(seen) if seen.late().is_some() => Phase::Late,
             _ => Phase::Starting,
         },

@@ -3,6 +3,7 @@
 mod collected;
 mod detach;
 mod log;
+mod memory;
 mod reason;
 mod standing;
 mod systemd;
@@ -27,6 +28,7 @@ use crate::visit;
 pub use collected::{Collected, FILE as COLLECTED};
 pub use detach::{Detached, Kept, Terms, detach, keep};
 pub use log::{Line, Reader};
+pub use memory::Memory;
 pub use reason::{next, told};
 pub use standing::{Watch, late_told, stage_told};
 
@@ -70,6 +72,15 @@ pub struct Seen {
     /// How far it was, where somebody has written that down.
     #[serde(skip)]
     standing: Option<Standing>,
+    /// Somebody has found it ready.
+    #[serde(skip)]
+    was_ready: bool,
+}
+
+/// The units that have left a trace.
+#[must_use]
+pub fn names(dirs: &Dirs) -> Vec<String> {
+    names_in(&dirs.runtime.join("units"))
 }
 
 /// All runs that have left a trace, oldest first.
@@ -93,14 +104,18 @@ pub fn all_of(dirs: &Dirs, unit: &str) -> io::Result<Vec<Seen>> {
     let mut found = Vec::new();
     for entry in there(fs::read_dir(&folder))?.into_iter().flatten() {
         let run = entry?.file_name().to_string_lossy().into_owned();
-        let path = folder.join(&run);
-        for name in [unit::LOCK, unit::FILE, run_folder::EXIT] {
-            there(File::open(path.join(name)))?;
-        }
-        found.push(see(unit, &run, path));
+        found.push(see_readable(unit, &run, folder.join(&run))?);
     }
     found.sort_by(|one, other| one.run.cmp(&other.run));
     Ok(found)
+}
+
+/// What of it cannot be read is an error, not a run that has ended.
+fn see_readable(unit: &str, run: &str, folder: PathBuf) -> io::Result<Seen> {
+    for name in [unit::LOCK, unit::FILE, run_folder::EXIT] {
+        there(File::open(folder.join(name)))?;
+    }
+    Ok(see(unit, run, folder))
 }
 
 /// Nothing where it is not there.
@@ -131,7 +146,7 @@ pub fn new_run(dirs: &Dirs, unit: &str) -> String {
 fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
     if let Some(Collected { state, record, unit, ready, standing }) = Collected::read(&folder) {
         let (tool, run) = (tool.to_owned(), run.to_owned());
-        return Seen { tool, run, state, record, folder, unit, ready, standing };
+        return Seen { tool, run, state, record, folder, unit, ready, standing, was_ready: false };
     }
     let read = |name: &str| fs::read(folder.join(name)).ok();
     // Asked first: one that lets go has left its record before.
@@ -150,7 +165,17 @@ fn see(tool: &str, run: &str, folder: PathBuf) -> Seen {
         (None, _) => State::Lost,
     };
     let record = record.filter(|_| state == State::Ended);
-    Seen { tool: tool.to_owned(), run: run.to_owned(), state, record, folder, unit, ready, standing: None }
+    Seen {
+        tool: tool.to_owned(),
+        run: run.to_owned(),
+        state,
+        record,
+        folder,
+        unit,
+        ready,
+        standing: None,
+        was_ready: false,
+    }
 }
 
 /// Whether a recorder holds the lock of this folder.

@@ -235,3 +235,83 @@ fn the_doctor_says_what_an_instrument_needs_and_what_mends_it() {
     );
     assert!(told.stdout.lines().all(|line| line.chars().count() <= 80 || !line.contains(' ')), "{told}");
 }
+
+#[test]
+fn what_a_unit_says_is_asked_over_the_api_and_followed_to_its_end() {
+    let script = "echo one; echo two >&2; trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done";
+    let mut instrument = Instrument::new(&unit("talks", script, ""));
+    instrument.begin();
+    instrument.reaches("talks", "ready");
+    let lines = |query: &str| -> Vec<(String, String)> {
+        let (status, body) = instrument.ask("GET", &format!("/v1/units/talks/logs{query}"), "");
+        assert_eq!(status, 200, "{body:#}");
+        let text = |line: &Value, key: &str| line[key].as_str().unwrap().to_owned();
+        body.as_array().unwrap().iter().map(|line| (text(line, "stream"), text(line, "text"))).collect()
+    };
+    let pair = |stream: &str, text: &str| (stream.to_owned(), text.to_owned());
+    super::rungs::until("it has not said both", || lines("").len() == 2);
+    assert_eq!(lines("?stream=err"), [pair("err", "two")]);
+    assert_eq!(lines("?lines=0"), []);
+    assert_eq!(lines("?since_ns=9000000000000000000"), []);
+    let (status, problem) = instrument.ask("GET", "/v1/units/talks/logs?run=1-1", "");
+    assert_eq!((status, problem["code"].as_str()), (404, Some("no-such-run")), "{problem:#}");
+    let (status, problem) = instrument.ask("GET", "/v1/units/talks/logs?colour=red", "");
+    assert_eq!((status, problem["code"].as_str()), (400, Some("bad-request")), "{problem:#}");
+
+    let socket = instrument.bench().path("data/run/api.sock");
+    let request = "GET /v1/units/talks/logs?lines=1 HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\nconnection: close\r\n\r\n";
+    let follower = std::thread::spawn(move || super::daemon::raw(&socket, request));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    drop(instrument.bench().hatchway(&["stop", "talks"]).ok());
+    let told = follower.join().unwrap();
+    let data: Vec<&str> = told.lines().filter(|line| line.starts_with("data: ")).collect();
+    assert_eq!(data.len(), 2, "the last of what was there, and what came: {told}");
+    assert!(data[1].contains("\"stream\":\"out\",\"text\":\"bye\""), "{told}");
+}
+
+#[test]
+fn the_client_for_python_asks_follows_and_is_told_what_was_not_done() {
+    let mut instrument = Instrument::new(&unit("talks", STAYS, ""));
+    instrument.begin();
+    instrument.reaches("talks", "ready");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
+    let socket = instrument.bench().path("data/run/api.sock");
+    let script = r#"
+import sys
+sys.path.insert(0, sys.argv[1])
+from hatchway_client import Client, Phase, ProblemError
+client = Client(sys.argv[2])
+print([(unit.name, unit.phase == Phase.READY) for unit in client.list_units()])
+print([said.text for said in client.list_logs("talks", stream="out")])
+try:
+    client.start_unit("a/b ü")
+except ProblemError as problem:
+    print(problem.code, problem.status, problem)
+events = client.follow_events(0)
+seen = []
+run = client.get_unit("talks").run
+client.restart_unit("talks")
+for event in events:
+    seen.append(event.kind)
+    if event.kind == "ready" and event.run != run:
+        break
+print(seen[0], "ended" in seen, client.get_unit("talks").run != run)
+print("hatchway_" in client.get_metrics(), "paths" in client.get_openapi())
+"#;
+    let outcome = std::process::Command::new("python3")
+        .args(["-c", script])
+        .args([folder, socket])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    let lines: Vec<&str> = told.lines().collect();
+    let expected = [
+        "[('talks', True)]",
+        "['up']",
+        "no-such-unit 404 the instrument has no unit `a/b ü`",
+        "daemon-began True True",
+        "True True",
+    ];
+    assert_eq!(lines, expected, "{}", String::from_utf8_lossy(&outcome.stderr));
+}

@@ -21,6 +21,19 @@ const GUEST: &str = r#"{"ready":{"kernel":"6.1.0-57-cloud-amd64","uptime_ms":123
 1/3
 "#;
 
+/// Files of a unit's folder and messages over its sockets (`hatchway-wire`).
+const UNIT: &str = r#"{"version":1,"unit":"acme","incarnation":"1-2","command":["hatchway","run","acme"],"logs":{"size":67108864,"full":"drop-oldest"},"begun":{"boot":"b","monotonic_ms":7},"config":"c","linger_ms":30000,"ready":{"what":{"tcp":{"port":5025}},"within_ms":60000}}
+{"signal":{"signal":15}}
+"kill"
+"clear-log"
+"watch"
+"done"
+{"failed":{"message":"it has ended"}}
+{"state":{"ready":"late","how":"looked for `up` in what it says","after_ms":3000,"health":"unhealthy","status":"no answer"}}
+{"version":1,"stamp":{"realtime_ns":1,"tai_ns":2,"monotonic_ns":3},"after_ms":7,"how":"a line","late":false}
+{"version":1,"unit":"acme","incarnation":"1","program":"/usr/bin/acme","started":{"realtime_ns":1,"tai_ns":2,"monotonic_ns":3},"ended":{"realtime_ns":4,"tai_ns":5,"monotonic_ns":6},"reason":{"missing-library":{"library":"liba.so.1"}},"code":127,"shim_pid":2,"tool_pid":3,"usage":{"user_us":1,"system_us":2,"max_rss_kib":3,"major_faults":4},"notes":[],"evidence":["a line"],"logged":{"out":1,"err":2,"dropped":3},"exit_file":null}
+"#;
+
 /// What QEMU says (its "QEMU Machine Protocol Specification").
 const QMP: &str = r#"{"QMP": {"version": {"qemu": {"micro": 19, "minor": 2, "major": 7}}, "capabilities": ["oob"]}}
 {"return": {}, "id": 1}
@@ -56,7 +69,25 @@ pub(super) fn files() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("mux", "steps", steps()),
         ("qmp", "all", with(&[0], QMP)),
         ("qmp", "in-pieces", with(&[7], QMP)),
+        ("unit", "messages", UNIT.into()),
+        ("unit", "segment", segment()),
     ]
+}
+
+/// A segment of a log with a record of each stream, and one that is cut off.
+fn segment() -> Vec<u8> {
+    let mut bytes = b"HWLOG\0\0\x01".to_vec();
+    bytes.extend([1_u64, 0, 0, 0].iter().flat_map(|number| number.to_le_bytes()));
+    for (stream, text) in [(0_u8, "hello\n"), (1, "oops\n"), (2, "note\n"), (0, "cut")] {
+        let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        bytes.extend(length.to_le_bytes());
+        bytes.extend([stream, 0, 0, 0]);
+        bytes.extend(5_i64.to_le_bytes());
+        bytes.extend(0_u64.to_le_bytes());
+        bytes.extend(text.as_bytes());
+    }
+    bytes.truncate(bytes.len() - 1);
+    bytes
 }
 
 /// One stream from its beginning to its end, as bytes; read in pieces of 64, and what is to be sent is sent.
