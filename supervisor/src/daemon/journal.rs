@@ -139,6 +139,8 @@ pub struct Journal {
     unwritten: usize,
     /// Events that found no room anywhere.
     lost: u64,
+    /// The last event could not be written, and that was said.
+    is_troubled: bool,
 }
 
 /// Where it is.
@@ -155,8 +157,15 @@ impl Journal {
     pub fn open(dirs: &Dirs) -> Result<Self, Error> {
         let folder = folder(dirs);
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        let mut journal =
-            Self { folder, next: 1, file: None, recent: VecDeque::new(), unwritten: 0, lost: 0 };
+        let mut journal = Self {
+            folder,
+            next: 1,
+            file: None,
+            recent: VecDeque::new(),
+            unwritten: 0,
+            lost: 0,
+            is_troubled: false,
+        };
         let Some((first, path)) = segments(&journal.folder).pop() else { return Ok(journal) };
         journal.next = first;
         // On a disk that takes nothing it goes on in memory.
@@ -175,8 +184,24 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Adds an event.
+    /// Adds an event; the result is the last one, which may say that events cannot be written.
     pub fn add(&mut self, entry: Entry, now: &Now) -> Event {
+        let event = self.remember(entry, now);
+        // A full disk is no reason to stop anything; what is unwritten is tried again with the next event.
+        let written = self.write();
+        self.forget();
+        match written {
+            Ok(()) => self.is_troubled = false,
+            Err(error) if !std::mem::replace(&mut self.is_troubled, true) => {
+                let text = format!("events cannot be written, and wait in memory: {error}");
+                return self.remember(Entry::new(Kind::Failed, text), now);
+            }
+            Err(_) => {}
+        }
+        event
+    }
+
+    fn remember(&mut self, entry: Entry, now: &Now) -> Event {
         let Entry { kind, unit, run, text, by } = entry;
         let monotonic_ns = u64::try_from(now.monotonic.as_nanos()).unwrap_or(u64::MAX);
         let (seq, realtime_ns, boot) = (self.next, clock::now_ns(), now.boot.clone());
@@ -184,9 +209,6 @@ impl Journal {
         self.next += 1;
         self.recent.push_back(event.clone());
         self.unwritten += 1;
-        // A full disk is no reason to stop anything; what is unwritten is tried again with the next event.
-        drop(self.write());
-        self.forget();
         event
     }
 
@@ -357,11 +379,13 @@ mod tests {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let (file, length) = journal.file.replace((full, 0)).unwrap();
         journal.add(Entry::new(Kind::Applied, "two"), &now());
-        assert_eq!(journal.unwritten, 1);
-        assert_eq!(texts(&journal.since(0, 10)), ["one", "two"]);
-        journal.file = Some((file, length));
         journal.add(Entry::new(Kind::Applied, "three"), &now());
-        assert_eq!(texts(&since(&super::folder(&dirs), 0, 10)), ["one", "two", "three"]);
+        let trouble = "events cannot be written, and wait in memory: No space left on device (os error 28)";
+        assert_eq!(texts(&journal.since(0, 10)), ["one", "two", trouble, "three"], "it is said once");
+        assert_eq!(journal.unwritten, 3);
+        journal.file = Some((file, length));
+        journal.add(Entry::new(Kind::Applied, "four"), &now());
+        assert_eq!(texts(&since(&super::folder(&dirs), 0, 10)), ["one", "two", trouble, "three", "four"]);
     }
 
     #[test]

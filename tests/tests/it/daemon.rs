@@ -17,7 +17,7 @@ pub(super) const STAYS: &str = "echo up; trap 'echo bye; exit 0' TERM; while :; 
 /// An instrument whose units run the tool's shell.
 pub(super) struct Instrument {
     rungs: Rungs,
-    daemon: Option<Child>,
+    pub(super) daemon: Option<Child>,
 }
 
 impl Instrument {
@@ -26,7 +26,10 @@ impl Instrument {
     }
 
     pub(super) fn of(bench: Bench, units: &str) -> Self {
-        let rungs = Rungs::without_engine(bench.exact(), "");
+        Self::on(Rungs::without_engine(bench.exact(), ""), units)
+    }
+
+    pub(super) fn on(rungs: Rungs, units: &str) -> Self {
         let recipe = rungs.bench.path("work/recipes/acme/recipe.toml");
         let text = fs::read_to_string(&recipe).unwrap();
         let text: Vec<&str> = text.lines().filter(|line| !line.starts_with("program =")).collect();
@@ -49,8 +52,13 @@ impl Instrument {
     }
 
     pub(super) fn begin(&mut self) {
-        let line = "exec $HATCHWAY daemon instrument.toml >> daemon.out 2>&1";
-        let child = self.bench().shell(line).stdin(Stdio::null()).spawn().unwrap();
+        self.begin_with("");
+    }
+
+    /// After what a shell does first.
+    pub(super) fn begin_with(&mut self, first: &str) {
+        let line = format!("{first}exec $HATCHWAY daemon instrument.toml >> daemon.out 2>&1");
+        let child = self.bench().shell(&line).stdin(Stdio::null()).spawn().unwrap();
         self.daemon = Some(child);
         let socket = self.bench().path("data/run/api.sock");
         until("the daemon does not answer", || UnixStream::connect(&socket).is_ok());
@@ -237,7 +245,11 @@ fn a_daemon_that_is_killed_at_any_moment_loses_nothing() {
 }
 
 impl Instrument {
-    fn ask_is_there(&self) -> bool {
+    pub(super) fn kill_and_start_engine(&mut self) {
+        self.rungs.kill_and_start_engine();
+    }
+
+    pub(super) fn ask_is_there(&self) -> bool {
         UnixStream::connect(self.bench().path("data/run/api.sock")).is_ok()
     }
 }

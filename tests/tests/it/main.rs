@@ -16,6 +16,7 @@ mod doctor;
 mod downloads;
 mod escapes;
 mod exhaustion;
+mod faults;
 mod fence;
 mod foreign_packages;
 mod graphics;

@@ -125,6 +125,21 @@ impl Rungs {
         Self { engine: None, podman: None, bench, _server: server }
     }
 
+    /// As `DOCKER_HOST` has docker's engine, where there is one.
+    pub(super) fn engine_host(&self) -> Option<String> {
+        Some(self.engine.as_ref()?.host())
+    }
+
+    /// By one that can be killed alone.
+    pub(super) fn replace_engine(&mut self) {
+        drop(self.engine.take());
+        self.engine = Some(Engine::start_alone(&self.bench.path("other"), &[]));
+    }
+
+    pub(super) fn kill_and_start_engine(&mut self) {
+        self.engine.as_mut().unwrap().kill_and_start();
+    }
+
     pub(super) fn names(&self) -> Vec<&'static str> {
         match (&self.engine, &self.podman) {
             (_, Some(_)) => vec!["container"],
