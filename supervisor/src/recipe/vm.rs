@@ -149,6 +149,10 @@ impl Recipe {
                 self.service.as_ref().is_some_and(|service| service.ready.is_some()),
                 "ready in [service] (nothing of Hatchway is in such a guest that could look)",
             ),
+            (
+                self.service.as_ref().is_some_and(|service| *service.terminal.get_ref()),
+                "terminal in [service] (the screen and the serial lines of such a guest are its own)",
+            ),
             (self.service.is_some(), "[service]"),
             (self.devices.iter().any(|device| device.class != "usb"), "[[device]] of another class than usb"),
             (environment.base.is_some() || !environment.packages.is_empty(), "[environment]"),
