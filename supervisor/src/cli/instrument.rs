@@ -247,7 +247,7 @@ fn begin(args: &StartArgs, verb: &str, quiet: bool) -> Result<ExitCode, Error> {
 }
 
 /// A name in a path: whatever a person has typed stays one part of it.
-fn segment(name: &str) -> String {
+pub(super) fn segment(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     name.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

@@ -5,6 +5,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::api::{InstrumentFile, ROUTES, Route, Since};
+use super::attach::{AttachQuery, SizeQuery};
 use super::journal::Event;
 use super::problem::Problem;
 use super::report::{Step, UnitStatus};
@@ -73,6 +74,18 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         parameters.push(json!({ "name": "since", "in": "query", "required": false, "schema": since }));
         operation["responses"]["400"] = json!({ "$ref": "#/components/responses/Problem" });
     }
+    match route.path {
+        "/v1/units/{unit}/attach" => {
+            parameters.extend(queries::<AttachQuery>(generator));
+            let upgraded = json!({ "description": "The connection carries the terminal's raw bytes both ways from now on" });
+            operation["responses"] = json!({
+                "101": upgraded, "403": operation["responses"]["403"], "404": operation["responses"]["404"],
+                "default": operation["responses"]["default"],
+            });
+        }
+        "/v1/units/{unit}/resize" => parameters.extend(queries::<SizeQuery>(generator)),
+        _ => {}
+    }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
@@ -85,6 +98,15 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     operation
 }
 
+/// As the type of the query has them.
+fn queries<T: JsonSchema>(generator: &mut SchemaGenerator) -> Vec<Value> {
+    let schema = generator.root_schema_for::<T>();
+    let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    let all = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let one = |(name, schema): (String, Value)| json!({ "name": name, "in": "query", "required": required.contains(&json!(name)), "schema": schema });
+    all.into_iter().map(one).collect()
+}
+
 /// `stopUnit`, as clients that are generated name their functions.
 fn operation_id(route: &Route) -> &'static str {
     match (route.method, route.path) {
@@ -94,6 +116,8 @@ fn operation_id(route: &Route) -> &'static str {
         (_, "/v1/units/{unit}/stop") => "stopUnit",
         (_, "/v1/units/{unit}/restart") => "restartUnit",
         (_, "/v1/units/{unit}/kill") => "killUnit",
+        (_, "/v1/units/{unit}/attach") => "attachUnit",
+        (_, "/v1/units/{unit}/resize") => "resizeUnit",
         (_, "/v1/plan") => "planInstrument",
         (_, "/v1/instrument") => "applyInstrument",
         (_, "/v1/events") => "listEvents",

@@ -15,13 +15,13 @@ use super::rungs::{Rungs, until};
 const STAYS: &str = "echo up; trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done";
 
 /// An instrument whose units run the tool's shell.
-struct Instrument {
+pub(super) struct Instrument {
     rungs: Rungs,
     daemon: Option<Child>,
 }
 
 impl Instrument {
-    fn new(units: &str) -> Self {
+    pub(super) fn new(units: &str) -> Self {
         Self::of(Bench::new(), units)
     }
 
@@ -39,7 +39,7 @@ impl Instrument {
         instrument
     }
 
-    fn bench(&self) -> &Bench {
+    pub(super) fn bench(&self) -> &Bench {
         &self.rungs.bench
     }
 
@@ -48,7 +48,7 @@ impl Instrument {
         self.bench().put("instrument.toml", text);
     }
 
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         let line = "exec $HATCHWAY daemon instrument.toml >> daemon.out 2>&1";
         let child = self.bench().shell(line).stdin(Stdio::null()).spawn().unwrap();
         self.daemon = Some(child);
@@ -57,7 +57,7 @@ impl Instrument {
     }
 
     /// As by `kill -9`.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
@@ -78,7 +78,7 @@ impl Instrument {
         self.unit(name)["unit"]["phase"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn reaches(&self, name: &str, phase: &str) {
+    pub(super) fn reaches(&self, name: &str, phase: &str) {
         let end = Instant::now() + Duration::from_secs(60);
         while self.phase(name) != phase {
             assert!(Instant::now() < end, "{name} is {}, not {phase}\n{:#}", self.phase(name), self.status());
@@ -86,7 +86,7 @@ impl Instrument {
         }
     }
 
-    fn events(&self, more: &[&str]) -> Vec<Value> {
+    pub(super) fn events(&self, more: &[&str]) -> Vec<Value> {
         let outcome = self.bench().hatchway(&[&["events", "--json"], more].concat()).ok();
         outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -135,7 +135,7 @@ fn raw(socket: &std::path::Path, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn unit(name: &str, script: &str, more: &str) -> String {
+pub(super) fn unit(name: &str, script: &str, more: &str) -> String {
     format!("[unit.{name}]\nrecipe = \"acme\"\nargs = [\"-c\", {script:?}]\n{more}\n")
 }
 
