@@ -214,6 +214,9 @@ def log():
 end = time.time() + 60
 while log() != b"all said\n":
     assert time.time() < end, log()
+recorder = subprocess.run(["pgrep", "-f", "hatchway-shim --unit " + os.environ["HATCHWAY_DATA_DIR"]], stdout=subprocess.PIPE)
+resident = re.search(r"VmRSS:\s+(\d+) kB", open("/proc/%d/status" % int(recorder.stdout)).read())
+print(int(resident.group(1)) < 3 << 10)
 # Only now, and to the end of what it is told.
 while b"]\r\n" not in shown[-200:]:
     shown += os.read(slow.stdout.fileno(), 65536)
@@ -230,7 +233,7 @@ print(sum(lost) > 0, len(notices.sub(b"", shown)) + sum(lost))
     let seen = ended(bench);
     let logged = &seen["record"]["logged"];
     assert_eq!(logged["dropped"], 0, "{seen}");
-    assert_eq!(outcome.stdout, format!("7\n7\nTrue {}\n", logged["out"]), "{outcome}");
+    assert_eq!(outcome.stdout, format!("True\n7\n7\nTrue {}\n", logged["out"]), "{outcome}");
     let logs = bench.hatchway(&["logs", "acme"]).ok().stdout;
     let numbers: Vec<&str> = logs.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
     assert_eq!((numbers.len(), numbers.last()), (400_000, Some(&"400000")));
@@ -382,6 +385,9 @@ fn over_the_api_the_role_decides_who_watches_and_who_writes() {
     let writes = format!("{attach}?write=true&rows=40&cols=70");
     let watch = (attach, "", "at /dev/pts/0");
     assert_eq!(upgraded(&socket, nobody, watch), "101");
+    let head = format!("{attach}?write=true");
+    let (status, problem) = instrument.ask("HEAD", &head, "");
+    assert_eq!(status, 400, "only a GET is upgraded: {problem}");
     for (uid, path, status) in [
         (bin, attach, "403"),
         (12_345, attach, "403"),
@@ -392,6 +398,8 @@ fn over_the_api_the_role_decides_who_watches_and_who_writes() {
     ] {
         assert_eq!(upgraded(&socket, uid, (path, "", "")), status, "{uid} {path}");
     }
+    let (status, problem) = instrument.ask("GET", attach, "");
+    assert_eq!((status, problem["code"].as_str()), (400, Some("bad-request")), "{problem}");
     // Who has gone is no longer there to be taken over; their size stays.
     assert_eq!(upgraded(&socket, daemon, (&writes, "one\r", "got one")), "101");
     let asked: Vec<Value> =

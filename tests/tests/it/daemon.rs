@@ -91,7 +91,7 @@ impl Instrument {
         outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+    pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         ask(&self.bench().path("data/run/api.sock"), method, path, body)
     }
 }
