@@ -21,6 +21,8 @@ use crate::units::{Seen, State};
 
 /// A unit whose terminal is gone has ended, or does so within this.
 const END_MAX: Duration = Duration::from_secs(30);
+/// So long is waited for the record of one that is gone.
+const RECORD_MAX: Duration = Duration::from_secs(3);
 /// From one look at it to the next.
 const LOOK: Duration = Duration::from_millis(50);
 /// A shell adds it to the number of a signal.
@@ -122,8 +124,11 @@ impl Place {
                 let Some(mut ended) = seen.ended(Some(END_MAX)) else {
                     return Ok((format!("the terminal of `{name}` is gone"), CODE_HATCHWAY_FAILED));
                 };
-                // What kept it was killed, and it is asked to end.
-                while ended.state == State::Ending && Instant::now() < end {
+                // What kept it was killed, and it is asked to end. It answers nobody a moment before its record is there.
+                let gone = Instant::now() + RECORD_MAX;
+                while ended.state == State::Ending && Instant::now() < end
+                    || ended.state == State::Lost && Instant::now() < gone
+                {
                     std::thread::sleep(LOOK);
                     ended = seen.ended(None).unwrap_or(ended);
                 }
