@@ -128,6 +128,12 @@ class Code:
     """The unit has no such run."""
     WRONG_FILE = "wrong-file"
     """An instrument or a recipe is wrong."""
+    NOT_RUNNING = "not-running"
+    """The unit does not run."""
+    NO_TERMINAL = "no-terminal"
+    """The unit has no terminal."""
+    OCCUPIED = "occupied"
+    """Somebody else writes to the unit's terminal."""
     FAILED = "failed"
     """Something could not be done."""
     OTHER = "other"
@@ -265,14 +271,6 @@ class Said:
 
 
 @dataclass
-class Since:
-    """Since which event."""
-
-    since: Optional[int] = None
-    """The number of the last event that was seen; 0 for all that are kept."""
-
-
-@dataclass
 class Step:
     """A step of what an instrument would change."""
 
@@ -298,24 +296,12 @@ class UnitStatus:
     """How that ended, as `exit.json` has it."""
     run: Optional[str] = None
     """Its last run."""
+    terminal: Optional[bool] = None
+    """It has a terminal of its own, to which one can come."""
     waits_for: Optional[list[str]] = None
     """The units that have to be ready before it."""
     why: Optional[str] = None
     """Why it is so."""
-
-
-@dataclass
-class Wanted:
-    """Which lines."""
-
-    lines: Optional[int] = None
-    """Only the last so many of what is there; 10000 at most where the answer is no stream."""
-    run: Optional[str] = None
-    """Which run; the last one without it."""
-    since_ns: Optional[int] = None
-    """Only what was said from then on: `CLOCK_REALTIME`, in nanoseconds."""
-    stream: Optional[str] = None
-    """Only one of the streams."""
 
 
 class Which:
@@ -377,6 +363,10 @@ class Client(_Base):
         """What a unit has said; as a stream that follows it for who accepts `text/event-stream`: what comes, too."""
         for one in self._follow(f"/v1/units/{quote(unit, safe='')}/logs", {"lines": lines, "run": run, "since_ns": since_ns, "stream": stream}):
             yield Said(**_known(Said, one))
+
+    def resize_unit(self, unit: str, cols: int, rows: int) -> UnitStatus:
+        """Gives a unit's terminal another size."""
+        return UnitStatus(**_known(UnitStatus, self._json("POST", f"/v1/units/{quote(unit, safe='')}/resize", {"cols": cols, "rows": rows})))
 
     def restart_unit(self, unit: str) -> UnitStatus:
         """Ends the run that there is, and begins another."""

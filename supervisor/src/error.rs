@@ -217,6 +217,26 @@ pub enum Error {
     /// The sandbox cannot be made.
     #[error(transparent)]
     Sandbox(#[from] hatchway_envs::sandbox::Error),
+    /// Nothing of it runs that one could come to.
+    #[error("`{unit}` does not run")]
+    NotRunning {
+        /// The unit.
+        unit: String,
+    },
+    /// It has pipes.
+    #[error("`{unit}` has no terminal")]
+    NoTerminal {
+        /// The unit.
+        unit: String,
+    },
+    /// One at a time writes to a terminal.
+    #[error("{by} writes to the terminal of `{unit}`")]
+    Occupied {
+        /// The unit.
+        unit: String,
+        /// Who.
+        by: String,
+    },
     /// This host does not allow a sandbox.
     #[error("{message}")]
     Host {
@@ -318,6 +338,23 @@ impl Error {
             Self::Vm(error) => error.hint().into_iter().collect(),
             Self::Sandbox(error) => error.hint().map(|h| vec![h]).unwrap_or_default(),
             Self::Host { hints, .. } | Self::Problem { hints, .. } => hints.clone(),
+            _ => self.terminal_hints(),
+        }
+    }
+
+    /// What to do where one cannot come to a unit's terminal.
+    fn terminal_hints(&self) -> Vec<String> {
+        match self {
+            Self::NotRunning { unit } => {
+                vec![format!("`hatchway why {unit}` says why, `hatchway logs {unit}` what it said")]
+            }
+            Self::NoTerminal { unit } => vec![
+                format!("`hatchway logs {unit} -f` follows what it says"),
+                "`terminal = true` in [service] of its recipe gives it one at its next start".to_owned(),
+            ],
+            Self::Occupied { .. } => {
+                vec!["`--read-only` only watches; `--take` takes it over, and tells them".to_owned()]
+            }
             _ => Vec::new(),
         }
     }

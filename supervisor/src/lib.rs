@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+pub mod attach;
 pub mod cli;
 pub mod export;
 pub mod launch;

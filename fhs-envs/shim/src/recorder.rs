@@ -5,6 +5,7 @@
 //! it completes `exit.json` and lets go of the lock: from then on the unit has ended for everybody.
 mod ready;
 mod segments;
+mod terminal;
 mod verdict;
 
 use crate::attendant::timeout;
@@ -30,6 +31,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use terminal::Terminal;
 use verdict::Tail;
 
 /// Who may be there at a time.
@@ -142,6 +144,10 @@ fn close_streams() -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(&null)?)
 }
 
+fn no_terminal() -> UnitReport {
+    UnitReport::Failed { message: "the unit has no terminal".to_owned() }
+}
+
 /// Whether no child is left; those that have ended are collected.
 fn is_alone() -> bool {
     loop {
@@ -157,6 +163,8 @@ fn is_alone() -> bool {
 #[derive(Debug)]
 struct Client {
     channel: Channel,
+    /// No other has had it.
+    number: u64,
     /// They are told how far the unit is.
     watches: bool,
 }
@@ -168,6 +176,28 @@ struct Source {
     pipe: OwnedFd,
 }
 
+/// The other ends of a child's output.
+fn pipes(child: &mut Child) -> Result<Vec<Source>, Error> {
+    let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
+    let mut sources = Vec::new();
+    for (stream, pipe) in [Stream::Out, Stream::Err].into_iter().zip(pipes.into_iter().flatten()) {
+        rustix::io::ioctl_fionbio(&pipe, true).step("read without waiting")?;
+        // A tool of another user may open its streams anew (`/dev/stdout`); nobody else gets to them.
+        rustix::fs::fchmod(&pipe, Mode::from(0o622)).step("let the tool open its streams")?;
+        sources.push(Source { stream, pipe });
+    }
+    Ok(sources)
+}
+
+/// As at a login: what runs the tool is in front of it, and does what it does at anybody's.
+fn at_terminal(command: &mut Command, terminal: &Terminal) -> io::Result<()> {
+    command.stdin(terminal.inner()?).stdout(terminal.inner()?).stderr(terminal.inner()?);
+    // Not what it is called at whoever has started the unit: others come to it.
+    command.env("TERM", unit::TERM);
+    hatchway_sys::process::start_at_terminal(command);
+    Ok(())
+}
+
 #[derive(Debug)]
 struct Recorder<'a> {
     folder: HostPath,
@@ -176,6 +206,8 @@ struct Recorder<'a> {
     signals: SignalFd,
     door: OwnedFd,
     clients: Vec<Client>,
+    /// How many have come.
+    arrivals: u64,
     watch: Watch<'a>,
     child: Child,
     /// It is not waited for yet.
@@ -183,6 +215,7 @@ struct Recorder<'a> {
     /// Nothing of it is to end by itself.
     killed: bool,
     sources: Vec<Source>,
+    terminal: Option<Terminal>,
     log: Segments,
     /// What was read and finds no room.
     waiting: Option<(Stream, Vec<u8>)>,
@@ -203,19 +236,23 @@ impl<'a> Recorder<'a> {
         let signals = SignalFd::with_flags(&SigSet::all(), flags).step("watch signals")?;
         let (program, arguments) = unit.command.split_first().ok_or(Error::Plan)?;
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments);
+        let terminal =
+            unit.terminal.then(|| Terminal::open(&unit.unit)).transpose().step("open the terminal")?;
+        match &terminal {
+            Some(terminal) => at_terminal(&mut command, terminal).step("hand over the terminal")?,
+            None => drop(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped())),
+        }
         // What it is told to end by ends it in order, should this process be killed.
         hatchway_sys::process::end_with_parent(&mut command);
         hatchway_sys::process::start_unblocked(&mut command);
         let mut child = command.spawn().step("start what runs the tool")?;
-        let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
-        let mut sources = Vec::new();
-        for (stream, pipe) in [Stream::Out, Stream::Err].into_iter().zip(pipes.into_iter().flatten()) {
-            rustix::io::ioctl_fionbio(&pipe, true).step("read without waiting")?;
-            // A tool of another user may open its streams anew (`/dev/stdout`); nobody else gets to them.
-            rustix::fs::fchmod(&pipe, Mode::from(0o622)).step("let the tool open its streams")?;
-            sources.push(Source { stream, pipe });
-        }
+        let sources = match &terminal {
+            Some(terminal) => {
+                vec![Source { stream: Stream::Out, pipe: terminal.output().step("read the terminal")? }]
+            }
+            None => pipes(&mut child)?,
+        };
         Ok(Self {
             folder,
             unit,
@@ -223,11 +260,13 @@ impl<'a> Recorder<'a> {
             signals,
             door,
             clients: Vec::new(),
+            arrivals: 0,
             watch,
             child,
             runs: true,
             killed: false,
             sources,
+            terminal,
             log,
             waiting: None,
             full: false,
@@ -240,6 +279,7 @@ impl<'a> Recorder<'a> {
             self.wait()?;
             self.read_once(DATA_MAX);
             self.serve_clients();
+            self.terminal.iter_mut().for_each(Terminal::turn);
             if self.watch.turn() {
                 self.tell();
             }
@@ -258,6 +298,7 @@ impl<'a> Recorder<'a> {
             PollFd::new(self.door.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.clients.iter().map(|client| PollFd::new(client.channel.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.terminal.iter().flat_map(Terminal::interest));
         fds.extend(self.watch.watch().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // While something finds no room nothing more is read: the pipe fills, and the tool waits.
         let sources = self.sources.iter().filter(|_| self.waiting.is_none());
@@ -299,9 +340,10 @@ impl<'a> Recorder<'a> {
 
     fn keep(&mut self, stream: Stream, data: &[u8]) {
         self.watch.look(stream, data);
-        if stream == Stream::Err {
+        if stream == Stream::Err || self.terminal.is_some() {
             self.errors.add(data);
         }
+        self.terminal.iter_mut().for_each(|terminal| terminal.show(data));
         if self.full {
             return self.log.lose(stream, data.len());
         }
@@ -331,7 +373,9 @@ impl<'a> Recorder<'a> {
     fn serve_clients(&mut self) {
         while let Ok(connection) = rustix::net::accept_with(&self.door, SocketFlags::CLOEXEC) {
             if self.clients.len() < CLIENTS_MAX {
-                self.clients.push(Client { channel: Channel::of(connection), watches: false });
+                self.arrivals = self.arrivals.saturating_add(1);
+                let channel = Channel::of(connection);
+                self.clients.push(Client { channel, number: self.arrivals, watches: false });
             }
         }
         let mut orders = VecDeque::new();
@@ -340,7 +384,7 @@ impl<'a> Recorder<'a> {
             loop {
                 match client.channel.receive::<UnitOrder>() {
                     Ok(Received::Message(order, _)) => {
-                        orders.push_back((client.channel.as_fd().as_raw_fd(), order));
+                        orders.push_back((client.number, order));
                     }
                     Ok(Received::Nothing) => return true,
                     Ok(Received::End) => return false,
@@ -353,15 +397,16 @@ impl<'a> Recorder<'a> {
             }
         });
         for (number, order) in orders {
-            let report = self.obey(&order);
-            if let Some(client) =
-                clients.iter_mut().find(|client| client.channel.as_fd().as_raw_fd() == number)
-            {
+            let (report, stream) = self.obey(&order, number);
+            if let Some(client) = clients.iter_mut().find(|client| client.number == number) {
                 client.watches |= order == UnitOrder::Watch;
                 // Who does not read is not waited for.
-                client.channel.offer(&report, None).ok();
+                client.channel.offer(&report, stream.as_ref().map(AsFd::as_fd)).ok();
             }
         }
+        self.terminal.iter_mut().for_each(|terminal| {
+            terminal.keep(|number| clients.iter().any(|client| client.number == number));
+        });
         self.clients = clients;
     }
 
@@ -371,8 +416,9 @@ impl<'a> Recorder<'a> {
         self.clients.retain(|client| !client.watches || client.channel.offer(&report, None).is_ok());
     }
 
-    fn obey(&mut self, order: &UnitOrder) -> UnitReport {
-        match order {
+    /// The answer, and what is handed over with it.
+    fn obey(&mut self, order: &UnitOrder, client: u64) -> (UnitReport, Option<OwnedFd>) {
+        let report = match order {
             UnitOrder::Signal { signal } => self.pass(*signal),
             UnitOrder::Kill => {
                 self.killed = true;
@@ -385,7 +431,16 @@ impl<'a> Recorder<'a> {
                 UnitReport::Done
             }
             UnitOrder::Watch => UnitReport::State(self.watch.standing().clone()),
-        }
+            UnitOrder::Attach(order) => match &mut self.terminal {
+                Some(terminal) => return terminal.attach(client, order),
+                None => no_terminal(),
+            },
+            UnitOrder::Resize(window) => self
+                .terminal
+                .as_ref()
+                .map_or_else(no_terminal, |terminal| terminal.resize_for(client, *window)),
+        };
+        (report, None)
     }
 
     /// As long as it is not waited for, the number is its own.
@@ -461,6 +516,7 @@ impl<'a> Recorder<'a> {
         {
             self.log.lose(stream, data.len().saturating_sub(kept));
         }
+        self.terminal.iter_mut().for_each(Terminal::let_go);
         let mut total = 0_usize;
         while total < DRAIN_MAX && !self.sources.is_empty() {
             match self.read_once(DATA_MAX) {
@@ -500,6 +556,7 @@ impl<'a> Recorder<'a> {
             let remark = format!("cannot write `{path}`: {error}\n");
             self.log.append(Stream::Remark, remark.as_bytes(), record::now().realtime_ns);
         }
+        self.terminal.iter_mut().for_each(Terminal::farewell);
         let socket = self.folder.join(unit::SOCKET).ok();
         socket.iter().for_each(|path| drop(std::fs::remove_file(path.as_str())));
         code

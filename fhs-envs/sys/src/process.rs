@@ -210,3 +210,15 @@ pub fn start_unblocked(command: &mut std::process::Command) {
     // SAFETY: between fork and execve the closure makes one system call and allocates nothing; its error is a number.
     unsafe { command.pre_exec(unblock) };
 }
+
+/// Has a command's process lead a session of its own, with its standard input as the controlling terminal, as a login has it.
+pub fn start_at_terminal(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let take = || {
+        nix::unistd::setsid()?;
+        // SAFETY: TIOCSCTTY takes a number, 0 for a terminal that is nobody else's; standard input is what the command was given.
+        check(unsafe { libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) }).map(drop)
+    };
+    // SAFETY: between fork and execve the closure makes two system calls and allocates nothing; its errors are numbers.
+    unsafe { command.pre_exec(take) };
+}

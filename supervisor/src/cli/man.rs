@@ -21,7 +21,7 @@ const EXIT_STATUS: &[Row] = &[
     ("1", "The answer is no. Each command's page says to which question."),
     ("2", "Wrong usage, or a failure; the last lines on standard error say what to type next."),
     (
-        "run, shell, exec",
+        "run, shell, exec, attach",
         "The program's own code, and 128+N where signal N has ended it. 125: Hatchway failed before it began; 126: it is there and cannot be executed; 127: there is no such program.",
     ),
 ];

@@ -1,5 +1,6 @@
 //! The command line: arguments to requests, one file a subcommand, no logic in the dispatcher.
 
+mod attach;
 mod build;
 mod doctor;
 mod export;
@@ -32,16 +33,16 @@ use crate::context::NetworkUse;
 use crate::error::Error;
 use crate::report::Printer;
 
-/// Exit codes of every verb but `run`, `shell` and `exec`: 0 yes, 1 the answer is no, 2 usage or failure.
+/// Exit codes of every verb but `run`, `shell`, `exec` and `attach`: 0 yes, 1 the answer is no, 2 usage or failure.
 const FAILURE: u8 = 2;
-/// `run`, `shell` and `exec`: Hatchway failed before the tool did anything.
+/// `run`, `shell`, `exec` and `attach`: Hatchway failed before the tool did anything.
 const RUN_FAILURE: u8 = 125;
 
 /// Runs the vendor software you cannot change on the system you have pinned.
 #[derive(Debug, Parser)]
 #[command(name = "hatchway", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
-    after_help = "A vendor file in, a running tool out:\n  hatchway run ./vendor.deb -- --version\n\nStep by step: inspect, new, lock, build, run. Exit codes: 0 yes, 1 the answer is no, 2 usage or failure;\n`run`, `shell` and `exec` give the program's own code, or 125 when Hatchway failed first."
+    after_help = "A vendor file in, a running tool out:\n  hatchway run ./vendor.deb -- --version\n\nStep by step: inspect, new, lock, build, run. Exit codes: 0 yes, 1 the answer is no, 2 usage or failure;\n`run`, `shell`, `exec` and `attach` give the program's own code, or 125 when Hatchway failed first."
 )]
 pub struct Cli {
     /// Print data and errors only
@@ -69,6 +70,8 @@ enum Command {
     Shell(run::ShellArgs),
     /// Run another program in the sandbox of a tool that runs
     Exec(visit::ExecArgs),
+    /// Come to the terminal of a unit, and leave it without ending it
+    Attach(attach::Args),
     /// Say what the tools that run use
     Stats(visit::StatsArgs),
     /// Say which tools run, and how the others have ended
@@ -164,12 +167,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The exit code of a command that fails, before anybody knows whether its arguments are right: `run`, `shell` and `exec` pass the
-/// tool's own, and are told apart from it.
+/// The exit code of a command that fails, before anybody knows whether its arguments are right: `run`, `shell`, `exec` and `attach`
+/// pass the tool's own, and are told apart from it.
 fn failure(mut arguments: impl Iterator<Item = OsString>) -> u8 {
     // The options before the verb are without a value.
     match arguments.find(|argument| !argument.as_encoded_bytes().starts_with(b"-")) {
-        Some(verb) if verb == "run" || verb == "shell" || verb == "exec" => RUN_FAILURE,
+        Some(verb) if ["run", "shell", "exec", "attach"].iter().any(|passes| verb == *passes) => RUN_FAILURE,
         _ => FAILURE,
     }
 }
@@ -192,6 +195,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
         Command::Run(args) => run::main(&args, quiet),
         Command::Shell(args) => run::shell(&args, quiet),
         Command::Exec(args) => visit::exec(&args, quiet),
+        Command::Attach(args) => attach::main(&args, quiet),
         Command::Stats(args) => visit::stats(&args, quiet),
         Command::Status(args) => units::status(&args, quiet),
         Command::Top(args) => top::main(&args, quiet),

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::ValueEnum;
 use hatchway_wire::ready::{Stage, Standing};
@@ -183,9 +182,6 @@ fn start(
     launch::launch(&context, (&located, &lock), (built.tree, held), &request)
 }
 
-/// Beyond what a tool has to end in, what is left of a guest may take that to be gone.
-const LINGER: Duration = Duration::from_secs(30);
-
 /// The words that run the tool once more, by the recipe that was found or made: what chooses a lock has had its say.
 fn again(
     located: &Located,
@@ -238,20 +234,17 @@ fn detach(context: &Context, located: &Located, wait: bool, words: &[String]) ->
     line.extend(context.printer.quiet.then(|| "--quiet".to_owned()));
     line.extend(["run", "--incarnation", &run].map(str::to_owned));
     line.extend_from_slice(words);
-    let service = located.recipe.service.as_ref();
-    let logs = service.and_then(|service| service.logs.as_ref());
-    let logs = logs.map_or_else(Default::default, recipe::Logs::policy);
-    let stop = service.and_then(|service| service.stop).unwrap_or_default();
-    let linger = Duration::from_millis(stop.grace.ms()) + LINGER;
-    let ready = service.and_then(|service| service.ready.as_ref()).map(|ready| ready.get_ref().wish());
-    let has_wish = ready.is_some();
-    match units::detach((name, &run, &folder), line, Terms { logs, linger, ready }, wait)? {
+    let terms = Terms::of(located.recipe.service.as_ref());
+    let (has_wish, terminal) = (terms.ready.is_some(), terms.terminal);
+    match units::detach((name, &run, &folder), line, terms, wait)? {
         Detached::Runs(_, standing) => {
             let is = match standing {
                 Some(Standing { ready: Stage::Ready, .. }) if has_wish => "is ready",
                 _ => "runs",
             };
-            context.printer.say(format!("`{name}` {is}; `hatchway logs {name}` shows what it says"));
+            let come =
+                if terminal { format!("`hatchway attach {name}` comes to it, ") } else { String::new() };
+            context.printer.say(format!("`{name}` {is}; {come}`hatchway logs {name}` shows what it says"));
             if let Some(late) = standing.filter(|standing| standing.ready == Stage::Late) {
                 context.printer.warn(format!("`{name}` is {}", units::late_told(&late)));
             }

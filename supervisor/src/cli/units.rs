@@ -25,16 +25,16 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Which tool, and which run of it.
 #[derive(Debug, clap::Args)]
-struct Which {
+pub(super) struct Which {
     /// Name of the tool
-    name: String,
+    pub(super) name: String,
     /// Which run of it; the last one otherwise (`hatchway history` shows them)
     #[arg(long)]
-    run: Option<String>,
+    pub(super) run: Option<String>,
 }
 
 impl Which {
-    fn find(&self) -> Result<Seen, Error> {
+    pub(super) fn find(&self) -> Result<Seen, Error> {
         self.find_in(&Dirs::discover())
     }
 
@@ -431,6 +431,7 @@ fn told(seen: &Seen) -> serde_json::Value {
     json!({
         "tool": seen.tool, "run": seen.run, "state": seen.state, "why": why, "record": seen.record,
         "kept": seen.is_recorded(),
+        "terminal": seen.has_terminal(),
         "ready": standing.map(|standing| standing.ready),
         "ready_how": standing.and_then(|standing| standing.how.as_deref()),
         "ready_after_ms": standing.and_then(|standing| standing.after_ms),
@@ -440,12 +441,16 @@ fn told(seen: &Seen) -> serde_json::Value {
 }
 
 /// A tool and a run; below it how it is, and why.
-fn row(seen: &Seen) -> String {
+pub(super) fn row(seen: &Seen) -> String {
     let Seen { tool, run, .. } = seen;
     let how = match (seen.state, &seen.record) {
         (State::Running, _) => {
             let told = seen.standing().map(|standing| units::stage_told(&standing, seen.has_wish()));
-            told.unwrap_or_else(|| "runs".to_owned()).replace('\n', "\n    ")
+            let mut text = told.unwrap_or_else(|| "runs".to_owned()).replace('\n', "\n    ");
+            if seen.has_terminal() {
+                text.push_str(&format!("\n  has a terminal: `hatchway attach {tool}`"));
+            }
+            text
         }
         (State::Foreground, _) => "runs in the foreground of another command".to_owned(),
         (State::Ending, _) => "ends, since what kept it was killed".to_owned(),

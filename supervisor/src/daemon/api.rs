@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::net::unix::UCred;
 
+use super::attach;
 use super::doors::Doors;
 
 use crate::clock::Now;
@@ -100,6 +101,18 @@ pub const ROUTES: &[Route] = &[
         role: Role::Operator,
         summary: "What a unit has said; as a stream that follows it for who accepts `text/event-stream`",
     },
+    Route {
+        method: "GET",
+        path: "/v1/units/{unit}/attach",
+        role: Role::Operator,
+        summary: "Comes to a unit's terminal, over a connection that is upgraded to `hatchway-attach`: raw bytes both ways",
+    },
+    Route {
+        method: "POST",
+        path: "/v1/units/{unit}/resize",
+        role: Role::Service,
+        summary: "Gives a unit's terminal another size",
+    },
     Route { method: "POST", path: "/v1/plan", role: Role::Admin, summary: "What an instrument would change" },
     Route {
         method: "POST",
@@ -127,9 +140,9 @@ impl Connected<IncomingStream<'_, Doors>> for Peer {
     }
 }
 
-/// Who asks, as the journal names them.
+/// Who asks, as the journal names them, and what they may.
 #[derive(Debug, Clone)]
-struct Caller(String);
+pub(super) struct Caller(pub(super) String, Role);
 
 /// The file of an instrument, below a folder that none but root may change.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -175,6 +188,8 @@ fn router(core: Arc<Core>) -> Router {
         .route("/v1/units/{unit}/restart", post(restart))
         .route("/v1/units/{unit}/kill", post(kill))
         .route("/v1/units/{unit}/logs", get(super::said_by::logs))
+        .route("/v1/units/{unit}/attach", get(attach::attach))
+        .route("/v1/units/{unit}/resize", post(attach::resize))
         .route("/v1/plan", post(plan_of))
         .route("/v1/instrument", post(apply))
         .route("/v1/events", get(events))
@@ -196,26 +211,35 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let route =
-        ROUTES.iter().find(|route| route.path == path.as_str() && request.method().as_str() == route.method);
     // HEAD is GET without its body.
-    let wanted = route
-        .map_or(if request.method() == Method::HEAD { Role::Viewer } else { Role::Admin }, |route| {
-            route.role
-        });
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let route = ROUTES.iter().find(|route| route.path == path.as_str() && method.as_str() == route.method);
+    let wanted = route.map_or(Role::Admin, |route| route.role);
     let peer = peer.ok_or_else(|| Problem::new(Code::NotPermitted, "nobody knows who you are"))?;
     let (uid, gid) = (peer.uid(), peer.gid());
     let roles = core.lock().machine.as_ref().map(|machine| machine.instrument.roles.clone());
     // Accounts may be on another machine, which gives no answer.
     let asked = tokio::task::spawn_blocking(move || (roles.unwrap_or_default().of(uid, gid), account(uid)));
     let (has, name) = asked.await.map_err(|_| Problem::new(Code::Failed, "the accounts cannot be read"))?;
-    if has.is_none_or(|has| has < wanted) {
-        let text = format!("this takes the role `{wanted}`, which uid {uid} has not");
-        return Err(Problem::new(Code::NotPermitted, &text)
-            .hint("`[roles]` of the instrument says who has which; `id` says who you are"));
-    }
-    request.extensions_mut().insert(Caller(name));
+    let Some(has) = has.filter(|has| *has >= wanted) else { return Err(forbidden(wanted, &name)) };
+    request.extensions_mut().insert(Caller(name, has));
     Ok(next.run(request).await)
+}
+
+fn forbidden(wanted: Role, who: &str) -> Problem {
+    let text = format!("this takes the role `{wanted}`, which {who} has not");
+    Problem::new(Code::NotPermitted, &text)
+        .hint("`[roles]` of the instrument says who has which; `id` says who you are")
+}
+
+/// Where what is asked for decides on the role.
+pub(super) fn permitted(by: &Caller, wanted: Role) -> Result<(), Problem> {
+    if by.1 >= wanted { Ok(()) } else { Err(forbidden(wanted, &by.0)) }
+}
+
+/// Who this process is, for others.
+pub(crate) fn own_name() -> String {
+    format!("{}, process {}", account(nix::unistd::geteuid().as_raw()), std::process::id())
 }
 
 /// As the journal names somebody.
@@ -224,7 +248,7 @@ fn account(uid: u32) -> String {
     user.map_or_else(|| format!("uid {uid}"), |user| format!("uid {uid} ({})", user.name))
 }
 
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 async fn units_all(State(core): State<Arc<Core>>) -> Answer<Vec<UnitStatus>> {
     statuses(&core).map(Json)

@@ -1,17 +1,20 @@
 //! The other end of the API, for the command line.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
-use hyper::{Method, Request, Response, body::Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
+use crate::attach::PROTOCOL;
 use crate::dirs::{Dirs, is_root};
 use crate::error::Error;
 
@@ -122,6 +125,27 @@ impl Client {
         })
     }
 
+    /// Comes to a unit's terminal: the stream of raw bytes, and what of it came with the answer.
+    ///
+    /// # Errors
+    /// The daemon has gone, or says no.
+    pub fn attach(&self, path: &str) -> Result<(OwnedFd, Vec<u8>), Error> {
+        self.runtime.block_on(async {
+            let mut request = self.request(Method::GET, path, Bytes::new(), "application/json")?;
+            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(PROTOCOL));
+            let answer = self.send(request).await?;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Err(self.gone(&"it does not hand the terminal over"));
+            }
+            let upgraded = hyper::upgrade::on(answer).await.map_err(|error| self.gone(&error))?;
+            let parts = upgraded.downcast::<TokioIo<UnixStream>>();
+            let parts = parts.map_err(|_| self.gone(&"its connection is another"))?;
+            let stream = parts.io.into_inner().into_std().map_err(|error| self.gone(&error))?;
+            Ok((stream.into(), parts.read_buf.into()))
+        })
+    }
+
     fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Error> {
         self.runtime.block_on(async {
             let request = self.request(method, path, body, "application/json")?;
@@ -155,9 +179,9 @@ impl Client {
             UnixStream::connect(&self.socket).await.map_err(Error::io("connect to", &self.socket))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.gone(&error))?;
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         let answer = sender.send_request(request).await.map_err(|error| self.gone(&error))?;
-        if answer.status().is_success() {
+        if answer.status().is_success() || answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
         let body = answer.into_body().collect().await.map_err(|error| self.gone(&error))?.to_bytes();

@@ -53,6 +53,7 @@ mod tests {
             run: None,
             began_ns: None,
             record: None,
+            terminal: false,
             waits_for: Vec::new(),
         };
         let text = text(&[unit], 2, 7);

@@ -5,6 +5,7 @@
 //! seen, and no unit has anything of the daemon's in hand.
 
 pub mod api;
+mod attach;
 pub mod client;
 mod core;
 pub mod decide;

@@ -5,6 +5,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::api::{InstrumentFile, ROUTES, Route, Since};
+use super::attach::{AttachQuery, SizeQuery};
 use super::journal::Event;
 use super::problem::Problem;
 use super::report::{Step, UnitStatus};
@@ -68,13 +69,25 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         operation["responses"]["404"] = json!({ "$ref": "#/components/responses/Problem" });
     }
     let query = match route.path {
-        "/v1/events" => in_query::<Since>(generator),
-        "/v1/units/{unit}/logs" => in_query::<Wanted>(generator),
+        "/v1/events" => queries::<Since>(generator),
+        "/v1/units/{unit}/logs" => queries::<Wanted>(generator),
         _ => Vec::new(),
     };
     if !query.is_empty() {
         parameters.extend(query);
         operation["responses"]["400"] = json!({ "$ref": "#/components/responses/Problem" });
+    }
+    match route.path {
+        "/v1/units/{unit}/attach" => {
+            parameters.extend(queries::<AttachQuery>(generator));
+            let upgraded = json!({ "description": "The connection carries the terminal's raw bytes both ways from now on" });
+            operation["responses"] = json!({
+                "101": upgraded, "403": operation["responses"]["403"], "404": operation["responses"]["404"],
+                "default": operation["responses"]["default"],
+            });
+        }
+        "/v1/units/{unit}/resize" => parameters.extend(queries::<SizeQuery>(generator)),
+        _ => {}
     }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
@@ -88,21 +101,17 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     operation
 }
 
-/// The parameters of a query, as its type has them.
-fn in_query<T: JsonSchema>(generator: &mut SchemaGenerator) -> Vec<Value> {
-    let schema = generator.subschema_for::<T>();
-    let name = schema
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|path| path.rsplit('/').next())
-        .map(str::to_owned);
-    let schema = name.and_then(|name| generator.definitions().get(&name).cloned()).unwrap_or_default();
-    let properties = schema.pointer("/properties").and_then(Value::as_object).cloned().unwrap_or_default();
-    let parameter = |(name, mut schema): (String, Value)| {
+/// As the type of the query has them.
+fn queries<T: JsonSchema>(generator: &mut SchemaGenerator) -> Vec<Value> {
+    let schema = generator.root_schema_for::<T>();
+    let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    let all = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let one = |(name, mut schema): (String, Value)| {
         let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
-        json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema })
+        let required = required.contains(&json!(name));
+        json!({ "name": name, "in": "query", "required": required, "description": description, "schema": schema })
     };
-    properties.into_iter().map(parameter).collect()
+    all.into_iter().map(one).collect()
 }
 
 /// `stopUnit`, as clients that are generated name their functions.
@@ -115,6 +124,8 @@ fn operation_id(route: &Route) -> &'static str {
         (_, "/v1/units/{unit}/restart") => "restartUnit",
         (_, "/v1/units/{unit}/kill") => "killUnit",
         (_, "/v1/units/{unit}/logs") => "listLogs",
+        (_, "/v1/units/{unit}/attach") => "attachUnit",
+        (_, "/v1/units/{unit}/resize") => "resizeUnit",
         (_, "/v1/plan") => "planInstrument",
         (_, "/v1/instrument") => "applyInstrument",
         (_, "/v1/events") => "listEvents",

@@ -23,6 +23,12 @@ pub enum Code {
     NoSuchRun,
     /// An instrument or a recipe is wrong.
     WrongFile,
+    /// The unit does not run.
+    NotRunning,
+    /// The unit has no terminal.
+    NoTerminal,
+    /// Somebody else writes to the unit's terminal.
+    Occupied,
     /// Something could not be done.
     Failed,
     /// Of a newer version.
@@ -97,6 +103,27 @@ pub const MEANINGS: &[Meaning] = &[
         next: "Mend the file, then `hatchway up` again. Nothing was changed.",
     },
     Meaning {
+        code: "not-running",
+        status: 409,
+        means: "The unit does not run, so nobody can come to it.",
+        causes: "It was stopped, has failed, or waits for others.",
+        next: "`hatchway why UNIT` says which; `hatchway start UNIT` starts it.",
+    },
+    Meaning {
+        code: "no-terminal",
+        status: 409,
+        means: "The unit has no terminal that somebody could come to.",
+        causes: "Its recipe does not ask for one, or has asked for it since the unit's start.",
+        next: "`terminal = true` in [service] of its recipe, then `hatchway up`. `hatchway logs UNIT -f` follows what it says.",
+    },
+    Meaning {
+        code: "occupied",
+        status: 409,
+        means: "Somebody else writes to the unit's terminal, and one at a time does.",
+        causes: "They are attached; the detail names them.",
+        next: "`hatchway attach UNIT --read-only` watches them; `--take` takes the terminal over, and tells them.",
+    },
+    Meaning {
         code: "failed",
         status: 500,
         means: "Something could not be done on this machine.",
@@ -154,6 +181,9 @@ impl From<&Error> for Problem {
         let code = match error {
             Error::Recipe(_) | Error::ForeignRecipe(_) | Error::NoRecipe { .. } => Code::WrongFile,
             Error::Usage(_) => Code::BadRequest,
+            Error::NotRunning { .. } => Code::NotRunning,
+            Error::NoTerminal { .. } => Code::NoTerminal,
+            Error::Occupied { .. } => Code::Occupied,
             _ => Code::Failed,
         };
         Self { hints: error.hints(), ..Self::new(code, &error.whole()) }
@@ -180,6 +210,9 @@ mod tests {
             Code::NoSuchUnit,
             Code::NoSuchRun,
             Code::WrongFile,
+            Code::NotRunning,
+            Code::NoTerminal,
+            Code::Occupied,
             Code::Failed,
         ] {
             assert!(!Problem::new(code, "x").title.is_empty(), "{code:?}");

@@ -141,10 +141,14 @@ impl Call {
         let mut query = Vec::new();
         for parameter in operation["parameters"].as_array().into_iter().flatten() {
             let name = parameter["name"].as_str().unwrap_or_default();
-            if parameter["in"] == "path" {
-                first.push_str(&format!(", {name}: str"));
+            let kind = kind(&parameter["schema"]);
+            let is_path = parameter["in"] == "path";
+            if is_path || parameter["required"] == true {
+                first.push_str(&format!(", {name}: {kind}"));
             } else {
-                rest.push_str(&format!(", {name}: Optional[{}] = None", kind(&parameter["schema"])));
+                rest.push_str(&format!(", {name}: Optional[{kind}] = None"));
+            }
+            if !is_path {
                 query.push(format!("\"{name}\": {name}"));
             }
         }

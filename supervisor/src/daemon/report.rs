@@ -29,6 +29,9 @@ pub struct UnitStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<serde_json::Value>")]
     pub record: Option<ExitRecord>,
+    /// It has a terminal of its own, to which one can come.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
     /// The units that have to be ready before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,
@@ -87,6 +90,7 @@ impl From<&Unit> for UnitStatus {
             run: last.map(|seen| seen.run.clone()),
             began_ns: began.map(|ms| ms.saturating_mul(1_000_000)),
             record: last.and_then(|seen| seen.record.clone()),
+            terminal: last.is_some_and(|seen| seen.runs() && seen.has_terminal()),
             waits_for,
         }
     }
@@ -203,6 +207,7 @@ mod tests {
             run: None,
             began_ns: None,
             record: None,
+            terminal: false,
             waits_for: waits_for.iter().map(|name| (*name).to_owned()).collect(),
         }
     }

@@ -1,7 +1,6 @@
 //! Starts a unit: the recorder, with the words of `hatchway run` as what it is to run.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hatchway_envs::sandbox;
 use hatchway_wire::VERSION;
@@ -14,13 +13,10 @@ use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::instrument::{UnitConfig, UnitRung};
 use crate::launch::run_folder;
-use crate::recipe::{Located, Logs};
+use crate::recipe::Located;
 use crate::units::{self, Kept, Terms};
 
 use super::view;
-
-/// Beyond what a tool has to end in, what is left of a guest may take that to be gone.
-const LINGER: Duration = Duration::from_secs(30);
 
 /// What a start needs; it goes to a thread of its own.
 #[derive(Debug, Clone)]
@@ -54,17 +50,8 @@ pub(super) fn start(dirs: &Dirs, order: &Order) -> Result<Kept, Failed> {
 fn keep(order: &Order, run: &str, folder: &Path) -> Result<Kept, Error> {
     let located = view::find(&order.config, &order.recipes)?;
     let command = words(order, &located, run)?;
-    let service = located.recipe.service.as_ref();
-    let logs = service.and_then(|service| service.logs.as_ref()).map_or_else(Policy::default, Logs::policy);
-    let ready = service.and_then(|service| service.ready.as_ref()).map(|ready| ready.get_ref().wish());
-    let stop = service.and_then(|service| service.stop).unwrap_or_default();
-    let linger = Duration::from_millis(stop.grace.ms()) + LINGER;
-    units::keep(
-        (&order.name, run, folder),
-        command,
-        Terms { logs, linger, ready },
-        Some(order.digest.clone()),
-    )
+    let terms = Terms::of(located.recipe.service.as_ref());
+    units::keep((&order.name, run, folder), command, terms, Some(order.digest.clone()))
 }
 
 fn folder(dirs: &Dirs, unit: &str, run: &str) -> Result<PathBuf, Error> {
@@ -114,6 +101,7 @@ fn not_started(order: &Order, run: &str, folder: &Path, error: &Error) -> Result
         config: Some(order.digest.clone()),
         linger_ms: 0,
         ready: None,
+        terminal: false,
     };
     let nanos = i64::try_from(monotonic.as_nanos()).unwrap_or(i64::MAX);
     let moment = Stamp { realtime_ns: clock::now_ns(), tai_ns: 0, monotonic_ns: nanos };

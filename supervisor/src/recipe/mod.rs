@@ -235,7 +235,7 @@ impl Recipe {
         names("device slots", self.devices.iter().map(|d| &d.name).collect())?;
         names("file slots", self.files.iter().map(|f| &f.name).collect())?;
         self.channels.iter().try_for_each(Channel::check)?;
-        self.service.iter().filter_map(|service| service.health.as_ref()).try_for_each(Health::check)?;
+        self.service.iter().try_for_each(Service::check)?;
         if let Some(ready) = self.service.as_ref().and_then(|service| service.ready.as_ref())
             && let Some(why) = ready.get_ref().contradiction(&self.run.network, &self.channels)
         {

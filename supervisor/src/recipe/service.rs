@@ -171,6 +171,28 @@ pub struct Service {
     /// What becomes of its output, where a recorder keeps it (`hatchway run --detach`).
     #[serde(default)]
     pub logs: Option<Logs>,
+    /// It has a terminal of its own, where a recorder keeps it: `hatchway attach` comes to it, and all that it says there is `out` in the
+    /// log.
+    #[serde(default = "Service::no_terminal")]
+    #[schemars(with = "bool")]
+    pub terminal: Spanned<bool>,
+}
+
+impl Service {
+    fn no_terminal() -> Spanned<bool> {
+        Spanned::new(0..0, false)
+    }
+
+    pub(super) fn check(&self) -> Result<(), Diagnostic> {
+        self.health.as_ref().map_or(Ok(()), Health::check)?;
+        // Whoever sits there would see nothing more, and what the tool says last would be lost.
+        if *self.terminal.get_ref() && self.logs.is_some_and(|logs| logs.full == Full::Block) {
+            let message =
+                "a tool with a terminal waits for nobody: `logs.full` is `drop-oldest` or `stop` with it";
+            return Err(Diagnostic::new(message, self.terminal.span()));
+        }
+        Ok(())
+    }
 }
 
 /// How a tool is asked to end, and how long it has for it.

@@ -149,6 +149,10 @@ impl Recipe {
                 self.service.as_ref().is_some_and(|service| service.ready.is_some()),
                 "ready in [service] (nothing of Hatchway is in such a guest that could look)",
             ),
+            (
+                self.service.as_ref().is_some_and(|service| *service.terminal.get_ref()),
+                "terminal in [service] (the screen and the serial lines of such a guest are its own)",
+            ),
             (self.service.is_some(), "[service]"),
             (self.devices.iter().any(|device| device.class != "usb"), "[[device]] of another class than usb"),
             (environment.base.is_some() || !environment.packages.is_empty(), "[environment]"),
@@ -199,6 +203,9 @@ mod tests {
             parse(&format!("{HEAD}vm = {{ image = \"a.qcow2\" }}\n[service]\nready = {{ tcp = 80 }}\n"));
         let why = "ready in [service] (nothing of Hatchway is in such a guest that could look)";
         assert_eq!(service.unwrap().unsupported(), [why, "[service]"]);
+        let terminal = parse(&format!("{HEAD}vm = {{ image = \"a.qcow2\" }}\n[service]\nterminal = true\n"));
+        let why = "terminal in [service] (the screen and the serial lines of such a guest are its own)";
+        assert_eq!(terminal.unwrap().unsupported(), [why, "[service]"]);
         let tree = parse(&format!("{HEAD}vm = {{ cpus = 2 }}\n")).unwrap();
         assert!(tree.image().is_none() && tree.unsupported().is_empty());
         let tree = parse(&format!("{HEAD}vm = {{ vnc = true }}\n")).unwrap();

@@ -19,10 +19,13 @@ use crate::clock::Now;
 use crate::error::Error;
 use crate::launch::packets::Packets;
 use crate::launch::run_folder;
+use crate::recipe::{self, Logs};
 use crate::{launch, visit};
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(5);
+/// Beyond what a tool has to end in, what is left of a guest may take that to be gone.
+const LINGER: Duration = Duration::from_secs(30);
 /// What of a recorder's complaint is shown.
 const COMPLAINT_MAX: u64 = 4096;
 
@@ -44,6 +47,24 @@ pub struct Terms {
     pub linger: Duration,
     /// When it counts as ready.
     pub ready: Option<Wish>,
+    /// It has a terminal of its own.
+    pub terminal: bool,
+}
+
+impl Terms {
+    /// As a recipe has them.
+    #[must_use]
+    pub fn of(service: Option<&recipe::Service>) -> Self {
+        let logs = service.and_then(|service| service.logs.as_ref());
+        let stop = service.and_then(|service| service.stop).unwrap_or_default();
+        let ready = service.and_then(|service| service.ready.as_ref());
+        Self {
+            logs: logs.map_or_else(Policy::default, Logs::policy),
+            linger: Duration::from_millis(stop.grace.ms()) + LINGER,
+            ready: ready.map(|ready| ready.get_ref().wish()),
+            terminal: service.is_some_and(|service| *service.terminal.get_ref()),
+        }
+    }
 }
 
 /// Starts the recorder of a unit in its folder, which is there, with this command line as what runs the tool. With `wait` it is waited for
@@ -92,7 +113,7 @@ fn awaited(folder: &Path) -> Option<Standing> {
 pub fn keep(
     (tool, run, folder): (&str, &str, &Path),
     command: Vec<String>,
-    Terms { logs, linger, ready }: Terms,
+    Terms { logs, linger, ready, terminal }: Terms,
     config: Option<String>,
 ) -> Result<Kept, Error> {
     let linger_ms = u64::try_from(linger.as_millis()).unwrap_or(u64::MAX);
@@ -100,7 +121,8 @@ pub fn keep(
     let Now { boot, monotonic } = Now::get();
     let monotonic_ms = u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX);
     let begun = Some(Begun { boot, monotonic_ms });
-    let told = Unit { version: VERSION, unit, incarnation, command, logs, begun, config, linger_ms, ready };
+    let version = VERSION;
+    let told = Unit { version, unit, incarnation, command, logs, begun, config, linger_ms, ready, terminal };
     // From the first moment on nobody takes the folder for one that is left: the lock goes on to the recorder.
     let path = folder.join(unit::LOCK);
     let mut options = fs::File::options();

@@ -1,5 +1,6 @@
 //! Units as their folders tell them: what runs, what has ended and why, and orders to those that run. No daemon is asked.
 
+mod attach;
 mod collected;
 mod detach;
 mod log;
@@ -10,6 +11,7 @@ mod systemd;
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,7 @@ use crate::launch::packets::{Packets, Received};
 use crate::launch::{self, run_folder};
 use crate::visit;
 
+pub use attach::Seat;
 pub use collected::{Collected, FILE as COLLECTED};
 pub use detach::{Detached, Kept, Terms, detach, keep};
 pub use log::{Line, Reader};
@@ -250,30 +253,52 @@ impl Seen {
                 ],
             });
         }
-        let failed = || Error::io("tell the recorder at", self.folder.join(unit::SOCKET));
-        let packets = match Packets::connect(&self.folder, unit::SOCKET) {
-            // It ended meanwhile, or does so by itself.
-            Err(_) if !is_kept(&self.folder) => return Ok(()),
-            other => other.map_err(failed())?,
-        };
-        packets.send(order, &[]).map_err(failed())?;
-        let mut fds = [PollFd::new(&packets, PollFlags::IN)];
+        let Some(packets) = self.connect()? else { return Ok(()) };
+        match self.ask(&packets, order)? {
+            None | Some((UnitReport::Done, _)) => Ok(()),
+            Some((report, _)) => Err(self.refused(&report)),
+        }
+    }
+
+    /// To its recorder; nothing where it has ended meanwhile, or does so by itself.
+    fn connect(&self) -> Result<Option<Packets>, Error> {
+        match Packets::connect(&self.folder, unit::SOCKET) {
+            Err(_) if !is_kept(&self.folder) => Ok(None),
+            other => other.map(Some).map_err(self.failed()),
+        }
+    }
+
+    fn failed(&self) -> impl FnOnce(io::Error) -> Error {
+        Error::io("tell the recorder at", self.folder.join(unit::SOCKET))
+    }
+
+    /// The answer to an order, and what comes with it; nothing where it has ended meanwhile.
+    fn ask(&self, packets: &Packets, order: &UnitOrder) -> Result<Option<(UnitReport, Vec<OwnedFd>)>, Error> {
+        packets.send(order, &[]).map_err(self.failed())?;
+        let mut fds = [PollFd::new(packets, PollFlags::IN)];
         let timeout = Timespec { tv_sec: ANSWER_MAX_S, tv_nsec: 0 };
-        poll(&mut fds, Some(&timeout)).map_err(|errno| failed()(errno.into()))?;
-        match packets.receive().map_err(failed())? {
-            Received::Message(UnitReport::Done, _) => Ok(()),
-            Received::Message(UnitReport::Failed { message }, _) => Err(Error::Host {
+        poll(&mut fds, Some(&timeout)).map_err(|errno| self.failed()(errno.into()))?;
+        match packets.receive().map_err(self.failed())? {
+            Received::Message(report, descriptors) => Ok(Some((report, descriptors))),
+            Received::End if !is_kept(&self.folder) => Ok(None),
+            Received::Nothing | Received::End => Err(self.speechless()),
+        }
+    }
+
+    fn refused(&self, report: &UnitReport) -> Error {
+        match report {
+            UnitReport::Failed { message } => Error::Host {
                 message: format!("the recorder of `{}` cannot do it: {message}", self.tool),
                 hints: Vec::new(),
-            }),
-            // It ended meanwhile.
-            Received::End if !is_kept(&self.folder) => Ok(()),
-            Received::Message(UnitReport::State(_), _) | Received::Nothing | Received::End => {
-                Err(Error::Host {
-                    message: format!("the recorder of `{}` gives no answer", self.tool),
-                    hints: vec!["is it stopped? `ps -o pid,stat,args -C hatchway-unit` shows it".to_owned()],
-                })
-            }
+            },
+            _ => self.speechless(),
+        }
+    }
+
+    fn speechless(&self) -> Error {
+        Error::Host {
+            message: format!("the recorder of `{}` gives no answer", self.tool),
+            hints: vec!["is it stopped? `ps -o pid,stat,args -C hatchway-unit` shows it".to_owned()],
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! The recorder is a process of the shim's program, one for each unit. It starts what runs the tool on its rung, keeps what that
 //! says ([`crate::log`]), and completes `exit.json`. As long as it lives it holds [`LOCK`] in the unit's folder exclusively.
+use crate::guest::Window;
 use crate::log::Policy;
 use crate::ready::{Standing, Wish};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,14 @@ pub const FILE: &str = "unit.json";
 pub const LOCK: &str = "lock";
 /// Name of the socket at which the recorder takes orders.
 pub const SOCKET: &str = "unit";
+/// The size of a unit's terminal until somebody who comes to it has another.
+pub const WINDOW: Window = Window { rows: 24, columns: 80 };
+/// What a unit's terminal is, where its recipe does not say `TERM`: what nearly all emulate who may come to it.
+pub const TERM: &str = "xterm-256color";
+/// Of a terminal's output, so many bytes are shown to who comes to it.
+pub const RECENT_MAX: usize = 8 << 10;
+/// Characters of the name of who comes to a terminal.
+pub const WHO_MAX: usize = 80;
 
 /// What the recorder is told. Fields that it does not know are those of a newer `hatchway`, and no reason to start nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +48,14 @@ pub struct Unit {
     /// When it counts as ready; without it, when its tool has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Wish>,
+    /// It has a terminal of its own in place of pipes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub terminal: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A moment of one boot of the machine.
@@ -65,6 +82,39 @@ pub enum UnitOrder {
     ClearLog,
     /// Say how far it is, and again at each change, until the connection ends. Who does not read is left.
     Watch,
+    /// Come to its terminal. The answer is [`UnitReport::Attached`] with a stream socket for raw bytes both ways, on which what was said
+    /// last comes first. The terminal is left with either connection. Who does not read misses output, which is counted in the stream.
+    Attach(Attach),
+    /// Give the terminal this size: by who writes to it, or over a connection that has not come to it.
+    Resize(Window),
+}
+
+/// How somebody comes to a unit's terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// What they send is typed. One at a time may.
+    pub write: bool,
+    /// Also where somebody else writes, who from then on only reads.
+    #[serde(default)]
+    pub take: bool,
+    /// What was said last comes first.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub recent: bool,
+    /// Who they are, for others who want to write.
+    #[serde(default)]
+    pub who: String,
+    /// Their size, which the terminal has from then on, if they write.
+    #[serde(default)]
+    pub window: Option<Window>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 /// From the recorder.
@@ -75,6 +125,13 @@ pub enum UnitReport {
     Done,
     /// How far it is.
     State(Standing),
+    /// The terminal's stream comes with it.
+    Attached,
+    /// Somebody else writes to the terminal.
+    Occupied {
+        /// Who.
+        by: String,
+    },
     /// It was not.
     Failed {
         /// Why, for a person.
@@ -92,6 +149,37 @@ mod tests {
         let unit: Unit = serde_json::from_str(text).unwrap();
         assert_eq!((unit.ready.as_ref(), unit.linger_ms), (None, 0));
         // And an older one reads this: it knows no such field where nothing is asked for.
-        assert!(!serde_json::to_string(&unit).unwrap().contains("ready"));
+        let text = serde_json::to_string(&unit).unwrap();
+        assert!(!text.contains("ready") && !text.contains("terminal"), "{text}");
+    }
+
+    #[test]
+    fn orders_are_on_the_wire_as_they_were() {
+        let attach = Attach {
+            write: true,
+            take: false,
+            recent: true,
+            who: "uid 0 (root)".to_owned(),
+            window: Some(WINDOW),
+        };
+        for (order, text) in [
+            (UnitOrder::Kill, r#""kill""#),
+            (UnitOrder::Watch, r#""watch""#),
+            (
+                UnitOrder::Attach(attach),
+                r#"{"attach":{"write":true,"take":false,"who":"uid 0 (root)","window":{"rows":24,"columns":80}}}"#,
+            ),
+            (UnitOrder::Resize(WINDOW), r#"{"resize":{"rows":24,"columns":80}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&order).unwrap(), text);
+            assert_eq!(serde_json::from_str::<UnitOrder>(text).unwrap(), order);
+        }
+        // The least that is asked for.
+        let least: UnitOrder = serde_json::from_str(r#"{"attach":{"write":false}}"#).unwrap();
+        let who = String::new();
+        assert_eq!(
+            least,
+            UnitOrder::Attach(Attach { write: false, take: false, recent: true, who, window: None })
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The program from outside: what a person types, sees and finds on disk. One binary, since each links the same library.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod attach;
 mod bases;
 mod broken_archives;
 mod broken_recipes;
