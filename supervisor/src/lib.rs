@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+pub mod causes;
 pub mod cli;
 pub mod export;
 pub mod launch;
@@ -32,6 +33,7 @@ mod rpm;
 mod scripts;
 pub mod units;
 pub mod visit;
+mod why;
 mod wine;
 
 pub use error::Error;
