@@ -317,6 +317,7 @@ pub(super) const SIGNATURES: &[Signature] = &[
         Want::Server,
         &[
             "getaddrinfo({})",
+            "getaddrinfo {} failed",
             "gethostbyname({})",
             "lookup {} on ",
             "lookup {}: no such host",

@@ -164,6 +164,7 @@ pub(super) const SIGNATURES: &[Signature] = &[
             "not match",
             "outdated",
             "older than",
+            "at least",
             "newer than",
             "out of date",
         ]],

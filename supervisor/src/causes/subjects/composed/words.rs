@@ -126,6 +126,8 @@ pub(super) const MISSING: &[&str] = &[
     "not installed",
     "nothing found",
     "0 found",
+    "~0 device",
+    "~0 camera",
     "found 0",
     "cannot detect",
     "could not detect",
@@ -155,6 +157,7 @@ pub(super) const SILENT: &[&str] = &[
     "no response",
     "no reply",
     "no answer",
+    "no listener",
     "not respond",
     "no respond",
     "not answer",
@@ -177,12 +180,14 @@ pub(super) const BUSY: &[&str] = &[
     "occupied",
     "being used",
     "locked by",
+    "is locked",
     "already acquired",
     "already connected to",
     "owned by another",
 ];
 pub(super) const NOT_THIS: &[&str] = &[
-    "mismatch", "~not ", "does not", "doesn't", "differ", "wrong", "invalid", "another", "other", "unknown",
+    "mismatch", "expected", "~not ", "does not", "doesn't", "differ", "wrong", "invalid", "another", "other",
+    "unknown",
 ];
 pub(super) const WRONG: &[&str] = &[
     "invalid",
