@@ -3,6 +3,7 @@
 
 pub mod artifact;
 pub mod attach;
+pub mod causes;
 pub mod cli;
 pub mod export;
 pub mod launch;
@@ -36,6 +37,7 @@ pub mod support;
 mod timeline;
 pub mod units;
 pub mod visit;
+mod why;
 mod wine;
 
 pub use error::Error;

@@ -154,7 +154,12 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let message = match recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags) {
+        let mut received = recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags);
+        // Said once, and before what is still queued, where the other half has gone without reading all of ours.
+        if matches!(received, Err(Errno::CONNRESET)) {
+            received = recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags);
+        }
+        let message = match received {
             Ok(message) if message.bytes == 0 => return Ok(Received::End),
             Ok(message) => message,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
@@ -170,5 +175,24 @@ impl Channel {
         });
         let fds = fds.flatten().collect();
         Ok(Received::Message(serde_json::from_slice(&text[..message.bytes])?, fds))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    #[test]
+    fn what_was_said_before_the_end_is_heard_though_the_other_half_did_not_listen() {
+        let pair =
+            || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (one, other) = pair();
+        let (one, other) = (Channel(one), Channel(other));
+        one.send(&"order", None).unwrap();
+        other.send(&"ended", None).unwrap();
+        drop(other);
+        assert!(matches!(one.receive::<String>().unwrap(), Received::Message(text, _) if text == "ended"));
+        assert!(matches!(one.receive::<String>().unwrap(), Received::End));
     }
 }

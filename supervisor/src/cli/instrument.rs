@@ -13,7 +13,7 @@ use crate::daemon::api::InstrumentFile;
 use crate::daemon::client::Client;
 use crate::daemon::files::Said;
 use crate::daemon::journal::Event;
-use crate::daemon::problem::MEANINGS;
+use crate::daemon::problem::{Meaning, meanings};
 use crate::daemon::report::{self, Action, Step, UnitStatus};
 use crate::daemon::source::Source;
 use crate::daemon::view::{self, Machine, Phase};
@@ -93,7 +93,7 @@ pub(super) struct EventsArgs {
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ExplainArgs {
-    /// A code of the API's errors; all of them without one
+    /// A code of the API's errors or of a cause that `why` names; all of them without one
     code: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -419,18 +419,18 @@ fn line(event: &Event, json: bool) -> String {
 /// 0 where the code is known, 1 where it is not.
 pub(super) fn explain(args: &ExplainArgs, quiet: bool) -> Result<ExitCode, Error> {
     let printer = Printer::new(quiet);
-    let wanted: Vec<_> = MEANINGS
-        .iter()
-        .filter(|meaning| args.code.as_ref().is_none_or(|code| code == meaning.code))
-        .collect();
+    let wanted: Vec<Meaning> =
+        meanings().filter(|meaning| args.code.as_ref().is_none_or(|code| code == meaning.code)).collect();
     if args.json {
         printer.data(super::json(&wanted)?);
     } else if let (Some(code), []) = (&args.code, &wanted[..]) {
         printer.say(format!("`{code}` is no code that this version knows; `hatchway explain` shows all"));
     } else {
-        let text = |meaning: &&daemon::problem::Meaning| {
-            let daemon::problem::Meaning { code, status, means, causes, next } = *meaning;
-            format!("{code} (HTTP {status})\n  {means}\n  mostly: {causes}\n  next: {next}")
+        let text = |meaning: &Meaning| {
+            let Meaning { code, status, means, causes, next } = meaning;
+            let status = status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+            let next = if next.is_empty() { String::new() } else { format!("\n  next: {next}") };
+            format!("{code}{status}\n  {means}\n  mostly: {causes}{next}")
         };
         printer.data(wanted.iter().map(text).collect::<Vec<_>>().join("\n"));
     }

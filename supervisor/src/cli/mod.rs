@@ -247,3 +247,25 @@ fn escaped(json: &str) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_verb_that_a_person_is_told_to_type_is_one() {
+        let verbs: Vec<String> =
+            Cli::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+        let mut told = 0;
+        for meaning in crate::daemon::problem::meanings() {
+            for part in meaning.next.split("`hatchway ").skip(1) {
+                let verb: String =
+                    part.chars().take_while(|c| c.is_ascii_alphabetic() || *c == '-').collect();
+                // An option before the verb, or `hatchway …`.
+                assert!(verb.is_empty() || verbs.contains(&verb), "{}: {}", meaning.code, meaning.next);
+                told += 1;
+            }
+        }
+        assert!(told > 50, "{told}");
+    }
+}

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::from::FromArgs;
 use super::instrument::{self, Stopped};
+use crate::causes::Cause;
 use crate::daemon::client::Client;
 use crate::daemon::report::{self, UnitStatus};
 use crate::daemon::said_by::Said;
@@ -18,7 +19,7 @@ use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::report::Printer;
 use crate::units::{self, Line, Reader, Seen, State};
-use crate::{clock, recipe};
+use crate::{clock, recipe, why as reasons};
 
 /// From one look at a log to the next.
 const LOOK: Duration = Duration::from_millis(100);
@@ -213,7 +214,11 @@ pub(super) fn why(args: &WhyArgs, quiet: bool) -> Result<ExitCode, Error> {
         && !own()
         && let Some(unit) = units.iter().find(|unit| unit.name == args.which.name)
     {
-        return why_unit(&printer, &units, unit, args.json);
+        let causes = match &place.archive {
+            Some(archive) => archive.causes(&unit.name)?,
+            None => reasons::of_unit(&source.dirs(&place.dirs), &units, unit),
+        };
+        return why_unit(&printer, &causes, (&units, unit), args.json);
     }
     let seen = args.which.find_in(&place.dirs)?;
     let reason = seen.record.as_ref().map(|record| &record.reason);
@@ -222,15 +227,22 @@ pub(super) fn why(args: &WhyArgs, quiet: bool) -> Result<ExitCode, Error> {
         (None, State::Lost) => vec![format!("`hatchway run --detach {}` starts it again", seen.tool)],
         (None, _) => Vec::new(),
     };
+    let causes = match &place.archive {
+        Some(archive) => archive.causes(&format!("{}/{}", seen.tool, seen.run))?,
+        None => reasons::of_run(&place.dirs, &seen),
+    };
+    let next = reasons::next(&causes, next);
     if args.json {
         let mut all = told(&seen);
         all["next"] = next.into();
+        all["causes"] = json!(causes);
         printer.data(super::json(&all)?);
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = row(&seen);
     let notes = seen.record.iter().flat_map(|record| &record.notes);
     notes.for_each(|note| text.push_str(&format!("\n  note: {}", plain(note))));
+    reasons::lines(&causes).iter().for_each(|line| text.push_str(&format!("\n{}", plain(line))));
     next.iter().for_each(|line| text.push_str(&format!("\nnext: {}", plain(line))));
     printer.data(text);
     Ok(ExitCode::SUCCESS)
@@ -238,17 +250,19 @@ pub(super) fn why(args: &WhyArgs, quiet: bool) -> Result<ExitCode, Error> {
 
 fn why_unit(
     printer: &Printer,
-    units: &[UnitStatus],
-    unit: &UnitStatus,
+    causes: &[Cause],
+    (units, unit): (&[UnitStatus], &UnitStatus),
     json: bool,
 ) -> Result<ExitCode, Error> {
-    let (chain, next) = (report::chain(units, &unit.name), report::next(units, unit));
+    let chain = report::chain(units, &unit.name);
+    let next = reasons::next(causes, report::next(units, unit));
     if json {
-        printer.data(super::json(&json!({ "unit": unit, "chain": chain, "next": next }))?);
+        let told = json!({ "unit": unit, "chain": chain, "causes": causes, "next": next });
+        printer.data(super::json(&told)?);
         return Ok(ExitCode::SUCCESS);
     }
     let next = next.iter().map(|line| format!("next: {line}"));
-    let text = chain.into_iter().chain(next).collect::<Vec<_>>().join("\n");
+    let text = chain.into_iter().chain(reasons::lines(causes)).chain(next).collect::<Vec<_>>().join("\n");
     printer.data(plain(&text));
     Ok(ExitCode::SUCCESS)
 }

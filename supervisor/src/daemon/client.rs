@@ -23,7 +23,7 @@ use super::journal::Event;
 use super::problem::Problem;
 
 /// The runtime folder of root's daemon.
-const SYSTEM: &str = "/run/hatchway";
+pub(super) const SYSTEM: &str = "/run/hatchway";
 /// An answer is no longer than this.
 const ANSWER_MAX: usize = 64 << 20;
 

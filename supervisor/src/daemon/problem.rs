@@ -1,8 +1,11 @@
 //! Why something that was asked was not done: RFC 9457, with codes that stay.
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::causes::subjects::{self, Kind};
 use crate::error::Error;
 
 /// What went wrong, for programs; `hatchway explain CODE` says more.
@@ -37,98 +40,121 @@ pub enum Code {
 }
 
 /// A code, what it means, what mostly causes it, and what to do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Meaning {
     /// The code.
     pub code: &'static str,
-    /// The status of HTTP that comes with it.
-    pub status: u16,
+    /// The status of HTTP that comes with it, where it is one of the API's errors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// What it means.
     pub means: &'static str,
     /// What causes it, mostly.
     pub causes: &'static str,
     /// What to do.
-    pub next: &'static str,
+    pub next: Cow<'static, str>,
 }
 
-/// All codes.
+/// All codes that `hatchway explain` knows: of the API's errors, and of causes.
+pub fn meanings() -> impl Iterator<Item = Meaning> {
+    let of_cause = |kind: &'static Kind| Meaning {
+        code: kind.code,
+        status: None,
+        means: kind.means,
+        causes: kind.mostly,
+        next: Cow::Owned(kind.next.join("; ").replace("{unit}", "UNIT").replace("{}", "…")),
+    };
+    MEANINGS.iter().cloned().chain(subjects::kinds().map(of_cause))
+}
+
+/// Those of the API's errors.
 pub const MEANINGS: &[Meaning] = &[
     Meaning {
         code: "no-such-path",
-        status: 404,
+        status: Some(404),
         means: "Nothing of the API is at this path.",
         causes: "A client of another version, or a typing error.",
-        next: "`curl --unix-socket /run/hatchway/api.sock http://h/v1/openapi.json` lists what there is.",
+        next: Cow::Borrowed(
+            "`curl --unix-socket /run/hatchway/api.sock http://h/v1/openapi.json` lists what there is.",
+        ),
     },
     Meaning {
         code: "no-such-method",
-        status: 405,
+        status: Some(405),
         means: "The path is there, and takes another method.",
         causes: "GET reads, POST changes; there are no others.",
-        next: "`/v1/openapi.json` says which method a path has.",
+        next: Cow::Borrowed("`/v1/openapi.json` says which method a path has."),
     },
     Meaning {
         code: "bad-request",
-        status: 400,
+        status: Some(400),
         means: "A parameter or the body is not as it should be.",
         causes: "A misspelt key, a wrong type, a relative path.",
-        next: "The detail names the place.",
+        next: Cow::Borrowed("The detail names the place."),
     },
     Meaning {
         code: "not-permitted",
-        status: 403,
+        status: Some(403),
         means: "Whoever asks has not the role that this takes.",
         causes: "The kernel says who asks; `[roles]` of the instrument says what they may.",
-        next: "`id` says who you are. Somebody with the role asks for you, or root gives it to you in `instrument.toml` and runs `hatchway up`.",
+        next: Cow::Borrowed(
+            "`id` says who you are. Somebody with the role asks for you, or root gives it to you in `instrument.toml` and runs `hatchway up`.",
+        ),
     },
     Meaning {
         code: "no-such-unit",
-        status: 404,
+        status: Some(404),
         means: "The instrument that is carried out has no unit of this name.",
         causes: "A typing error, or an instrument that was changed and not applied.",
-        next: "`hatchway status` shows the units; `hatchway up` applies the instrument.",
+        next: Cow::Borrowed("`hatchway status` shows the units; `hatchway up` applies the instrument."),
     },
     Meaning {
         code: "no-such-run",
-        status: 404,
+        status: Some(404),
         means: "The unit has no such run, or nothing of what that said is kept.",
         causes: "It never ran since the machine started, or ten later runs have taken its place.",
-        next: "`hatchway history UNIT` shows the runs that are known.",
+        next: Cow::Borrowed("`hatchway history UNIT` shows the runs that are known."),
     },
     Meaning {
         code: "wrong-file",
-        status: 422,
+        status: Some(422),
         means: "An instrument or a recipe is wrong, or may be changed by others than root.",
         causes: "The detail has the file, the line and the column.",
-        next: "Mend the file, then `hatchway up` again. Nothing was changed.",
+        next: Cow::Borrowed("Mend the file, then `hatchway up` again. Nothing was changed."),
     },
     Meaning {
         code: "not-running",
-        status: 409,
+        status: Some(409),
         means: "The unit does not run, so nobody can come to it.",
         causes: "It was stopped, has failed, or waits for others.",
-        next: "`hatchway why UNIT` says which; `hatchway start UNIT` starts it.",
+        next: Cow::Borrowed("`hatchway why UNIT` says which; `hatchway start UNIT` starts it."),
     },
     Meaning {
         code: "no-terminal",
-        status: 409,
+        status: Some(409),
         means: "The unit has no terminal that somebody could come to.",
         causes: "Its recipe does not ask for one, or has asked for it since the unit's start.",
-        next: "`terminal = true` in [service] of its recipe, then `hatchway up`. `hatchway logs UNIT -f` follows what it says.",
+        next: Cow::Borrowed(
+            "`terminal = true` in [service] of its recipe, then `hatchway up`. `hatchway logs UNIT -f` follows what it says.",
+        ),
     },
     Meaning {
         code: "occupied",
-        status: 409,
+        status: Some(409),
         means: "Somebody else writes to the unit's terminal, and one at a time does.",
         causes: "They are attached; the detail names them.",
-        next: "`hatchway attach UNIT --read-only` watches them; `--take` takes the terminal over, and tells them.",
+        next: Cow::Borrowed(
+            "`hatchway attach UNIT --read-only` watches them; `--take` takes the terminal over, and tells them.",
+        ),
     },
     Meaning {
         code: "failed",
-        status: 500,
+        status: Some(500),
         means: "Something could not be done on this machine.",
         causes: "A full or a read-only disk, mostly; the detail says what was tried on which path.",
-        next: "`hatchway doctor` looks at the machine, `hatchway events` shows what has happened.",
+        next: Cow::Borrowed(
+            "`hatchway doctor` looks at the machine, `hatchway events` shows what has happened.",
+        ),
     },
 ];
 
@@ -161,7 +187,7 @@ impl Problem {
         Self {
             kind: format!("urn:hatchway:{name}"),
             title: meaning.map_or_else(String::new, |meaning| meaning.means.to_owned()),
-            status: meaning.map_or(500, |meaning| meaning.status),
+            status: meaning.and_then(|meaning| meaning.status).unwrap_or(500),
             detail: detail.to_owned(),
             code,
             hints: Vec::new(),
@@ -200,7 +226,7 @@ mod tests {
             let code: Code = serde_json::from_value(meaning.code.into()).unwrap();
             assert_ne!(code, Code::Other, "{}", meaning.code);
             let problem = Problem::new(code, "x");
-            assert_eq!((problem.status, problem.title.as_str()), (meaning.status, meaning.means));
+            assert_eq!((Some(problem.status), problem.title.as_str()), (meaning.status, meaning.means));
         }
         for code in [
             Code::NoSuchPath,

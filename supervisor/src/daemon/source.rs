@@ -50,6 +50,19 @@ impl Source {
         matches!(self, Self::Daemon(client) if client.is_machines())
     }
 
+    /// Where the folders of its units are: those of this user, or the machine's.
+    #[must_use]
+    pub fn dirs(&self, own: &Dirs) -> Dirs {
+        match self {
+            Self::Daemon(client) if client.is_machines() => Dirs {
+                data: "/var/lib/hatchway".into(),
+                runtime: super::client::SYSTEM.into(),
+                ..own.clone()
+            },
+            _ => own.clone(),
+        }
+    }
+
     /// All units of the instrument; none where no instrument is carried out.
     ///
     /// # Errors

@@ -149,7 +149,12 @@ impl Packets {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let length = match recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags) {
+        let mut received = recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags);
+        // Said once, and before what is still queued, where the other side has gone without reading all of ours.
+        if matches!(received, Err(Errno::CONNRESET)) {
+            received = recvmsg(&self.0, &mut [IoSliceMut::new(&mut text)], &mut control, flags);
+        }
+        let length = match received {
             Ok(message) if message.bytes == 0 => return Ok(Received::End),
             Ok(message) => message.bytes,
             Err(Errno::CONNRESET) => return Ok(Received::End),

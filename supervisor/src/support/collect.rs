@@ -1,5 +1,6 @@
 //! What an archive is made of: one collector for each file, each field chosen.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    DOCTOR, EVENTS, Entry, Files, HOST, INSTRUMENT, KERNEL, Logs, MANIFEST, Manifest, Names, Redactor,
-    STATUS, UNITS, VERSION, digest, lines,
+    CAUSES, DOCTOR, EVENTS, Entry, Files, HOST, INSTRUMENT, KERNEL, Logs, MANIFEST, Manifest, Names,
+    Redactor, STATUS, UNITS, VERSION, digest, lines,
 };
+use crate::causes::{Cause, Source as Said};
 use crate::clock;
 use crate::daemon::files::Applied;
 use crate::daemon::journal::{self, Event};
@@ -24,12 +26,14 @@ use crate::error::Error;
 use crate::instrument::{Instrument, UnitConfig};
 use crate::report::one_line;
 use crate::units::{self, COLLECTED, Collected, Seen};
-use crate::{doctor, kernel_log};
+use crate::{doctor, kernel_log, why};
 
 /// Of each log so much at first; less where the archive gets too big.
 const LOG_MAX: usize = 8 << 20;
 /// What the smallest part of a log is worth.
 const LOG_MIN: usize = 16 << 10;
+/// Runs whose causes are looked for: the last of them.
+const RUNS_MAX: usize = 200;
 /// Events that are collected: the last of them.
 const EVENTS_MAX: usize = 20_000;
 
@@ -109,8 +113,9 @@ impl<'a> Collector<'a> {
     }
 
     fn all(&mut self) {
-        let collectors: [(&str, Collect<'a>); 6] = [
+        let collectors: [(&str, Collect<'a>); 7] = [
             (STATUS, Self::status),
+            (CAUSES, Self::causes),
             (EVENTS, Self::events),
             (DOCTOR, Self::doctor),
             (KERNEL, Self::kernel),
@@ -142,6 +147,24 @@ impl<'a> Collector<'a> {
             *record = record.take().map(|record| self.record(record));
         }
         text(&units)
+    }
+
+    /// As they are found here, where the machine can be asked.
+    fn causes(&mut self) -> Result<Vec<u8>, Error> {
+        let units = Source::find(self.dirs)?.units()?;
+        let mut all: BTreeMap<String, Vec<Cause>> =
+            units.iter().map(|unit| (unit.name.clone(), why::of_unit(self.dirs, &units, unit))).collect();
+        let newest = self.runs.iter().rev().take(RUNS_MAX);
+        all.extend(newest.map(|seen| (format!("{}/{}", seen.tool, seen.run), why::of_run(self.dirs, seen))));
+        let raw = self.wishes.logs == Logs::Raw;
+        for cause in all.values_mut().flatten() {
+            // What a tool said is the last that goes in.
+            cause.evidence.retain(|shown| raw || shown.source != Said::Log);
+            cause.evidence.iter_mut().for_each(|shown| shown.text = self.redactor.text(&shown.text));
+            cause.next.iter_mut().for_each(|line| *line = self.redactor.text(line));
+            cause.says = self.redactor.text(&cause.says);
+        }
+        text(&all)
     }
 
     fn events(&mut self) -> Result<Vec<u8>, Error> {

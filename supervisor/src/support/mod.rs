@@ -10,6 +10,7 @@ mod lines;
 mod planted;
 mod redact;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::causes::subjects::kind_of;
+use crate::causes::{Cause, Confidence, Shown};
 use crate::daemon::journal::Event;
 use crate::daemon::report::UnitStatus;
 use crate::dirs::Dirs;
@@ -37,6 +40,8 @@ const EVENTS: &str = "events.jsonl";
 const DOCTOR: &str = "doctor.json";
 const KERNEL: &str = "kernel.jsonl";
 const HOST: &str = "host.json";
+/// Causes, by unit and by run.
+const CAUSES: &str = "causes.json";
 const INSTRUMENT: &str = "instrument.json";
 const UNITS: &str = "units";
 
@@ -78,6 +83,16 @@ pub struct Entry {
     pub size: u64,
     /// Over them.
     pub sha256: String,
+}
+
+/// A cause as an archive has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct KeptCause {
+    code: String,
+    says: String,
+    confidence: Confidence,
+    evidence: Vec<Shown>,
+    next: Vec<String>,
 }
 
 /// An archive that is asked in place of a machine.
@@ -166,6 +181,23 @@ impl Archive {
     /// That was not collected.
     pub fn checks(&self) -> Result<Vec<Check>, Error> {
         self.json(DOCTOR)
+    }
+
+    /// Why a unit was as it was, or a run (`UNIT/RUN`): what was found on the machine, where things could be looked up.
+    ///
+    /// # Errors
+    /// That was not collected.
+    pub fn causes(&self, of: &str) -> Result<Vec<Cause>, Error> {
+        let mut all: BTreeMap<String, Vec<KeptCause>> = self.json(CAUSES)?;
+        let known = |code: &str| kind_of(code).map_or("unknown", |kind| kind.code);
+        let cause = |KeptCause { code, says, confidence, evidence, next }| Cause {
+            code: known(&code),
+            says,
+            confidence,
+            evidence,
+            next,
+        };
+        Ok(all.remove(of).unwrap_or_default().into_iter().map(cause).collect())
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Error> {

@@ -271,9 +271,29 @@ fn who_fails_again_and_again_waits_for_a_person_and_why_says_what_holds_the_othe
         "{why}"
     );
     assert!(why.contains("next: `hatchway start bad` tries it again"), "{why}");
+    assert!(why.contains("cause: its licence is not there: no licence (licence-missing, "), "{why}");
     let why = instrument.bench().hatchway(&["why", "ui"]).ok().stdout;
     assert!(why.starts_with("ui is blocked: waits for late\n  late is stopped"), "{why}");
     assert!(why.contains("next: `hatchway start late` starts it"), "{why}");
+    // Causes are those of the unit where it begins.
+    let told = instrument.bench().hatchway(&["why", "ui", "--json"]).ok().json();
+    let cause = &told["causes"][0];
+    assert_eq!(
+        (&cause["code"], &cause["confidence"]),
+        (&"dependency-stopped".into(), &"certain".into()),
+        "{told:#}"
+    );
+    assert!(cause["says"].as_str().unwrap().contains("`late`"), "{told:#}");
+    let told = instrument.bench().hatchway(&["why", "bad", "--json"]).ok().json();
+    assert_eq!(
+        told["causes"][0]["evidence"][0],
+        serde_json::json!({"source": "log", "text": "no licence"}),
+        "{told:#}"
+    );
+    for code in ["dependency-stopped", "licence-missing", "no-such-unit"] {
+        let known = instrument.bench().hatchway(&["explain", code]).ok().stdout;
+        assert!(known.starts_with(code) && known.contains("  next: "), "{known}");
+    }
     // Without a daemon the files say the same.
     instrument.kill();
     let files = instrument.bench().hatchway(&["why", "ui"]).ok().stdout;

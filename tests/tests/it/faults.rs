@@ -58,7 +58,7 @@ fn a_fork_bomb_and_a_storm_of_zombies_hold_up_nobody_else_and_are_ended() {
     let storm =
         "i=0; while [ $i -lt 2000 ]; do dash -c '(exit 0) & (exit 0) &'; i=$((i + 1)); done; echo done; ";
     let counts = "trap 'exit 0' TERM; i=0; while :; do i=$((i + 1)); echo $i; sleep 0.02; done";
-    let units = unit("bomb", &bomb, "")
+    let units = unit("bomb", &bomb, "user = \"nobody\"")
         + &unit("storm", &format!("{storm}{STAYS}"), "")
         + &unit("counts", counts, "");
     let rungs = Rungs::without_engine(Bench::new().exact(), "limits = { tasks = 60 }");

@@ -61,6 +61,7 @@ mod units;
 mod units_ready;
 mod vendors_in_triggers;
 mod whole_path;
+mod why_corpus;
 mod wine;
 
 use hatchway_tests::bench::Outcome;
