@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hatchway_wire::guest::Window;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,6 +20,8 @@ use keys::Keys;
 
 /// The protocol's name in `Upgrade` of HTTP.
 pub const PROTOCOL: &str = "hatchway-attach";
+/// The header of the answer that names the run.
+pub const RUN_HEADER: &str = "hatchway-run";
 
 const READ: usize = 4096;
 /// A terminal takes so much without waiting, and a pipe.
@@ -96,7 +98,7 @@ pub(crate) fn window(terminal: &Terminal) -> Option<Window> {
 /// # Errors
 /// Signals cannot be watched, or something cannot be waited for.
 pub(crate) fn serve(way: &Way, write: bool, terminal: &Terminal) -> io::Result<Left> {
-    SigSet::all().thread_block()?;
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let [typed, shown, _] = terminal.streams();
     let mut session = Session {
@@ -121,6 +123,8 @@ pub(crate) fn serve(way: &Way, write: bool, terminal: &Terminal) -> io::Result<L
     }
     let left = session.run(&signals);
     terminal.give_back();
+    // Who still waits for the unit's end may be interrupted.
+    before.thread_set_mask()?;
     left
 }
 

@@ -1,6 +1,7 @@
 //! One sequence of what has happened: to units, by people, in the kernel; on the clock that people read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 
 use hatchway_wire::ready::Stage;
 use serde::Serialize;
@@ -9,8 +10,8 @@ use crate::daemon::journal::{Event, Kind};
 use crate::kernel_log::Message;
 use crate::units::{self, Reader, Seen};
 
-/// Lines of a log that are taken at most.
-const LINES_MAX: usize = 100_000;
+/// Lines of a log that are taken at most: the last of them.
+const LINES_MAX: usize = 20_000;
 
 /// One line of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -83,19 +84,22 @@ pub(crate) fn began_ns(run: &str) -> Option<i64> {
     ms.checked_mul(1_000_000)
 }
 
-/// What a run has said.
-pub(crate) fn of_log(seen: &Seen) -> std::io::Result<Vec<Moment>> {
+/// What a run has said in this time, and how many lines of it before those there were, too.
+pub(crate) fn of_log(seen: &Seen, span: &RangeInclusive<i64>) -> std::io::Result<(Vec<Moment>, usize)> {
     let mut reader = Reader::new(&seen.folder);
-    let mut all = Vec::new();
-    while all.len() < LINES_MAX {
+    let (mut all, mut left_out) = (VecDeque::new(), 0_usize);
+    loop {
         let lines = reader.lines(true)?;
         if lines.is_empty() {
-            break;
+            return Ok((all.into(), left_out));
         }
-        all.extend(lines.into_iter().map(|line| {
+        for line in lines.into_iter().filter(|line| span.contains(&line.realtime_ns)) {
             let (realtime_ns, source) = (line.realtime_ns, seen.tool.clone());
-            Moment { realtime_ns, source, kind: "said".to_owned(), text: line.text }
-        }));
+            all.push_back(Moment { realtime_ns, source, kind: "said".to_owned(), text: line.text });
+            if all.len() > LINES_MAX {
+                all.pop_front();
+                left_out = left_out.saturating_add(1);
+            }
+        }
     }
-    Ok(all)
 }

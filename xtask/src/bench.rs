@@ -1,5 +1,5 @@
 //! `cargo xtask bench SUBJECT`: what building and launching (`main-path`, `env`, `rungs`), reading a vendor's files (`inspect`) or keeping
-//! units (`supervisor`) costs, as a block for docs/numbers.md.
+//! units (`supervisor`) costs, and what many starts and stops leave behind (`cycles`), as a block for docs/numbers.md.
 //!
 //! Times of one machine mean little on the next one, so launches are also given as ratios of pairs that ran in turns.
 
@@ -20,6 +20,9 @@ use crate::{acme, build, setup, sh};
 
 /// Rounds of interleaved launches; the median of 41 is one of the measured values.
 const ROUNDS: usize = 41;
+
+/// Starts and stops of a unit.
+const CYCLES: usize = 10_000;
 
 const TOOL: &str = "acme-gauss";
 
@@ -43,8 +46,10 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
         ["inspect"] => &inspect::measure,
         ["rungs", ..] => &|| rungs::measure(parts),
         ["supervisor"] => &supervisor::measure,
+        ["cycles"] => &|| supervisor::cycles(CYCLES),
+        ["cycles", count] => &|| supervisor::cycles(count.parse().context("name a number of cycles")?),
         _ => bail!(
-            "name what to measure\nhint: cargo xtask bench main-path, env, inspect, rungs or supervisor"
+            "name what to measure\nhint: cargo xtask bench main-path, env, inspect, rungs, supervisor or cycles [COUNT]"
         ),
     };
     setup::setup(yes)?;

@@ -46,7 +46,7 @@ const PARTS: &[Part] = &[
     },
     Part { name: "unit", budget_minutes: 15.0, needs: &["setup"], run: unit },
     Part { name: "proof", budget_minutes: 10.0, needs: &["setup"], run: proof },
-    Part { name: "e2e", budget_minutes: 15.0, needs: &["build"], run: e2e },
+    Part { name: "e2e", budget_minutes: 20.0, needs: &["build"], run: e2e },
     Part { name: "fuzz", budget_minutes: 4.0, needs: &["setup"], run: |_| fuzz::short() },
     Part { name: "chroot", budget_minutes: 7.0, needs: &["build"], run: |_| chroot() },
     Part { name: "demo", budget_minutes: 8.0, needs: &["build"], run: |_| demo::both_ways() },

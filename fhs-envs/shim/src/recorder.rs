@@ -34,8 +34,8 @@ use std::time::{Duration, Instant};
 use terminal::Terminal;
 use verdict::Tail;
 
-/// Who may be there at a time.
-const CLIENTS_MAX: usize = 16;
+/// Who may be there at a time: well more than those who may stay ([`terminal`]), so that nobody keeps an order to end it away.
+const CLIENTS_MAX: usize = 64;
 /// Who may wait to be taken.
 const BACKLOG: i32 = 16;
 /// Milliseconds from one try to the next where the log has no room.
@@ -397,6 +397,11 @@ impl<'a> Recorder<'a> {
             }
         });
         for (number, order) in orders {
+            // Who has gone already is given no seat. Other orders hold: some do not wait for an answer.
+            let is_there = clients.iter().any(|client| client.number == number);
+            if !is_there && matches!(order, UnitOrder::Attach(_)) {
+                continue;
+            }
             let (report, stream) = self.obey(&order, number);
             if let Some(client) = clients.iter_mut().find(|client| client.number == number) {
                 client.watches |= order == UnitOrder::Watch;
@@ -487,6 +492,9 @@ impl<'a> Recorder<'a> {
                 return;
             }
             self.serve_clients();
+            // What lingers may say something, and would wait for somebody to read it.
+            self.read_once(DATA_MAX);
+            self.terminal.iter_mut().for_each(terminal::Terminal::turn);
             std::thread::sleep(Duration::from_millis(5));
         }
         let own = format!("/proc/self/task/{}/children", std::process::id());

@@ -109,9 +109,9 @@ fn come(args: &Args, wish: &Attach) -> Result<(Way, Place), Error> {
     let size = wish.window.map(|window| format!("&rows={}&cols={}", window.rows, window.columns));
     let Attach { write, take, recent, .. } = wish;
     let query = format!("write={write}&take={take}&recent={recent}{}", size.unwrap_or_default());
-    let (stream, said) = client.attach(&format!("{path}/attach?{query}"))?;
+    let (stream, said, run) = client.attach(&format!("{path}/attach?{query}"))?;
     let resize = format!("{path}/resize");
-    Ok((Way::Daemon { client, resize, stream, said }, Place::Daemons(unit.run)))
+    Ok((Way::Daemon { client, resize, stream, said }, Place::Daemons(run.or(unit.run))))
 }
 
 impl Place {

@@ -1,6 +1,7 @@
 //! `hatchway timeline`
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
 use crate::daemon::journal::Event;
@@ -54,9 +55,10 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
     let source = place.source()?;
     let runs = units::all(&place.dirs, None);
     let (begin, end) = span(args, &source, &runs)?;
-    let mut all = of_units(args, &source, &runs)?;
+    let span = begin..=end.min(clock::now_ns());
+    let mut all = of_units(args, &source, (&runs, &span), &printer)?;
     all.extend(of_kernel(args, &place, &printer)?);
-    all.retain(|moment| (begin..=end).contains(&moment.realtime_ns));
+    all.retain(|moment| span.contains(&moment.realtime_ns));
     all.sort();
     let skipped = args.lines.map_or(0, |lines| all.len().saturating_sub(lines));
     let all = &all[skipped..];
@@ -85,7 +87,12 @@ fn span(args: &Args, source: &Source, runs: &[Seen]) -> Result<(i64, i64), Error
     Ok((last.saturating_sub(AROUND_NS), last.saturating_add(AROUND_NS)))
 }
 
-fn of_units(args: &Args, source: &Source, runs: &[Seen]) -> Result<Vec<Moment>, Error> {
+fn of_units(
+    args: &Args,
+    source: &Source,
+    (runs, span): (&[Seen], &RangeInclusive<i64>),
+    printer: &Printer,
+) -> Result<Vec<Moment>, Error> {
     let wanted = |unit: &str| args.units.is_empty() || args.units.iter().any(|name| name == unit);
     let mut events: Vec<Event> = Vec::new();
     loop {
@@ -101,7 +108,12 @@ fn of_units(args: &Args, source: &Source, runs: &[Seen]) -> Result<Vec<Moment>, 
     for seen in runs.iter().filter(|seen| wanted(&seen.tool)) {
         all.extend(timeline::of_run(seen, &told));
         if args.logs && seen.is_recorded() {
-            all.extend(timeline::of_log(seen).map_err(Error::io("read the log in", &seen.folder))?);
+            let said = timeline::of_log(seen, span);
+            let (said, left_out) = said.map_err(Error::io("read the log in", &seen.folder))?;
+            if left_out > 0 {
+                printer.say(format!("{left_out} earlier lines of {} are not shown", seen.tool));
+            }
+            all.extend(said);
         }
     }
     Ok(all)

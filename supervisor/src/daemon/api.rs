@@ -266,28 +266,25 @@ async fn unit_one(State(core): State<Arc<Core>>, UrlPath(unit): UrlPath<String>)
 /// One unit as it is.
 pub(super) fn one(core: &Core, unit: &str) -> Result<UnitStatus, Problem> {
     let found = statuses(core)?.into_iter().find(|status| status.name == unit);
-    found.ok_or_else(|| {
-        Problem::new(Code::NoSuchUnit, &format!("the instrument has no unit `{unit}`"))
-            .hint("`hatchway status` shows what it has")
-    })
+    found.ok_or_else(|| no_such_unit(unit))
 }
 
 async fn start(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
-    want(&core, &unit, (Want::Up, false), ("start", &by))
+    want(&core, &unit, (Want::Up, false), ("start", &by)).await
 }
 
 async fn stop(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
-    want(&core, &unit, (Want::Down, false), ("stop", &by))
+    want(&core, &unit, (Want::Down, false), ("stop", &by)).await
 }
 
 async fn restart(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
-    want(&core, &unit, (Want::Up, true), ("restart", &by))
+    want(&core, &unit, (Want::Up, true), ("restart", &by)).await
 }
 
 async fn kill(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Caller>) -> Answer<UnitStatus> {
-    one(&core, &unit)?;
     // Wanted so first, or it would be started again; killed also where that cannot be kept.
-    let answer = want(&core, &unit, (Want::Down, false), ("kill", &by));
+    let answer = want(&core, &unit, (Want::Down, false), ("kill", &by)).await;
+    is_there(&core, &unit)?;
     let running =
         units::all(&core.dirs, Some(&unit.0)).into_iter().filter(|seen| seen.is_recorded() && seen.runs());
     for seen in running {
@@ -296,10 +293,30 @@ async fn kill(core: State<Arc<Core>>, unit: UrlPath<String>, by: Extension<Calle
     answer
 }
 
-fn want(core: &Core, unit: &str, wish: (Want, bool), (verb, by): (&str, &Caller)) -> Answer<UnitStatus> {
-    one(core, unit)?;
-    core.want(unit, wish, (verb, &by.0)).map_err(|error| Problem::from(&error))?;
+/// It is carried out while the disk writes it down.
+async fn want(
+    core: &Arc<Core>,
+    unit: &str,
+    wish: (Want, bool),
+    (verb, by): (&str, &Caller),
+) -> Answer<UnitStatus> {
+    is_there(core, unit)?;
+    core.want(unit, wish, (verb, &by.0));
+    let own = Arc::clone(core);
+    let kept = tokio::task::spawn_blocking(move || own.keep_said()).await;
+    let kept = kept.map_err(|_| Problem::new(Code::Failed, "it cannot be kept"))?;
+    kept.map_err(|error| Problem::from(&error))?;
     one(core, unit).map(Json)
+}
+
+fn is_there(core: &Core, unit: &str) -> Result<(), Problem> {
+    let has = core.lock().machine.as_ref().is_some_and(|machine| machine.instrument.unit(unit).is_some());
+    if has { Ok(()) } else { Err(no_such_unit(unit)) }
+}
+
+fn no_such_unit(unit: &str) -> Problem {
+    Problem::new(Code::NoSuchUnit, &format!("the instrument has no unit `{unit}`"))
+        .hint("`hatchway status` shows what it has")
 }
 
 type FileBody = Result<Json<InstrumentFile>, JsonRejection>;

@@ -22,7 +22,7 @@ use super::core::Core;
 use super::journal::{Entry, Kind};
 use super::problem::{Code, Problem};
 use super::report::UnitStatus;
-use crate::attach::PROTOCOL;
+use crate::attach::{PROTOCOL, RUN_HEADER};
 use crate::error::Error;
 use crate::instrument::Role;
 use crate::units::{self, Seat, Seen};
@@ -30,7 +30,7 @@ use crate::units::{self, Seat, Seen};
 /// What is carried at a time.
 const PIECE: usize = 16 << 10;
 /// Who has said all, or is gone, is still told what is said for so long.
-const REST: Duration = Duration::from_secs(15);
+const REST: Duration = Duration::from_secs(10);
 
 /// How one comes to a terminal.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -105,6 +105,7 @@ pub(super) async fn attach(
     let window = rows.zip(cols).map(|(rows, columns)| Window { rows, columns });
     let order = Attach { write, take, recent, who: by.0.clone(), window };
     let run = running.run.clone();
+    let of_run = run.clone();
     let seat = blocking(move || running.attach(&order)).await?;
     if write {
         let text = if take { "attach, taking the terminal over" } else { "attach" };
@@ -117,7 +118,7 @@ pub(super) async fn attach(
         }
     });
     let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, PROTOCOL)];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers, [(RUN_HEADER, of_run)]).into_response())
 }
 
 /// Gives it another size.

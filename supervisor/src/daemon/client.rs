@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use crate::attach::PROTOCOL;
+use crate::attach::{PROTOCOL, RUN_HEADER};
 use crate::dirs::{Dirs, is_root};
 use crate::error::Error;
 
@@ -129,7 +129,7 @@ impl Client {
     ///
     /// # Errors
     /// The daemon has gone, or says no.
-    pub fn attach(&self, path: &str) -> Result<(OwnedFd, Vec<u8>), Error> {
+    pub fn attach(&self, path: &str) -> Result<(OwnedFd, Vec<u8>, Option<String>), Error> {
         self.runtime.block_on(async {
             let mut request = self.request(Method::GET, path, Bytes::new(), "application/json")?;
             request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -138,11 +138,12 @@ impl Client {
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return Err(self.gone(&"it does not hand the terminal over"));
             }
+            let run = answer.headers().get(RUN_HEADER).and_then(|run| run.to_str().ok()).map(str::to_owned);
             let upgraded = hyper::upgrade::on(answer).await.map_err(|error| self.gone(&error))?;
             let parts = upgraded.downcast::<TokioIo<UnixStream>>();
             let parts = parts.map_err(|_| self.gone(&"its connection is another"))?;
             let stream = parts.io.into_inner().into_std().map_err(|error| self.gone(&error))?;
-            Ok((stream.into(), parts.read_buf.into()))
+            Ok((stream.into(), parts.read_buf.into(), run))
         })
     }
 

@@ -166,16 +166,8 @@ impl Core {
         Ok(())
     }
 
-    /// Somebody wants a unit so. To renew one is to end its run and to begin another.
-    ///
-    /// # Errors
-    /// It cannot be kept on disk. It is done all the same.
-    pub(super) fn want(
-        &self,
-        unit: &str,
-        (want, renew): (Want, bool),
-        (verb, by): (&str, &str),
-    ) -> Result<(), Error> {
+    /// Somebody wants a unit so. To renew one is to end its run and to begin another. It is kept by [`Core::keep_said`].
+    pub(super) fn want(&self, unit: &str, (want, renew): (Want, bool), (verb, by): (&str, &str)) {
         let mut state = self.lock();
         let runs = |seen: &Seen| seen.is_recorded() && seen.runs();
         let running = units::all(&self.dirs, Some(unit)).into_iter().rev().find(runs).map(|seen| seen.run);
@@ -189,22 +181,23 @@ impl Core {
         state.hopeless.remove(unit);
         self.say(&mut state, Entry::of(Kind::Asked, unit, verb).by(by));
         drop(state);
-        // It is carried out while the disk writes it.
         self.changed.notify_one();
-        self.keep_said().map_err(|error| Error::Host {
+    }
+
+    /// Writes what people have said so far; of two at a time none writes what is older than what the other has written.
+    ///
+    /// # Errors
+    /// It cannot be kept on disk. It is done all the same.
+    pub(super) fn keep_said(&self) -> Result<(), Error> {
+        let _alone = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = self.lock().said.clone();
+        said.store(&self.dirs).map_err(|error| Error::Host {
             message: format!(
                 "it is done, and cannot be kept for a daemon that begins anew: {}",
                 error.whole()
             ),
             hints: error.hints(),
         })
-    }
-
-    /// Writes what people have said so far; of two at a time none writes what is older than what the other has written.
-    fn keep_said(&self) -> Result<(), Error> {
-        let _alone = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = self.lock().said.clone();
-        said.store(&self.dirs)
     }
 
     /// Looks at everything, and says what is to be done outside of the lock.

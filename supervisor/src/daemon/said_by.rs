@@ -18,6 +18,7 @@ use futures_util::stream;
 use hatchway_wire::log::Stream;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::error::Error;
 use crate::units::{self, Line, Reader};
@@ -27,6 +28,10 @@ use super::problem::{Code, Problem};
 
 /// Lines in one answer, where nobody asks for fewer.
 const LINES_MAX: usize = 10_000;
+/// Bytes of text in one answer.
+const BYTES_MAX: usize = 8 << 20;
+/// Those who may read a log at a time: others ask the daemon for less.
+static READERS: Semaphore = Semaphore::const_new(3);
 /// From one look at a log to the next.
 const LOOK: Duration = Duration::from_millis(100);
 /// Lines that wait for a reader, about.
@@ -126,6 +131,7 @@ pub(super) async fn logs(
     if accepts.contains("text/event-stream") {
         return Ok(followed(folder, wanted));
     }
+    let _permit = READERS.acquire().await;
     let read = tokio::task::spawn_blocking(move || last(&folder, &wanted)).await;
     let lines = read.map_err(|_| Problem::new(Code::Failed, "the log cannot be read"))?;
     Ok(Json(lines.map_err(|error| Problem::from(&error))?).into_response())
@@ -149,16 +155,19 @@ fn folder(core: &Core, unit: &str, wanted: &Wanted) -> Result<PathBuf, Problem> 
 fn last(folder: &PathBuf, wanted: &Wanted) -> Result<Vec<Said>, Error> {
     let most = wanted.lines.unwrap_or(LINES_MAX).min(LINES_MAX);
     let mut reader = Reader::new(folder);
-    let mut kept = VecDeque::new();
+    let (mut kept, mut bytes): (VecDeque<Said>, usize) = Default::default();
     // A unit that never rests keeps nobody here.
     let until = crate::clock::now_ns();
     loop {
         let lines = reader.lines(true).map_err(Error::io("read the log in", folder))?;
         let is_end = lines.is_empty() || lines.iter().any(|line| line.realtime_ns > until);
         for said in lines.into_iter().map(Said::from).filter(|said| wanted.takes(said)) {
+            bytes = bytes.saturating_add(said.text.len());
             kept.push_back(said);
-            if kept.len() > most {
-                kept.pop_front();
+            while (kept.len() > most || bytes > BYTES_MAX)
+                && let Some(gone) = kept.pop_front()
+            {
+                bytes = bytes.saturating_sub(gone.text.len());
             }
         }
         if is_end {
@@ -181,7 +190,9 @@ fn followed(folder: PathBuf, wanted: Wanted) -> Response {
             if following.ended {
                 return None;
             }
+            let permit = READERS.acquire().await;
             (following, waiting) = tokio::task::spawn_blocking(move || following.more()).await.ok()?;
+            drop(permit);
             if waiting.is_empty() && !following.ended {
                 tokio::time::sleep(LOOK).await;
             }
@@ -205,7 +216,9 @@ impl Following {
     fn more(mut self) -> (Self, VecDeque<Said>) {
         // Asked first: what is read after it has ended is all there is.
         let goes_on = units::is_kept(&self.folder);
-        let most = self.most.take();
+        let most = self.most.take().map(|most| most.min(LINES_MAX));
+        // What comes meanwhile is no part of what was there.
+        let until = crate::clock::now_ns();
         let mut lines = VecDeque::new();
         let is_end = loop {
             match self.reader.lines(!goes_on) {
@@ -219,6 +232,9 @@ impl Following {
                 Some(most) => drop(lines.drain(..lines.len().saturating_sub(most))),
                 None if lines.len() >= BATCH => break false,
                 None => {}
+            }
+            if lines.back().is_some_and(|said: &Said| said.realtime_ns > until) {
+                break false;
             }
         };
         self.ended = is_end;

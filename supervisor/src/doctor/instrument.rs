@@ -1,6 +1,7 @@
 //! The instrument that is carried out: whether its units are as they are wanted, and whether what is bound to them is there.
 
-use std::fs::File;
+use std::io;
+use std::path::Path;
 
 use nix::unistd::{Group, User};
 
@@ -178,7 +179,7 @@ fn unit(name: &str, config: &UnitConfig, machine: &Machine, context: Option<&Con
         ));
     }
     for (slot, path) in &config.files {
-        if let Err(error) = File::open(path) {
+        if let Err(error) = readable(path) {
             checks.push(lacks(
                 name,
                 format!("its file `{slot}` is `{}`: {error}", path.display()),
@@ -187,19 +188,29 @@ fn unit(name: &str, config: &UnitConfig, machine: &Machine, context: Option<&Con
             ));
         }
     }
+    let recipe = config.recipe.as_deref().unwrap_or(name);
     match view::find(config, &machine.recipes) {
         Ok(located) => {
             checks.extend(devices(name, config, &located));
-            checks.extend(tree(name, &located, context));
+            checks.extend(tree((name, recipe), &located, context));
         }
         Err(error) => checks.push(lacks(
             name,
             one_line(&error),
             "it cannot start",
-            format!("`hatchway recipe check {name}`"),
+            format!("`hatchway recipe check {recipe}`"),
         )),
     }
     checks
+}
+
+/// Looked at, not opened: what is no file may wait for somebody, or do something.
+fn readable(path: &Path) -> io::Result<()> {
+    let about = std::fs::metadata(path)?;
+    if !about.is_file() && !about.is_dir() {
+        return Err(io::Error::other("it is neither a file nor a folder"));
+    }
+    Ok(rustix::fs::access(path, rustix::fs::Access::READ_OK)?)
 }
 
 fn devices(name: &str, config: &UnitConfig, located: &Located) -> Vec<Check> {
@@ -227,7 +238,7 @@ fn devices(name: &str, config: &UnitConfig, located: &Located) -> Vec<Check> {
     missing.collect()
 }
 
-fn tree(name: &str, located: &Located, context: Option<&Context>) -> Option<Check> {
+fn tree((name, recipe): (&str, &str), located: &Located, context: Option<&Context>) -> Option<Check> {
     let built =
         |context| -> Result<bool, Error> { steps::is_built(context, located, &steps::read_lock(located)?) };
     match built(context?) {
@@ -240,7 +251,7 @@ fn tree(name: &str, located: &Located, context: Option<&Context>) -> Option<Chec
         )),
         Err(error) => {
             let fix =
-                error.hints().first().cloned().unwrap_or_else(|| format!("`hatchway recipe check {name}`"));
+                error.hints().first().cloned().unwrap_or_else(|| format!("`hatchway recipe check {recipe}`"));
             Some(lacks(name, one_line(&error), "it cannot start", fix))
         }
     }

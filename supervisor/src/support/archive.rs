@@ -16,7 +16,7 @@ const TOP: &str = "hatchway-support";
 /// Files in one.
 const FILES_MAX: usize = 20_000;
 /// Bytes of all of them.
-const BYTES_MAX: u64 = 2 << 30;
+const BYTES_MAX: u64 = 512 << 20;
 /// How much zstd tries: its own usual.
 const LEVEL: i32 = 3;
 
@@ -37,7 +37,7 @@ impl Files {
     pub fn packed(&self) -> io::Result<Vec<u8>> {
         let mut tar = tar::Builder::new(zstd::Encoder::new(Vec::new(), LEVEL)?);
         for (name, content) in &self.0 {
-            let mut header = tar::Header::new_gnu();
+            let mut header = tar::Header::new_ustar();
             header.set_size(u64::try_from(content.len()).unwrap_or(u64::MAX));
             header.set_mode(0o600);
             header.set_mtime(0);
@@ -77,9 +77,11 @@ impl Unpacked {
 }
 
 fn unpack(file: impl Read, folder: &Path) -> io::Result<()> {
-    let mut tar = tar::Archive::new(zstd::Decoder::new(file)?);
+    // Whatever it claims to hold, no more than this comes out of it.
+    let mut tar = tar::Archive::new(zstd::Decoder::new(file)?.take(BYTES_MAX + (FILES_MAX as u64) * 1024));
     let (mut files, mut bytes) = (0_usize, 0_u64);
-    for entry in tar.entries()? {
+    // Headers that only go before others are files of another kind: they would be read whole into memory.
+    for entry in tar.entries()?.raw(true) {
         let mut entry = entry?;
         files = files.saturating_add(1);
         bytes = bytes.saturating_add(entry.size());
@@ -104,14 +106,18 @@ fn unpack(file: impl Read, folder: &Path) -> io::Result<()> {
 
 /// A name below the top folder, of plain parts only.
 fn name(bytes: &[u8]) -> Option<PathBuf> {
-    let rest = std::str::from_utf8(bytes).ok()?.strip_prefix(TOP)?.strip_prefix('/')?;
-    let plain = |part: &str| {
+    plain(std::str::from_utf8(bytes).ok()?.strip_prefix(TOP)?.strip_prefix('/')?)
+}
+
+/// A relative path of plain parts only.
+pub(super) fn plain(name: &str) -> Option<PathBuf> {
+    let is_plain = |part: &str| {
         let of_plain =
             part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
         of_plain && !part.is_empty() && !part.starts_with('.') && part.len() <= 100
     };
-    let parts: Vec<&str> = rest.split('/').collect();
-    (parts.len() <= 6 && parts.iter().all(|part| plain(part))).then(|| parts.iter().collect())
+    let parts: Vec<&str> = name.split('/').collect();
+    (parts.len() <= 6 && parts.iter().all(|part| is_plain(part))).then(|| parts.iter().collect())
 }
 
 #[cfg(test)]

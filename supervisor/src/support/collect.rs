@@ -14,6 +14,7 @@ use super::{
     CAUSES, DOCTOR, EVENTS, Entry, Files, HOST, INSTRUMENT, KERNEL, Logs, MANIFEST, Manifest, Names,
     Redactor, STATUS, UNITS, VERSION, digest, lines,
 };
+use crate::causes::subjects::kind_of;
 use crate::causes::{Cause, Source as Said};
 use crate::clock;
 use crate::daemon::files::Applied;
@@ -28,8 +29,10 @@ use crate::report::one_line;
 use crate::units::{self, COLLECTED, Collected, Seen};
 use crate::{doctor, kernel_log, why};
 
-/// Of each log so much at first; less where the archive gets too big.
+/// Of each log so much at first; less where there are many, and where the archive gets too big.
 const LOG_MAX: usize = 8 << 20;
+/// Of all logs so much in memory.
+const LOGS_MAX: usize = 128 << 20;
 /// What the smallest part of a log is worth.
 const LOG_MIN: usize = 16 << 10;
 /// Runs whose causes are looked for: the last of them.
@@ -55,10 +58,13 @@ pub struct Wishes {
 /// # Errors
 /// The stand-ins cannot be kept, or the archive gets too big even without logs.
 pub fn collect(dirs: &Dirs, wishes: &Wishes) -> Result<(Files, Manifest, Vec<u8>), Error> {
+    // Two at a time would give out the same stand-in for different things.
+    let _alone = Names::lock(dirs)?;
     let names = Names::load(dirs)?;
     let mut collector = Collector::new(dirs, wishes, names);
     collector.all();
-    let mut most = LOG_MAX;
+    let recorded = collector.runs.iter().filter(|seen| seen.is_recorded()).count();
+    let mut most = LOG_MAX.min(LOGS_MAX / recorded.max(1));
     loop {
         collector.logs(most);
         let (files, manifest) = collector.finished()?;
@@ -157,14 +163,21 @@ impl<'a> Collector<'a> {
         let newest = self.runs.iter().rev().take(RUNS_MAX);
         all.extend(newest.map(|seen| (format!("{}/{}", seen.tool, seen.run), why::of_run(self.dirs, seen))));
         let raw = self.wishes.logs == Logs::Raw;
-        for cause in all.values_mut().flatten() {
-            // What a tool said is the last that goes in.
-            cause.evidence.retain(|shown| raw || shown.source != Said::Log);
-            cause.evidence.iter_mut().for_each(|shown| shown.text = self.redactor.text(&shown.text));
-            cause.next.iter_mut().for_each(|line| *line = self.redactor.text(line));
-            cause.says = self.redactor.text(&cause.says);
+        if !raw {
+            all.values_mut().flatten().for_each(|cause| self.without_words_of_tools(cause));
         }
         text(&all)
+    }
+
+    /// Its sentence and its hints may have a thing in them that a tool has named: then those of its kind are taken, which have none.
+    fn without_words_of_tools(&mut self, cause: &mut Cause) {
+        cause.evidence.retain(|shown| !matches!(shown.source, Said::Log | Said::Exit));
+        cause.evidence.iter_mut().for_each(|shown| shown.text = self.redactor.text(&shown.text));
+        let kind = kind_of(cause.code);
+        cause.says = kind.map_or(cause.code, |kind| kind.means).to_owned();
+        let next = kind.map_or(&[][..], |kind| kind.next).iter();
+        cause.next =
+            next.filter(|line| !line.contains("{}")).map(|line| line.replace("{unit}", "UNIT")).collect();
     }
 
     fn events(&mut self) -> Result<Vec<u8>, Error> {
@@ -268,9 +281,9 @@ impl<'a> Collector<'a> {
             ready.how = self.redactor.text(&ready.how);
         }
         if let Some(standing) = &mut standing {
-            for text in [&mut standing.how, &mut standing.status] {
-                *text = text.take().map(|text| self.redactor.text(&text));
-            }
+            standing.how = standing.how.take().map(|text| self.redactor.text(&text));
+            // What it says of itself are its own words.
+            standing.status = standing.status.take().filter(|_| self.wishes.logs == Logs::Raw);
         }
         let record = record.map(|record| self.record(record));
         let unit = unit.map(told);
@@ -322,16 +335,13 @@ impl<'a> Collector<'a> {
         let (mut files, mut left_out) = (Files::default(), Vec::new());
         if most == 0 {
             left_out.push("all logs: the archive would be too big with them".to_owned());
-        } else if most < LOG_MAX {
-            left_out.push(format!(
-                "of each log all but the last {} KiB: the archive would be too big",
-                most >> 10
-            ));
         }
+        let mut cut = 0_usize;
         if most > 0 && self.wishes.logs != Logs::None {
             for seen in self.runs.iter().filter(|seen| seen.is_recorded()) {
                 match lines::segment(&seen.folder, self.wishes.logs, most, &mut self.redactor) {
-                    Ok(bytes) => {
+                    Ok((bytes, is_cut)) => {
+                        cut = cut.saturating_add(usize::from(is_cut));
                         let name =
                             format!("{UNITS}/{}/{}/{}/{}", seen.tool, seen.run, log::FOLDER, log::name(1));
                         files.put(name, bytes);
@@ -342,12 +352,15 @@ impl<'a> Collector<'a> {
                 }
             }
         }
+        if cut > 0 {
+            left_out.push(format!("of {cut} logs all but the last {} KiB", most >> 10));
+        }
         self.logs = (files, left_out);
     }
 
-    fn finished(&self) -> Result<(Files, Manifest), Error> {
-        let mut files = Files::default();
-        for (name, content) in self.files.0.iter().chain(&self.logs.0.0) {
+    fn finished(&mut self) -> Result<(Files, Manifest), Error> {
+        let mut files = std::mem::take(&mut self.logs.0);
+        for (name, content) in &self.files.0 {
             files.put(name, content.clone());
         }
         let entry = |(name, content): (&String, &Vec<u8>)| Entry {

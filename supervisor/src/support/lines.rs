@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-use hatchway_wire::log::{DATA_MAX, Head, Record, Stream};
+use hatchway_wire::log::{DATA_MAX, Head, RECORD, Record, Stream};
 use serde_json::{Map, Value};
 
 use super::{Logs, Redactor};
 use crate::units::{Line, Reader};
 
+/// What a line takes beside its text, here and in the segment.
+const OVERHEAD: usize = RECORD + 1 + size_of::<(Line, u64)>();
 /// So far a time in a line may be from when it was said: ten years.
 const FAR_NS: i128 = 10 * 365 * 86_400 * 1_000_000_000;
 const TIMES: &[&str] = &["time", "ts", "timestamp", "@timestamp", "t"];
@@ -34,13 +36,13 @@ const LEVEL_WORDS: &[&str] = &[
     "panic",
 ];
 
-/// A run's last lines as one segment of a log, at most so many bytes of them; what is left out counts as missing.
+/// A run's last lines as one segment of a log, at most so many bytes of them; what is left out counts as missing, and is said.
 pub(super) fn segment(
     folder: &Path,
     logs: Logs,
     most: usize,
     redactor: &mut Redactor,
-) -> io::Result<Vec<u8>> {
+) -> io::Result<(Vec<u8>, bool)> {
     let mut reader = Reader::new(folder);
     let mut kept: VecDeque<(Line, u64)> = VecDeque::new();
     let (mut size, mut before) = (0_usize, [0_u64; 3]);
@@ -52,18 +54,19 @@ pub(super) fn segment(
         for mut line in lines {
             let said = length(&line);
             line.text = told(&line, logs, redactor);
-            size = size.saturating_add(line.text.len());
+            size = size.saturating_add(line.text.len() + OVERHEAD);
             kept.push_back((line, said));
             while size > most
                 && let Some((line, said)) = kept.pop_front()
             {
-                size = size.saturating_sub(line.text.len());
+                size = size.saturating_sub(line.text.len() + OVERHEAD);
                 let count = &mut before[line.stream.index()];
                 *count = count.saturating_add(line.missing).saturating_add(said);
             }
         }
     }
-    Ok(written(kept.iter().map(|(line, _)| line), before))
+    let is_cut = before.iter().any(|count| *count > 0);
+    Ok((written(kept.iter().map(|(line, _)| line), before), is_cut))
 }
 
 /// With its end.
@@ -181,7 +184,8 @@ mod tests {
         let lines: Vec<Line> = (0..50).map(|n| line(&format!("line {n:04}"))).collect();
         std::fs::write(log.join(hatchway_wire::log::name(1)), written(lines.iter(), [0; 3])).unwrap();
         let mut redactor = Redactor::new(Vec::new(), Names::default());
-        let bytes = segment(folder.path(), Logs::Raw, 95, &mut redactor).unwrap();
+        let (bytes, is_cut) = segment(folder.path(), Logs::Raw, 10 * (9 + OVERHEAD), &mut redactor).unwrap();
+        assert!(is_cut);
         std::fs::write(log.join(hatchway_wire::log::name(1)), bytes).unwrap();
         let mut reader = Reader::new(folder.path());
         let mut all = Vec::new();
@@ -191,7 +195,7 @@ mod tests {
                 lines => all.extend(lines),
             }
         }
-        // Ten bytes each with their ends; nine were kept without.
+        // Ten bytes each with their ends.
         assert_eq!((all.len(), all[0].missing, all[0].text.as_str()), (10, 400, "line 0040"));
         assert!(all[1..].iter().all(|line| line.missing == 0));
     }

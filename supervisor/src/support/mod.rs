@@ -118,9 +118,9 @@ impl Archive {
         let manifest: Manifest =
             serde_json::from_slice(&text).map_err(|_| wrong("an archive that this version does not read"))?;
         for Entry { name, sha256, .. } in &manifest.files {
-            // A name that leads elsewhere names no file that was unpacked.
-            let plain = !name.starts_with('/') && !name.split('/').any(|part| part == "..");
-            let content = fs::read(unpacked.path().join(name)).ok().filter(|_| plain);
+            // A name that leads elsewhere names no file that was unpacked, and nothing there is even opened.
+            let path = archive::plain(name).map(|name| unpacked.path().join(name));
+            let content = path.and_then(|path| fs::read(path).ok());
             if content.is_none_or(|content| digest(&content) != *sha256) {
                 return Err(wrong(&format!("damaged: `{name}` is not what it was")));
             }
@@ -225,6 +225,20 @@ fn names_file(dirs: &Dirs) -> PathBuf {
 }
 
 impl Names {
+    /// Held while some are given out.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn lock(dirs: &Dirs) -> Result<fs::File, Error> {
+        let path = names_file(dirs).with_extension("lock");
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let file = fs::File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(Error::io("open", &path))?;
+        hatchway_sys::lock::lock_exclusive(&file).map_err(Error::io("lock", &path))?;
+        Ok(file)
+    }
+
     /// Those that this machine has given out so far.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ use super::{Archive, Logs, Names};
 use crate::daemon::files::Applied;
 use crate::dirs::Dirs;
 
+/// Each of its words is one that Hatchway uses itself, and its number is short.
+const OF_KNOWN_WORDS: &str = "error: user admin waits for port 12345 of the unit";
 /// Runs, and secrets in each.
 const RUNS: u64 = 50;
 const EACH: u64 = 200;
@@ -147,18 +149,17 @@ fn run(dirs: &Dirs, number: u64, dice: &mut Dice) -> (Vec<String>, u64) {
         tool_pid: None,
         usage: Usage::default(),
         notes: planted.some(10, |secret| format!("cannot write `{secret}`: permission denied")),
-        evidence: planted.some(10, |secret| format!("login with {secret} failed")),
+        evidence: [
+            planted.some(10, |secret| format!("login with {secret} failed")),
+            vec![OF_KNOWN_WORDS.to_owned()],
+        ]
+        .concat(),
         logged: None,
         exit_file: None,
     };
     put("exit.json", serde_json::to_string(&record).unwrap());
-    let ready = ReadyRecord {
-        version: 1,
-        stamp,
-        after_ms: 5,
-        how: format!("looked for `{}`", planted.one()),
-        late: true,
-    };
+    let how = format!("looked for `{}`", planted.one());
+    let ready = ReadyRecord { version: 1, stamp, after_ms: 5, how, late: true };
     put("ready.json", serde_json::to_string(&ready).unwrap());
     log(&folder, &mut planted);
     let count = planted.count - number;
@@ -186,11 +187,13 @@ fn log(folder: &Path, planted: &mut Planted<'_>) {
             serde_json::json!({ "level": secret, "time": secret, "code": secret }).to_string()
         }));
     }
+    lines.push(OF_KNOWN_WORDS.to_owned());
     let mut bytes = Head { number: 1, before: [0; 3] }.bytes().to_vec();
     let mut before = 0;
     for (index, line) in lines.iter().enumerate() {
         let text = format!("{line}\n");
-        let stream = if index % 2 == 0 { Stream::Out } else { Stream::Remark };
+        // What tools say is on both streams; Hatchway's own remarks may quote somebody.
+        let stream = if index % 2 == 0 || index + 1 == lines.len() { Stream::Out } else { Stream::Remark };
         let before_of = if stream == Stream::Out { &mut before } else { &mut 0 };
         bytes.extend(
             Record { length: text.len(), stream, realtime_ns: 1_796_000_000_000_000_000, before: *before_of }
@@ -242,6 +245,7 @@ fn no_secret_of_ten_thousand_is_in_an_archive() {
     let (files, manifest, packed) = collect(&dirs, &wishes(Logs::Structured)).unwrap();
     let all: String =
         files.0.values().map(|content| String::from_utf8_lossy(content).into_owned() + "\n").collect();
+    assert!(!all.contains(OF_KNOWN_WORDS) && !all.contains("port 12345"));
     let leaks: Vec<&String> = secrets.iter().filter(|secret| all.contains(secret.as_str())).collect();
     assert_eq!(leaks, Vec::<&String>::new());
     let left_out: Vec<&String> =

@@ -114,14 +114,17 @@ impl Reader {
             }
             let Some((number, file, at)) = &mut self.open else { return Ok(None) };
             let number = *number;
-            // Asked first: once there is a later one, nothing more comes to this.
-            let later = first(&self.folder, number.saturating_add(1))?.is_some();
-            if let Some(piece) = read(file, *at)? {
+            let mut piece = read(file, *at)?;
+            if piece.is_none() {
+                // Once there is a later one, nothing more comes to this; what came before that is read now.
+                if first(&self.folder, number.saturating_add(1))?.is_none() {
+                    return Ok(None);
+                }
+                piece = read(file, *at)?;
+            }
+            if let Some(piece) = piece {
                 *at = at.saturating_add(u64::try_from(RECORD + piece.data.len()).unwrap_or(u64::MAX));
                 return Ok(Some(piece));
-            }
-            if !later {
-                return Ok(None);
             }
             self.open = None;
             self.next = number.saturating_add(1);

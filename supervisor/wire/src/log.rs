@@ -179,7 +179,10 @@ pub fn name(number: u64) -> String {
 #[must_use]
 pub fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+    // One more than any of these is a number, too.
+    (digits.len() <= 18 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -207,5 +210,6 @@ mod tests {
         assert_eq!(Head::read(&newer), None);
         assert_eq!(number_of("000000000001.seg~"), None);
         assert_eq!(number_of(".seg"), None);
+        assert_eq!(number_of("18446744073709551615.seg"), None);
     }
 }

@@ -133,7 +133,7 @@ fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> (u16, 
     (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
-pub(super) fn raw(socket: &std::path::Path, request: &str) -> String {
+fn raw(socket: &std::path::Path, request: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     // One that is refused in the middle may be reset.

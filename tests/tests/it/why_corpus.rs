@@ -328,6 +328,7 @@ fn the_first_cause_is_right_for_faults_of_somebody_who_has_not_read_the_rules() 
     check(&HELD_OUT);
 }
 
+#[allow(clippy::print_stderr, reason = "the answers that are wrong are for a person")]
 fn check(corpus: &Corpus) {
     let only = std::env::var("HATCHWAY_WHY_ONLY").ok();
     let mut cases = cases(corpus);

@@ -13,6 +13,8 @@ use super::{Bench, TOOL, machine, median, milliseconds};
 use crate::{acme, build, sh};
 
 const UNITS: usize = 100;
+/// Cycles after which everything that is made once is there.
+const WARM: usize = 100;
 /// Kills of the daemon at random moments of its life.
 const KILLS: u64 = 1000;
 /// Restarts whose time counts.
@@ -36,7 +38,10 @@ struct Stage {
 }
 
 pub(super) fn measure() -> Result<String> {
-    let mut stage = Stage::new()?;
+    let mut units: String = (1..UNITS).map(|number| unit(&format!("u{number}"), SLEEPS, "")).collect();
+    units += &unit("counts", COUNTS, "");
+    units += &unit("tells", TELLS, "start = \"manual\"");
+    let mut stage = Stage::new(&units)?;
     let mut text = String::from("| what | value |\n| --- | --- |\n");
     let mut row = |what: &str, value: String| text.push_str(&format!("| {what} | {value} |\n"));
     row("machine", machine()?);
@@ -80,8 +85,83 @@ fn unit(name: &str, script: &str, more: &str) -> String {
     format!("[unit.{name}]\nrecipe = {TOOL:?}\nargs = [\"-c\", {script:?}]\n{more}\n")
 }
 
+/// Starts a unit and stops it, again and again; what there is more of at the end than after the first hundred was leaked.
+pub(super) fn cycles(count: usize) -> Result<String> {
+    let mut stage = Stage::new(&unit("turns", SLEEPS, "start = \"manual\""))?;
+    stage.begin()?;
+    stage.until_answers()?;
+    let begun = Instant::now();
+    let mut before = Vec::new();
+    for cycle in 0..count {
+        if cycle == WARM {
+            before = stage.held()?;
+        }
+        stage.turn("start", "\"phase\":\"ready\"")?;
+        stage.turn("stop", "\"phase\":\"stopped\"")?;
+        if cycle % 1000 == 999 {
+            eprintln!("{} cycles in {:.0} s", cycle + 1, begun.elapsed().as_secs_f64());
+        }
+    }
+    let after = stage.held()?;
+    let mut text = format!(
+        "| what, after {count} starts and stops | after {WARM} | at the end |\n| --- | --- | --- |\n"
+    );
+    let mut more = Vec::new();
+    for ((what, before), (_, after)) in before.iter().zip(&after) {
+        text.push_str(&format!("| {what} | {before} | {after} |\n"));
+        // Memory is measured, not counted.
+        if after > before && !what.contains("KiB") {
+            more.push(*what);
+        }
+    }
+    text.push_str(&format!("| seconds | | {:.0} |\n", begun.elapsed().as_secs_f64()));
+    stage.kill()?;
+    ensure!(more.is_empty(), "there is more than before of: {}\n{text}", more.join(", "));
+    Ok(text)
+}
+
 impl Stage {
-    fn new() -> Result<Self> {
+    /// What the machine and the daemon hold.
+    fn held(&self) -> Result<Vec<(&'static str, usize)>> {
+        let pid = self.pid()?;
+        let entries = |path: &str| fs::read_dir(path).map(Iterator::count);
+        let groups = Command::new("find").args(["/sys/fs/cgroup", "-type", "d"]).output()?.stdout;
+        let processes = pids(&self.bench.scratch.path.display().to_string())?.len();
+        Ok(vec![
+            ("descriptors of the daemon", entries(&format!("/proc/{pid}/fd"))?),
+            ("processes of the instrument", processes),
+            ("mounts", fs::read_to_string("/proc/self/mountinfo")?.lines().count()),
+            ("control groups", groups.iter().filter(|byte| **byte == b'\n').count()),
+            ("folders of runs", entries(&format!("{}/run/units/turns", self.bench.data().display()))?),
+            ("KiB of the daemon in memory", usize::try_from(resident(pid)?)?),
+        ])
+    }
+
+    fn until_answers(&self) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while UnixStream::connect(self.socket()).is_err() {
+            ensure!(Instant::now() < end, "the daemon does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Asks, and waits until the unit is so.
+    fn turn(&self, verb: &str, wanted: &str) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        ask(&self.socket(), "POST", &format!("/v1/units/turns/{verb}"))
+            .context("the daemon does not answer")?;
+        loop {
+            let unit = ask(&self.socket(), "GET", "/v1/units/turns").unwrap_or_default();
+            if unit.contains(wanted) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "the unit is not so after `{verb}`: {unit}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn new(units: &str) -> Result<Self> {
         let bench = Bench { scratch: sh::Scratch::new("hatchway-bench")?, program: build::build(true)? };
         let deb = acme::build(&bench.scratch.path)?;
         let file = deb.to_str().context("the package's path is not UTF-8")?;
@@ -96,9 +176,6 @@ impl Stage {
         fs::write(&recipe, text.replace("[run]", "[run]\nprogram = \"/usr/bin/dash\""))?;
         bench.run(&["lock", TOOL])?;
         bench.run(&["build", TOOL])?;
-        let mut units: String = (1..UNITS).map(|number| unit(&format!("u{number}"), SLEEPS, "")).collect();
-        units += &unit("counts", COUNTS, "");
-        units += &unit("tells", TELLS, "start = \"manual\"");
         let instrument = format!("schema = 1\n[instrument]\nname = \"bench\"\n{units}");
         fs::write(bench.scratch.path.join("instrument.toml"), instrument)?;
         Ok(Self { bench, daemon: None })

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const WAITING_MAX: usize = 32 << 10;
 /// Keys that are taken before the tool has taken those before: what a terminal holds of a line.
 const KEYS_MAX: usize = 4096;
+/// Those who may be there at a time.
+const SEATS_MAX: usize = 12;
 /// How long somebody may take to what was said last, once the unit has ended.
 const FAREWELL_MAX: Duration = Duration::from_millis(200);
 
@@ -80,17 +82,20 @@ impl Terminal {
         if self.seats.iter().any(|seat| seat.client == client) {
             return failed("over this connection somebody has come already");
         }
+        if self.seats.len() >= SEATS_MAX {
+            return failed("as many have come as there is room for");
+        }
         let who = name_of(&order.who);
-        if let Some(by) = self.writer().filter(|_| order.write) {
-            if !order.take {
-                return (UnitReport::Occupied { by: by.to_owned() }, None);
-            }
-            self.unseat(&who);
+        if let Some(by) = self.writer().filter(|_| order.write && !order.take) {
+            return (UnitReport::Occupied { by: by.to_owned() }, None);
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let Ok((ours, theirs)) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None) else {
             return failed("there is no socket left");
         };
+        if order.write && self.writer().is_some() {
+            self.unseat(&who);
+        }
         let mut seat = Seat { client, who, write: order.write, out: Outbox::new(ours) };
         if !order.write {
             seat.out.hear_no_more();
@@ -111,6 +116,8 @@ impl Terminal {
 
     /// Whoever writes only reads from now on.
     fn unseat(&mut self, by: &str) {
+        // What they have typed and the tool has not taken is not done in another's name.
+        self.keys.clear();
         for seat in self.seats.iter_mut().filter(|seat| seat.write) {
             seat.write = false;
             seat.out.hear_no_more();
