@@ -357,7 +357,7 @@ pub(super) const SIGNATURES: &[Signature] = &[
         ],
     ),
     // OpenSSL X509_verify_cert_error_string, CPython ssl, Go crypto/x509, Java's PKIX, GnuTLS, Schannel.
-    words(
+    words_unless(
         "certificate-expired",
         9,
         Want::Server,
@@ -379,8 +379,10 @@ pub(super) const SIGNATURES: &[Signature] = &[
             "cert has expired",
             "certificate*has expired",
         ],
+        // Go says both in one sentence, and behind it which of them it is.
+        &["current time*is before"],
     ),
-    words(
+    words_unless(
         "certificate-not-yet-valid",
         9,
         Want::Server,
@@ -395,6 +397,7 @@ pub(super) const SIGNATURES: &[Signature] = &[
             "certificate validity starts in the future",
             "certificate is not active yet",
         ],
+        &["current time*is after"],
     ),
     words_unless(
         "certificate-untrusted",
