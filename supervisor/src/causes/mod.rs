@@ -7,6 +7,7 @@ mod ended;
 mod errno;
 pub mod evidence;
 mod forms;
+mod history;
 pub mod pattern;
 mod refine;
 mod scan;

@@ -370,6 +370,8 @@ pub(super) const SIGNATURES: &[Signature] = &[
             "usb",
             "isochronous",
             "bandwidth",
+            "vidioc_",
+            "submit_urb",
         ],
     ),
     // strerror(EDQUOT).
