@@ -57,7 +57,7 @@ const SURE: &[&str] = &["errno", "errno is", "os error"];
 /// Behind these it is one only in a line that names a call of the system.
 const VAGUE: &[&str] = &["error", "~rc", "~ret", "failed", "failed with"];
 /// And behind these only with a minus, as the kernel passes errors on: a code without one is of the tool's own.
-const MINUS: &[&str] = &["returned", "status", "code", "result"];
+const MINUS: &[&str] = &["returned", "status", "code", "result", ") ="];
 /// Calls of the system and of the kernel's USB: whoever names one passes on its error.
 const CALLS: &[&str] = &[
     "~open~",
@@ -228,6 +228,7 @@ mod tests {
             ("bind() to 0.0.0.0:5025 failed (98)", "Address already in use"),
             ("open /x failed: error 13", "Permission denied"),
             ("cannot submit urb 0, error -28", "No space left on device"),
+            ("fallocate(/data/x) = -28", "No space left on device"),
             ("usb_submit_urb returned -28", "No space left on device"),
             ("libusb_open: rc=-4", "LIBUSB_ERROR_NO_DEVICE"),
         ];

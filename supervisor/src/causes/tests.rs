@@ -146,6 +146,7 @@ fn a_number_of_an_error_means_what_its_text_means() {
         ("listen tcp :8080 failed, os error 98", "port-in-use", "8080"),
         ("store: cannot append /data/x.h5 (errno 28)", "disk-full", "/data/x.h5"),
         ("acme: accept failed: error 24", "too-many-open-files", ""),
+        ("open /home/user/x.key: os error 2", "missing-file", "/home/user/x.key"),
         ("connect to 10.0.0.5:5025: errno=111", "connection-refused", "10.0.0.5:5025"),
         ("rename /tmp/c.db -> /opt/x/c.db: errno=30", "read-only", "/opt/x/c.db"),
         ("writer: /data/s.raw: write failed (27)", "file-size-limit", "/data/s.raw"),
