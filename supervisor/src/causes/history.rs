@@ -1,5 +1,7 @@
 //! Whether a device had been there before it was not: the kernel says `No such device` of both.
 
+use std::collections::BTreeSet;
+
 use super::pattern::{self, Want};
 use super::scan::{Finding, Lines};
 
@@ -15,6 +17,16 @@ const IN_USE: &[&str] = &[
     "~transfer~",
     "~endpoint~",
     "~ep 0x",
+    "~read:",
+    "~read()",
+    "~read failed",
+    "~read error",
+    "~readi ",
+    "~write:",
+    "~write()",
+    "~write failed",
+    "~write error",
+    "~recv",
     "bulk read",
     "bulk write",
     "~tcdrain~",
@@ -42,6 +54,8 @@ const BEGINS: &[&str] = &[
 const WORKS: &[&str] = &[
     "~frame~",
     "~frames~",
+    "~images~",
+    "~grabbed~",
     "~fps~",
     "~sample~",
     "~samples~",
@@ -72,6 +86,11 @@ const WORKS: &[&str] = &[
     "mb/s",
     "msps",
 ];
+/// Of a line that names the very device these are enough.
+const WELL: &[&str] = &["~ok~", "~ready~", "~started~", "~running~", "~baud", "~up~"];
+/// Lines with these are alike since something is tried again and again.
+const TRIES: &[&str] =
+    &["retry", "~retries", "attempt", "~try", "wait", "sleep", "~scanning", "~prob", "search", "~port "];
 /// With these a line of that kind says the opposite, or is about something else: settings, files, other machines.
 const NOT: &[&str] = &[
     "~not~",
@@ -124,21 +143,27 @@ pub(super) fn refine(finding: Finding, lines: &Lines<'_>) -> Finding {
     Finding { code: "device-lost", weight: finding.weight + 4, ..finding }
 }
 
-/// Whether a line before shows it at work. Whoever opens one of several devices says nothing of the others.
+/// Whether lines before show it at work. Whoever opens one of several devices says nothing of the others.
 fn worked(lines: &Lines<'_>, index: usize) -> bool {
     let own = pattern::thing(Want::Device, lines.text(index));
     let begins = has(lines.lower(index), BEGINS);
+    let mut seen = BTreeSet::new();
     (index.saturating_sub(BACK)..index).any(|before| {
-        let line = lines.lower(before);
-        let other = pattern::thing(Want::Device, lines.text(before));
-        let same = match (&own, &other) {
-            (Some(own), Some(other)) => own == other,
-            // Who begins with a device has to have named it before.
-            _ => !begins,
-        };
-        let of_file = pattern::path(lines.text(before)).is_some_and(|path| !path.starts_with("/dev/"));
-        same && !of_file && has(line, WORKS) && !has(line, NOT)
+        let (line, text) = (lines.lower(before), lines.text(before));
+        let named = pattern::thing(Want::Device, text).map(|other| own.as_ref() == Some(&other));
+        // Who begins with a device has to have named it before.
+        let of_file = pattern::path(text).is_some_and(|path| !path.starts_with("/dev/"));
+        if !named.unwrap_or(!begins) || of_file || has(line, NOT) {
+            return false;
+        }
+        // Lines that differ in their numbers alone are of something that goes on: positions, temperatures, steps.
+        let goes_on = !has(line, TRIES) && !seen.insert(without_numbers(line));
+        goes_on || has(line, WORKS) || (named == Some(true) && has(line, WELL))
     })
+}
+
+fn without_numbers(line: &str) -> String {
+    line.chars().filter(|c| !c.is_ascii_digit() && !"+-.".contains(*c)).collect()
 }
 
 fn has(line: &str, words: &[&str]) -> bool {
