@@ -79,7 +79,7 @@ fn of_reason(reason: &ExitReason, evidence: &Evidence, lines: &Lines<'_>, host: 
         ExitReason::ExecFailed { found: is_there, errno, message, .. } => {
             exec_failed(*is_there, *errno, message, evidence)
         }
-        ExitReason::MissingLibrary { library } => missing_library(library),
+        ExitReason::MissingLibrary { library } => missing_library(library, lines),
         ExitReason::SandboxFailed { operation, message, .. } => {
             found("sandbox-failed", DECIDED, Some(format!("cannot {operation}: {message}")))
         }
@@ -149,7 +149,24 @@ fn exec_failed(is_there: bool, errno: i32, message: &str, evidence: &Evidence) -
     found(code, DECIDED, program().or_else(|| pattern::path(message)))
 }
 
-fn missing_library(library: &str) -> Finding {
+/// The loader says of every library that it could not open that it could not; why is behind that.
+fn missing_library(library: &str, lines: &Lines<'_>) -> Finding {
+    let opens = |line: &&str| {
+        line.contains("cannot open shared object file: ") && line.contains(&library.to_ascii_lowercase())
+    };
+    let why = lines.backwards().map(|(_, line)| line).find(opens);
+    let is = |texts: &[&str]| why.is_some_and(|why| texts.iter().any(|text| why.contains(text)));
+    let code = match () {
+        () if is(&["too many open files"]) => "too-many-open-files",
+        () if is(&["cannot allocate memory"]) => "out-of-memory",
+        () if is(&["permission denied", "operation not permitted"]) => "permission-denied",
+        () if is(&["input/output error"]) => "disk-error",
+        () => return not_there(library),
+    };
+    found(code, DECIDED, Some(library.to_owned()))
+}
+
+fn not_there(library: &str) -> Finding {
     // With the version that it has not.
     match library.split_once(" (") {
         Some((name, version)) => found("library-too-old", DECIDED, Some(format!("{name} ({version}"))),

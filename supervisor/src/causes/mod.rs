@@ -4,7 +4,10 @@
 //! what a log says, [`refine`] looks at what is beside it, and [`ended`] at how it ended. `docs/why.md` tells it to those who use it.
 
 mod ended;
+mod errno;
 pub mod evidence;
+mod forms;
+mod history;
 pub mod pattern;
 mod refine;
 mod scan;
@@ -176,6 +179,7 @@ fn thing_of(finding: &Finding, lines: &Lines<'_>, evidence: &Evidence) -> Option
             .clone()
             .filter(|thing| thing.chars().any(char::is_alphanumeric))
             .map(|thing| format!(": {thing}")),
+        "file-size-limit" => finding.thing.clone().map(|thing| format!(": {thing}")),
         "illegal-instruction" | "aborted" => {
             finding.thing.clone().filter(|thing| thing.starts_with([';', ':']))
         }

@@ -92,7 +92,7 @@ pub fn thing(want: Want, line: &str) -> Option<String> {
         Want::Path => {
             path(line).or_else(|| quoted(line).filter(|text| looks_like_file(text))).or_else(|| file(line))
         }
-        Want::Port => port(line).map(|port| port.to_string()),
+        Want::Port => port(line).or_else(|| of_any_address(line)).map(|port| port.to_string()),
         Want::Server => server(line),
         Want::Device => device(line),
         Want::Library => library(line),
@@ -154,6 +154,28 @@ pub fn path(line: &str) -> Option<String> {
     let all: Vec<String> = tokens(line).map(strip).filter(|token| is_path(token)).collect();
     let is_speaker = |token: &String| speaker.is_some_and(|word| word.trim_end_matches(':') == token);
     all.iter().find(|token| !is_speaker(token)).or(all.first()).cloned()
+}
+
+/// Where something was to go, of a line with two paths: `cannot move '/a' to '/b'`, `'/a' -> '/b'`. What cannot be written is there.
+#[must_use]
+pub fn target(line: &str) -> Option<String> {
+    let lower = line.to_ascii_lowercase();
+    // Of a link it is the name that comes first.
+    if lower.contains("link ") {
+        return None;
+    }
+    let begins = |rest: &str| rest.starts_with(['/', '\'', '"', '`', '‘', '“']);
+    for between in [" -> ", " => ", " into ", " to "] {
+        let mut all = lower.rmatch_indices(between).map(|(at, _)| at);
+        let Some(at) = all.find(|at| begins(&lower[at + between.len()..])) else { continue };
+        let (before, rest) = (&line[..at], &line[at + between.len()..]);
+        if path(before).is_none() && quoted(before).is_none() {
+            continue;
+        }
+        let found = if rest.starts_with('/') { path(rest) } else { quoted(rest) };
+        return found.and_then(|text| clean(&text));
+    }
+    None
 }
 
 /// A bare name with an extension: `settings.xml`.
@@ -235,7 +257,29 @@ pub fn port(line: &str) -> Option<u16> {
             from = begin;
         }
     }
-    address(line).and_then(|(_, port)| port)
+    of_protocol(&lower).or_else(|| address(line).and_then(|(_, port)| port))
+}
+
+/// `:8080` and `*:8080`, as Go and ss(8) write a port at all addresses. Where a server is meant this may be a display.
+fn of_any_address(line: &str) -> Option<u16> {
+    let mut all = line.split_whitespace().map(|word| word.trim_end_matches([':', ',', '.', ';']));
+    all.find_map(|word| word.strip_prefix('*').unwrap_or(word).strip_prefix(':')?.parse().ok())
+        .filter(|port| *port > 0)
+}
+
+/// `2055/tcp`, `udp/2055`, as services(5), nmap and container engines write it.
+fn of_protocol(lower: &str) -> Option<u16> {
+    let words = lower.split(|c: char| !(c.is_ascii_alphanumeric() || c == '/'));
+    let port = |word: &str| {
+        let (one, other) = word.split_once('/')?;
+        let is_protocol = |part: &str| ["tcp", "udp", "tcp4", "tcp6", "udp4", "udp6", "sctp"].contains(&part);
+        match (is_protocol(one), is_protocol(other)) {
+            (true, false) => other.parse().ok(),
+            (false, true) => one.parse().ok(),
+            _ => None,
+        }
+    };
+    { words }.filter_map(port).find(|port: &u16| *port > 0)
 }
 
 fn number(text: &str) -> Option<u16> {
@@ -437,6 +481,9 @@ mod tests {
             (Want::Path, "cannot load C:\\acme\\a.ini", "C:\\acme\\a.ini"),
             (Want::Port, "bind 0.0.0.0:5025: Address already in use", "5025"),
             (Want::Port, "cannot listen on port 80", "80"),
+            (Want::Port, "listen tcp :8080: bind: address already in use", "8080"),
+            (Want::Port, "collector: 2055/udp is taken by another", "2055"),
+            (Want::Port, "listen tcp/2055: in use", "2055"),
             (Want::Server, "connect to 10.0.0.5:5025 failed", "10.0.0.5:5025"),
             (Want::Server, "license server 27000@licsrv", "licsrv:27000"),
             (Want::Server, "cannot connect ('10.1.2.3', 9000)", "10.1.2.3:9000"),
@@ -453,5 +500,18 @@ mod tests {
             assert_eq!(thing(want, line).as_deref(), Some(expected), "{line}");
         }
         assert_eq!(thing(Want::Server, "main.c:12 oops at 10:20"), None);
+        for (line, expected) in [
+            ("mv: cannot move '/tmp/a' to '/usr/b': Read-only file system", Some("/usr/b")),
+            (
+                "mv: failed: '/tmp/a' to '/usr/b'; unable to remove target: Read-only file system",
+                Some("/usr/b"),
+            ),
+            ("OSError: [Errno 30] Read-only file system: '/tmp/a' -> '/usr/b'", Some("/usr/b")),
+            ("rename /tmp/a to /usr/b: Permission denied", Some("/usr/b")),
+            ("ln: failed to create symbolic link '/usr/b' -> '/tmp/a': Read-only file system", None),
+            ("failed to write to '/usr/b': Read-only file system", None),
+        ] {
+            assert_eq!(target(line).as_deref(), expected, "{line}");
+        }
     }
 }

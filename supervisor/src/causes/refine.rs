@@ -1,8 +1,8 @@
 //! The same words mean different things beside others, on another path, or in another sandbox: the general becomes the specific.
 
 use super::evidence::{Evidence, Host, Net, is_loopback};
-use super::pattern;
 use super::scan::{Finding, Lines};
+use super::{forms, history, pattern};
 
 /// Folders whose files a tree has of its own: that the machine has one as well says nothing.
 const OWN: [&str; 11] = [
@@ -55,10 +55,29 @@ const OF_LINES: &[&str] =
 /// Words of buses of a desktop; Modbus is none.
 const OF_BUSES: &[&str] = &["d-bus", "/dbus", "~dbus", "system_bus_socket"];
 
+/// Words of streams over USB: V4L, the kernel's URBs.
+const OF_STREAMS: &[&str] = &[
+    "streamon",
+    "~vidioc_",
+    "~urb~",
+    "~urbs~",
+    "submit_urb",
+    "isochronous",
+    "~isoc~",
+    "bandwidth",
+    "usbfs",
+    "~altsetting",
+    "alternate setting",
+];
+/// Nodes of what is mostly at USB.
+const OF_USB: &[&str] =
+    &["/dev/video", "/dev/bus/usb", "/dev/usb", "/dev/snd", "/dev/hidraw", "/dev/ttyUSB", "/dev/ttyACM"];
+
 /// Makes a finding more exact by what is beside it.
 pub(super) fn refine(finding: Finding, lines: &Lines<'_>, evidence: &Evidence, host: &dyn Host) -> Finding {
     let finding = by_subject(finding, lines, evidence);
-    let finding = by_path(finding, evidence, host);
+    let finding = by_path(finding, lines, evidence, host);
+    let finding = history::refine(finding, lines);
     by_network(finding, lines, evidence, host)
 }
 
@@ -169,7 +188,12 @@ fn by_runtime(finding: Finding, lines: &Lines<'_>, index: usize) -> Finding {
 fn named(finding: Finding, lines: &Lines<'_>, index: usize) -> Finding {
     let text = lines.text(index);
     let given = finding.thing;
+    if finding.code == "interpreter-missing" && env_looks_for(given.as_deref(), text) {
+        return becomes(Finding { thing: given, ..finding }, "program-missing", 0);
+    }
     let thing = match finding.code {
+        "read-only" | "permission-denied" | "file-size-limit" | "disk-full" | "quota-exceeded"
+        | "file-exists" => pattern::target(text),
         // `bash: script: interpreter: bad interpreter`
         "interpreter-missing" => {
             given.as_ref().and_then(|thing| thing.rsplit(": ").next()).map(str::to_owned)
@@ -185,6 +209,12 @@ fn named(finding: Finding, lines: &Lines<'_>, index: usize) -> Finding {
     };
     let thing = thing.and_then(|thing| pattern::clean(&thing)).or(given);
     Finding { thing, ..finding }
+}
+
+/// `env` is asked for interpreters by scripts, and for any other program by whoever wants it in another environment.
+fn env_looks_for(program: Option<&str>, line: &str) -> bool {
+    let is_env = pattern::find("~env: ", line, &line.to_ascii_lowercase()).is_some();
+    is_env && program.is_some_and(|program| !program.starts_with('/') && !forms::is_interpreter(program))
 }
 
 /// FlexNet has it in a line of its own.
@@ -225,8 +255,38 @@ fn near(lines: &Lines<'_>, index: usize, want: pattern::Want) -> Option<String> 
     (from..=index + 2).find_map(|index| pattern::thing(want, lines.text(index)))
 }
 
+/// `No space left on device` is also what the kernel says of USB that has no bandwidth left, and then no disk is full.
+fn by_room(finding: Finding, lines: &Lines<'_>) -> Finding {
+    let Some(index) = finding.line else { return finding };
+    let line = lines.lower(index);
+    let path = pattern::path(lines.text(index));
+    let is_file = |path: &String| !path.starts_with("/dev/") || path.starts_with("/dev/huge");
+    match finding.code {
+        // A stick has a path like any other disk.
+        "usb-bandwidth" if path.as_ref().is_some_and(is_file) && !has(line, OF_STREAMS) => {
+            becomes(Finding { thing: path, ..finding }, "disk-full", 0)
+        }
+        "disk-full" => {
+            let node = path
+                .filter(|path| path.starts_with("/dev/"))
+                .or_else(|| finding.thing.clone().filter(|thing| thing.starts_with("/dev/")));
+            let of_usb = node.as_ref().is_some_and(|node| OF_USB.iter().any(|own| node.starts_with(own)));
+            let alone = !finding.thing.as_ref().is_some_and(is_file);
+            if alone && (of_usb || has(&lines.around(index), OF_STREAMS)) {
+                let thing = node.or_else(|| near(lines, index, pattern::Want::Device));
+                return becomes(Finding { thing, ..finding }, "usb-bandwidth", 0);
+            }
+            // A node is no disk that one could make room on; of shared memory the next look tells.
+            let thing = finding.thing.clone().filter(|thing| is_file(thing) || thing.starts_with("/dev/shm"));
+            Finding { thing, ..finding }
+        }
+        _ => finding,
+    }
+}
+
 /// Where the path that it names is.
-fn by_path(finding: Finding, evidence: &Evidence, host: &dyn Host) -> Finding {
+fn by_path(finding: Finding, lines: &Lines<'_>, evidence: &Evidence, host: &dyn Host) -> Finding {
+    let finding = by_room(finding, lines);
     let Some(path) = finding.thing.clone() else { return finding };
     let path = path.as_str();
     let is = |all: &[&str]| all.contains(&finding.code);

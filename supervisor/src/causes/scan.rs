@@ -6,6 +6,7 @@
 use super::evidence::{Evidence, Said};
 use super::pattern::{self, Want};
 use super::subjects::{self, Signature};
+use super::{errno, forms};
 
 /// A cause that something points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(super) struct Finding {
 pub(super) const WEIGHT_MIN: i32 = 14;
 /// What a step of [`Signature::strength`] weighs.
 const STRENGTH: i32 = 4;
+/// The strength of a form that shells alone have.
+const UNSET: i32 = 9;
 /// What the last line weighs more than one that is far above.
 const RECENT: i32 = 15;
 /// What words of an error add.
@@ -194,6 +197,9 @@ fn is_frame(line: &str) -> bool {
 /// Lines of the tool with what they are when read from the end.
 pub(super) struct Lines<'e> {
     lines: &'e [Said],
+    /// What words are looked for in: the lines, and behind each what the number of an error in it means.
+    full: Vec<String>,
+    /// The same in lower case.
     lower: Vec<String>,
     /// Of each line, how many lines of weight come after it.
     after: Vec<i32>,
@@ -206,7 +212,8 @@ impl<'e> Lines<'e> {
     #[must_use]
     pub(super) fn new(evidence: &'e Evidence) -> Self {
         let lines = evidence.lines.as_slice();
-        let lower: Vec<String> = lines.iter().map(|line| line.text.to_ascii_lowercase()).collect();
+        let full: Vec<String> = lines.iter().map(|line| full(&line.text)).collect();
+        let lower: Vec<String> = full.iter().map(|line| line.to_ascii_lowercase()).collect();
         let mut after = vec![0; lines.len()];
         let mut count = 0;
         for (index, line) in lines.iter().enumerate().rev() {
@@ -222,7 +229,7 @@ impl<'e> Lines<'e> {
                 && !has(line, &["error", "lost", "dis"])
         };
         let up = lower.iter().rposition(|line| is_up(line));
-        Self { lines, lower, after, up }
+        Self { lines, full, lower, after, up }
     }
 
     /// How a line weighs by itself.
@@ -285,18 +292,27 @@ impl<'e> Lines<'e> {
                     Finding { code: signature.code, weight, thing, line: Some(index), certain: false };
                 merge(&mut found, finding);
             }
+            if let Some(name) = forms::unset_variable(&self.lines[index].text) {
+                let weight = UNSET * STRENGTH + own;
+                let thing = Some(name.to_owned());
+                let finding =
+                    Finding { code: "variable-missing", weight, thing, line: Some(index), certain: false };
+                merge(&mut found, finding);
+            }
         }
         found.sort_by_key(|finding| -finding.weight);
         found
     }
 
     fn fits<'l>(&'l self, index: usize, signature: &Signature) -> Option<&'l str> {
-        let (line, lower) = (self.lines[index].text.as_str(), self.lower[index].as_str());
+        let (line, lower) = (self.full[index].as_str(), self.lower[index].as_str());
         let unless = || signature.unless.iter().any(|pattern| pattern::find(pattern, line, lower).is_some());
         let mut all = signature.any.iter().filter_map(|pattern| pattern::find(pattern, line, lower));
         let gap = all.next()?;
         let group =
             |group: &&[&str]| group.iter().any(|pattern| pattern::find(pattern, line, lower).is_some());
+        let added = &line[self.lines[index].text.len()..];
+        let gap = if added.is_empty() { gap } else { gap.strip_suffix(added).unwrap_or(gap) };
         (signature.also.iter().all(group) && !unless()).then_some(gap)
     }
 
@@ -379,6 +395,14 @@ impl<'e> Lines<'e> {
     /// All lines in lower case, from the last.
     pub(super) fn backwards(&self) -> impl Iterator<Item = (usize, &str)> {
         self.lower.iter().enumerate().rev().map(|(index, line)| (index, line.as_str()))
+    }
+}
+
+/// A line with what the number of an error in it means.
+fn full(line: &str) -> String {
+    match errno::told(&line.to_ascii_lowercase()) {
+        Some(text) => format!("{line}: {text}"),
+        None => line.to_owned(),
     }
 }
 

@@ -140,6 +140,101 @@ fn the_machine_and_the_recipe_make_words_more_exact() {
 }
 
 #[test]
+fn a_number_of_an_error_means_what_its_text_means() {
+    for (log, code, thing) in [
+        ("scpi.cc:97] bind [::]:5025 errno=98", "port-in-use", "5025"),
+        ("listen tcp :8080 failed, os error 98", "port-in-use", "8080"),
+        ("store: cannot append /data/x.h5 (errno 28)", "disk-full", "/data/x.h5"),
+        ("acme: accept failed: error 24", "too-many-open-files", ""),
+        ("open /home/user/x.key: os error 2", "missing-file", "/home/user/x.key"),
+        ("connect to 10.0.0.5:5025: errno=111", "connection-refused", "10.0.0.5:5025"),
+        ("rename /tmp/c.db -> /opt/x/c.db: errno=30", "read-only", "/opt/x/c.db"),
+        ("writer: /data/s.raw: write failed (27)", "file-size-limit", "/data/s.raw"),
+        ("libusb_open failed, -3", "device-permission", ""),
+        ("axis 3: fault, error 24", "unknown", "error 24"),
+        ("write block 17: code 28, see the manual", "unknown", "code 28"),
+    ] {
+        let (found, says) = first(&failed(1, log), &Nothing);
+        assert!(found == code && says.contains(thing), "{log}: {found}, {says}");
+    }
+    // The loader's record has the library; why it could not be opened is in its line.
+    let loader = |why: &str| {
+        let line = format!(
+            "x: error while loading shared libraries: libc.so.6: cannot open shared object file: {why}"
+        );
+        let library = "libc.so.6".to_owned();
+        let standing = Standing::Ended(ExitReason::MissingLibrary { library });
+        first(&Evidence { standing, ..failed(127, &line) }, &Nothing).0
+    };
+    assert_eq!(loader("Error 24"), "too-many-open-files");
+    assert_eq!(loader("Permission denied"), "permission-denied");
+    assert_eq!(loader("No such file or directory"), "missing-library");
+}
+
+#[test]
+fn no_room_at_usb_is_no_full_disk() {
+    for (log, code, thing) in [
+        ("/dev/video2: VIDIOC_STREAMON: No space left on device", "usb-bandwidth", "/dev/video2"),
+        (
+            "opened /dev/video1\nSTREAMON failed\nerrno: No space left on device",
+            "usb-bandwidth",
+            "/dev/video1",
+        ),
+        ("uvc: usb_submit_urb returned -28", "usb-bandwidth", ""),
+        ("write /media/usb0/x.raw: No space left on device", "disk-full", "/media/usb0/x.raw"),
+        (
+            "camera /dev/video0 opened\nsaving /data/f1.tif: No space left on device",
+            "disk-full",
+            "/data/f1.tif",
+        ),
+    ] {
+        let (found, says) = first(&failed(1, log), &Nothing);
+        assert!(found == code && says.contains(thing), "{log}: {found}, {says}");
+    }
+    let says = first(&failed(1, "cat: write error on /dev/full: No space left on device"), &Nothing).1;
+    assert!(!says.contains("/dev/"), "{says}");
+}
+
+#[test]
+fn a_device_that_has_worked_is_lost_and_another_is_missing() {
+    for (log, code) in [
+        ("frame 100\nframe 200\nread failed: No such device", "device-lost"),
+        ("opened /dev/ttyUSB0\npos 1.25\nopen /dev/ttyUSB0: No such file or directory", "device-lost"),
+        ("1024 samples received\nlibusb transfer failed: rc=-4", "device-lost"),
+        ("/dev/video0: VIDIOC_DQBUF: No such device", "device-lost"),
+        ("/dev/video0: streaming, 4 buffers\nopen /dev/video2: No such device", "device-missing"),
+        ("temp 21.3 C\ntemp 21.4 C\nsensor: ENODEV", "device-lost"),
+        ("link /dev/hidraw0 ok\nhid /dev/hidraw0: No such device", "device-lost"),
+        ("attempt 1 of 2\nattempt 2 of 2\nsensor: ENODEV", "device-missing"),
+        ("no frames yet, waiting\ndevice not connected", "device-missing"),
+        ("opened /var/lib/acme/table\ndevice not connected", "device-missing"),
+        ("frame rate 30 fps\n12 samples per channel requested\ndevice not connected", "device-missing"),
+        ("connected to the display\ncould not open /dev/ttyUSB3: No such device", "device-missing"),
+    ] {
+        assert_eq!(first(&failed(1, log), &Nothing).0, code, "{log}");
+    }
+}
+
+#[test]
+fn forms_of_shells_and_of_go_decide() {
+    let x509 =
+        "Get \"https://lims.x.org/a\": x509: certificate has expired or is not yet valid: current time";
+    let (before, after) = (format!("{x509} T is before T2"), format!("{x509} T is after T2"));
+    for (log, code, thing) in [
+        ("/usr/bin/dash: 1: LIMS_URL: put it into site.env", "variable-missing", "LIMS_URL"),
+        ("env: 'acme-convert': No such file or directory", "program-missing", "acme-convert"),
+        ("/usr/bin/env: ‘python3’: No such file or directory", "interpreter-missing", "python3"),
+        (before.as_str(), "certificate-not-yet-valid", "lims.x.org"),
+        (after.as_str(), "certificate-expired", "lims.x.org"),
+        ("cp: cannot copy '/tmp/a' to '/srv/b': Permission denied", "permission-denied", "/srv/b"),
+    ] {
+        let causes = diagnose(&failed(1, log), &Nothing);
+        assert!(causes[0].code == code && causes[0].says.contains(thing), "{log}: {causes:?}");
+    }
+    assert!(diagnose(&failed(1, &before), &Nothing).iter().all(|cause| cause.code != "certificate-expired"));
+}
+
+#[test]
 fn what_hatchway_knows_comes_before_what_a_log_says() {
     let mut evidence = failed(1, "license expired");
     evidence.standing = Standing::Ended(ExitReason::Oom { kills: 1 });

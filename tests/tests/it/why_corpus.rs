@@ -37,7 +37,8 @@ const SEEDED: Corpus = Corpus {
     percent_min: 90,
     marks: ["<!-- confusion: begin -->\n", "<!-- confusion: end -->"],
 };
-/// Those that somebody has written afterwards who had not read the rules. Rules are not changed for them.
+/// Those that somebody has written afterwards who had not read the rules. Of its first run 23 of 30 were right; the rules have been mended
+/// with it in view since, so it guards what is known and measures nothing any more.
 const HELD_OUT: Corpus = Corpus {
     folder: "corpus/why-held-out",
     faults: 30,

@@ -70,7 +70,7 @@ pub(super) const KINDS: &[Kind] = &[
     ),
     kind(
         "file-size-limit",
-        "a file of its grew larger than it may (SIGXFSZ)",
+        "a file of its grew larger than it may (SIGXFSZ){}",
         "A file of its grew larger than it may.",
         "The account's limit (`ulimit -f`), or the file system's.",
         &["`ulimit -f` of the account; the file system's own limit"],

@@ -146,6 +146,10 @@ pub(super) const SIGNATURES: &[Signature] = &[
             "port*already taken",
             "port*is taken",
             "port*occupied",
+            "/tcp*in use",
+            "/udp*in use",
+            "/tcp*taken",
+            "/udp*taken",
             "socket already in use",
             "address in use",
             "errno 98",
@@ -357,7 +361,7 @@ pub(super) const SIGNATURES: &[Signature] = &[
         ],
     ),
     // OpenSSL X509_verify_cert_error_string, CPython ssl, Go crypto/x509, Java's PKIX, GnuTLS, Schannel.
-    words(
+    words_unless(
         "certificate-expired",
         9,
         Want::Server,
@@ -379,8 +383,10 @@ pub(super) const SIGNATURES: &[Signature] = &[
             "cert has expired",
             "certificate*has expired",
         ],
+        // Go says both in one sentence, and behind it which of them it is.
+        &["current time*is before"],
     ),
-    words(
+    words_unless(
         "certificate-not-yet-valid",
         9,
         Want::Server,
@@ -395,6 +401,7 @@ pub(super) const SIGNATURES: &[Signature] = &[
             "certificate validity starts in the future",
             "certificate is not active yet",
         ],
+        &["current time*is after"],
     ),
     words_unless(
         "certificate-untrusted",
