@@ -7,7 +7,7 @@ mod env;
 pub(crate) use env::docker::Docker;
 mod inspect;
 mod rungs;
-mod supervisor;
+pub(crate) mod supervisor;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const CYCLES: usize = 10_000;
 const TOOL: &str = "acme-gauss";
 
 /// Where a bench plays: its own data folder, thrown away at the end.
-struct Bench {
+pub(crate) struct Bench {
     scratch: sh::Scratch,
     program: PathBuf,
 }

@@ -7,6 +7,7 @@
 )]
 
 mod acme;
+mod api;
 mod bench;
 mod build;
 mod chroot;
@@ -45,7 +46,11 @@ const VERBS: &[Verb] = &[
     ),
     ("tidy", "rules that no compiler checks: lengths, reasons, links, words", tidy::verb),
     ("gen", "write docs/cli.md and docs/schemas/recipe.schema.json [--check]", generate::verb),
-    ("bench", "measure a subject: main-path, env, inspect, rungs or supervisor [--yes]", bench::verb),
+    (
+        "bench",
+        "measure a subject: main-path, env, inspect, rungs, supervisor or cycles [COUNT] [--yes]",
+        bench::verb,
+    ),
     (
         "chroot",
         "an environment beside an installed system of the same packages, as root [--yes]",
@@ -53,6 +58,7 @@ const VERBS: &[Verb] = &[
     ),
     ("compat", "run real programs and make their table [PROGRAM...] [--list] [--write]", compat::verb),
     ("crash", "power cuts and kills at every step of a build [calls|power] [--cuts N] [--yes]", crash::verb),
+    ("api", "schemathesis against the daemon's API, by its OpenAPI file [--yes]", api::verb),
     ("limits", "control groups hold a greedy tool, in a guest", limits::verb),
     ("services", "systemd in a container with users of its own, in a guest [--yes]", services::verb),
     (

@@ -148,7 +148,8 @@ pub(super) struct Caller(pub(super) String, Role);
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InstrumentFile {
-    /// Its path.
+    /// Its path, an absolute one.
+    #[schemars(with = "String", regex(pattern = "^/"))]
     pub file: PathBuf,
 }
 

@@ -129,6 +129,9 @@ pub(super) async fn resize(
 ) -> Answer<UnitStatus> {
     let SizeQuery { rows, cols } = asked(query)?;
     let running = running(&core, &unit)?;
+    if !running.has_terminal() {
+        return Err(Problem::from(&Error::NoTerminal { unit: unit.clone() }));
+    }
     blocking(move || running.order(&UnitOrder::Resize(Window { rows, columns: cols }))).await?;
     one(&core, &unit).map(Json)
 }

@@ -52,8 +52,9 @@ pub struct Wanted {
     /// Only what was said from then on: `CLOCK_REALTIME`, in nanoseconds.
     #[serde(default)]
     pub since_ns: Option<i64>,
-    /// Only the last so many of what is there; 10000 at most where the answer is no stream.
+    /// Only the last so many of what is there; 10000 at most.
     #[serde(default)]
+    #[schemars(range(max = 10_000))]
     pub lines: Option<usize>,
 }
 

@@ -27,12 +27,13 @@ const IDLE: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The kernel's ticks of processor time, a hundredth of a second on every Linux for users (`USER_HZ`, time(7)).
 const TICK: Duration = Duration::from_millis(10);
-const SLEEPS: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
+pub(crate) const SLEEPS: &str = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
 const COUNTS: &str = "trap 'exit 0' TERM; i=0; while :; do i=$((i + 1)); echo $i; sleep 0.01; done";
 /// When the tool has come so far that it says the time.
 const TELLS: &str = "date +%s%N";
 
-struct Stage {
+/// A daemon with an instrument of stand-ins; nothing of it goes on after this.
+pub(crate) struct Stage {
     bench: Bench,
     daemon: Option<Child>,
 }
@@ -81,7 +82,7 @@ fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-fn unit(name: &str, script: &str, more: &str) -> String {
+pub(crate) fn unit(name: &str, script: &str, more: &str) -> String {
     format!("[unit.{name}]\nrecipe = {TOOL:?}\nargs = [\"-c\", {script:?}]\n{more}\n")
 }
 
@@ -137,7 +138,7 @@ impl Stage {
         ])
     }
 
-    fn until_answers(&self) -> Result<()> {
+    pub(crate) fn until_answers(&self) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         while UnixStream::connect(self.socket()).is_err() {
             ensure!(Instant::now() < end, "the daemon does not answer");
@@ -161,7 +162,7 @@ impl Stage {
         }
     }
 
-    fn new(units: &str) -> Result<Self> {
+    pub(crate) fn new(units: &str) -> Result<Self> {
         let bench = Bench { scratch: sh::Scratch::new("hatchway-bench")?, program: build::build(true)? };
         let deb = acme::build(&bench.scratch.path)?;
         let file = deb.to_str().context("the package's path is not UTF-8")?;
@@ -181,7 +182,7 @@ impl Stage {
         Ok(Self { bench, daemon: None })
     }
 
-    fn begin(&mut self) -> Result<Instant> {
+    pub(crate) fn begin(&mut self) -> Result<Instant> {
         let mut command = self.bench.command(&["daemon", "instrument.toml"]);
         let begun = Instant::now();
         self.daemon = Some(command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?);
@@ -199,7 +200,11 @@ impl Stage {
         Ok(self.daemon.as_ref().context("no daemon runs")?.id())
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> &Path {
+        &self.bench.scratch.path
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
         self.bench.data().join("run/api.sock")
     }
 
