@@ -169,7 +169,7 @@ class InstrumentFile:
     """The file of an instrument, below a folder that none but root may change."""
 
     file: str
-    """Its path."""
+    """Its path, an absolute one."""
 
 
 class Kind:
