@@ -44,7 +44,7 @@ const PARTS: &[Part] = &[
         needs: &["build"],
         run: |_| generate::check(&build::program()?),
     },
-    Part { name: "unit", budget_minutes: 15.0, needs: &["setup"], run: unit },
+    Part { name: "unit", budget_minutes: 12.0, needs: &["setup"], run: unit },
     Part { name: "proof", budget_minutes: 10.0, needs: &["setup"], run: proof },
     Part { name: "e2e", budget_minutes: 20.0, needs: &["build"], run: e2e },
     Part { name: "fuzz", budget_minutes: 4.0, needs: &["setup"], run: |_| fuzz::short() },

@@ -248,8 +248,8 @@ impl Journal {
         }
         let Some((file, length)) = &mut self.file else { return Ok(()) };
         if let Err(error) = file.write_all(&text) {
-            // Half a line would spoil the next one.
-            file.set_len(*length)?;
+            // Half a line would spoil the next one. Where it cannot be cut off, the reader passes over it; why it was not written counts.
+            drop(file.set_len(*length));
             return Err(error);
         }
         *length += text.len() as u64;

@@ -57,7 +57,9 @@ fn an_archive_answers_as_the_machine_did_and_tells_no_secret() {
 
     let told = from(&["status"]).ok().stdout;
     assert_eq!(without_ages(&told), without_ages(&status));
-    assert_eq!(from(&["why", "waits"]).ok().stdout, waits);
+    // The sentence of a cause is that of its kind there.
+    let chain = |text: &str| text.lines().take(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(chain(&from(&["why", "waits"]).ok().stdout), chain(&waits));
     assert!(waits.starts_with("waits is blocked: waits for rests\n  rests is stopped"), "{waits}");
     let told = from(&["why", "bad"]).ok().stdout;
     assert!(told.starts_with("bad is degraded: it ended by itself with code 9; 5 failures in a short time: it waits for a person\n"), "{told}");
