@@ -214,6 +214,8 @@ struct Recorder<'a> {
     runs: bool,
     /// Nothing of it is to end by itself.
     killed: bool,
+    /// The signal by which somebody has asked it to end.
+    asked: Option<i32>,
     sources: Vec<Source>,
     terminal: Option<Terminal>,
     log: Segments,
@@ -265,6 +267,7 @@ impl<'a> Recorder<'a> {
             child,
             runs: true,
             killed: false,
+            asked: None,
             sources,
             terminal,
             log,
@@ -424,7 +427,10 @@ impl<'a> Recorder<'a> {
     /// The answer, and what is handed over with it.
     fn obey(&mut self, order: &UnitOrder, client: u64) -> (UnitReport, Option<OwnedFd>) {
         let report = match order {
-            UnitOrder::Signal { signal } => self.pass(*signal),
+            UnitOrder::Signal { signal } => {
+                self.asked = Some(*signal);
+                self.pass(*signal)
+            }
             UnitOrder::Kill => {
                 self.killed = true;
                 // What runs it may have ended, and something of it not.
@@ -571,7 +577,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn unrecorded(&self, ended: Outcome) -> ExitRecord {
-        let reason = verdict::unrecorded(ended, &self.errors);
+        let reason = verdict::unrecorded(ended, self.asked, &self.errors);
         ExitRecord {
             version: VERSION,
             unit: self.unit.unit.clone(),

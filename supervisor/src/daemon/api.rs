@@ -347,7 +347,11 @@ fn file_of(body: FileBody) -> Result<PathBuf, Problem> {
 
 /// Reads an instrument to apply it.
 fn read(core: &Core, file: &Path) -> Result<Applied, Problem> {
-    read_instrument(&core.dirs, file).map_err(|error| Problem::from(&error))
+    read_instrument(&core.dirs, file).map_err(|error| match error {
+        // Whoever asks has named it: that it cannot be read is no failure of the machine's.
+        Error::Io { .. } => Problem::new(Code::WrongFile, &error.whole()),
+        other => Problem::from(&other),
+    })
 }
 
 /// Reads an instrument, with what each of its units would be carried out with.

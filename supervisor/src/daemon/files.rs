@@ -52,6 +52,9 @@ pub struct Said {
 struct Word {
     boot: String,
     monotonic_ms: u64,
+    /// The same to the nanosecond: a run may have ended in the same millisecond, before the word or after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    monotonic_ns: Option<u64>,
     up: bool,
     /// The run after which it is to start again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +129,7 @@ impl Said {
         let word = Word {
             boot: now.boot.clone(),
             monotonic_ms: u64::try_from(now.monotonic.as_millis()).unwrap_or(u64::MAX),
+            monotonic_ns: u64::try_from(now.monotonic.as_nanos()).ok(),
             up: want == Want::Up,
             renew,
         };
@@ -137,7 +141,7 @@ impl Said {
     pub fn of(&self, unit: &str, start: Start, now: &Now) -> (Want, Option<Duration>) {
         let as_want = |up| if up { Want::Up } else { Want::Down };
         match self.word(unit, now) {
-            Some(word) => (as_want(word.up), Some(Duration::from_millis(word.monotonic_ms))),
+            Some(word) => (as_want(word.up), Some(word.when())),
             None => (as_want(start == Start::Auto), None),
         }
     }
@@ -150,6 +154,12 @@ impl Said {
 
     fn word(&self, unit: &str, now: &Now) -> Option<&Word> {
         self.units.get(unit).filter(|word| word.boot == now.boot)
+    }
+}
+
+impl Word {
+    fn when(&self) -> Duration {
+        self.monotonic_ns.map_or(Duration::from_millis(self.monotonic_ms), Duration::from_nanos)
     }
 }
 
@@ -211,15 +221,15 @@ mod tests {
     fn a_word_holds_until_the_machine_starts_anew() {
         let folder = tempfile::tempdir().unwrap();
         let dirs = dirs(folder.path());
-        let now = Now { boot: "one".to_owned(), monotonic: Duration::from_secs(7) };
+        let now = Now { boot: "one".to_owned(), monotonic: Duration::from_nanos(7_000_000_123) };
         let mut said = Said::load(&dirs).unwrap();
         assert_eq!(said.of("a", Start::Auto, &now), (Want::Up, None));
         said.say("a", Want::Down, None, &now);
         said.say("m", Want::Up, None, &now);
         said.store(&dirs).unwrap();
         let said = Said::load(&dirs).unwrap();
-        assert_eq!(said.of("a", Start::Auto, &now), (Want::Down, Some(Duration::from_secs(7))));
-        assert_eq!(said.of("m", Start::Manual, &now), (Want::Up, Some(Duration::from_secs(7))));
+        assert_eq!(said.of("a", Start::Auto, &now), (Want::Down, Some(now.monotonic)));
+        assert_eq!(said.of("m", Start::Manual, &now), (Want::Up, Some(now.monotonic)));
         let later = Now { boot: "two".to_owned(), monotonic: Duration::from_secs(1) };
         assert_eq!(said.of("a", Start::Auto, &later), (Want::Up, None));
         assert_eq!(said.of("m", Start::Manual, &later), (Want::Down, None));

@@ -61,6 +61,7 @@ pub fn default_instrument(dirs: &Dirs) -> Option<PathBuf> {
 /// Another daemon runs, or its folders cannot be written.
 pub fn run(dirs: Dirs, file: Option<&Path>) -> Result<(), Error> {
     let _lock = lock(&dirs)?;
+    start::own_program()?;
     let failed = || Error::io("begin", "/proc/self");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -118,7 +118,7 @@ pub const MEANINGS: &[Meaning] = &[
     Meaning {
         code: "wrong-file",
         status: Some(422),
-        means: "An instrument or a recipe is wrong, or may be changed by others than root.",
+        means: "An instrument or a recipe is wrong, cannot be read, or may be changed by others than root.",
         causes: "The detail has the file, the line and the column.",
         next: Cow::Borrowed("Mend the file, then `hatchway up` again. Nothing was changed."),
     },

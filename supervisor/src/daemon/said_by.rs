@@ -126,6 +126,9 @@ pub(super) async fn logs(
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(wanted) = query.map_err(|rejection| Problem::new(Code::BadRequest, &rejection.body_text()))?;
+    if wanted.lines.is_some_and(|lines| lines > LINES_MAX) {
+        return Err(Problem::new(Code::BadRequest, &format!("`lines` is {LINES_MAX} at most")));
+    }
     super::api::one(&core, &unit)?;
     let folder = folder(&core, &unit, &wanted)?;
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();

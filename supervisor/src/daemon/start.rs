@@ -1,6 +1,7 @@
 //! Starts a unit: the recorder, with the words of `hatchway run` as what it is to run.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use hatchway_envs::sandbox;
 use hatchway_wire::VERSION;
@@ -62,9 +63,22 @@ fn folder(dirs: &Dirs, unit: &str, run: &str) -> Result<PathBuf, Error> {
     Ok(runtime.join("units").join(unit).join(run))
 }
 
+/// Where this program was when it was first asked for: an upgrade puts another in its place, and that one runs units from then on.
+///
+/// # Errors
+/// The kernel does not say.
+pub(super) fn own_program() -> Result<&'static Path, Error> {
+    static OWN: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(own) = OWN.get() {
+        return Ok(own);
+    }
+    let own = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe"))?;
+    Ok(OWN.get_or_init(|| own))
+}
+
 /// The words that run it. What it needs is there: a start waits for no network.
 fn words(order: &Order, located: &Located, run: &str) -> Result<Vec<String>, Error> {
-    let own = std::env::current_exe().map_err(Error::io("find", "/proc/self/exe"))?;
+    let own = own_program()?;
     let path = std::path::absolute(&located.path).map_err(Error::io("find", &located.path))?;
     let mut words = vec![own.to_string_lossy().into_owned()];
     words.extend(

@@ -482,7 +482,7 @@ fn who_asks_is_known_and_what_is_asked_is_checked() {
         ("POST", "/v1/plan", "{", 400, "bad-request"),
         ("POST", "/v1/plan", "{\"file\": 7}", 400, "bad-request"),
         ("POST", "/v1/plan", "{\"file\": \"relative\"}", 400, "bad-request"),
-        ("POST", "/v1/plan", "{\"file\": \"/nowhere\"}", 500, "failed"),
+        ("POST", "/v1/plan", "{\"file\": \"/nowhere\"}", 422, "wrong-file"),
     ] {
         let (got, problem) = instrument.ask(method, path, body);
         assert_eq!((got, problem["code"].as_str()), (status, Some(code)), "{method} {path}: {problem}");

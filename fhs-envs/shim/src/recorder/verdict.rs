@@ -43,7 +43,13 @@ impl Tail {
 }
 
 /// The reason where no record was left: what ran the tool failed before there was something to record, or was killed.
-pub(super) fn unrecorded(outcome: Outcome, errors: &Tail) -> ExitReason {
+/// One that was asked to end before it could listen has done so.
+pub(super) fn unrecorded(outcome: Outcome, asked: Option<i32>, errors: &Tail) -> ExitReason {
+    if let (Outcome::Signal { signal, .. }, Some(asked)) = (outcome, asked)
+        && signal == asked
+    {
+        return ExitReason::Requested { signal, forced: false, outcome };
+    }
     let failed = hatchway_wire::exit::CODE_HATCHWAY_FAILED;
     match (outcome, errors.complaint()) {
         (Outcome::Exit { code }, Some(message)) if code == failed => ExitReason::NotStarted { message },
@@ -116,14 +122,18 @@ mod tests {
     #[test]
     fn who_was_killed_before_it_could_say_is_lost_and_who_failed_is_not_started() {
         let killed = Outcome::Signal { signal: 9, core: false };
-        assert_eq!(unrecorded(killed, &tail("error: x\n")), ExitReason::Lost { outcome: killed });
+        assert_eq!(unrecorded(killed, None, &tail("error: x\n")), ExitReason::Lost { outcome: killed });
+        let asked = Outcome::Signal { signal: 15, core: false };
+        let requested = ExitReason::Requested { signal: 15, forced: false, outcome: asked };
+        assert_eq!(unrecorded(asked, Some(15), &tail("")), requested);
+        assert_eq!(unrecorded(killed, Some(15), &tail("")), ExitReason::Lost { outcome: killed });
         let failed = Outcome::Exit { code: 125 };
         let said = "  downloading\nerror: no lock\n  because: a\n  because: b\nhint: make one\n";
         let message = said.trim_start_matches("  downloading\n").trim_end().to_owned();
-        assert_eq!(unrecorded(failed, &tail(said)), ExitReason::NotStarted { message });
+        assert_eq!(unrecorded(failed, None, &tail(said)), ExitReason::NotStarted { message });
         let own = Outcome::Exit { code: 3 };
-        assert_eq!(unrecorded(own, &tail("error: cannot write\n")), ExitReason::Exit { code: 3 });
-        assert_eq!(unrecorded(failed, &tail("")), ExitReason::Lost { outcome: failed });
+        assert_eq!(unrecorded(own, None, &tail("error: cannot write\n")), ExitReason::Exit { code: 3 });
+        assert_eq!(unrecorded(failed, None, &tail("")), ExitReason::Lost { outcome: failed });
     }
 
     #[test]
