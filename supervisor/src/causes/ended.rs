@@ -1,6 +1,6 @@
 //! What the record of an end, and how a unit stands, point to by themselves.
 
-use hatchway_wire::{ExitReason, Outcome};
+use hatchway_wire::ExitReason;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
@@ -71,10 +71,10 @@ fn of_reason(reason: &ExitReason, evidence: &Evidence, lines: &Lines<'_>, host: 
         ExitReason::Exit { code } => return of_code(*code, lines, host),
         ExitReason::Signal { signal, .. } => return vec![of_signal(*signal, CRASH, host)],
         ExitReason::Requested { signal, forced: false, .. } => {
-            found("asked-to-end", DECIDED, Some(name(*signal)))
+            found("asked-to-end", DECIDED, Some(crate::units::signal_name(*signal)))
         }
         ExitReason::Requested { signal, forced: true, .. } => {
-            found("did-not-end-in-time", DECIDED, Some(name(*signal)))
+            found("did-not-end-in-time", DECIDED, Some(crate::units::signal_name(*signal)))
         }
         ExitReason::ExecFailed { found: is_there, errno, message, .. } => {
             exec_failed(*is_there, *errno, message, evidence)
@@ -88,7 +88,9 @@ fn of_reason(reason: &ExitReason, evidence: &Evidence, lines: &Lines<'_>, host: 
         ExitReason::Seccomp => found("forbidden-system-call", DECIDED, None),
         ExitReason::LogFull { .. } => found("log-full", DECIDED, None),
         ExitReason::NotStarted { message } => not_started(message),
-        ExitReason::Lost { outcome } => found("keeper-lost", DECIDED, Some(outcome_told(*outcome))),
+        ExitReason::Lost { outcome } => {
+            found("keeper-lost", DECIDED, Some(crate::units::outcome_told(*outcome)))
+        }
     };
     vec![one]
 }
@@ -110,7 +112,7 @@ fn of_code(code: i32, lines: &Lines<'_>, host: &dyn Host) -> Vec<Finding> {
 }
 
 fn of_signal(signal: i32, weight: i32, host: &dyn Host) -> Finding {
-    let named = Some(name(signal));
+    let named = Some(crate::units::signal_name(signal));
     match Signal::try_from(signal) {
         Ok(Signal::SIGSEGV) => found("segfault", weight, None),
         Ok(Signal::SIGBUS) => found("bus-error", weight, None),
@@ -191,15 +193,4 @@ fn not_started(message: &str) -> Finding {
         _ => pattern::path(message),
     };
     found(code, DECIDED, thing.and_then(|thing| pattern::clean(&thing)))
-}
-
-fn outcome_told(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Exit { code } => format!("code {code}"),
-        Outcome::Signal { signal, .. } => name(signal),
-    }
-}
-
-fn name(signal: i32) -> String {
-    Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
 }

@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A unit that is still not ready is left to itself after this.
 const READY_MAX: Duration = Duration::from_secs(120);
 /// Of a terminal.
-const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 /// Columns of a unit's name in a table, at least.
 const NAME_WIDTH: usize = 16;
 
@@ -350,7 +350,7 @@ pub(super) fn row_at(unit: &UnitStatus, width: usize, moment_ns: i64) -> String 
 }
 
 /// To what a terminal of 80 columns shows; `hatchway why` says all of it.
-fn cut(line: &str) -> String {
+pub(super) fn cut(line: &str) -> String {
     match line.char_indices().nth(COLUMNS) {
         None => line.to_owned(),
         Some(_) => line.chars().take(COLUMNS - 1).chain(['…']).collect(),

@@ -16,8 +16,6 @@ use super::from::{FromArgs, Place};
 
 /// So long before and after the moment that somebody asks about.
 const AROUND_NS: i64 = 60 * 1_000_000_000;
-/// Columns of a terminal that everybody has.
-const COLUMNS: usize = 80;
 /// What the source has room for.
 const SOURCE_MAX: usize = 20;
 
@@ -156,21 +154,14 @@ fn shown(all: &[Moment]) -> Vec<String> {
             kind => format!("{kind}: {}", moment.text),
         };
         let line = format!("{time} {:<width$} {what}", moment.source);
-        lines.push(super::units::plain(&cut(line.replace('\n', " ").trim_end())));
+        lines.push(super::units::plain(&super::instrument::cut(line.replace('\n', " ").trim_end())));
     }
     lines
 }
 
-/// To what a terminal shows; `--json` has all of it.
-fn cut(line: &str) -> String {
-    match line.char_indices().nth(COLUMNS) {
-        None => line.to_owned(),
-        Some(_) => line.chars().take(COLUMNS - 1).chain(['…']).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::instrument::COLUMNS;
     use super::*;
 
     #[test]

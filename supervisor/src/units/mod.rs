@@ -32,6 +32,7 @@ pub use collected::{Collected, FILE as COLLECTED};
 pub use detach::{Detached, Kept, Terms, detach, keep};
 pub use log::{Line, Reader};
 pub use memory::Memory;
+pub(crate) use reason::{name as signal_name, outcome_told};
 pub use reason::{next, told};
 pub use standing::{Watch, late_told, stage_told};
 

@@ -84,14 +84,16 @@ pub fn next(tool: &str, reason: &ExitReason) -> Vec<String> {
     vec![one]
 }
 
-fn outcome_told(outcome: Outcome) -> String {
+/// How a process that ran came to its end, for a person.
+pub(crate) fn outcome_told(outcome: Outcome) -> String {
     match outcome {
         Outcome::Exit { code } => format!("code {code}"),
         Outcome::Signal { signal, .. } => name(signal),
     }
 }
 
-fn name(signal: i32) -> String {
+/// `SIGTERM`, or the number of one without a name.
+pub(crate) fn name(signal: i32) -> String {
     Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
 }
 
