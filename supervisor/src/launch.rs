@@ -276,6 +276,7 @@ fn health(health: &recipe::Health) -> Option<sandbox::Health> {
         every_ms: health.every.ms(),
         timeout_ms: health.timeout.ms(),
         failures: *health.failures.get_ref(),
+        ends: health.then == recipe::Then::End,
     })
 }
 

@@ -127,6 +127,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
                 asked: None,
                 by_engine: false,
                 stop: false,
+                unwell: None,
                 seen,
             }
             .run()
@@ -175,6 +176,8 @@ struct Attendant<'a> {
     by_engine: bool,
     /// A stop was asked for through this process.
     stop: bool,
+    /// The tool is ended because it is not well: in what way.
+    unwell: Option<String>,
     seen: Seen,
 }
 
@@ -368,7 +371,8 @@ impl Attendant<'_> {
             }
             Report::Health { condition, message } => {
                 if condition == Condition::Unhealthy {
-                    self.caution(&message);
+                    let ends = self.end_unwell(&message);
+                    self.caution(&if ends { format!("{message}; it is asked to end") } else { message.clone() });
                 }
                 self.seen.notes.push(message);
             }
@@ -394,6 +398,17 @@ impl Attendant<'_> {
         Ok(())
     }
 
+    /// As if it was asked to end, where its recipe says so; who was asked already is on the way.
+    fn end_unwell(&mut self, message: &str) -> bool {
+        if self.asked.is_some() || !self.bootstrap.health.as_ref().is_some_and(|health| health.ends) {
+            return false;
+        }
+        self.unwell = Some(message.to_owned());
+        self.order(&Order::End { signal: self.bootstrap.stop_signal.unwrap_or(Signal::SIGTERM as i32) });
+        self.expect_end(self.bootstrap.grace_ms.saturating_mul(2));
+        true
+    }
+
     /// `env` was started, and has not found what it was to start.
     fn tell_missing(&mut self, outcome: Outcome) {
         let code = Outcome::Exit { code: hatchway_wire::exit::CODE_NOT_FOUND };
@@ -408,6 +423,9 @@ impl Attendant<'_> {
     }
 
     fn reason(&self, outcome: Outcome, forced: bool) -> ExitReason {
+        if let Some(message) = self.unwell.clone() {
+            return ExitReason::Unhealthy { message, forced, outcome };
+        }
         let asked = self.asked.filter(|signal| {
             // A tool may survive Ctrl-C and end by itself hours later; after TERM and HUP it had no such choice.
             let ends = [Signal::SIGTERM as i32, Signal::SIGHUP as i32].contains(signal);

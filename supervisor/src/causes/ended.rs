@@ -87,6 +87,10 @@ fn of_reason(reason: &ExitReason, evidence: &Evidence, lines: &Lines<'_>, host: 
         ExitReason::Engine { message, .. } => found("engine-failed", DECIDED, Some(message.clone())),
         ExitReason::Seccomp => found("forbidden-system-call", DECIDED, None),
         ExitReason::LogFull { .. } => found("log-full", DECIDED, None),
+        ExitReason::Unhealthy { message, .. } => {
+            let thing = message.split_once("not well: ").map_or(message.as_str(), |(_, what)| what);
+            found("ended-unhealthy", DECIDED, Some(thing.to_owned()))
+        }
         ExitReason::NotStarted { message } => not_started(message),
         ExitReason::Lost { outcome } => {
             found("keeper-lost", DECIDED, Some(crate::units::outcome_told(*outcome)))

@@ -30,6 +30,8 @@ const BLIND: Duration = Duration::from_secs(1);
 const ENDING: Duration = Duration::from_millis(200);
 /// Units that start at a time: others who ask the daemon for something are not to wait for them.
 const STARTERS: usize = 4;
+/// Names of runs beyond those that are there, before they are forgotten.
+const KEPT: usize = 256;
 /// As often what no message comes of is looked at.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -222,6 +224,7 @@ impl Core {
             self.note(&mut state, unit);
             self.act(&mut state, unit, &now, &mut errands);
         }
+        state.forget(&units);
         // Without an instrument nobody knows what is not to run.
         if state.machine.is_some() {
             self.strays(&mut state, &units);
@@ -372,6 +375,21 @@ impl State {
     #[must_use]
     pub(super) fn said(&self) -> &Said {
         &self.said
+    }
+
+    /// Runs whose folders are gone do not come back. Of a unit that the instrument has not got nobody knows that.
+    fn forget(&mut self, units: &[Unit]) {
+        let runs: usize = units.iter().map(|unit| unit.runs.len()).sum();
+        if self.told.len() + self.asked.len() <= 2 * runs + KEPT {
+            return;
+        }
+        let known: BTreeMap<&str, &Unit> = units.iter().map(|unit| (unit.name.as_str(), unit)).collect();
+        let is_there = |key: &String| {
+            let Some((unit, run)) = key.split_once('/') else { return false };
+            known.get(unit).is_none_or(|unit| unit.runs.iter().any(|other| other.name == run))
+        };
+        self.told.retain(is_there);
+        self.asked.retain(is_there);
     }
 
     fn order(&mut self, unit: &Unit) -> Option<Order> {

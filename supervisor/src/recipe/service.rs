@@ -326,6 +326,20 @@ pub struct Health {
     #[serde(default = "Health::failures")]
     #[schemars(with = "u32")]
     pub failures: Spanned<u32>,
+    /// What then becomes of the tool.
+    #[serde(default)]
+    pub then: Then,
+}
+
+/// What becomes of a tool whose check of health fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Then {
+    /// It is said, and the tool goes on.
+    #[default]
+    Warn,
+    /// It is asked to end, as by `hatchway stop`. For `restart` that is a failure, so it starts again where the recipe says so.
+    End,
 }
 
 impl Health {

@@ -319,6 +319,9 @@ impl<'a> Collector<'a> {
                 message: told(message),
             },
             ExitReason::Engine { message, outcome } => ExitReason::Engine { message: told(message), outcome },
+            ExitReason::Unhealthy { message, forced, outcome } => {
+                ExitReason::Unhealthy { message: told(message), forced, outcome }
+            }
             ExitReason::NotStarted { message } => ExitReason::NotStarted { message: told(message) },
             // Numbers only.
             other @ (ExitReason::Exit { .. }

@@ -215,6 +215,11 @@ mod tests {
             ExitReason::Oom { kills: 1 },
             ExitReason::Seccomp,
             ExitReason::LogFull { outcome: None },
+            ExitReason::Unhealthy {
+                message: "after 20 s the tool is not well: its check has failed 3 times in a row (exit code 1)".to_owned(),
+                forced: true,
+                outcome: Outcome::Signal { signal: 9, core: false },
+            },
             ExitReason::Lost { outcome: Outcome::Signal { signal: 9, core: false } },
         ] {
             let text = crate::units::told(&reason);

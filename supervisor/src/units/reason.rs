@@ -28,6 +28,10 @@ pub fn told(reason: &ExitReason) -> String {
             format!("it took more memory than it may, and the kernel killed it ({kills} processes)")
         }
         ExitReason::Engine { message, .. } => format!("the engine ended it: {message}"),
+        ExitReason::Unhealthy { message, forced, .. } => {
+            let how = if *forced { "did not within its grace time, and was killed" } else { "did" };
+            format!("it was not well, was asked to end and {how}: {message}")
+        }
         ExitReason::Seccomp => "it made a system call that its filter forbids".to_owned(),
         ExitReason::LogFull { .. } => "its log was full, and its recipe ends it then".to_owned(),
         ExitReason::NotStarted { message } => {
@@ -68,6 +72,9 @@ pub fn next(tool: &str, reason: &ExitReason) -> Vec<String> {
         ExitReason::Oom { .. } => "`limits.memory` in [run] of the recipe is what it may take".to_owned(),
         ExitReason::Engine { .. } => {
             "`journalctl --unit docker --since -10min` on the machine says what the engine did".to_owned()
+        }
+        ExitReason::Unhealthy { .. } => {
+            format!("`hatchway logs {tool} -n 50` shows what it said before; `health` in [service] of the recipe is the check")
         }
         ExitReason::Seccomp => {
             "`dmesg | grep SECCOMP` names the system call, where the kernel's log of it is on; tell the maintainers of the recipe".to_owned()

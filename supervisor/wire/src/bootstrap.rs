@@ -150,6 +150,9 @@ pub struct Health {
     pub timeout_ms: u64,
     /// How many in a row have to fail.
     pub failures: u32,
+    /// Then the tool is ended.
+    #[serde(default)]
+    pub ends: bool,
 }
 
 /// The interpreter or loader of a program, where the tree has not got it.

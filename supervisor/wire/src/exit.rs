@@ -135,6 +135,15 @@ pub enum ExitReason {
         /// How the tool then ended, if that is known.
         outcome: Option<Outcome>,
     },
+    /// Its check of health failed too often in a row, and its recipe ends it then.
+    Unhealthy {
+        /// What a person should read: when, how often, and how the last check failed.
+        message: String,
+        /// The grace period ran out and the tool was killed.
+        forced: bool,
+        /// How the tool then ended.
+        outcome: Outcome,
+    },
     /// A system call that the filter forbids ended the tool.
     Seccomp,
     /// The log had no room, and the unit is to be ended then.
@@ -161,7 +170,7 @@ impl ExitReason {
         match self {
             Self::Exit { code } => *code,
             Self::Signal { signal, .. } => CODE_SIGNAL_BASE + signal,
-            Self::Requested { outcome, .. } => outcome.code(),
+            Self::Requested { outcome, .. } | Self::Unhealthy { outcome, .. } => outcome.code(),
             Self::ExecFailed { found: true, .. } => CODE_NOT_EXECUTABLE,
             Self::ExecFailed { found: false, .. } => CODE_NOT_FOUND,
             Self::MissingLibrary { .. } => CODE_NOT_FOUND,

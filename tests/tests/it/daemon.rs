@@ -569,3 +569,44 @@ fn a_unit_waits_until_the_one_before_it_is_ready_as_its_recipe_says() {
     go("b");
     instrument.reaches("b", "ready");
 }
+
+#[test]
+fn a_unit_that_is_not_well_ends_and_starts_again_where_its_recipe_says_so() {
+    let mut instrument = Instrument::new(&unit("a", STAYS, ""));
+    let recipe = instrument.bench().path("work/recipes/acme/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    let check = "command = [\"dash\", \"-c\", \"test ! -e /tmp/sick\"], every = \"100ms\", failures = 2";
+    fs::write(&recipe, format!("{text}health = {{ {check}, then = \"end\" }}\n")).unwrap();
+    let ails = |instrument: &Instrument| {
+        instrument.reaches("a", "ready");
+        let run = instrument.unit("a")["run"].as_str().unwrap().to_owned();
+        drop(instrument.bench().script("$HATCHWAY exec a -- touch /tmp/sick < /dev/null").ok());
+        run
+    };
+    let record = |instrument: &Instrument, run: &str| {
+        let all = instrument.bench().hatchway(&["history", "a", "--json"]).ok().json();
+        all.as_array().unwrap().iter().find(|one| one["run"] == run).unwrap()["record"].clone()
+    };
+    instrument.begin();
+    let first = ails(&instrument);
+    until("it is not started again", || instrument.unit("a")["run"] != first.as_str());
+    let reason = &record(&instrument, &first)["reason"]["unhealthy"];
+    assert_eq!((&reason["forced"], &reason["outcome"]["exit"]["code"]), (&false.into(), &0.into()));
+    let message = reason["message"].as_str().unwrap();
+    assert!(message.ends_with("its check has failed 2 times in a row (exit code 1)"), "{message}");
+    let kinds = |instrument: &Instrument| -> Vec<String> {
+        let of_run = instrument.events(&[]).into_iter().filter(|event| event["run"] == first.as_str());
+        of_run.map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds(&instrument), ["starting", "ready", "health", "ended", "back-off"]);
+    // Also while no daemon is there.
+    let second = ails(&instrument);
+    instrument.kill();
+    until("it does not end", || instrument.unit("a")["state"] == "ended");
+    assert_eq!(instrument.unit("a")["run"], second.as_str());
+    let why = instrument.bench().hatchway(&["why", "a"]);
+    assert!(why.stdout.contains("it was not well, and its recipe ends it then: its check"), "{why}");
+    instrument.begin();
+    until("it is not started again", || instrument.unit("a")["run"] != second.as_str());
+    instrument.reaches("a", "ready");
+}

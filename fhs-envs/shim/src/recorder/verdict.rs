@@ -72,7 +72,7 @@ pub(super) fn refine(record: &mut ExitRecord, errors: &Tail) {
             }
         }
         ExitReason::Exit { code: 0 } => {}
-        ExitReason::Exit { .. } => record.evidence.extend(errors.last(3)),
+        ExitReason::Exit { .. } | ExitReason::Unhealthy { .. } => record.evidence.extend(errors.last(3)),
         ExitReason::Signal { signal, .. } => {
             if *signal == hatchway_wire::exit::SIGSYS {
                 record.reason = ExitReason::Seccomp;

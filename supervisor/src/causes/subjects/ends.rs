@@ -138,6 +138,17 @@ pub(super) const KINDS: &[Kind] = &[
         &["`hatchway logs {unit} -n 50` shows what it says", "`hatchway restart {unit}` starts it anew"],
     ),
     kind(
+        "ended-unhealthy",
+        "it was not well, and its recipe ends it then: {}",
+        "Its check of health failed too often in a row, and its recipe ends it then (`then = \"end\"`).",
+        "It hung, what it depends on is gone, or the check is too strict.",
+        &[
+            "`hatchway logs {unit} -n 50` shows what it said before",
+            "`hatchway exec {unit} -- …` with the check's command tries it by hand",
+            "`health = { …, timeout = \"…\", failures = … }` in [service] of the recipe has more patience",
+        ],
+    ),
+    kind(
         "dependency-stopped",
         "it waits for `{}`, which nobody has started",
         "It waits for a unit that nobody has started.",
