@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -26,6 +27,9 @@ use super::problem::Problem;
 pub(super) const SYSTEM: &str = "/run/hatchway";
 /// An answer is no longer than this.
 const ANSWER_MAX: usize = 64 << 20;
+/// How long a daemon may take to begin its answer: one that systemd starts because somebody asks takes a moment, one that hangs has ten
+/// seconds until its watchdog ends it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A daemon that answers.
 #[derive(Debug)]
@@ -181,7 +185,8 @@ impl Client {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.gone(&error))?;
         tokio::spawn(connection.with_upgrades());
-        let answer = sender.send_request(request).await.map_err(|error| self.gone(&error))?;
+        let answer = tokio::time::timeout(ANSWER_WITHIN, sender.send_request(request)).await;
+        let answer = answer.map_err(|_| self.silent())?.map_err(|error| self.gone(&error))?;
         if answer.status().is_success() || answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
@@ -189,6 +194,16 @@ impl Client {
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Err(refused(problem)),
             Err(error) => Err(self.gone(&error)),
+        }
+    }
+
+    fn silent(&self) -> Error {
+        let within = ANSWER_WITHIN.as_secs();
+        Error::Host {
+            message: format!("the daemon at `{}` gives no answer within {within} s", self.socket.display()),
+            hints: vec![
+                "units go on without it; `systemctl restart hatchway` begins another, and `journalctl --unit hatchway -n 20` says what this one did".to_owned(),
+            ],
         }
     }
 

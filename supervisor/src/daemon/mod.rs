@@ -11,6 +11,7 @@ mod core;
 pub mod decide;
 mod doors;
 pub mod files;
+mod given;
 pub mod journal;
 mod metrics;
 mod notify;
@@ -26,6 +27,7 @@ mod watch;
 
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +62,8 @@ pub fn default_instrument(dirs: &Dirs) -> Option<PathBuf> {
 /// # Errors
 /// Another daemon runs, or its folders cannot be written.
 pub fn run(dirs: Dirs, file: Option<&Path>) -> Result<(), Error> {
+    // Before anything else is opened: what systemd gives has numbers, not names.
+    let given = given::take(&dirs.runtime.join(api::SOCKET))?;
     let _lock = lock(&dirs)?;
     start::own_program()?;
     let failed = || Error::io("begin", "/proc/self");
@@ -69,7 +73,7 @@ pub fn run(dirs: Dirs, file: Option<&Path>) -> Result<(), Error> {
         .build()
         .map_err(failed())?;
     let core = Arc::new(Core::open(dirs)?);
-    runtime.block_on(serve(&core, file))?;
+    runtime.block_on(serve(&core, file, given))?;
     // A start that is under way leaves a whole unit or none.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
@@ -102,9 +106,14 @@ pub fn lock(dirs: &Dirs) -> Result<File, Error> {
     Ok(file)
 }
 
-async fn serve(core: &Arc<Core>, file: Option<&Path>) -> Result<(), Error> {
+async fn serve(core: &Arc<Core>, file: Option<&Path>, given: Option<UnixListener>) -> Result<(), Error> {
     let socket = core.dirs.runtime.join(api::SOCKET);
-    let listener = api::bind(&core.dirs.runtime).map_err(Error::io("listen at", &socket))?;
+    let is_given = given.is_some();
+    let listener = match given {
+        Some(given) => tokio::net::UnixListener::from_std(given),
+        None => api::bind(&core.dirs.runtime),
+    };
+    let listener = listener.map_err(Error::io("listen at", &socket))?;
     let mut signals = Signals::new().map_err(Error::io("watch signals of", "/proc/self"))?;
     core.tell(Entry::new(
         Kind::DaemonBegan,
@@ -138,7 +147,10 @@ async fn serve(core: &Arc<Core>, file: Option<&Path>) -> Result<(), Error> {
     systemd.stopping();
     api.abort();
     core.tell(Entry::new(Kind::DaemonEnded, format!("{ended}; units go on")));
-    drop(fs::remove_file(socket));
+    // Whoever asks meanwhile waits for the next one where the socket is systemd's.
+    if !is_given {
+        drop(fs::remove_file(socket));
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("-rwxr-xr-x", "./usr/bin/hatchway"),
     ("-rwxr-xr-x", "./usr/libexec/hatchway/hatchway-shim"),
     ("-rw-r--r--", "./usr/lib/systemd/system/hatchway.service"),
+    ("-rw-r--r--", "./usr/lib/systemd/system/hatchway.socket"),
     ("-rw-r--r--", "./usr/lib/tmpfiles.d/hatchway.conf"),
     ("-rw-r--r--", "./usr/lib/sysusers.d/hatchway.conf"),
     ("-rw-r--r--", "./etc/hatchway/instrument.toml.example"),

@@ -27,6 +27,7 @@ pub(super) struct Inputs {
 /// Files of `packaging/` and the workspace, where they go.
 const FILES: &[(&str, &str)] = &[
     ("packaging/hatchway.service", "usr/lib/systemd/system/hatchway.service"),
+    ("packaging/hatchway.socket", "usr/lib/systemd/system/hatchway.socket"),
     ("packaging/hatchway.tmpfiles", "usr/lib/tmpfiles.d/hatchway.conf"),
     ("packaging/hatchway.sysusers", "usr/lib/sysusers.d/hatchway.conf"),
     ("packaging/instrument.toml.example", "etc/hatchway/instrument.toml.example"),
