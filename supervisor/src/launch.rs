@@ -16,6 +16,7 @@ mod interpreter;
 mod lease;
 pub(crate) mod limits;
 pub(crate) mod machine;
+pub(crate) mod native;
 mod network;
 pub(crate) mod packets;
 mod remapped;

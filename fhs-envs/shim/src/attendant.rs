@@ -372,7 +372,11 @@ impl Attendant<'_> {
             Report::Health { condition, message } => {
                 if condition == Condition::Unhealthy {
                     let ends = self.end_unwell(&message);
-                    self.caution(&if ends { format!("{message}; it is asked to end") } else { message.clone() });
+                    self.caution(&if ends {
+                        format!("{message}; it is asked to end")
+                    } else {
+                        message.clone()
+                    });
                 }
                 self.seen.notes.push(message);
             }

@@ -44,6 +44,8 @@ const REST: Duration = Duration::from_millis(100);
 pub(crate) struct Look<'a> {
     wanted: Option<&'a Ready>,
     process: &'a Process,
+    /// Where the tool says that it is.
+    notify: String,
     /// Where the tool says it: its notify socket, or the other end of its descriptor.
     heard: Option<OwnedFd>,
     state: Readiness,
@@ -67,10 +69,11 @@ impl<'a> Look<'a> {
     pub(crate) fn new(bootstrap: &'a Bootstrap) -> Result<(Self, Option<(OwnedFd, i32)>), Failure> {
         let process = &bootstrap.process;
         let wanted = bootstrap.ready.as_ref();
+        let notify = notify_path(bootstrap);
         let (mut heard, mut given) = (None, None);
         match wanted {
             Some(Ready::Notify) => {
-                let made = listen(&notify_path(process));
+                let made = listen(&notify);
                 heard = Some(made.map_err(|error| Failure::new("make the tool's notify socket", error))?);
             }
             Some(Ready::Fd { number }) => {
@@ -86,6 +89,7 @@ impl<'a> Look<'a> {
         let look = Self {
             wanted,
             process,
+            notify,
             heard,
             state: if wanted.is_some() { Readiness::Starting { last: None } } else { Readiness::Ready },
             status: None,
@@ -107,7 +111,7 @@ impl<'a> Look<'a> {
         }
         let mut process = self.process.clone();
         process.env.retain(|(name, _)| name != "NOTIFY_SOCKET");
-        process.env.push(("NOTIFY_SOCKET".to_owned(), notify_path(&process)));
+        process.env.push(("NOTIFY_SOCKET".to_owned(), self.notify.clone()));
         Cow::Owned(process)
     }
 
@@ -315,8 +319,10 @@ impl<'a> Look<'a> {
 }
 
 /// In the tool's own folder of sockets: it is the tool's user who makes it.
-fn notify_path(process: &Process) -> String {
-    format!("/run/user/{}/hatchway-notify", process.uid)
+fn notify_path(bootstrap: &Bootstrap) -> String {
+    let usual = || format!("/run/user/{}", bootstrap.process.uid);
+    let folder = bootstrap.notify_folder.as_ref().map_or_else(usual, |folder| folder.as_str().to_owned());
+    format!("{folder}/hatchway-notify")
 }
 
 fn listen(path: &str) -> io::Result<OwnedFd> {

@@ -108,6 +108,7 @@ pub fn build_plan(spec: &BuildSpec, host: &HostFacts) -> Result<Bootstrap, Error
         services: None,
         health: None,
         ready: None,
+        notify_folder: None,
         missing: None,
         grace_ms: GRACE_MS,
         stop_signal: None,

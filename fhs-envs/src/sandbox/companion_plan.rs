@@ -135,6 +135,7 @@ pub fn companion_plan(spec: &CompanionSpec, view: Vec<Op>, host: &HostFacts) -> 
         services: None,
         health: None,
         ready: None,
+        notify_folder: None,
         missing: None,
     })
 }

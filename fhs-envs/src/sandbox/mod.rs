@@ -7,6 +7,7 @@ pub mod companion_plan;
 pub mod explain;
 pub mod guest;
 pub mod launch;
+pub mod native_plan;
 pub mod plan;
 pub mod probe;
 pub mod seccomp;
@@ -20,6 +21,7 @@ pub use guest::{Given, Guest, plan_guest};
 pub use hatchway_wire::Owner;
 pub use hatchway_wire::bootstrap::{Lease, Resource};
 pub use launch::{exec_shim, spawn_shim};
+pub use native_plan::{NativeSpec, native_plan};
 pub use plan::{common_environment, plan};
 pub use probe::{HostFacts, Problem, Report};
 pub use spec::{

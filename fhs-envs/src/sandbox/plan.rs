@@ -95,6 +95,7 @@ pub(super) fn plan_unit(spec: &Spec, host: &HostFacts) -> Result<Bootstrap, Erro
         services: services::kept(spec),
         health: spec.health.clone(),
         ready: spec.ready.clone(),
+        notify_folder: None,
         missing: None,
         lease: None,
         channels_fd: None,

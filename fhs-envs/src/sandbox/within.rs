@@ -175,6 +175,7 @@ pub fn plan_within(spec: &Spec, host: &HostFacts, lease: Lease) -> Result<Within
         services: plan::services::kept(spec),
         health: spec.health.clone(),
         ready: spec.ready.clone(),
+        notify_folder: None,
         missing: None,
         lease: Some(lease),
         channels_fd: None,

@@ -16,7 +16,7 @@ use crate::daemon::journal::Event;
 use crate::daemon::problem::{Meaning, meanings};
 use crate::daemon::report::{self, Action, Step, UnitStatus};
 use crate::daemon::source::Source;
-use crate::daemon::view::{self, Machine, Phase};
+use crate::daemon::view::{self, Carried, Machine, Phase};
 use crate::daemon::{self, api};
 use crate::dirs::Dirs;
 use crate::error::Error;
@@ -172,12 +172,9 @@ fn no_instrument(dirs: &Dirs) -> Error {
 /// A start waits for no network and for no build: what is missing is made now.
 fn build(context: &Context, machine: &Machine) -> Result<(), Error> {
     for (name, config) in machine.instrument.in_order() {
-        let located = view::find(config, &machine.recipes)?;
+        let Carried::Tool(located) = view::find(config, &machine.recipes)? else { continue };
         if located.recipe.image().is_some() {
-            return Err(Error::Unsupported {
-                name: name.to_owned(),
-                what: vec!["a guest from a disk image as a unit".to_owned()],
-            });
+            continue;
         }
         let lock = steps::read_lock(&located)?;
         let (built, _held) = steps::build_and_hold(context, &located, &lock)?;

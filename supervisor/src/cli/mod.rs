@@ -12,6 +12,7 @@ mod instrument;
 mod lock;
 mod machine;
 mod man;
+mod native;
 mod new;
 mod plan;
 mod recipe;
@@ -128,6 +129,9 @@ enum Command {
         /// For which shell
         shell: clap_complete::Shell,
     },
+    /// Run a native service; the daemon says so
+    #[command(hide = true)]
+    Native(native::Args),
     /// Print generated documentation
     #[command(hide = true, subcommand)]
     Generate(generate::Command),
@@ -172,7 +176,9 @@ pub fn main() -> ExitCode {
 fn failure(mut arguments: impl Iterator<Item = OsString>) -> u8 {
     // The options before the verb are without a value.
     match arguments.find(|argument| !argument.as_encoded_bytes().starts_with(b"-")) {
-        Some(verb) if ["run", "shell", "exec", "attach"].iter().any(|passes| verb == *passes) => RUN_FAILURE,
+        Some(verb) if ["run", "shell", "exec", "attach", "native"].iter().any(|passes| verb == *passes) => {
+            RUN_FAILURE
+        }
         _ => FAILURE,
     }
 }
@@ -225,6 +231,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Error> {
             Printer::default().raw(&String::from_utf8_lossy(&text));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Native(args) => native::main(&args, quiet),
         Command::Generate(command) => generate::main(&command),
     }
 }

@@ -208,12 +208,12 @@ fn again(
     Ok(words)
 }
 
-fn name_of_unit(text: &str) -> Result<String, String> {
+pub(super) fn name_of_unit(text: &str) -> Result<String, String> {
     recipe::Name::try_from(text.to_owned()).map(String::from)
 }
 
 /// A run's name becomes that of a folder: it is as [`launch::incarnation`] makes them.
-fn name_of_run(text: &str) -> Result<String, String> {
+pub(super) fn name_of_run(text: &str) -> Result<String, String> {
     let parts = text.split_once('-');
     let is_number =
         |part: &str| !part.is_empty() && part.len() < 20 && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -276,13 +276,16 @@ fn machine(
         (program.is_some(), "`--program`"),
         (!args.is_empty(), "arguments"),
         (common.rung.is_some(), "`--rung`"),
-        // Nothing of ours is inside that could say that it runs.
-        (stay.detach || stay.incarnation.is_some(), "`--detach`"),
     ];
     if let Some((_, what)) = chosen.iter().find(|(given, _)| *given) {
         return Err(Error::Usage(format!("a guest from a disk image takes no {what}")));
     }
+    if stay.detach {
+        return detach(context, located, stay.wait, &again(located, None, common, &[])?);
+    }
     let wish = launch::machine::Wish {
+        kept: stay.incarnation.as_deref(),
+        unit: stay.unit.as_deref(),
         bind: &common.bind,
         share: &common.share,
         user: common.user.as_deref(),

@@ -118,6 +118,7 @@ fn of_config(config: &UnitConfig) -> Facts {
         facts.extend(fact.filter(|fact| !fact.is_empty()).map(|fact| (name, fact)));
     };
     add("recipe", config.recipe.clone());
+    add("service", config.service.clone());
     add("rung", config.rung.and_then(|rung| json!(rung).as_str().map(str::to_owned)));
     add("user", config.user.clone());
     add("arguments", Some(config.args.join(" ")));

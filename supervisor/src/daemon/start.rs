@@ -13,11 +13,11 @@ use crate::clock::{self, Now};
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::instrument::{UnitConfig, UnitRung};
-use crate::launch::run_folder;
+use crate::launch::{native, run_folder};
 use crate::recipe::Located;
 use crate::units::{self, Kept, Terms};
 
-use super::view;
+use super::view::{self, Carried};
 
 /// What a start needs; it goes to a thread of its own.
 #[derive(Debug, Clone)]
@@ -49,9 +49,10 @@ pub(super) fn start(dirs: &Dirs, order: &Order) -> Result<Kept, Failed> {
 }
 
 fn keep(order: &Order, run: &str, folder: &Path) -> Result<Kept, Error> {
-    let located = view::find(&order.config, &order.recipes)?;
-    let command = words(order, &located, run)?;
-    let terms = Terms::of(located.recipe.service.as_ref());
+    let (command, terms) = match view::find(&order.config, &order.recipes)? {
+        Carried::Tool(located) => (words(order, &located, run)?, Terms::of(located.recipe.service.as_ref())),
+        Carried::Native(program) => (native_words(order, &program, run)?, native::terms()),
+    };
     units::keep((&order.name, run, folder), command, terms, Some(order.digest.clone()))
 }
 
@@ -98,6 +99,23 @@ fn words(order: &Order, located: &Located, run: &str) -> Result<Vec<String>, Err
     words.extend(order.config.bindings().into_iter().flat_map(|bind| ["--bind".to_owned(), bind]));
     words.push(path.to_string_lossy().into_owned());
     words.push("--".to_owned());
+    words.extend(order.config.args.iter().cloned());
+    Ok(words)
+}
+
+/// The words that run a native service, in the instrument's folder.
+fn native_words(order: &Order, program: &Path, run: &str) -> Result<Vec<String>, Error> {
+    let own = own_program()?.to_string_lossy().into_owned();
+    let folder = order.recipes.first().and_then(|recipes| recipes.parent()).unwrap_or(Path::new("/"));
+    let mut words = vec![own];
+    words.extend(
+        ["--quiet", "native", "--incarnation", run, "--unit", &order.name, "--folder"].map(str::to_owned),
+    );
+    words.push(folder.to_string_lossy().into_owned());
+    if let Some(user) = &order.config.user {
+        words.extend(["--user".to_owned(), user.clone()]);
+    }
+    words.extend([program.to_string_lossy().into_owned(), "--".to_owned()]);
     words.extend(order.config.args.iter().cloned());
     Ok(words)
 }

@@ -15,6 +15,7 @@ use crate::clock::Now;
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::instrument::{Instrument, UnitConfig};
+use crate::launch::native;
 use crate::recipe::{self, Located, Restart};
 use crate::steps;
 use crate::units::{self, Memory, Seen, State};
@@ -118,8 +119,10 @@ impl Machine {
         let mut restarts = BTreeMap::new();
         for (name, config) in instrument.in_order() {
             // A recipe that cannot be read is said when its unit is started.
-            let service = find(config, &recipes).ok().and_then(|located| located.recipe.service);
-            restarts.insert(name.to_owned(), service.map_or(Restart::Never, |service| service.restart));
+            restarts.insert(
+                name.to_owned(),
+                find(config, &recipes).map_or(Restart::Never, |found| found.restart()),
+            );
         }
         Ok(Self { instrument, recipes, restarts, digests: applied.digests.clone() })
     }
@@ -183,11 +186,38 @@ impl Machine {
     }
 }
 
-/// Its recipe.
+/// What a unit is made of.
+#[derive(Debug)]
+pub enum Carried {
+    /// A vendor's tool, by its recipe.
+    Tool(Box<Located>),
+    /// A native service: its program.
+    Native(PathBuf),
+}
+
+impl Carried {
+    fn restart(&self) -> Restart {
+        match self {
+            Self::Tool(located) => {
+                located.recipe.service.as_ref().map_or(Restart::Never, |service| service.restart)
+            }
+            Self::Native(_) => native::RESTART,
+        }
+    }
+}
+
+/// Its recipe, or its program.
 ///
 /// # Errors
 /// There is none, or it is wrong.
-pub fn find(config: &UnitConfig, recipes: &[PathBuf]) -> Result<Located, Error> {
+pub fn find(config: &UnitConfig, recipes: &[PathBuf]) -> Result<Carried, Error> {
+    match &config.service {
+        Some(service) => native::find(service).map(Carried::Native),
+        None => located(config, recipes).map(|located| Carried::Tool(Box::new(located))),
+    }
+}
+
+fn located(config: &UnitConfig, recipes: &[PathBuf]) -> Result<Located, Error> {
     let name = config.recipe.as_deref().unwrap_or_default();
     if !name.contains('/') {
         return recipe::read_trusted(&recipe::locate_in(name, recipes)?);
@@ -205,9 +235,19 @@ pub fn find(config: &UnitConfig, recipes: &[PathBuf]) -> Result<Located, Error> 
 pub fn digests(instrument: &Instrument, recipes: &[PathBuf]) -> Result<BTreeMap<String, String>, Error> {
     let digest = |config: &UnitConfig| -> Result<String, Error> {
         let mut text = config.digest();
-        let located = find(config, recipes)?;
-        steps::read_lock(&located)?;
-        for path in [located.path.clone(), located.lock_path()] {
+        let files = match find(config, recipes)? {
+            Carried::Tool(located) => {
+                // A guest from a disk image has none: the recipe says which image it is.
+                if located.recipe.image().is_none() {
+                    steps::read_lock(&located)?;
+                    vec![located.path.clone(), located.lock_path()]
+                } else {
+                    vec![located.path.clone()]
+                }
+            }
+            Carried::Native(program) => vec![program],
+        };
+        for path in files {
             let content = std::fs::read(&path).map_err(Error::io("read", &path))?;
             text.push_str(&Sha256::of(&content).to_string());
         }

@@ -11,7 +11,7 @@ use crate::daemon::client::Client;
 use crate::daemon::files::Applied;
 use crate::daemon::report::UnitStatus;
 use crate::daemon::source::Source;
-use crate::daemon::view::{self, Machine, Phase};
+use crate::daemon::view::{self, Carried, Machine, Phase};
 use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::instrument::{Instrument, Member, UnitConfig};
@@ -190,10 +190,21 @@ fn unit(name: &str, config: &UnitConfig, machine: &Machine, context: Option<&Con
     }
     let recipe = config.recipe.as_deref().unwrap_or(name);
     match view::find(config, &machine.recipes) {
-        Ok(located) => {
+        Ok(Carried::Tool(located)) => {
             checks.extend(devices(name, config, &located));
-            checks.extend(tree((name, recipe), &located, context));
+            if located.recipe.image().is_some() {
+                checks.extend(image(name, config, &located));
+            } else {
+                checks.extend(tree((name, recipe), &located, context));
+            }
         }
+        Ok(Carried::Native(_)) => {}
+        Err(error) if config.service.is_some() => checks.push(lacks(
+            name,
+            one_line(&error),
+            "it cannot start",
+            error.hints().first().cloned().unwrap_or_default(),
+        )),
         Err(error) => checks.push(lacks(
             name,
             one_line(&error),
@@ -255,6 +266,22 @@ fn tree((name, recipe): (&str, &str), located: &Located, context: Option<&Contex
             Some(lacks(name, one_line(&error), "it cannot start", fix))
         }
     }
+}
+
+/// A guest's disk: bound, or where its recipe says.
+fn image(name: &str, config: &UnitConfig, located: &Located) -> Option<Check> {
+    let image = located.recipe.image()?.image.as_ref()?;
+    let path = located.path.with_file_name(image);
+    // Whether a bound one is there was looked at with the other files.
+    if path.exists() || config.files.keys().any(|slot| slot.as_str() == "image") {
+        return None;
+    }
+    Some(lacks(
+        name,
+        format!("its disk image `{}` is not there", path.display()),
+        "it does not start",
+        "put the image there",
+    ))
 }
 
 /// Whether what an instrument needs of somebody is in these.

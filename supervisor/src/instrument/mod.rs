@@ -24,6 +24,8 @@ pub use roles::{Member, Role, Roles};
 pub const SCHEMA: u32 = 1;
 /// Bytes of it at most.
 const BYTES_MAX: u64 = 1 << 20;
+/// How the name of a native service's program begins.
+const SERVICE_PREFIX: &str = "hatchway-";
 /// Its name in the folders of the configuration.
 pub const FILE: &str = "instrument.toml";
 
@@ -73,7 +75,7 @@ pub struct UnitConfig {
     /// The recipe's name, or a path to it.
     #[serde(default)]
     pub recipe: Option<String>,
-    /// A native service.
+    /// A native service in place of a recipe: a program of Hatchway's, `hatchway-…`.
     #[serde(default)]
     pub service: Option<String>,
     /// In place of the recipe's rung.
@@ -228,13 +230,8 @@ impl Instrument {
     fn check_unit(&self, name: &Name, config: &UnitConfig) -> Result<(), String> {
         match (&config.recipe, &config.service) {
             (Some(_), None) => {}
-            (None, Some(_)) => {
-                return Err(
-                    "native services (`service = …`) are not carried out by this version of Hatchway"
-                        .to_owned(),
-                );
-            }
-            (None, None) => return Err("it has no `recipe`".to_owned()),
+            (None, Some(service)) => check_service(service, config)?,
+            (None, None) => return Err("it has no `recipe`, and no `service`".to_owned()),
             (Some(_), Some(_)) => {
                 return Err("it has a `recipe` and a `service`; a unit is one of them".to_owned());
             }
@@ -249,6 +246,25 @@ impl Instrument {
             return Err("a unit never runs as root".to_owned());
         }
         bind::words(config).map(drop)
+    }
+}
+
+/// A native service is on this machine as it is: nothing is isolated, and nothing bound.
+fn check_service(service: &str, config: &UnitConfig) -> Result<(), String> {
+    let rest = service.strip_prefix(SERVICE_PREFIX);
+    if rest.is_none_or(|rest| Name::try_from(rest.to_owned()).is_err()) {
+        return Err(format!("`service` is the name of a program of Hatchway's, `{SERVICE_PREFIX}…`"));
+    }
+    let given = [
+        (config.rung.is_some(), "rung"),
+        (!config.channels.is_empty(), "channels"),
+        (!config.devices.is_empty(), "devices"),
+        (!config.files.is_empty(), "files"),
+        (!config.identity.is_empty(), "identity"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        Some((_, what)) => Err(format!("a native service has no `{what}`: its `args` say what it uses")),
+        None => Ok(()),
     }
 }
 
@@ -297,7 +313,10 @@ mod tests {
             ("[unit.a]\n", "unit `a`: it has no `recipe`"),
             ("[unit.a]\nrecipe = \"x\"\nafter = [\"b\"]\n", "it is after `b`, which is no unit"),
             ("[unit.a]\nrecipe = \"x\"\nuser = \"0:5\"\n", "never runs as root"),
-            ("[unit.a]\nservice = \"daq\"\n", "native services"),
+            ("[unit.a]\nservice = \"daq\"\n", "the name of a program of Hatchway's, `hatchway-…`"),
+            ("[unit.a]\nservice = \"hatchway-../sh\"\n", "the name of a program of Hatchway's"),
+            ("[unit.a]\nservice = \"hatchway-daq\"\nrung = \"vm\"\n", "a native service has no `rung`"),
+            ("[unit.a]\nservice = \"hatchway-daq\"\nrecipe = \"x\"\n", "a unit is one of them"),
             ("[unit.a]\nrecipe = \"x\"\nrestart = true\n", "unknown field `restart`"),
             (
                 "[unit.a]\nrecipe = \"x\"\nafter = [\"b\"]\n[unit.b]\nrecipe = \"x\"\nafter = [\"a\"]\n",

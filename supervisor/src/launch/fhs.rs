@@ -37,7 +37,7 @@ pub(super) fn run(
 }
 
 /// The socket at which the shim waits for those who come to the unit while it runs.
-fn visitors(run: &Path, bootstrap: &mut Bootstrap) -> Result<OwnedFd, Error> {
+pub(super) fn visitors(run: &Path, bootstrap: &mut Bootstrap) -> Result<OwnedFd, Error> {
     let path = run.join(control::SOCKET);
     let socket = packets::Listener::new(run, control::SOCKET).map_err(Error::io("listen at", &path))?;
     let socket = socket.into_descriptor();

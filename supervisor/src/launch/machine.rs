@@ -3,6 +3,7 @@
 //! This process stays: it presses the power button when it is told to end, has USB devices follow their names, and writes the
 //! record of the end. QEMU and its socket folder belong to the unit's user; when this process is gone, QEMU ends.
 
+mod door;
 mod qemu;
 pub(crate) mod snapshots;
 mod virtualbox;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bindings::Bindings;
 use super::{Form, container, run_folder};
+use door::Door;
 use rustix::fs::OFlags;
 
 use crate::context::Context;
@@ -49,6 +51,10 @@ const MAC_HEAD: &str = "52:54:00";
 /// What the command line adds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish<'a> {
+    /// The run that it is, where a recorder keeps it and its folder.
+    pub(crate) kept: Option<&'a str>,
+    /// The unit that it is, where that is not called as the guest is.
+    pub(crate) unit: Option<&'a str>,
     pub(crate) bind: &'a [String],
     pub(crate) share: &'a [String],
     pub(crate) user: Option<&'a str>,
@@ -59,6 +65,10 @@ pub(crate) struct Wish<'a> {
 struct Run<'a> {
     context: &'a Context,
     name: &'a str,
+    /// The name of the unit.
+    unit: &'a str,
+    /// A recorder keeps it: others are answered how it is.
+    is_kept: bool,
     vm: &'a Vm,
     machine: Machine,
     /// Which image it is, in one line.
@@ -96,13 +106,16 @@ pub(crate) fn run(context: &Context, located: &Located, wish: &Wish<'_>) -> Resu
     }
     let bindings = Bindings::new(recipe, wish.bind)?;
     let (user, mode) = super::identity(name, wish.user)?;
-    let incarnation = super::incarnation();
-    let folder = run_folder::path(context, name, &incarnation)?;
+    let incarnation = wish.kept.map_or_else(super::incarnation, str::to_owned);
+    let unit = wish.unit.unwrap_or(name);
+    let folder = run_folder::path(context, unit, &incarnation)?;
     let disk = disk(located, vm, &bindings)?;
     let state = context.dirs.state(name);
     let mut run = Run {
         context,
         name,
+        unit,
+        is_kept: wish.kept.is_some(),
         vm,
         image: String::new(),
         machine: compose(context, recipe, vm, wish, &bindings, &folder.join(FOLDER), disk)?,
@@ -125,11 +138,12 @@ pub(crate) fn run(context: &Context, located: &Located, wish: &Wish<'_>) -> Resu
     };
     // Its sockets lead nowhere any more.
     remove(&run.folder.join(FOLDER));
+    run_folder::tidy(&run.folder, &[hatchway_wire::control::SOCKET]);
     match ended {
         Ok(Some(end)) => record(&run, end),
         Ok(None) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            if run.explain.is_none() {
+            if run.explain.is_none() && !run.is_kept {
                 // Nothing ran, so there is nothing to record.
                 run_folder::remove(&run.folder);
             }
@@ -384,6 +398,12 @@ fn tell(run: &Run<'_>, terminals: &[Option<PathBuf>]) {
     }
 }
 
+/// For who comes to a unit, once the guest has started.
+fn door(run: &Run<'_>, process: Option<u32>) -> Result<Option<Door>, Error> {
+    let at = || Error::io("listen at", run.folder.join(hatchway_wire::control::SOCKET));
+    run.is_kept.then(|| Door::new(&run.folder, process)).transpose().map_err(|error| at()(error))
+}
+
 /// Somebody asked for the end: how it came about then.
 fn requested(signal: Signal, forced: bool) -> ExitReason {
     let outcome = if forced {
@@ -402,7 +422,7 @@ fn record(run: &Run<'_>, end: End) -> Result<ExitCode, Error> {
     let code = end.reason.code();
     let record = ExitRecord {
         version: VERSION,
-        unit: run.name.to_owned(),
+        unit: run.unit.to_owned(),
         incarnation: run.incarnation.clone(),
         program: end.program,
         started: run.began,

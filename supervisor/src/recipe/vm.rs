@@ -2,6 +2,7 @@
 
 use hatchway_envs::digest::Sha256;
 use hatchway_vm::machine::{Format, Forward, SmbiosText};
+use hatchway_wire::ready::Ready;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -140,20 +141,30 @@ impl Recipe {
     /// What such a guest has no use for: it has no tree, and what runs in it is its own.
     pub(super) fn not_of_an_image(&self) -> Vec<String> {
         let (run, environment) = (&self.run, &self.environment);
+        let service = |asks: fn(&super::Service) -> bool| self.service.as_ref().is_some_and(asks);
         let asked = [
             (!self.artifacts.is_empty(), "[[artifact]]"),
             (!self.sources.is_empty(), "[[source]]"),
             (!self.files.is_empty(), "[[file]]"),
             (!self.channels.is_empty(), "[[channel]]"),
             (
-                self.service.as_ref().is_some_and(|service| service.ready.is_some()),
-                "ready in [service] (nothing of Hatchway is in such a guest that could look)",
+                service(|service| {
+                    service
+                        .ready
+                        .as_ref()
+                        .is_some_and(|ready| !matches!(ready.get_ref().what, Ready::Log { .. }))
+                }),
+                "ready in [service] but for `log` (nothing of Hatchway is in such a guest that could look)",
             ),
             (
-                self.service.as_ref().is_some_and(|service| *service.terminal.get_ref()),
+                service(|service| service.health.is_some()),
+                "health in [service] (nothing of Hatchway is in such a guest that could look)",
+            ),
+            (service(|service| service.stop.is_some()), "stop in [service] (a guest has `grace-seconds`)"),
+            (
+                service(|service| *service.terminal.get_ref()),
                 "terminal in [service] (the screen and the serial lines of such a guest are its own)",
             ),
-            (self.service.is_some(), "[service]"),
             (self.devices.iter().any(|device| device.class != "usb"), "[[device]] of another class than usb"),
             (environment.base.is_some() || !environment.packages.is_empty(), "[environment]"),
             (environment.configure != Configure::Builtin || environment.python.is_some(), "[environment]"),

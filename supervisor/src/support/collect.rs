@@ -269,7 +269,7 @@ impl<'a> Collector<'a> {
             config.devices.iter().map(|(name, device)| json!({ name.as_str(): told(device) })).collect();
         let files: Vec<&str> = config.files.keys().map(|name| name.as_str()).collect();
         json!({
-            "recipe": config.recipe.as_ref().map(&mut told), "rung": config.rung, "start": config.start, "after": config.after,
+            "recipe": config.recipe.as_ref().map(&mut told), "service": config.service.as_ref().map(&mut told), "rung": config.rung, "start": config.start, "after": config.after,
             "args": config.args.len(), "user": config.user.as_ref().map(&mut told),
             "channels": channels, "devices": devices, "files": files, "identity": config.identity.len(),
         })
@@ -390,6 +390,7 @@ fn names_of(instrument: &Instrument) -> Vec<String> {
     for (name, config) in instrument.in_order() {
         names.push(name.to_owned());
         names.extend(config.recipe.clone().filter(|recipe| !recipe.contains('/')));
+        names.extend(config.service.clone());
         let slots = config.channels.keys().chain(config.devices.keys()).chain(config.files.keys());
         names.extend(slots.map(|slot| slot.as_str().to_owned()));
     }

@@ -216,7 +216,9 @@ mod tests {
             ExitReason::Seccomp,
             ExitReason::LogFull { outcome: None },
             ExitReason::Unhealthy {
-                message: "after 20 s the tool is not well: its check has failed 3 times in a row (exit code 1)".to_owned(),
+                message:
+                    "after 20 s the tool is not well: its check has failed 3 times in a row (exit code 1)"
+                        .to_owned(),
                 forced: true,
                 outcome: Outcome::Signal { signal: 9, core: false },
             },

@@ -93,6 +93,10 @@ fn said(folder: &Path) -> Vec<Said> {
 
 /// The recipe that a run was started with, as it is now.
 fn recipe_of(dirs: &Dirs, command: &[String], tool: &str) -> Option<Recipe> {
+    // A native service has none, also where one bears its name.
+    if command.iter().any(|word| word == "native") {
+        return None;
+    }
     let named = command.iter().take_while(|word| *word != "--").find(|word| word.ends_with(".toml"));
     let named = named.map(PathBuf::from).filter(|path| path.is_file());
     let path = named.or_else(|| recipe::locate_in(tool, &dirs.recipes()).ok())?;

@@ -59,6 +59,9 @@ pub struct Bootstrap {
     /// When the tool counts as ready.
     #[serde(default)]
     pub ready: Option<Ready>,
+    /// Where its notify socket is made; in its folder of `/run/user` otherwise.
+    #[serde(default)]
+    pub notify_folder: Option<InsidePath>,
     /// What starts the program and is not in the tree; known before the start, since the shim knows no packages.
     #[serde(default)]
     pub missing: Option<Missing>,

@@ -17,7 +17,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{End, FOLDER, Run, explain, private, remove, requested, tell};
+use super::door::Door;
+use super::{End, FOLDER, Run, door, explain, private, remove, requested, tell};
 use crate::error::Error;
 use crate::launch::vm::streams::{Inward, Outward, flags};
 use crate::recipe::SerialLine;
@@ -86,7 +87,9 @@ pub(super) fn run(run: &Run<'_>) -> Result<Option<End>, Error> {
     }
     tell(run, &guest.terminals().unwrap_or_default());
     closed(run, &guest);
-    let watched = Watch::new(run).and_then(|watch| watch.until_end(run, &mut guest));
+    let watched = door(run, Some(guest.pid()))
+        .and_then(|door| Watch::new(run, door))
+        .and_then(|watch| watch.until_end(run, &mut guest));
     let reason = watched.unwrap_or_else(|error| failed(run, &mut guest, &error));
     drop(guest);
     Ok(Some(End { reason, program: PROGRAM.to_owned(), pid }))
@@ -145,6 +148,7 @@ fn clear(above: &Path) {
 struct Watch {
     signals: SignalFd,
     uevents: Option<Uevents>,
+    door: Option<Door>,
     line: Option<Line>,
     asked: Option<(Signal, Instant)>,
     pressed: Instant,
@@ -154,7 +158,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(run: &Run<'_>) -> Result<Self, Error> {
+    fn new(run: &Run<'_>, door: Option<Door>) -> Result<Self, Error> {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&SigSet::all(), flags)
             .map_err(|errno| Error::io("watch signals of", "this process")(errno.into()))?;
@@ -167,7 +171,7 @@ impl Watch {
         let uevents = if run.machine.usb.is_empty() { None } else { Uevents::open().ok() };
         let now = Instant::now();
         let following = !run.machine.usb.is_empty();
-        Ok(Self { signals, uevents, line, asked: None, pressed: now, look: now, following })
+        Ok(Self { signals, uevents, door, line, asked: None, pressed: now, look: now, following })
     }
 
     /// Serves the guest until it has ended; gives the reason for the record.
@@ -189,6 +193,7 @@ impl Watch {
             if let Some(line) = &mut self.line {
                 line.pump();
             }
+            self.door.iter_mut().for_each(Door::turn);
             self.follow(run, guest);
         }
     }
@@ -205,6 +210,7 @@ impl Watch {
         if let Some(line) = &self.line {
             fds.extend(line.fds());
         }
+        fds.extend(self.door.iter().flat_map(Door::fds));
         let time = Timespec { tv_sec: LOOK.as_secs().try_into().unwrap_or(1), tv_nsec: 0 };
         match poll(&mut fds, Some(&time)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -11,7 +11,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::AsFd;
 
-use super::{End, FOLDER, Run, explain, private, requested, tell};
+use super::door::Door;
+use super::{End, FOLDER, Run, door, explain, private, requested, tell};
 use crate::dirs::is_root;
 use crate::error::Error;
 use crate::recipe::SerialLine;
@@ -110,7 +111,9 @@ fn started(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid) -> Result<ExitReason, E
         .map_err(|errno| Error::io("watch signals of", "this process")(errno.into()))?;
     vbox.start(uuid)?;
     tell(run, &[]);
-    Ok(watched(run, vbox, uuid, &signals).unwrap_or_else(|error| {
+    // Its process is VirtualBox's own, of which it says no number.
+    let watched = door(run, None).and_then(|door| watched(run, (vbox, uuid), &signals, door));
+    Ok(watched.unwrap_or_else(|error| {
         // Something of this process's own: the guest is asked to end like by a person, and the record says why.
         let message = error.to_string();
         run.context.printer.warn(format!("{message}; the guest is asked to end"));
@@ -119,17 +122,24 @@ fn started(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid) -> Result<ExitReason, E
     }))
 }
 
-fn watched(run: &Run<'_>, vbox: &VirtualBox, uuid: Uuid, signals: &SignalFd) -> Result<ExitReason, Error> {
+fn watched(
+    run: &Run<'_>,
+    (vbox, uuid): (&VirtualBox, Uuid),
+    signals: &SignalFd,
+    mut door: Option<Door>,
+) -> Result<ExitReason, Error> {
     let failed = |errno: nix::Error| Error::io("watch signals of", "this process")(errno.into());
     let mut look = Instant::now();
     let mut failures = 0;
     loop {
         let wait = Timespec { tv_sec: LOOK.as_secs().try_into().unwrap_or(1), tv_nsec: 0 };
-        let mut fds = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+        fds.extend(door.iter().flat_map(Door::fds));
         match poll(&mut fds, Some(&wait)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(Error::io("wait for", "the guest")(errno.into())),
         }
+        door.iter_mut().for_each(Door::turn);
         while let Some(info) = signals.read_signal().map_err(failed)? {
             let number = i32::try_from(info.ssi_signo).unwrap_or_default();
             if let Some(signal) = ENDING.into_iter().find(|signal| *signal as i32 == number) {

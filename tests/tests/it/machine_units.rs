@@ -1,0 +1,122 @@
+//! Guests from disk images as units: kept by a recorder, as tools are. The guest is `com1-guest`.
+
+use std::fs;
+
+use hatchway_tests::bench::Bench;
+
+use super::machines::{LONG, with};
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + LONG;
+    while !done() {
+        assert!(std::time::Instant::now() < end, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+fn status(bench: &Bench) -> serde_json::Value {
+    let all = bench.hatchway(&["status", "--json"]).json();
+    all.as_array().and_then(|all| all.last()).cloned().unwrap_or_default()
+}
+
+fn service(bench: &Bench, text: &str) {
+    let path = bench.path("work/recipes/acme/recipe.toml");
+    let recipe = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{recipe}[service]\n{text}\n")).unwrap();
+}
+
+#[test]
+fn a_guest_from_an_image_stays_says_and_ends() {
+    for bench in [Bench::new(), Bench::ordinary()] {
+        let disk = with(&bench, "grace-seconds = 20");
+        service(&bench, "ready = { log = \"start 1\" }");
+        let image = fs::read(&disk).unwrap();
+        let outcome = bench.hatchway(&["run", "acme", "--detach"]).ok();
+        assert!(outcome.stderr.contains("`acme` is ready"), "{outcome}");
+        assert_eq!(
+            (status(&bench)["state"].as_str(), status(&bench)["ready"].as_str()),
+            (Some("running"), Some("ready"))
+        );
+        assert!(bench.hatchway(&["logs", "acme"]).ok().stdout.contains("com1-guest: start 1"));
+        let stats = bench.hatchway(&["stats", "acme", "--json"]).ok().json();
+        assert!(stats[0]["resident_bytes"].as_u64().unwrap() > 1 << 20, "{stats:#}");
+        let exec = bench.hatchway(&["exec", "acme", "--", "true"]);
+        assert_eq!(exec.code, Some(126), "{exec}");
+        assert!(exec.stderr.contains("nothing of Hatchway is in a guest from a disk image"), "{exec}");
+        let stop = bench.hatchway(&["stop", "acme"]).ok();
+        assert_eq!(
+            status(&bench)["record"]["reason"]["requested"]["signal"],
+            15,
+            "{stop}\n{}",
+            status(&bench)
+        );
+        assert!(fs::read(&disk).unwrap() == image, "the image was written to");
+        assert_eq!(fs::read_dir(bench.path("data/state/acme/guest")).unwrap().count(), 0, "a disk was left");
+    }
+}
+
+#[test]
+fn who_is_killed_of_such_a_guest_ends_it() {
+    let bench = Bench::new();
+    with(&bench, "");
+    service(&bench, "");
+    drop(bench.hatchway(&["run", "acme", "--detach"]).ok());
+    let qemu = |bench: &Bench| {
+        let folder = bench.path("data").display().to_string();
+        let found =
+            std::process::Command::new("pgrep").args(["--full", &format!("qemu-system.*{folder}")]).output();
+        !found.unwrap().stdout.is_empty()
+    };
+    assert!(qemu(&bench));
+    drop(bench.hatchway(&["kill", "acme"]).ok());
+    until("QEMU is left", || !qemu(&bench));
+    assert_eq!(status(&bench)["state"], "ended");
+    // What is kept goes on; a recipe that asks for what nobody in it could do is refused.
+    service_refused(&bench);
+}
+
+fn service_refused(bench: &Bench) {
+    for (text, why) in [
+        ("ready = { notify = true }", "ready in [service] but for `log`"),
+        ("health = { command = [\"true\"] }", "health in [service]"),
+        ("stop = { grace = \"1s\" }", "`grace-seconds`"),
+        ("terminal = true", "terminal in [service]"),
+    ] {
+        with(bench, "");
+        service(bench, text);
+        let outcome = bench.hatchway(&["run", "acme", "--detach"]);
+        assert!(outcome.code == Some(125) && outcome.stderr.contains(why), "{text}: {outcome}");
+    }
+}
+
+#[test]
+fn an_instrument_keeps_a_guest_from_an_image() {
+    let bench = Bench::new();
+    with(&bench, "grace-seconds = 20");
+    service(&bench, "ready = { log = \"start 1\" }\nrestart = \"on-failure\"");
+    bench.put("instrument.toml", "schema = 1\n[instrument]\nname = \"x\"\n[unit.panel]\nrecipe = \"acme\"\n");
+    let up = bench.hatchway(&["up", "instrument.toml", "--yes"]).ok();
+    assert!(up.stdout.contains("start    panel"), "{up}");
+    let mut daemon = bench.shell("exec $HATCHWAY daemon >> daemon.out 2>&1").spawn().unwrap();
+    let phase = || status(&bench)["unit"]["phase"].as_str().unwrap_or_default().to_owned();
+    until("it is not ready", || phase() == "ready");
+    let first = status(&bench)["run"].clone();
+    // QEMU killed is a failure, and it starts again.
+    let pid = bench.hatchway(&["status", "--json"]).json();
+    drop(pid);
+    let folder = bench.path("data").display().to_string();
+    let killed = std::process::Command::new("pkill")
+        .args(["--signal", "KILL", "--full", &format!("^qemu-system.*{folder}")])
+        .status();
+    assert!(killed.unwrap().success());
+    until("it is not started again", || status(&bench)["run"] != first && phase() == "ready");
+    let history = bench.hatchway(&["history", "panel", "--json"]).ok().json();
+    let ended = history.as_array().unwrap().iter().find(|one| one["run"] == first).unwrap().clone();
+    let message = ended["record"]["reason"]["engine"]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.starts_with("QEMU was killed by signal 9"), "{ended:#}");
+    assert_eq!(ended["record"]["unit"], "panel");
+    drop(bench.hatchway(&["stop", "panel"]).ok());
+    assert_eq!(phase(), "stopped");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
