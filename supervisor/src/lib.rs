@@ -33,6 +33,7 @@ mod python;
 pub mod report;
 mod rpm;
 mod scripts;
+mod service_events;
 pub mod support;
 mod timeline;
 pub mod units;

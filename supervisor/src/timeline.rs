@@ -18,7 +18,7 @@ const LINES_MAX: usize = 20_000;
 pub(crate) struct Moment {
     /// `CLOCK_REALTIME`, in nanoseconds.
     pub realtime_ns: i64,
-    /// A unit, `kernel`, or `daemon`.
+    /// A unit, `kernel`, `daemon`, or `safety`.
     pub source: String,
     /// In a word.
     pub kind: String,

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::report::Printer;
 use crate::timeline::{self, Moment};
 use crate::units::{self, Seen};
-use crate::{clock, kernel_log};
+use crate::{clock, kernel_log, service_events};
 
 use super::from::{FromArgs, Place};
 
@@ -22,7 +22,7 @@ const SOURCE_MAX: usize = 20;
 /// Arguments of `timeline`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only these units, and what is no unit's: the kernel, the daemon
+    /// Only these units, and what is no unit's: the kernel, the daemon, safety
     units: Vec<String>,
     /// Only what happened since then (`30s`, `10m`, `2h`)
     #[arg(long, value_name = "AGE", conflicts_with = "around")]
@@ -55,6 +55,7 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
     let (begin, end) = span(args, &source, &runs)?;
     let span = begin..=end.min(clock::now_ns());
     let mut all = of_units(args, &source, (&runs, &span), &printer)?;
+    all.extend(of_services(args, &place, &printer));
     all.extend(of_kernel(args, &place, &printer)?);
     all.retain(|moment| span.contains(&moment.realtime_ns));
     all.sort();
@@ -115,6 +116,22 @@ fn of_units(
         }
     }
     Ok(all)
+}
+
+/// What native services and the safety daemon tell themselves. It is theirs, in words of their own, and in no archive.
+fn of_services(args: &Args, place: &Place, printer: &Printer) -> Vec<Moment> {
+    if place.archive.is_some() {
+        return Vec::new();
+    }
+    let (mut told, unread) = service_events::all(&place.dirs);
+    for (name, error) in unread {
+        printer.say(format!("what `{name}` tells of itself cannot be read: {error}"));
+    }
+    let wanted = |name: &str| {
+        name == service_events::SAFETY || args.units.is_empty() || args.units.iter().any(|unit| unit == name)
+    };
+    told.retain(|moment| wanted(&moment.source));
+    told
 }
 
 /// Whoever may not read what the kernel said sees the rest, and is told so.

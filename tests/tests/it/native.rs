@@ -22,6 +22,7 @@ for folder in "$STATE_DIRECTORY" "$RUNTIME_DIRECTORY" /tmp /var/tmp /etc; do
         rm "$folder/hatchway-native-$$"; echo "writes $folder"
     fi
 done
+echo "{\"realtime_ns\": $(date +%s%N), \"kind\": \"calibrated\", \"text\": \"gain 2.5\"}" >> "$RUNTIME_DIRECTORY/events.jsonl"
 echo x >> "$STATE_DIRECTORY/runs"; echo "run $(wc -l < "$STATE_DIRECTORY/runs")"
 test -e ready || while test ! -e ready; do sleep 0.05; done
 systemd-notify --ready --status="takes measurements"
@@ -111,6 +112,10 @@ fn shown(instrument: &Instrument) {
     let show = instrument.bench().hatchway(&["show", "daq"]).ok().stdout;
     assert!(show.contains("service    hatchway-acmed\n"), "{show}");
     assert!(show.contains("it says: takes measurements\n"), "{show}");
+    let timeline = instrument.bench().hatchway(&["timeline", "daq"]).ok().stdout;
+    let line =
+        timeline.lines().find(|line| line.contains("calibrated")).unwrap_or_else(|| panic!("{timeline}"));
+    assert!(line.ends_with("daq    calibrated: gain 2.5"), "{timeline}");
     let why = instrument.bench().hatchway(&["why", "daq"]);
     assert!(why.stdout.contains("runs"), "{why}");
 }
