@@ -193,14 +193,18 @@ fn agreed(steps: &[Step]) -> Result<bool, Error> {
     }
     if !std::io::stdin().is_terminal() {
         return Err(Error::Host {
-            message: format!("{stops} units would stop or restart, and nobody can be asked"),
+            message: format!("{} would stop or restart, and nobody can be asked", count(stops)),
             hints: vec!["`--yes` does it all the same; `--dry-run` only shows it".to_owned()],
         });
     }
-    Printer::default().line(&format!("{stops} units stop or restart. Go on? [y/N]"));
+    Printer::default().line(&format!("{} to stop or restart. Go on? [y/N]", count(stops)));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(Error::io("read", "standard input"))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn count(units: usize) -> String {
+    if units == 1 { "1 unit".to_owned() } else { format!("{units} units") }
 }
 
 fn table_of(steps: &[Step]) -> String {

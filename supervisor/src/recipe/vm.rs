@@ -210,13 +210,31 @@ mod tests {
             parse(&format!("{HEAD}vm = {{ image = \"a.qcow2\" }}\nprogram = \"/bin/x\"\ngpu = true\n"))
                 .unwrap();
         assert_eq!(more.unsupported(), ["program, args and env", "gpu, audio and dbus"]);
-        let service =
-            parse(&format!("{HEAD}vm = {{ image = \"a.qcow2\" }}\n[service]\nready = {{ tcp = 80 }}\n"));
-        let why = "ready in [service] (nothing of Hatchway is in such a guest that could look)";
-        assert_eq!(service.unwrap().unsupported(), [why, "[service]"]);
-        let terminal = parse(&format!("{HEAD}vm = {{ image = \"a.qcow2\" }}\n[service]\nterminal = true\n"));
-        let why = "terminal in [service] (the screen and the serial lines of such a guest are its own)";
-        assert_eq!(terminal.unwrap().unsupported(), [why, "[service]"]);
+        let service = |keys: &str| {
+            let text = format!("{HEAD}vm = {{ image = \"a.qcow2\" }}\n[service]\n{keys}\n");
+            parse(&text).unwrap().unsupported().join("; ")
+        };
+        assert_eq!(
+            service("restart = \"always\"\nready = { log = \"login:\" }\nlogs = { size = \"8M\" }"),
+            ""
+        );
+        for (keys, why) in [
+            (
+                "ready = { tcp = 80 }",
+                "ready in [service] but for `log` (nothing of Hatchway is in such a guest that could look)",
+            ),
+            (
+                "health = { command = [\"x\"] }",
+                "health in [service] (nothing of Hatchway is in such a guest that could look)",
+            ),
+            ("stop = { grace = \"9s\" }", "stop in [service] (a guest has `grace-seconds`)"),
+            (
+                "terminal = true",
+                "terminal in [service] (the screen and the serial lines of such a guest are its own)",
+            ),
+        ] {
+            assert_eq!(service(keys), why);
+        }
         let tree = parse(&format!("{HEAD}vm = {{ cpus = 2 }}\n")).unwrap();
         assert!(tree.image().is_none() && tree.unsupported().is_empty());
         let tree = parse(&format!("{HEAD}vm = {{ vnc = true }}\n")).unwrap();

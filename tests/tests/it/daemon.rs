@@ -175,7 +175,7 @@ fn units_start_in_their_order_and_a_change_touches_what_has_changed() {
     instrument.write(&(three(&STAYS.replace("up", "changed")) + &unit("d", STAYS, "")));
     let refused = instrument.bench().hatchway(&["up", "instrument.toml"]);
     assert_eq!(refused.code, Some(2), "{refused}");
-    assert!(refused.stderr.contains("1 units would stop or restart"), "{refused}");
+    assert!(refused.stderr.contains("error: 1 unit would stop or restart, and"), "{refused}");
     assert_eq!([runs("a"), runs("b"), runs("c")], before);
     let plan = instrument.bench().hatchway(&["up", "--yes", "instrument.toml"]).ok();
     assert_eq!(table(&plan), ["stay c", "start d", "restart b it has another configuration", "stay a"]);
