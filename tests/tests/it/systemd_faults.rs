@@ -86,7 +86,7 @@ impl<'a> Steps<'a> {
         machine.until("its start has not begun", || {
             host.run(&["sh", "-c", "ls /run/hatchway/units/unborn/*/lock"]).code == Some(0)
         });
-        assert_eq!(machine.recorders("unborn"), 0, "{}: it has a recorder already", steps.fault);
+        assert_eq!(machine.recorders("unborn").len(), 0, "{}: it has a recorder already", steps.fault);
         steps
     }
 
@@ -95,9 +95,9 @@ impl<'a> Steps<'a> {
         let Steps { machine, fault, .. } = &self;
         machine.signal(&self.bus, "CONT");
         assert_eq!(machine.phase("idle"), "stopped", "{fault}: before its start");
-        assert_eq!(machine.recorders("idle"), 0, "{fault}: it was started though nobody wanted it to");
+        assert_eq!(machine.recorders("idle").len(), 0, "{fault}: it was started though nobody wanted it to");
         machine.reaches("unborn", "ready");
-        assert_eq!(machine.recorders("unborn"), 1, "{fault}: while its recorder was not there yet");
+        assert_eq!(machine.recorders("unborn").len(), 1, "{fault}: while its recorder was not there yet");
         assert_eq!(machine.phase("waiting"), "blocked", "{fault}: before what it waits for was ready");
         self.starts();
         self.ends();
@@ -123,7 +123,7 @@ impl<'a> Steps<'a> {
         );
         machine.reaches("waiting", "ready");
         for name in ["starting", "waiting"] {
-            assert_eq!(machine.recorders(name), 1, "{fault}: {name} has not one recorder");
+            assert_eq!(machine.recorders(name).len(), 1, "{fault}: {name} has not one recorder");
         }
     }
 

@@ -182,7 +182,7 @@ fn a_unit_in_a_container_comes_back_with_its_engine() {
         assert_eq!(ends.len(), ended + 1, "{what}: its end was not told once: {ends:#?}");
         let text = ends[ended]["text"].as_str().unwrap();
         assert!(text.starts_with("the engine ended it") || text.contains("SIGKILL"), "{what}: {text}");
-        assert_eq!(machine.recorders("inside"), 1, "{what}");
+        assert_eq!(machine.recorders("inside").len(), 1, "{what}");
     }
     assert_ne!(machine.run("inside"), first);
     drop(machine.hatchway(&["stop", "inside"]).ok());

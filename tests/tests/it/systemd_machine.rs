@@ -141,10 +141,10 @@ impl Machine {
         self.host.property(&self.service(name), "MainPID")
     }
 
-    /// How many recorders a unit has.
-    pub(super) fn recorders(&self, name: &str) -> usize {
+    /// The recorders that a unit has, whoever has started them.
+    pub(super) fn recorders(&self, name: &str) -> Vec<String> {
         let pattern = format!("^[^ ]*hatchway-shim --unit /run/hatchway/units/{name}/");
-        self.host.run(&["pgrep", "-f", &pattern]).stdout.lines().count()
+        self.host.run(&["pgrep", "-f", &pattern]).stdout.lines().map(str::to_owned).collect()
     }
 
     pub(super) fn daemon(&self) -> String {
@@ -193,6 +193,6 @@ impl Machine {
         self.until(&format!("a service of {name} is left"), || self.host.says(&list).is_empty());
         let find = ["find", "/sys/fs/cgroup", "-type", "d", "-name", &pattern];
         self.until(&format!("a control group of {name} is left"), || self.host.says(&find).is_empty());
-        assert_eq!(self.recorders(name), 0, "a recorder of {name} is left");
+        assert_eq!(self.recorders(name), [""; 0], "a recorder of {name} is left");
     }
 }
