@@ -58,6 +58,7 @@ mod systemd_daemon;
 mod systemd_faults;
 mod systemd_faults_files;
 mod systemd_faults_units;
+mod systemd_figures;
 mod systemd_host;
 mod systemd_machine;
 mod triggers;
