@@ -1,5 +1,5 @@
 //! `cargo xtask bench SUBJECT`: what building and launching (`main-path`, `env`, `rungs`), reading a vendor's files (`inspect`) or keeping
-//! units (`supervisor`) costs, and what many starts and stops leave behind (`cycles`), as a block for docs/numbers.md.
+//! units (`supervisor`, `systemd`) costs, and what many starts and stops leave behind (`cycles`), as a block for docs/numbers.md.
 //!
 //! Times of one machine mean little on the next one, so launches are also given as ratios of pairs that ran in turns.
 
@@ -8,6 +8,7 @@ pub(crate) use env::docker::Docker;
 mod inspect;
 mod rungs;
 pub(crate) mod supervisor;
+mod systemd;
 mod trace;
 
 use std::path::{Path, PathBuf};
@@ -46,10 +47,11 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
         ["inspect"] => &inspect::measure,
         ["rungs", ..] => &|| rungs::measure(parts),
         ["supervisor"] => &supervisor::measure,
+        ["systemd"] => &systemd::measure,
         ["cycles"] => &|| supervisor::cycles(CYCLES),
         ["cycles", count] => &|| supervisor::cycles(count.parse().context("name a number of cycles")?),
         _ => bail!(
-            "name what to measure\nhint: cargo xtask bench main-path, env, inspect, rungs, supervisor or cycles [COUNT]"
+            "name what to measure\nhint: cargo xtask bench main-path, env, inspect, rungs, supervisor, systemd or cycles [COUNT]"
         ),
     };
     setup::setup(yes)?;

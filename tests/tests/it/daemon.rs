@@ -120,9 +120,13 @@ impl Drop for Instrument {
 }
 
 /// A request by hand: the status, and the body as JSON.
-fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let answer = raw(
-        socket,
+pub(super) fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> (u16, Value) {
+    ask_at(UnixStream::connect(socket).unwrap(), method, path, body)
+}
+
+pub(super) fn ask_at(stream: UnixStream, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let answer = exchange(
+        stream,
         &format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
@@ -133,8 +137,11 @@ fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> (u16, 
     (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
-fn raw(socket: &std::path::Path, request: &str) -> String {
-    let mut stream = UnixStream::connect(socket).unwrap();
+pub(super) fn raw(socket: &std::path::Path, request: &str) -> String {
+    exchange(UnixStream::connect(socket).unwrap(), request)
+}
+
+fn exchange(mut stream: UnixStream, request: &str) -> String {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     // One that is refused in the middle may be reset.
     drop(stream.write_all(request.as_bytes()));
