@@ -27,6 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::net::unix::UCred;
+use tokio::sync::oneshot;
 
 use super::attach;
 use super::doors::Doors;
@@ -175,10 +176,14 @@ pub(super) fn bind(folder: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until the process ends.
-pub(super) async fn serve(core: Arc<Core>, listener: UnixListener) -> io::Result<()> {
+/// Serves until somebody says so; then nobody is taken any more, and who has asked is answered.
+pub(super) async fn serve(
+    core: Arc<Core>,
+    listener: UnixListener,
+    stopped: oneshot::Receiver<()>,
+) -> io::Result<()> {
     let service = router(core).into_make_service_with_connect_info::<Peer>();
-    axum::serve(Doors::new(listener), service).await
+    axum::serve(Doors::new(listener), service).with_graceful_shutdown(async { drop(stopped.await) }).await
 }
 
 fn router(core: Arc<Core>) -> Router {

@@ -45,6 +45,8 @@ use notify::Systemd;
 
 /// Held by the one daemon of a runtime folder.
 const LOCK: &str = "daemon.lock";
+/// How long the last answers may take.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// How long somebody else may have it.
 const LOCK_MAX: Duration = Duration::from_secs(1);
 /// Threads for what waits: starts, accounts, logs.
@@ -123,7 +125,8 @@ async fn serve(core: &Arc<Core>, file: Option<&Path>, given: Option<UnixListener
     if core.lock().machine.is_none() {
         apply(core, file);
     }
-    let api = tokio::spawn(api::serve(Arc::clone(core), listener));
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let mut api = tokio::spawn(api::serve(Arc::clone(core), listener, stopped));
     let mut systemd = Systemd::new();
     let mut ready = false;
     let ended = loop {
@@ -145,6 +148,9 @@ async fn serve(core: &Arc<Core>, file: Option<&Path>, given: Option<UnixListener
         }
     };
     systemd.stopping();
+    // Who is being answered gets the rest; who follows something does not come to an end by itself.
+    drop(stop.send(()));
+    drop(tokio::time::timeout(LAST_ANSWERS, &mut api).await);
     api.abort();
     core.tell(Entry::new(Kind::DaemonEnded, format!("{ended}; units go on")));
     // Whoever asks meanwhile waits for the next one where the socket is systemd's.

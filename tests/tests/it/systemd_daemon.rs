@@ -1,7 +1,7 @@
 //! The daemon under a real systemd, by the service of the package: readiness, the watchdog, units as transient services, and that
 //! whatever becomes of the daemon or of the bus, units go on.
 
-use super::daemon::unit;
+use super::daemon::{ask_at, unit};
 use super::systemd_machine::{COUNTS, Machine};
 
 #[test]
@@ -87,4 +87,55 @@ fn without_a_bus(machine: &Machine) {
     machine.host.says(&["systemctl", "restart", "hatchway"]);
     assert_eq!(machine.reaches("a", "ready"), run);
     drop(machine.hatchway(&["stop", "a"]).ok());
+}
+
+#[test]
+fn who_asks_waits_for_the_daemon_where_systemd_holds_its_socket() {
+    let machine = Machine::new(&unit("a", COUNTS, ""), &[]);
+    let host = &machine.host;
+    machine.install_socket();
+    host.says(&["systemctl", "start", "hatchway.socket"]);
+    assert_eq!(host.property("hatchway", "ActiveState"), "inactive");
+    // Asking starts it.
+    let asked = machine.hatchway(&["status"]).ok();
+    assert!(!asked.stderr.contains("no daemon runs"), "{asked}");
+    let run = machine.reaches("a", "ready");
+    assert_eq!(host.property("hatchway", "ActiveState"), "active");
+    // Of connections while it is restarted none is refused, and all that come in between are answered by the next one.
+    let mut restart = host.command(&["systemctl", "restart", "hatchway"]).spawn().unwrap();
+    let (mut answered, mut connected) = (0, 0);
+    while restart.try_wait().unwrap().is_none() || connected < 20 {
+        let stream = machine.connect();
+        connected += 1;
+        answered += usize::from(ask_at(stream, "GET", "/v1/units/a", "").0 == 200);
+    }
+    // The one that was just being answered may be cut off.
+    assert!(restart.wait().unwrap().success() && answered + 1 >= connected, "{answered} of {connected}");
+    assert_eq!(machine.reaches("a", "ready"), run);
+    // As the unit's file says: stopping it alone lasts until somebody asks.
+    host.says(&["systemctl", "stop", "hatchway"]);
+    drop(machine.hatchway(&["status"]).ok());
+    machine.is_active();
+    host.says(&["systemctl", "stop", "hatchway.socket", "hatchway"]);
+    let asked = machine.hatchway(&["status"]).ok();
+    assert!(asked.stderr.contains("no daemon runs"), "{asked}");
+    machine.has_counted("a");
+    elsewhere(&machine);
+}
+
+/// A socket of systemd's at which nobody would look for it is no reason to go on without one.
+fn elsewhere(machine: &Machine) {
+    let host = &machine.host;
+    let other = "[Socket]\nListenStream=\nListenStream=/run/hatchway/other.sock\n";
+    host.write("/etc/systemd/system/hatchway.socket.d/other.conf", other, 0o644);
+    host.says(&["systemctl", "daemon-reload"]);
+    host.says(&["systemctl", "start", "hatchway.socket"]);
+    assert_ne!(host.run(&["systemctl", "start", "hatchway"]).code, Some(0));
+    let said = host.says(&["journalctl", "--no-pager", "--unit=hatchway", "--lines=20"]);
+    assert!(said.contains("the socket that systemd gives is not `/run/hatchway/api.sock`"), "{said}");
+    host.says(&["rm", "-r", "/etc/systemd/system/hatchway.socket.d"]);
+    host.says(&["systemctl", "daemon-reload"]);
+    host.says(&["systemctl", "stop", "hatchway.socket", "hatchway"]);
+    machine.begin();
+    machine.reaches("a", "ready");
 }

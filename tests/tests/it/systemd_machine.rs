@@ -63,6 +63,13 @@ impl Machine {
         self.host.write("/etc/systemd/system/hatchway.service.d/test.conf", quick, 0o644);
     }
 
+    /// systemd holds the API's socket, once it is started.
+    pub(super) fn install_socket(&self) {
+        let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("packaging");
+        self.host.copy(&packaging.join("hatchway.socket"), "/etc/systemd/system/hatchway.socket");
+        self.host.says(&["systemctl", "daemon-reload"]);
+    }
+
     /// A folder with all in it.
     fn take(&self, from: &Path, to: &str) {
         self.host.says(&["mkdir", "-p", to]);
