@@ -123,8 +123,9 @@ impl<'a> Check<'a> {
             return Ok(());
         }
         self.condition = Condition::Unhealthy;
-        let message =
-            format!("the tool is not well: its check has failed {} times in a row ({why})", self.failures);
+        let times =
+            if self.failures == 1 { String::new() } else { format!(" {} times in a row", self.failures) };
+        let message = format!("the tool is not well: its check has failed{times} ({why})");
         self.tell(&message, channel)
     }
 

@@ -149,7 +149,8 @@ async fn serve(core: &Arc<Core>, file: Option<&Path>, given: Option<UnixListener
     };
     systemd.stopping();
     // Who is being answered gets the rest; who follows something does not come to an end by itself.
-    drop(stop.send(()));
+    // That it has ended already changes nothing.
+    let _heard = stop.send(());
     drop(tokio::time::timeout(LAST_ANSWERS, &mut api).await);
     api.abort();
     core.tell(Entry::new(Kind::DaemonEnded, format!("{ended}; units go on")));
