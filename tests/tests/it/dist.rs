@@ -7,24 +7,10 @@ use std::path::PathBuf;
 use hatchway_tests::systemd::Systemd;
 
 use super::rungs::until;
+use super::systemd_daemon::{STAYS, built, counts, daemon, into, ready, unit};
 
-/// In the daemon's place, which this version does not have: it says that it is ready, is alive, notes reloads and who it is, starts a tool
-/// as a unit of its own, and another process that stays with it.
-const STAND_IN: &str = r#"#!/bin/sh
-trap 'echo reloaded >> /run/hatchway/noted' HUP
-hatchway doctor --json > /run/hatchway/doctor.json 2> /run/hatchway/doctor.err
-unshare --user --map-root-user --pid --fork --mount-proc true && echo proc >> /run/hatchway/noted
-touch /usr/hatchway-was-here 2> /dev/null || echo read-only >> /run/hatchway/noted
-systemctl is-active --quiet acme-tool || systemd-run --quiet --unit=acme-tool --property=Type=exec sleep 4242
-pgrep -f 'sleep 4243' > /dev/null || setsid sleep 4243 &
-systemd-notify --ready
-while test ! -e /run/hatchway/silent; do systemd-notify WATCHDOG=1; sleep 0.5 & wait $!; done
-rm /run/hatchway/silent
-while :; do sleep 1; done
-"#;
-const DROP_IN: &str =
-    "[Service]\nExecStart=\nExecStart=/usr/local/bin/stand-in\nNotifyAccess=all\nWatchdogSec=3\n";
 const CONFIGURED: &str = "/etc/hatchway/instrument.toml";
+const SHIM: &str = "/usr/libexec/hatchway/hatchway-shim";
 
 fn variable(name: &str) -> PathBuf {
     let value = std::env::var_os(name);
@@ -42,8 +28,9 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     }
     installed(&host);
     judged(&host);
+    furnished(&host);
     run_as_a_service(&host);
-    upgraded(&host);
+    upgraded_and_downgraded(&host);
     removed(&host);
     purged(&host);
 }
@@ -78,6 +65,13 @@ fn installed(host: &Systemd) {
     assert_eq!(host.says(&["systemctl", "is-system-running"]), "running");
 }
 
+/// A tool that was built elsewhere by the same programs, with its recipe.
+fn furnished(host: &Systemd) {
+    let tool = built("restart = \"on-failure\"");
+    into(host, &tool.bench.path("data"), "/var/lib/hatchway");
+    into(host, &tool.bench.path("work/recipes"), "/etc/hatchway/recipes");
+}
+
 fn judged(host: &Systemd) {
     let said = host.run(&["systemd-analyze", "verify", "--man=yes", "hatchway.service"]);
     assert!(said.code == Some(0) && said.stderr.is_empty(), "{said}");
@@ -89,55 +83,110 @@ fn judged(host: &Systemd) {
     assert!(step(host, &["bash", "-c", script]).contains("_hatchway"));
 }
 
-fn main_pid(host: &Systemd) -> String {
-    host.property("hatchway", "MainPID")
+/// Who keeps the unit: its run, its recorder, and the service that this is.
+#[derive(Debug, PartialEq, Eq)]
+struct Keeper {
+    run: String,
+    service: String,
+    recorder: String,
 }
 
-fn noted(host: &Systemd) -> String {
-    host.run(&["cat", "/run/hatchway/noted"]).stdout
+fn keeper(host: &Systemd) -> Keeper {
+    let run = ready(host);
+    let service = format!("hatchway-a-{run}.service");
+    assert_eq!(host.property(&service, "ActiveState"), "active");
+    let recorder = host.property(&service, "MainPID");
+    Keeper { run, service, recorder }
 }
 
-/// Who runs beside the daemon, by process.
-fn others(host: &Systemd) -> [String; 2] {
-    ["(/usr/bin/)?sleep 4242", "(/usr/bin/)?sleep 4243"]
-        .map(|line| host.says(&["pgrep", "--full", "--exact", line]))
+/// The program of a process; one that was replaced since it began is said to be deleted.
+fn program_of(host: &Systemd, process: &str) -> String {
+    host.says(&["readlink", &format!("/proc/{process}/exe")])
 }
 
 fn run_as_a_service(host: &Systemd) {
-    host.write("/usr/local/bin/stand-in", STAND_IN, 0o755);
-    host.write("/etc/systemd/system/hatchway.service.d/try.conf", DROP_IN, 0o644);
     step(host, &["cp", "/etc/hatchway/instrument.toml.example", CONFIGURED]);
-    step(host, &["systemctl", "daemon-reload"]);
+    let table = format!("\n[unit.a]\nrecipe = \"acme\"\nargs = [\"-c\", {STAYS:?}]\n");
+    let text = host.says(&["cat", CONFIGURED]).replace("\n[roles]", &format!("{table}\n[roles]"));
+    host.write(CONFIGURED, text, 0o644);
+    // As somebody does who has read the file's first lines.
+    assert_eq!(step(host, &["hatchway", "up"]), "start    a");
     step(host, &["systemctl", "start", "hatchway"]);
-    assert_eq!(host.property("hatchway", "ActiveState"), "active");
-    // Confined, it can do what sandboxes need, and not write where it has nothing to write.
-    assert_eq!(noted(host), "proc\nread-only\n");
-    let [confined, free] = ["/run/hatchway/doctor.json", "/tmp/doctor.json"].map(|path| states(host, path));
-    assert_eq!(confined, free, "what the confined daemon can do differs");
-    until("the other process does not begin", || {
-        host.run(&["pgrep", "--full", "--exact", "(/usr/bin/)?sleep 4243"]).code == Some(0)
-    });
-    let before = others(host);
+    as_its_users_ask(host);
+    let before = keeper(host);
+    assert_eq!(host.property(&before.service, "Slice"), "hatchway.slice");
+    confined(host);
 
     step(host, &["systemctl", "reload", "hatchway"]);
-    until("a reload is not heard", || noted(host).ends_with("reloaded\n"));
-    let old = main_pid(host);
+    let reloaded = |host: &Systemd| host.says(&["hatchway", "events"]).matches(" applied: ").count();
+    until("a reload is not heard", || reloaded(host) == 1);
+    let old = daemon(host);
     step(host, &["systemctl", "restart", "hatchway"]);
-    assert_ne!(main_pid(host), old);
-    assert_eq!(others(host), before, "a restart has ended a tool");
+    assert_ne!(daemon(host), old);
+    assert_eq!(keeper(host), before, "a restart has ended a tool");
 
-    let old = main_pid(host);
-    host.write("/run/hatchway/silent", "", 0o644);
+    let old = daemon(host);
+    step(host, &["kill", "-STOP", &old]);
     until("its watchdog does not bite", || {
-        main_pid(host) != old && host.property("hatchway", "ActiveState") == "active"
+        !["0", old.as_str()].contains(&daemon(host).as_str())
+            && host.property("hatchway", "ActiveState") == "active"
     });
     assert_eq!(host.property("hatchway", "NRestarts"), "1");
-    assert_eq!(others(host), before, "the watchdog has ended a tool");
+    assert_eq!(keeper(host), before, "the watchdog has ended a tool");
     // The folder of units is not the service's, and stays when that is stopped.
     step(host, &["systemctl", "stop", "hatchway"]);
-    step(host, &["test", "-s", "/run/hatchway/noted"]);
-    assert_eq!(others(host), before, "a stop has ended a tool");
+    let said = host.run(&["hatchway", "status", "a"]);
+    assert!(said.code == Some(0) && said.stderr.contains("no daemon runs"), "{said}");
+    assert_eq!(host.property(&before.service, "MainPID"), before.recorder, "a stop has ended a tool");
     step(host, &["systemctl", "start", "hatchway"]);
+    assert_eq!(keeper(host), before);
+    counts(host);
+}
+
+/// Root, and somebody with an account whom the instrument calls an operator.
+fn as_its_users_ask(host: &Systemd) {
+    assert!(step(host, &["hatchway", "status"]).starts_with("a                ready"));
+    assert!(step(host, &["hatchway", "why", "a"]).contains("a is ready"));
+    let said = host.run(&["hatchway", "doctor"]);
+    println!("$ hatchway doctor\n{said}");
+    for line in ["✓ daemon: it answers", "✓ units: 1 of 1 are as they are wanted"] {
+        assert!(said.stdout.contains(line), "{said}");
+    }
+    step(host, &["useradd", "--groups", "hatchway", "ada"]);
+    let as_ada = |line: &str| step(host, &["su", "ada", "-c", line]);
+    assert!(as_ada("hatchway status").starts_with("a                ready"));
+    assert!(as_ada("hatchway logs a -n 3").lines().all(|line| line.parse::<u32>().is_ok()));
+    as_ada("hatchway restart a");
+    assert!(step(host, &["hatchway", "events", "a"]).contains("(ada)"));
+    let before = keeper(host);
+    for verb in ["restart", "stop"] {
+        let refused = host.run(&["su", "nobody", "-s", "/bin/sh", "-c", &format!("hatchway {verb} a")]);
+        println!("$ hatchway {verb} a # by nobody\n{refused}");
+        assert!(refused.code == Some(2) && refused.stderr.contains("this takes the role"), "{refused}");
+    }
+    assert_eq!(keeper(host), before);
+}
+
+/// What the service's directives leave to the daemon, tried by others under the same: it can do what sandboxes need, and not write
+/// where it has nothing to write.
+fn confined(host: &Systemd) {
+    let script = "hatchway doctor --json > /run/hatchway/doctor.json; \
+                  unshare --user --map-root-user --pid --fork --mount-proc true && echo proc >> /run/hatchway/noted; \
+                  touch /usr/hatchway-was-here || echo read-only >> /run/hatchway/noted";
+    let drop_in = format!(
+        "[Service]\nType=oneshot\nWatchdogSec=0\nRestart=no\nExecStart=\nExecStart=/bin/sh -c '{script}'\n"
+    );
+    step(host, &["cp", "/usr/lib/systemd/system/hatchway.service", "/run/systemd/system/look.service"]);
+    host.write("/run/systemd/system/look.service.d/look.conf", drop_in, 0o644);
+    host.says(&["sh", "-c", "hatchway doctor --json > /tmp/doctor.json || test -s /tmp/doctor.json"]);
+    step(host, &["systemctl", "daemon-reload"]);
+    step(host, &["systemctl", "start", "look"]);
+    assert_eq!(host.says(&["cat", "/run/hatchway/noted"]), "proc\nread-only");
+    let [confined, free] = ["/run/hatchway/doctor.json", "/tmp/doctor.json"].map(|path| states(host, path));
+    assert_eq!(confined, free, "what the confined daemon can do differs");
+    step(host, &["rm", "-r", "/run/systemd/system/look.service", "/run/systemd/system/look.service.d"]);
+    step(host, &["rm", "/run/hatchway/doctor.json", "/run/hatchway/noted"]);
+    step(host, &["systemctl", "daemon-reload"]);
 }
 
 /// What `doctor` found. From a filter of system calls it guesses that user namespaces are forbidden; the daemon has made one.
@@ -148,15 +197,33 @@ fn states(host: &Systemd, path: &str) -> Vec<String> {
     checks.map(|check| format!("{} {} {}", check["for"], check["name"], check["state"])).collect()
 }
 
-fn upgraded(host: &Systemd) {
-    let (old, before) = (main_pid(host), others(host));
+/// There and back, with the unit running: it and its recorder go on, and only what starts later has the new program.
+fn upgraded_and_downgraded(host: &Systemd) {
     host.write("/var/lib/hatchway/state/acme/kept", "x", 0o600);
     host.write("/etc/hatchway/licences/acme.dat", "x", 0o600);
-    step(host, &["dpkg", "--install", "/tmp/next.deb"]);
-    assert!(step(host, &["dpkg-query", "--show", "hatchway"]).ends_with("+try1"));
-    assert_eq!(host.property("hatchway", "ActiveState"), "active");
-    assert_ne!(main_pid(host), old, "the old daemon runs on");
-    assert_eq!(others(host), before, "an upgrade has ended a tool");
+    for (package, ending) in [("/tmp/next.deb", "+try1"), ("/tmp/one.deb", "-1")] {
+        let (old, before, said) = (daemon(host), keeper(host), counts(host));
+        assert_eq!(program_of(host, &before.recorder), SHIM);
+        let outcome = host.run(&["dpkg", "--install", package]);
+        println!("$ dpkg --install {package}\n{outcome}");
+        // It warns where the version is an older one, and of nothing else.
+        let warnings: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("warning")).collect();
+        let downgraded = warnings.iter().all(|line| line.contains("downgrading"));
+        assert!(outcome.code == Some(0) && downgraded, "{outcome}");
+        assert!(step(host, &["dpkg-query", "--show", "hatchway"]).ends_with(ending));
+        assert_eq!(host.property("hatchway", "ActiveState"), "active");
+        assert_ne!(daemon(host), old, "the old daemon runs on");
+        assert_eq!(program_of(host, &daemon(host)), "/usr/bin/hatchway");
+        assert_eq!(keeper(host), before, "an upgrade has ended a tool");
+        assert_eq!(program_of(host, &before.recorder), format!("{SHIM} (deleted)"));
+        until("nothing more is said", || counts(host) > said);
+        // What starts from now on is the new one's.
+        assert_eq!(step(host, &["hatchway", "restart", "a"]), "");
+        let after = keeper(host);
+        assert_ne!(after.run, before.run);
+        assert_eq!(program_of(host, &after.recorder), SHIM);
+        assert!(host.says(&["hatchway", "history", "a"]).contains(&before.run));
+    }
     // Who has disabled it keeps that.
     step(host, &["systemctl", "disable", "--quiet", "hatchway"]);
     step(host, &["dpkg", "--install", "/tmp/next.deb"]);
@@ -168,21 +235,29 @@ fn exists(host: &Systemd, path: &str) -> bool {
     host.run(&["test", "-e", path]).code == Some(0)
 }
 
+/// The unit goes on without the programs, and one who installs them again finds it.
 fn removed(host: &Systemd) {
-    let before = others(host);
-    step(host, &["dpkg", "--remove", "hatchway"]);
+    let (before, said) = (keeper(host), counts(host));
+    let warned = host.run(&["dpkg", "--remove", "hatchway"]);
+    println!("$ dpkg --remove hatchway\n{warned}");
+    assert!(warned.code == Some(0) && warned.stderr.contains("tools still run"), "{warned}");
     assert_eq!(host.property("hatchway", "ActiveState"), "inactive");
-    assert_eq!(others(host), before, "a removal has ended a tool");
+    assert_eq!(host.property(&before.service, "MainPID"), before.recorder, "a removal has ended a tool");
     for path in ["/usr/bin/hatchway", "/usr/lib/systemd/system/hatchway.service", "/usr/libexec/hatchway"] {
         assert!(!exists(host, path), "{path}");
     }
     for path in [CONFIGURED, "/etc/hatchway/instrument.toml.example", "/var/lib/hatchway/state/acme/kept"] {
         assert!(exists(host, path), "{path}");
     }
+    step(host, &["dpkg", "--install", "/tmp/next.deb"]);
+    assert_eq!(keeper(host), before);
+    until("nothing more is said", || counts(host) > said);
+    step(host, &["hatchway", "stop", "a"]);
+    assert_eq!(unit(host)["why"], "it was asked to end (SIGTERM) and did: code 0");
+    step(host, &["dpkg", "--remove", "hatchway"]);
 }
 
 fn purged(host: &Systemd) {
-    step(host, &["rm", "-r", "/etc/systemd/system/hatchway.service.d"]);
     let said = host.run(&["dpkg", "--purge", "hatchway"]);
     assert!(said.code == Some(0) && said.stderr.contains("/etc/hatchway is left"), "{said}");
     for path in

@@ -12,19 +12,28 @@ use serde_json::Value;
 use super::rungs::{Rungs, until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const STAYS: &str = "trap 'echo bye; exit 0' TERM; i=0; while :; do i=$((i + 1)); echo $i; sleep 0.05; done";
+/// Counts, so that a gap in its log shows.
+pub(super) const STAYS: &str =
+    "trap 'echo bye; exit 0' TERM; i=0; while :; do i=$((i + 1)); echo $i; sleep 0.05; done";
 
-/// A machine with the programs, a built tool, and an instrument with one unit of it.
-fn machine() -> Systemd {
+/// A bench with a built tool that is a shell, and a recipe with this in its `[service]`.
+pub(super) fn built(service: &str) -> Rungs {
     let rungs = Rungs::without_engine(Bench::new().exact(), "");
     let bench = &rungs.bench;
     let recipe = bench.path("work/recipes/acme/recipe.toml");
     let text = fs::read_to_string(&recipe).unwrap();
     let text: Vec<&str> = text.lines().filter(|line| !line.starts_with("program =")).collect();
     let text = text.join("\n").replace("[run]", "[run]\nprogram = \"/usr/bin/dash\"");
-    fs::write(&recipe, format!("{text}\n[service]\nrestart = \"on-failure\"\n")).unwrap();
+    fs::write(&recipe, format!("{text}\n[service]\n{service}\n")).unwrap();
     drop(bench.hatchway(&["lock", "-q", "acme"]).ok());
     drop(bench.hatchway(&["build", "-q", "acme"]).ok());
+    rungs
+}
+
+/// A machine with the programs, a built tool, and an instrument with one unit of it.
+fn machine() -> Systemd {
+    let rungs = built("restart = \"on-failure\"");
+    let bench = &rungs.bench;
     let host = Systemd::start();
     let packaging = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("packaging");
     host.copy(program(), "/usr/bin/hatchway");
@@ -43,7 +52,7 @@ fn machine() -> Systemd {
 }
 
 /// A folder with all in it.
-fn into(host: &Systemd, from: &std::path::Path, to: &str) {
+pub(super) fn into(host: &Systemd, from: &std::path::Path, to: &str) {
     host.says(&["mkdir", "-p", to]);
     let mut pack =
         Command::new("tar").args(["-c", "-C"]).arg(from).arg(".").stdout(Stdio::piped()).spawn().unwrap();
@@ -52,7 +61,7 @@ fn into(host: &Systemd, from: &std::path::Path, to: &str) {
     assert!(unpacked.success() && pack.wait().unwrap().success());
 }
 
-fn unit(host: &Systemd) -> Value {
+pub(super) fn unit(host: &Systemd) -> Value {
     let outcome = host.run(&["hatchway", "status", "a", "--json"]);
     let all: Value =
         serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error}: {outcome}"));
@@ -60,7 +69,7 @@ fn unit(host: &Systemd) -> Value {
 }
 
 /// Its run, once it is ready.
-fn ready(host: &Systemd) -> String {
+pub(super) fn ready(host: &Systemd) -> String {
     let end = Instant::now() + PATIENCE;
     loop {
         let unit = unit(host);
@@ -78,7 +87,7 @@ fn ready(host: &Systemd) -> String {
     }
 }
 
-fn daemon(host: &Systemd) -> String {
+pub(super) fn daemon(host: &Systemd) -> String {
     host.property("hatchway", "MainPID")
 }
 
@@ -118,14 +127,19 @@ fn units_are_services_of_systemds_and_go_on_whatever_becomes_of_the_daemon() {
     until("the next one is not ready", || host.property("hatchway", "ActiveState") == "active");
     assert_eq!(ready(&host), run);
     assert_eq!(host.property(&service, "MainPID"), recorder);
-    // All that it has said is there.
-    let logs = host.says(&["hatchway", "logs", "a"]);
-    let numbers: Vec<usize> = logs.lines().map(|line| line.parse().unwrap()).collect();
-    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+    counts(&host);
 
     frozen(&host, &service);
     ended_by_systemd(&host, &service);
     without_a_bus(&host);
+}
+
+/// All that it has said is there; gives how far it has counted.
+pub(super) fn counts(host: &Systemd) -> usize {
+    let logs = host.says(&["hatchway", "logs", "a"]);
+    let numbers: Vec<usize> = logs.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+    numbers.len()
 }
 
 /// What is frozen answers nobody, and is no failure of the daemon's.
