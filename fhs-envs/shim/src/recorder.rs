@@ -592,6 +592,7 @@ impl<'a> Recorder<'a> {
             usage: Usage::default(),
             notes: Vec::new(),
             evidence: Vec::new(),
+            memory: None,
             logged: None,
             exit_file: self.folder.join("exit.json").ok(),
         }

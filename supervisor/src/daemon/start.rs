@@ -133,6 +133,7 @@ fn not_started(order: &Order, run: &str, folder: &Path, error: &Error) -> Result
         usage: Usage::default(),
         notes: Vec::new(),
         evidence: Vec::new(),
+        memory: None,
         logged: None,
         exit_file: None,
     };

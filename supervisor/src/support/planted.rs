@@ -154,6 +154,7 @@ fn run(dirs: &Dirs, number: u64, dice: &mut Dice) -> (Vec<String>, u64) {
             vec![OF_KNOWN_WORDS.to_owned()],
         ]
         .concat(),
+        memory: None,
         logged: None,
         exit_file: None,
     };

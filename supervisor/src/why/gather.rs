@@ -51,6 +51,7 @@ fn add(evidence: &mut Evidence, record: &ExitRecord) {
     evidence.program.clone_from(&record.program);
     evidence.shown.clone_from(&record.evidence);
     evidence.notes.clone_from(&record.notes);
+    evidence.short = record.memory.as_ref().and_then(|memory| memory.short.clone());
     // A run whose log is gone has left its last lines in its record.
     if evidence.lines.is_empty() {
         evidence.lines =
