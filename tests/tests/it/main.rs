@@ -59,6 +59,7 @@ mod systemd_host;
 mod triggers;
 mod units;
 mod units_ready;
+mod upgrades;
 mod vendors_in_triggers;
 mod whole_path;
 mod why_corpus;
