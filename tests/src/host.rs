@@ -16,7 +16,7 @@ const PROGRAMS: [(&str, &[&str]); 9] = [
             "basename", "cat", "chmod", "chown", "cksum", "cp", "cut", "date", "dd", "df", "dirname", "du",
             "env", "expr", "head", "id", "ln", "ls", "md5sum", "mkdir", "mknod", "mktemp", "mv", "od", "pwd",
             "rm", "seq", "sleep", "sort", "stat", "stty", "tail", "test", "touch", "tr", "tty", "uname",
-            "wc",
+            "wc", "yes",
         ],
     ),
     ("dash", &["dash"]),
@@ -26,7 +26,7 @@ const PROGRAMS: [(&str, &[&str]); 9] = [
     ("tar", &["tar"]),
     ("gzip", &["gzip"]),
     ("bsdutils", &["script"]),
-    ("util-linux", &["mount", "unshare"]),
+    ("util-linux", &["mount", "setsid", "unshare"]),
 ];
 
 /// What dpkg and the scripts of packages call beside [`PROGRAMS`]; a path where it is not in `/usr/bin`.

@@ -34,6 +34,8 @@ use std::time::{Duration, Instant};
 use terminal::Terminal;
 use verdict::Tail;
 
+/// The record of how it has ended.
+const EXIT: &str = "exit.json";
 /// Who may be there at a time: well more than those who may stay ([`terminal`]), so that nobody keeps an order to end it away.
 const CLIENTS_MAX: usize = 64;
 /// Who may wait to be taken.
@@ -45,8 +47,8 @@ const LEFT_MAX: Duration = Duration::from_secs(5);
 /// Bytes that are still read of an ended unit's pipes, which nobody of it can write to any more: more than a pipe holds.
 const DRAIN_MAX: usize = 4 << 20;
 
-/// `--unit FOLDER`: stays until the unit has ended; the result is its exit code. Whoever waits for standard error to close knows that
-/// the unit is kept from then on.
+/// `--unit FOLDER`: stays until the unit has ended; the result is its exit code. Whoever reads [`unit::KEPT`] from standard error knows
+/// that the unit is kept from then on.
 pub(crate) fn run(folder: &str) -> Result<i32, Error> {
     let path = HostPath::new(folder).map_err(|_| Error::Usage)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -59,14 +61,18 @@ pub(crate) fn run(folder: &str) -> Result<i32, Error> {
     SigSet::all().thread_block().step("block signals")?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).step("adopt orphans")?;
     let lock = lock(&folder).step("lock the unit's folder")?;
+    has_not_ended(&folder).step("begin a run that has ended")?;
     let door = listen(&folder).step("listen at the unit's socket")?;
     let log = open_log(&folder).step("open the log")?;
     let watch = Watch::new(unit.ready.as_ref(), folder, &path);
     let recorder = Recorder::start((path, watch), &unit, door, Segments::new(log, unit.logs))?;
+    // That nobody hears it changes nothing.
+    let _heard = rustix::io::write(rustix::stdio::stderr(), &[unit::KEPT]);
     close_streams().step("let go of the standard streams")?;
-    let code = recorder.serve()?;
-    drop(lock);
-    Ok(code)
+    let code = recorder.serve();
+    // systemd has a copy of it, and closes that when it comes to it.
+    drop(hatchway_sys::lock::unlock(&lock));
+    code
 }
 
 /// A service of systemd's has a session of its own already, and the kernel gives it no other.
@@ -117,6 +123,15 @@ fn lock(folder: &OwnedFd) -> io::Result<OwnedFd> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(file)
+}
+
+/// systemd may start a service long after whoever asked for it has gone on without: its run is somebody else's, or over.
+fn has_not_ended(folder: &OwnedFd) -> io::Result<()> {
+    match rustix::fs::statat(folder, EXIT, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// The name of a socket may have some hundred bytes only, and that of a folder more: so it is named below a descriptor.
@@ -541,7 +556,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn finish(mut self, ended: Outcome) -> i32 {
-        let path = self.folder.join("exit.json").ok();
+        let path = self.folder.join(EXIT).ok();
         let recorded = path.as_ref().and_then(|path| std::fs::read(path.as_str()).ok());
         let recorded = recorded.and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
         let mut record = recorded.unwrap_or_else(|| self.unrecorded(ended));
@@ -594,7 +609,7 @@ impl<'a> Recorder<'a> {
             evidence: Vec::new(),
             memory: None,
             logged: None,
-            exit_file: self.folder.join("exit.json").ok(),
+            exit_file: self.folder.join(EXIT).ok(),
         }
     }
 }

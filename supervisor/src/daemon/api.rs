@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -132,11 +133,11 @@ pub const ROUTES: &[Route] = &[
 
 /// Who is at the other end.
 #[derive(Debug, Clone)]
-struct Peer(Option<UCred>);
+struct Peer(Option<UCred>, Arc<AtomicBool>);
 
 impl Connected<IncomingStream<'_, Doors>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Doors>) -> Self {
-        Self(stream.io().peer())
+        Self(stream.io().peer(), stream.io().heard())
     }
 }
 
@@ -207,11 +208,12 @@ fn router(core: Arc<Core>) -> Router {
 /// Lets through who may.
 async fn guard(
     State(core): State<Arc<Core>>,
-    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    ConnectInfo(Peer(peer, heard)): ConnectInfo<Peer>,
     path: MatchedPath,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
+    heard.store(true, Ordering::Relaxed);
     // HEAD is GET without its body.
     let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     let route = ROUTES.iter().find(|route| route.path == path.as_str() && method.as_str() == route.method);

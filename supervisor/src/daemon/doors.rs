@@ -1,8 +1,10 @@
-//! Who may be connected at a time: so many in all, and so many of one user, so that nobody takes the daemon's descriptors away.
+//! Who may be connected at a time: so many in all, and so many of one user, so that nobody takes the daemon's descriptors away. Who does
+//! not come to the end of a request makes room for others after a while.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,11 +13,16 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::{SocketAddr, UCred};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::Sleep;
 
 /// Connections at a time.
 const ALL_MAX: usize = 256;
 /// Of these, of one user who is not root.
 const USER_MAX: usize = 32;
+/// Of these, of root alone: it comes in however many others are there.
+const ROOTS: usize = 32;
+/// How long somebody may take to the end of the first request's head.
+const HEAD_MAX: Duration = Duration::from_secs(10);
 /// After an accept that failed for want of descriptors or memory.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -36,6 +43,9 @@ pub(super) struct Guest {
     peer: Option<UCred>,
     uid: u32,
     guests: Guests,
+    /// Somebody has a whole head of it.
+    heard: Arc<AtomicBool>,
+    patience: Pin<Box<Sleep>>,
 }
 
 impl Doors {
@@ -50,17 +60,29 @@ impl Doors {
         let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = guests.values().sum();
         let own = guests.entry(uid).or_default();
-        if (uid != 0 && *own >= USER_MAX) || all >= ALL_MAX {
+        if all >= ALL_MAX || (uid != 0 && (*own >= USER_MAX || all >= ALL_MAX - ROOTS)) {
             return None;
         }
         *own += 1;
-        Some(Guest { stream, peer, uid, guests: Arc::clone(&self.guests) })
+        Some(Guest {
+            stream,
+            peer,
+            uid,
+            guests: Arc::clone(&self.guests),
+            heard: Arc::default(),
+            patience: Box::pin(tokio::time::sleep(HEAD_MAX)),
+        })
     }
 }
 
 impl Guest {
     pub(super) fn peer(&self) -> Option<UCred> {
         self.peer
+    }
+
+    /// To be set once it has asked for something.
+    pub(super) fn heard(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.heard)
     }
 }
 
@@ -102,6 +124,9 @@ impl AsyncRead for Guest {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.heard.load(Ordering::Relaxed) && self.patience.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

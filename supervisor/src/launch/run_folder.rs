@@ -13,12 +13,14 @@ use crate::{units, visit};
 
 /// The record of how the run ended.
 pub(crate) const EXIT: &str = "exit.json";
+/// A lock that is about to take the place of the unit's, of a start that was killed in between.
+pub(crate) const NEW_LOCK: &str = "lock.new";
 /// How many finished runs' folders are kept for each tool.
 const KEPT: usize = 10;
 /// Of how many the log is kept.
 const LOGS_KEPT: usize = 2;
 /// Files in a run's folder.
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     EXIT,
     companion::LOG,
     companion::OUTER_AUTHORITY,
@@ -28,6 +30,7 @@ const FILES: [&str; 14] = [
     control::SOCKET,
     ready::FILE,
     unit::FILE,
+    NEW_LOCK,
     unit::LOCK,
     unit::SOCKET,
     vm::INITRAMFS,

@@ -1,17 +1,19 @@
 //! `hatchway run --detach`: the recorder takes over, and this process only waits until the tool has started, or is ready.
 
 use std::fs;
-use std::io::{PipeWriter, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hatchway_wire::VERSION;
 use hatchway_wire::log::Policy;
 use hatchway_wire::ready::{Stage, Standing, Wish};
 use hatchway_wire::unit::{self, Begun, Unit};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::systemd::{self, Service};
 use super::{Seen, Watch, is_kept, see};
@@ -26,6 +28,8 @@ use crate::{launch, visit};
 const LOOK: Duration = Duration::from_millis(5);
 /// Beyond what a tool has to end in, what is left of a guest may take that to be gone.
 const LINGER: Duration = Duration::from_secs(30);
+/// How long systemd may take to begin what it has accepted. A machine that starts everything at once takes seconds.
+const JOB_MAX: Duration = Duration::from_secs(30);
 /// What of a recorder's complaint is shown.
 const COMPLAINT_MAX: u64 = 4096;
 
@@ -124,11 +128,7 @@ pub fn keep(
     let version = VERSION;
     let told = Unit { version, unit, incarnation, command, logs, begun, config, linger_ms, ready, terminal };
     // From the first moment on nobody takes the folder for one that is left: the lock goes on to the recorder.
-    let path = folder.join(unit::LOCK);
-    let mut options = fs::File::options();
-    let lock =
-        options.write(true).create_new(true).mode(0o600).open(&path).map_err(Error::io("create", &path))?;
-    hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", &path))?;
+    let lock = new_lock(&folder.join(unit::LOCK))?;
     let started =
         write(&folder.join(unit::FILE), &told).and_then(|()| start((tool, run, folder), &lock, linger));
     // From here on it is the recorder's.
@@ -168,59 +168,106 @@ pub struct Kept {
     pub note: Option<String>,
 }
 
-/// The recorder closes its standard error once the unit is kept; what it says before is why it is not.
+/// As a service of systemd's where it is there, else as a child.
 fn start(which: (&str, &str, &Path), lock: &fs::File, stop: Duration) -> Result<Kept, Error> {
     let shim = launch::shim()?;
     // What this process was started with (the other end of somebody's pipe) would stay open as long as the unit lives.
     hatchway_sys::descriptors::close_on_exec_from(3, &[]).map_err(Error::io("keep to", "this process"))?;
-    let (reader, writer) = std::io::pipe().map_err(Error::io("hear from", &shim))?;
-    let kept = recorder(&shim, which, lock, writer, stop)?;
-    let mut said = Vec::new();
-    reader.take(COMPLAINT_MAX).read_to_end(&mut said).map_err(Error::io("hear from", &shim))?;
-    if said.is_empty() {
-        return Ok(kept);
-    }
-    drop(kept.child.map(|mut child| child.wait()));
-    let said = String::from_utf8_lossy(&said).trim().to_owned();
-    let said = said.strip_prefix("error: ").unwrap_or(&said).to_owned();
-    Err(Error::Host { message: format!("nothing keeps the unit: {said}"), hints: Vec::new() })
-}
-
-/// As a service of systemd's where it is there, else as a child.
-fn recorder(
-    shim: &Path,
-    (name, run, folder): (&str, &str, &Path),
-    lock: &fs::File,
-    errors: PipeWriter,
-    stop: Duration,
-) -> Result<Kept, Error> {
+    let (name, run, folder) = which;
     let words =
         [shim.to_string_lossy().into_owned(), "--unit".to_owned(), folder.to_string_lossy().into_owned()];
-    let mut note = None;
-    if systemd::is_there() {
-        let service = Service { unit: name, run, words: &words, stop };
-        match systemd::start(&service, lock.as_fd(), errors.as_fd()) {
-            Ok(()) => return Ok(Kept { run: run.to_owned(), child: None, note: None }),
-            // An answer may be lost, and the service be there.
-            Err(_) if Packets::connect(folder, unit::SOCKET).is_ok() => {
-                return Ok(Kept { run: run.to_owned(), child: None, note: None });
-            }
-            Err(error) => {
-                note = Some(format!(
-                    "systemd does not take it, so it is a process of the daemon's own: {error}"
-                ));
-            }
+    if !systemd::is_there() {
+        return as_child(which, &words, lock, None);
+    }
+    let kept = Kept { run: run.to_owned(), child: None, note: None };
+    match as_service(&Service { unit: name, run, words: &words, stop }, lock) {
+        Ok(said) => said.map_or(Ok(kept), |said| Err(not_kept(&said))),
+        // An answer may be lost, and the service be there.
+        Err(_) if Packets::connect(folder, unit::SOCKET).is_ok() => Ok(kept),
+        Err(error) => {
+            let note = format!("systemd does not take it, so it is a process of the daemon's own: {error}");
+            as_child(which, &words, &renew(folder)?, Some(note))
         }
     }
+}
+
+/// What it complains of, if anything; an error where nobody says whether it runs.
+fn as_service(service: &Service<'_>, lock: &fs::File) -> io::Result<Option<String>> {
+    let (reader, writer) = io::pipe()?;
+    systemd::start(service, lock.as_fd(), writer.as_fd())?;
+    drop(writer);
+    complaint(reader, Some(JOB_MAX))
+}
+
+fn as_child(
+    (_, run, folder): (&str, &str, &Path),
+    words: &[String],
+    lock: &fs::File,
+    note: Option<String>,
+) -> Result<Kept, Error> {
+    let (program, arguments) = words.split_first().ok_or_else(|| Error::Usage("no words".to_owned()))?;
+    let (reader, writer) = io::pipe().map_err(Error::io("hear from", program))?;
     let lock = lock.try_clone().map_err(Error::io("hand over", folder))?;
-    let child = Command::new(shim)
-        .args(&words[1..])
+    let mut child = Command::new(program)
+        .args(arguments)
         .env_clear()
         .envs(systemd::environment())
         .stdin(lock)
         .stdout(Stdio::null())
-        .stderr(errors)
+        .stderr(writer)
         .spawn()
-        .map_err(Error::io("execute", shim))?;
-    Ok(Kept { run: run.to_owned(), child: Some(child), note })
+        .map_err(Error::io("execute", program))?;
+    match complaint(reader, None).map_err(Error::io("hear from", program))? {
+        None => Ok(Kept { run: run.to_owned(), child: Some(child), note }),
+        Some(said) => {
+            drop(child.wait());
+            Err(not_kept(&said))
+        }
+    }
+}
+
+/// What the recorder says on its standard error in place of that it keeps the unit.
+fn complaint(reader: PipeReader, within: Option<Duration>) -> io::Result<Option<String>> {
+    let end = within.map(|within| Instant::now() + within);
+    let mut reader = reader.take(COMPLAINT_MAX);
+    let (mut said, mut buffer) = (Vec::new(), [0; 512]);
+    loop {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let mut fds = [PollFd::new(reader.get_ref(), PollFlags::IN)];
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "it is accepted, and not begun")),
+            Ok(_) => match reader.read(&mut buffer)? {
+                0 => break,
+                _ if said.is_empty() && buffer[0] == unit::KEPT => return Ok(None),
+                count => said.extend_from_slice(&buffer[..count]),
+            },
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    Ok((!said.is_empty()).then_some(said))
+}
+
+fn not_kept(said: &str) -> Error {
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    Error::Host { message: format!("nothing keeps the unit: {said}"), hints: Vec::new() }
+}
+
+/// Puts another lock, which is held, into the place of the one that systemd was given. Should it start the service later, that one does not
+/// get what it needs, and while the old one is still in a queue somewhere nobody takes the unit for one that runs.
+fn renew(folder: &Path) -> Result<fs::File, Error> {
+    let (beside, path) = (folder.join(run_folder::NEW_LOCK), folder.join(unit::LOCK));
+    let lock = new_lock(&beside)?;
+    fs::rename(&beside, &path).map_err(Error::io("replace", &path))?;
+    Ok(lock)
+}
+
+fn new_lock(path: &Path) -> Result<fs::File, Error> {
+    let mut options = fs::File::options();
+    let lock =
+        options.write(true).create_new(true).mode(0o600).open(path).map_err(Error::io("create", path))?;
+    hatchway_sys::lock::lock_exclusive(&lock).map_err(Error::io("lock", path))?;
+    Ok(lock)
 }

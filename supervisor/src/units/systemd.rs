@@ -10,11 +10,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use zbus::blocking::Connection;
+use zbus::Connection;
 use zbus::zvariant::{Fd, OwnedObjectPath, Value};
 
 /// All units are below this slice: `systemctl status hatchway.slice` shows them.
 const SLICE: &str = "hatchway.slice";
+/// How long the bus and systemd may take to an answer, each start anew: more than a busy machine takes, and less than a person waits.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// What systemd tells the daemon alone.
 const OWN_VARIABLES: [&str; 9] = [
     "NOTIFY_SOCKET",
@@ -78,17 +80,37 @@ pub(super) struct Service<'a> {
 }
 
 /// Starts it; whoever reads the other end of `errors` hears when it keeps the unit.
+///
+/// # Errors
+/// systemd does not take it, or nobody answers. In the latter case it may be started later all the same.
 pub(super) fn start(service: &Service<'_>, lock: BorrowedFd<'_>, errors: BorrowedFd<'_>) -> io::Result<()> {
-    let bus = Connection::system().map_err(other)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // A bus that hangs takes a connection and says nothing.
+    let answer = runtime.block_on(async {
+        tokio::time::timeout(ANSWER_MAX, ask(service, properties(service, lock, errors)?)).await?
+    });
+    runtime.shutdown_background();
+    answer.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => {
+            io::Error::new(error.kind(), format!("no answer within {} s", ANSWER_MAX.as_secs()))
+        }
+        _ => error,
+    })
+}
+
+async fn ask(service: &Service<'_>, properties: Vec<(&'static str, Value<'_>)>) -> io::Result<()> {
+    let bus = Connection::system().await.map_err(other)?;
     let name = format!("hatchway-{}-{}.service", service.unit, service.run);
     let nothing: Vec<(&str, Vec<(&str, Value<'_>)>)> = Vec::new();
-    let answer = bus.call_method(
-        Some("org.freedesktop.systemd1"),
-        "/org/freedesktop/systemd1",
-        Some("org.freedesktop.systemd1.Manager"),
-        "StartTransientUnit",
-        &(name.as_str(), "fail", properties(service, lock, errors)?, nothing),
-    );
+    let answer = bus
+        .call_method(
+            Some("org.freedesktop.systemd1"),
+            "/org/freedesktop/systemd1",
+            Some("org.freedesktop.systemd1.Manager"),
+            "StartTransientUnit",
+            &(name.as_str(), "fail", properties, nothing),
+        )
+        .await;
     // The job; how it goes is heard on standard error.
     answer.and_then(|message| message.body().deserialize::<OwnedObjectPath>()).map(drop).map_err(other)
 }

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub const FILE: &str = "unit.json";
 /// Name of the file that the recorder locks.
 pub const LOCK: &str = "lock";
+/// What a recorder writes to its standard error before it lets go of that, once it keeps the unit. What comes in its stead is a complaint.
+/// Whoever has started it for somebody, as systemd does, may hold the other ends of its streams until it ends.
+pub const KEPT: u8 = b'\n';
 /// Name of the socket at which the recorder takes orders.
 pub const SOCKET: &str = "unit";
 /// The size of a unit's terminal until somebody who comes to it has another.

@@ -120,7 +120,7 @@ impl Drop for Instrument {
 }
 
 /// A request by hand: the status, and the body as JSON.
-fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> (u16, Value) {
+pub(super) fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> (u16, Value) {
     let answer = raw(
         socket,
         &format!(
@@ -133,7 +133,7 @@ fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> (u16, 
     (status, serde_json::from_str(body).unwrap_or(Value::Null))
 }
 
-fn raw(socket: &std::path::Path, request: &str) -> String {
+pub(super) fn raw(socket: &std::path::Path, request: &str) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     // One that is refused in the middle may be reset.

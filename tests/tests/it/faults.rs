@@ -208,3 +208,46 @@ fn units_in_containers_come_back_with_their_engine() {
     let text = ends[0]["text"].as_str().unwrap();
     assert!(text.starts_with("the engine ended it") || text.contains("SIGKILL"), "{text}");
 }
+
+/// What the processes are that were started as the programs in the folder `bin`.
+fn programs(instrument: &Instrument) -> String {
+    let line = "pgrep -f \"^$PWD/bin/hatchway\" | while read pid; do readlink /proc/$pid/exe; done";
+    instrument.bench().script(line).stdout
+}
+
+#[test]
+fn another_program_in_the_place_of_the_daemons_runs_units_from_then_on_and_leaves_those_that_run_alone() {
+    let counts = "trap 'exit 0' TERM; i=0; while :; do i=$((i + 1)); echo $i; sleep 0.01; done";
+    let units = unit("counts", counts, "") + &unit("later", STAYS, "start = \"manual\"");
+    let mut instrument = Instrument::new(&units);
+    let put = "mkdir -p bin; for name in hatchway hatchway-shim; do cp \"$(dirname \"$HATCHWAY\")/$name\" bin/new; mv bin/new bin/$name; done";
+    drop(instrument.bench().script(put).ok());
+    let own = "HATCHWAY=\"$PWD/bin/hatchway\"; ";
+    instrument.begin_with(own);
+    instrument.reaches("counts", "ready");
+    let run = instrument.unit("counts")["run"].clone();
+    assert!(!programs(&instrument).contains("(deleted)"), "{}", programs(&instrument));
+    drop(instrument.bench().script(put).ok());
+    assert!(programs(&instrument).contains("bin/hatchway (deleted)"), "{}", programs(&instrument));
+    // The daemon is the old one still, and what it starts is new.
+    drop(instrument.bench().hatchway(&["start", "later"]).ok());
+    assert!(
+        programs(&instrument).lines().any(|line| line.ends_with("bin/hatchway-shim")),
+        "{}",
+        programs(&instrument)
+    );
+    drop(instrument.bench().hatchway(&["stop", "later"]).ok());
+    instrument.kill();
+    instrument.begin_with(own);
+    assert!(
+        programs(&instrument).lines().any(|line| line.ends_with("bin/hatchway")),
+        "{}",
+        programs(&instrument)
+    );
+    instrument.reaches("counts", "ready");
+    assert_eq!(instrument.unit("counts")["run"], run);
+    drop(instrument.bench().hatchway(&["stop", "counts"]).ok());
+    let said = instrument.bench().hatchway(&["logs", "counts"]).ok().stdout;
+    let numbers: Vec<usize> = said.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+}
