@@ -121,6 +121,7 @@ fn run(dirs: &Dirs, number: u64, dice: &mut Dice) -> (Vec<String>, u64) {
         linger_ms: 0,
         ready: None,
         terminal: false,
+        hears_kept: false,
     };
     put("unit.json", serde_json::to_string(&unit).unwrap());
     let reason = match number % 4 {

@@ -329,3 +329,24 @@ fn later_by_an_hour(segment: &Path) {
     assert!(found > 0, "no time is in `{}`", segment.display());
     fs::write(segment, bytes).unwrap();
 }
+
+// An upgrade puts its recorder in the place of the one that the daemon knows, a moment before that is replaced, too: what it said to show that
+// it keeps the unit was a complaint to the older daemon, which forgot a unit that ran.
+#[test]
+fn a_recorder_says_that_it_keeps_a_unit_to_who_waits_for_that() {
+    let bench = Bench::new();
+    let shim = hatchway_tests::bench::program().with_file_name("hatchway-shim");
+    for (run, wish, said) in [("1-1", "", ""), ("1-2", r#","hears_kept":true"#, "\n")] {
+        let folder = bench.path("data/run/units/acme").join(run);
+        fs::create_dir_all(&folder).unwrap();
+        // As an older version has written it, but for the wish.
+        let told = format!(
+            r#"{{"version":1,"unit":"acme","incarnation":"{run}","command":["/bin/sh","-c","exit 3"]{wish}}}"#
+        );
+        fs::write(folder.join("unit.json"), told).unwrap();
+        let output = Command::new(&shim).arg("--unit").arg(&folder).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), said);
+        let record = fs::read_to_string(folder.join("exit.json")).unwrap();
+        assert!(record.contains("\"code\": 3"), "{record}");
+    }
+}
