@@ -127,6 +127,32 @@ mod tests {
         assert_eq!(counted("oom_kill_disable 0\n", "oom_kill"), None);
     }
 
+    /// Groups with what they have counted: reached limits of their own, and processes that were killed.
+    fn group(folder: &std::path::Path, name: &str, reached: u64, killed: u64) -> String {
+        let path = folder.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("memory.events"), format!("oom {reached}\noom_kill {killed}\n")).unwrap();
+        std::fs::write(path.join("memory.events.local"), format!("oom {reached}\noom_kill 0\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn what_was_counted_before_is_not_this_runs_and_the_limit_that_was_reached_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str, reached, killed| group(folder.path(), name, reached, killed);
+        let (slice, unit) = (at("slice", 3, 3), at("slice/unit", 0, 1));
+        let watch = Watch { group: Some(unit.clone()), before: 1, above: vec![(slice.clone(), 3)] };
+        assert_eq!(watch.kills(), None);
+        let short = |watch: &Watch| watch.kills().unwrap().short.unwrap();
+        at("slice/unit", 0, 2);
+        assert_eq!(short(&watch), Short::Machine);
+        at("slice", 4, 4);
+        assert_eq!(short(&watch), Short::Group { path: slice });
+        at("slice/unit", 1, 2);
+        assert_eq!(watch.kills(), Some(MemoryKills { kills: 1, short: Some(Short::Unit) }));
+        assert_eq!(Watch::default().kills(), None);
+    }
+
     #[test]
     fn only_the_service_of_this_run_is_the_units_own() {
         let service = "/sys/fs/cgroup/hatchway.slice/hatchway-daq-17-4.service";

@@ -29,7 +29,7 @@ hatchway logs neighbour -f > /tmp/followed 2>&1 & follower=$!
 until_fills holds 38000000
 resident() { tr -d ' \n' | sed 's/.*"tool":"holds"[^}]*"resident_bytes":\([0-9]*\).*/\1/'; }
 say "stats $(hatchway stats --json | resident)"
-say "top $(hatchway top -d 1 --json | resident)"
+say "top $(hatchway top -d 1 --json | sed 's/.*"resident_bytes":\([0-9]*\),[^}]*"tool":"holds".*/\1/')"
 say "metric $(curl -s --unix-socket /run/hatchway/api.sock http://h/metrics | sed -n 's/^hatchway_unit_memory_bytes{unit="holds"} //p')"
 say "systemd counts $(systemctl show -P MemoryCurrent hatchway-holds-$(run holds).service)"
 say "limited has $(cat $(group limited)/tool/memory.max) of its own, keeper beside it $(wc -l < $(group limited)/keeper/cgroup.procs)"
@@ -62,7 +62,7 @@ n=0; until test -e $second || test $n -ge 120; do sleep 0.5; n=$((n + 1)); done
 say "again second $(tr -d ' \n' < $second | sed 's/.*"reason":{"\([a-z]*\)".*/\1/') $(grep -c '"memory"' $second)"
 hatchway stop -q again
 # A limit above: of all units together.
-systemctl set-property --runtime hatchway.slice MemoryMax=160M
+systemctl set-property --runtime hatchway.slice MemoryMax=256M
 ends free
 ends wide
 ends small
@@ -87,7 +87,7 @@ look() {
     say "$1: logs to the end $(test "$(counted neighbour)" -gt "$last" && echo yes)"
     last=$(counted neighbour)
     say "$1: since $(test $(hatchway logs neighbour --since 1m | wc -l) -gt 0 && echo some)"
-    say "$1: timeline ends with $(hatchway timeline | tail -n 1 | cut -d' ' -f2-)"
+    say "$1: timeline ends with $(hatchway timeline | tail -n 1 | tr -s ' ' | cut -d' ' -f2-)"
     say "$1: events say $(hatchway events | grep '^-- ' | tail -n 1)"
 }
 last=$(counted neighbour)
@@ -104,8 +104,12 @@ n=0; until test "$(phase fails)" = degraded || test $n -ge 60; do
     n=$((n + 1))
 done
 say "fails is $(phase fails) after $(ls /run/hatchway/units/fails | wc -l) runs"
-hatchway events fails --json | sed -n 's/.*"kind":"\([a-z-]*\)".*"monotonic_ns":\([0-9]*\).*/guest: wait \1 \2/p'
-hatchway timeline fails | awk '/ fails (starting|ended)/ { print $3 }' | tr -d ':\n' | sed 's/^/guest: order /; s/$/\n/'
+for folder in /run/hatchway/units/fails/*; do
+    began=$(tr -d ' \n' < $folder/unit.json | sed 's/.*"monotonic_ms":\([0-9]*\).*/\1/')
+    ended=$(tr -d ' \n' < $folder/exit.json | sed 's/.*"ended":{[^}]*"monotonic_ns":\([0-9]*\).*/\1/')
+    say "fails ran from $began to $((ended / 1000000)) ms"
+done
+hatchway timeline fails | tr -s ' ' | awk '/ fails (starting|ended)/ { print $3 }' | tr -d ':\n' | sed 's/^/guest: order /; s/$/\n/'
 say "neighbour run $(test $(run neighbour) = $neighbour && echo the same) after steps"
 say "neighbour starts $(hatchway events neighbour | grep -c ' neighbour starting: ')"
 say "daemon restarts $(systemctl show -P NRestarts hatchway)"
