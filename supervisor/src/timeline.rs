@@ -1,6 +1,6 @@
 //! One sequence of what has happened: to units, by people, in the kernel; on the clock that people read.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
 use hatchway_wire::ready::Stage;
@@ -30,21 +30,41 @@ pub(crate) struct Moment {
 }
 
 /// What an event of the daemon's tells, on the clock as it is set at `now`, so that the order is that in which things were.
-pub(crate) fn of_event(event: &Event, now: Option<&Now>) -> Moment {
+pub(crate) fn of_event(event: &Event, now: Option<&Now>, begun: &Beginnings) -> Moment {
     let kind = serde_json::to_value(event.kind).ok();
     let kind = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
     let by = event.by.as_ref().map(|by| format!(", asked by {by}")).unwrap_or_default();
     let source = event.unit.clone().unwrap_or_else(|| "daemon".to_owned());
     // The daemon tells a start once it is done; by then the tool may have said something.
-    let began = event.run.as_deref().filter(|_| event.kind == Kind::Starting).and_then(began_ns);
-    // A name that says something else is from before the clock was set.
-    let began = began.filter(|began| began.saturating_sub(event.realtime_ns).saturating_abs() < NAMED_NS);
-    let told = began.unwrap_or(event.realtime_ns);
+    let run = event.run.as_deref().filter(|_| event.kind == Kind::Starting);
+    let told = run.and_then(|run| began_before(event, run, begun)).unwrap_or(event.realtime_ns);
     let moved = now.map_or(0, |now| {
         let (realtime_ns, monotonic_ns) = (event.realtime_ns, event.monotonic_ns);
         now.as_set(&event.boot, (realtime_ns, monotonic_ns)).saturating_sub(realtime_ns)
     });
     Moment { realtime_ns: told.saturating_add(moved), source, kind, text: format!("{}{by}", event.text) }
+}
+
+/// When runs began, by name: the boot, and milliseconds of `CLOCK_MONOTONIC`.
+pub(crate) type Beginnings = BTreeMap<String, (String, u64)>;
+
+/// Of runs whose folders are still there.
+pub(crate) fn beginnings(runs: &[Seen]) -> Beginnings {
+    let begun = |seen: &Seen| {
+        let begun = seen.told()?.begun.clone()?;
+        Some((seen.run.clone(), (begun.boot, begun.monotonic_ms)))
+    };
+    runs.iter().filter_map(begun).collect()
+}
+
+/// When a run began, on the clock of the event that tells it. Its name is from a clock that may have been set since, so it counts only
+/// where nothing else is known.
+fn began_before(event: &Event, run: &str, begun: &Beginnings) -> Option<i64> {
+    if let Some((_, ms)) = begun.get(run).filter(|(boot, _)| *boot == event.boot) {
+        let since = event.monotonic_ns.saturating_sub(ms.saturating_mul(1_000_000));
+        return Some(event.realtime_ns.saturating_sub(i64::try_from(since).unwrap_or(i64::MAX)));
+    }
+    began_ns(run).filter(|began| began.saturating_sub(event.realtime_ns).saturating_abs() < NAMED_NS)
 }
 
 /// What shows between two events that somebody has set the clock.
@@ -59,7 +79,7 @@ pub(crate) fn steps(events: &[Event], now: Option<&Now>) -> Vec<Moment> {
     let pairs = events.iter().zip(events.iter().skip(1));
     let found = pairs.filter_map(|(before, after)| Some((after, step(before, after)?)));
     let moment = |(after, text): (&Event, String)| Moment {
-        realtime_ns: of_event(after, now).realtime_ns.saturating_sub(1),
+        realtime_ns: of_event(after, now, &Beginnings::new()).realtime_ns.saturating_sub(1),
         source: "clock".to_owned(),
         kind: "set".to_owned(),
         text,
@@ -138,5 +158,32 @@ pub(crate) fn of_log(seen: &Seen, span: &RangeInclusive<i64>) -> std::io::Result
                 left_out = left_out.saturating_add(1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // After the clock was set back, a run's name is the one before and a bit: its start was shown before the end of that.
+    #[test]
+    fn a_run_begins_when_it_did_whatever_its_name_says() {
+        let event = Event {
+            seq: 1,
+            realtime_ns: 1_700_000_010_000_000_000,
+            monotonic_ns: 90_000_000_000,
+            boot: "b".to_owned(),
+            kind: Kind::Starting,
+            unit: Some("daq".to_owned()),
+            run: Some("1700000005001-7".to_owned()),
+            text: String::new(),
+            by: None,
+        };
+        let at = |begun: &Beginnings| of_event(&event, None, begun).realtime_ns / 1_000_000;
+        assert_eq!(at(&Beginnings::new()), 1_700_000_005_001);
+        let begun =
+            |boot: &str| Beginnings::from([("1700000005001-7".to_owned(), (boot.to_owned(), 89_500))]);
+        assert_eq!(at(&begun("b")), 1_700_000_009_500);
+        assert_eq!(at(&begun("another")), 1_700_000_005_001);
     }
 }

@@ -106,7 +106,8 @@ fn of_units(
     let told: BTreeSet<String> = events.iter().filter_map(|event| event.run.clone()).collect();
     let mut all = timeline::steps(&events, now);
     events.retain(|event| event.unit.as_deref().is_none_or(&wanted));
-    all.extend(events.iter().map(|event| timeline::of_event(event, now)));
+    let begun = timeline::beginnings(runs);
+    all.extend(events.iter().map(|event| timeline::of_event(event, now, &begun)));
     for seen in runs.iter().filter(|seen| wanted(&seen.tool)) {
         all.extend(timeline::of_run(seen, &told, now));
         if args.logs && seen.is_recorded() {
