@@ -17,7 +17,7 @@ use package::Inputs;
 /// Debian's part of the version: the package's own changes since the program's version.
 const REVISION: &str = "1";
 /// What a system needs beside its base to be started, and for the package's programs to be asked.
-const TRIAL_PACKAGES: &str = "systemd,dbus,util-linux,mount,procps,man-db,bash-completion";
+const TRIAL_PACKAGES: &str = "systemd,dbus,util-linux,mount,procps,curl,man-db,bash-completion";
 
 pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let try_it = args.flag("--try");
@@ -30,7 +30,7 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     check::check(&made, &inputs)?;
     lint(&made)?;
     println!("{}", made.display());
-    if try_it { trial(&folder, inputs, &made, suite.as_deref()) } else { Ok(()) }
+    if try_it { trial(inputs, &made, suite.as_deref()) } else { Ok(()) }
 }
 
 /// Builds what goes into the package.
@@ -69,17 +69,22 @@ fn lint(made: &Path) -> Result<()> {
 }
 
 /// Makes a Debian and a higher version, and has a test do the rest, which has a systemd to start.
-fn trial(folder: &Path, mut inputs: Inputs, made: &Path, suite: Option<&str>) -> Result<()> {
+fn trial(mut inputs: Inputs, made: &Path, suite: Option<&str>) -> Result<()> {
     ensure!(sh::is_root()?, "a package is installed as root\nhint: run `cargo xtask dist --try` as root");
     let scratch = sh::Scratch::new("hatchway-dist")?;
     inputs.version += "+try1";
     let next = package::make(&inputs, &scratch.path)?;
     let root = debian(&scratch.path.join("root"), suite)?;
-    let program = folder.join("build/release/hatchway");
+    // Side by side, as tests want them: they build a tool with what the package has.
+    let programs = scratch.path.join("programs");
+    fs::create_dir(&programs)?;
+    for (from, name) in [(&inputs.program, "hatchway"), (&inputs.shim, "hatchway-shim")] {
+        fs::copy(from, programs.join(name)).with_context(|| format!("cannot copy `{}`", from.display()))?;
+    }
     let mut test = sh::cargo();
     test.args(["test", "--package", "hatchway-tests", "--test", "it", "--", "--ignored", "--nocapture"])
         .arg("dist::")
-        .env("HATCHWAY_BIN", program)
+        .env("HATCHWAY_BIN", programs.join("hatchway"))
         .env("HATCHWAY_DIST_PACKAGE", made)
         .env("HATCHWAY_DIST_NEXT", next)
         .env("HATCHWAY_DIST_ROOT", root);
@@ -88,7 +93,7 @@ fn trial(folder: &Path, mut inputs: Inputs, made: &Path, suite: Option<&str>) ->
 
 /// A Debian with systemd from where this machine's packages come from: of its own suite, whose libraries the package depends on, or
 /// of a named later one.
-fn debian(root: &Path, wanted: Option<&str>) -> Result<PathBuf> {
+pub(crate) fn debian(root: &Path, wanted: Option<&str>) -> Result<PathBuf> {
     let release = fs::read_to_string("/etc/os-release").context("cannot read `/etc/os-release`")?;
     let own = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let own = own.context("`/etc/os-release` names no suite")?.trim_matches('"');

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::sh;
-use crate::trial::{Answers, Bench, Trial};
+use crate::trial::{Answers, Bench, First, Trial};
 
 const PROGRAM: &str = include_str!("limits/greedy.c");
 const TOOL: &str = "greedy";
@@ -30,7 +30,8 @@ done
 busybox dmesg | busybox grep -o 'Memory cgroup out of memory: Killed process.*(greedy)' | busybox sed 's/^/guest: kernel said /'
 "#;
 
-const TRIAL: Trial = Trial { name: "limits", script: SCRIPT, patience: PATIENCE, size: "1200M" };
+const TRIAL: Trial =
+    Trial { name: "limits", script: SCRIPT, patience: PATIENCE, size: "1200M", first: First::Script };
 
 pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let yes = args.flag("--yes");

@@ -22,9 +22,11 @@ mod limits;
 mod services;
 mod setup;
 mod sh;
+mod supervise;
 mod test;
 mod tidy;
 mod trial;
+mod upgrade;
 mod virtualbox;
 mod wheels;
 
@@ -62,6 +64,11 @@ const VERBS: &[Verb] = &[
     ("limits", "control groups hold a greedy tool, in a guest", limits::verb),
     ("services", "systemd in a container with users of its own, in a guest [--yes]", services::verb),
     (
+        "supervise",
+        "units where memory is counted and the clock is set, in a guest started by systemd, as root [--yes]",
+        supervise::verb,
+    ),
+    (
         "virtualbox",
         "the real VBoxManage in an environment, up to the kernel driver [--yes]",
         virtualbox::verb,
@@ -76,6 +83,11 @@ const VERBS: &[Verb] = &[
         "dist",
         "build the release and its Debian package into target/dist [--try [--suite NAME]: install it in a Debian of its own]",
         dist::verb,
+    ),
+    (
+        "upgrade",
+        "earlier builds replaced by this one and back while units run, as root [REV...] [--yes]",
+        upgrade::verb,
     ),
     ("acme", "build the stand-in vendor package into OUT_DIR", acme::verb),
 ];

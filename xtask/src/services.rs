@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::sh;
-use crate::trial::{Answers, Bench, Trial};
+use crate::trial::{Answers, Bench, First, Trial};
 
 const TOOL: &str = "acme";
 /// Boot, docker, loading an image and two runs in software emulation take five minutes.
@@ -84,7 +84,8 @@ echo "guest: state is $(busybox stat -c %u /data/state/acme/* | busybox tail -n 
 busybox tail -n 30 /tmp/dockerd | busybox sed "s/^/dockerd: /"
 "#;
 
-const TRIAL: Trial = Trial { name: "services", script: SCRIPT, patience: PATIENCE, size: "4G" };
+const TRIAL: Trial =
+    Trial { name: "services", script: SCRIPT, patience: PATIENCE, size: "4G", first: First::Script };
 
 pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let yes = args.flag("--yes");

@@ -29,6 +29,7 @@ use crate::{apply, companions, complain, control_group, init, oom, privileges, w
 use hatchway_sys::process::{Fork, fork_into};
 use hatchway_wire::attend::{Handed, Order, Report};
 use hatchway_wire::control::Condition;
+use hatchway_wire::exit::MemoryKills;
 use hatchway_wire::{
     Bootstrap, ExitReason, ExitRecord, Namespaces, Op, Outcome, Stamp, StdioMode, Usage, VERSION,
 };
@@ -113,6 +114,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
                 mapping.write(pid).step("map the ids of the sandbox")?;
                 outer.send(&Order::GoOn, None).step("tell the sandbox to go on")?;
             }
+            let memory = oom::Watch::begin(bootstrap);
             let seen = Seen { started, notes: bootstrap.notes.clone(), ..Seen::default() };
             Attendant {
                 bootstrap,
@@ -123,6 +125,7 @@ pub(crate) fn attend(bootstrap: &Bootstrap, bootstrap_fd: RawFd) -> Result<i32, 
                 relay: None,
                 services: Services::new(way),
                 clients,
+                memory,
                 give_up: None,
                 asked: None,
                 by_engine: false,
@@ -168,6 +171,7 @@ struct Attendant<'a> {
     relay: Option<Relay>,
     services: Services,
     clients: Clients,
+    memory: oom::Watch,
     /// When to stop waiting for an inner half that cannot end.
     give_up: Option<Instant>,
     /// The last signal that asks for the tool's end.
@@ -441,24 +445,13 @@ impl Attendant<'_> {
                 outcome: Some(outcome),
             },
             (Some(signal), outcome) => ExitReason::Requested { signal, forced, outcome },
-            (None, Outcome::Signal { signal, .. }) if signal == Signal::SIGKILL as i32 && self.oom() > 0 => {
-                ExitReason::Oom { kills: self.oom() }
-            }
             (None, Outcome::Exit { code }) => ExitReason::Exit { code },
-            (None, Outcome::Signal { signal, core }) => ExitReason::Signal { signal, core },
-        }
-    }
-
-    /// How many processes the kernel has killed for memory in the control group of the unit, or of the container.
-    fn oom(&self) -> u64 {
-        let own = self.bootstrap.ops.iter().find_map(|op| match op {
-            Op::ControlGroup { path } => Some(path),
-            _ => None,
-        });
-        match own {
-            Some(path) => oom::kills_of(path),
-            None if self.lease.is_some() => oom::kills(),
-            None => 0,
+            (None, Outcome::Signal { signal, core }) => match self.memory.kills() {
+                Some(MemoryKills { kills, .. }) if signal == Signal::SIGKILL as i32 => {
+                    ExitReason::Oom { kills }
+                }
+                _ => ExitReason::Signal { signal, core },
+            },
         }
     }
 
@@ -562,6 +555,9 @@ impl Attendant<'_> {
 
     fn finish(mut self, inner: Option<Outcome>) -> i32 {
         self.seen.notes.extend(companions::end(&self.bootstrap.companions));
+        // Asked before the group goes, and after everything in it has gone.
+        let memory = self.memory.kills();
+        let evidence = memory.iter().map(oom::told).collect();
         self.seen.notes.extend(self.bootstrap.ops.iter().filter_map(control_group::leave));
         let outcome = inner.unwrap_or(Outcome::Exit { code: 0 });
         let lost = self.seen.reason.is_none();
@@ -583,7 +579,8 @@ impl Attendant<'_> {
             tool_pid: self.seen.tool,
             usage: self.seen.usage,
             notes: self.seen.notes,
-            evidence: Vec::new(),
+            evidence,
+            memory,
             logged: None,
             exit_file: self.bootstrap.exit_file.clone(),
         };

@@ -20,11 +20,9 @@ pub(crate) fn kill(op: &Op) -> Option<String> {
     Some(format!("cannot kill the control group `{path}`: {error}"))
 }
 
-/// Removes the group, which is empty once the inner half is gone. What the kernel did about memory goes into a note.
+/// Removes the group, which is empty once the inner half is gone.
 pub(crate) fn leave(op: &Op) -> Option<String> {
     let Op::ControlGroup { path } = op else { return None };
-    let events = std::fs::read_to_string(format!("{path}/memory.events")).unwrap_or_default();
-    let killed = counted(&events, "oom_kill");
     let deadline = Instant::now() + EMPTY_MAX;
     while let Err(error) = std::fs::remove_dir(path) {
         let busy = error.raw_os_error() == Some(nix::errno::Errno::EBUSY as i32);
@@ -33,22 +31,5 @@ pub(crate) fn leave(op: &Op) -> Option<String> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    (killed > 0).then(|| format!("the kernel killed {killed} processes that went over the memory limit"))
-}
-
-/// A counter of `memory.events`.
-fn counted(events: &str, name: &str) -> u64 {
-    let line = events.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn counters_are_found_by_their_whole_name() {
-        let events = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 1\n";
-        assert_eq!(super::counted(events, "oom_kill"), 2);
-        assert_eq!(super::counted(events, "oom"), 3);
-        assert_eq!(super::counted("", "oom_kill"), 0);
-    }
+    None
 }

@@ -66,8 +66,10 @@ pub(crate) fn run(folder: &str) -> Result<i32, Error> {
     let log = open_log(&folder).step("open the log")?;
     let watch = Watch::new(unit.ready.as_ref(), folder, &path);
     let recorder = Recorder::start((path, watch), &unit, door, Segments::new(log, unit.logs))?;
-    // That nobody hears it changes nothing.
-    let _heard = rustix::io::write(rustix::stdio::stderr(), &[unit::KEPT]);
+    if unit.hears_kept {
+        // That nobody hears it changes nothing.
+        let _heard = rustix::io::write(rustix::stdio::stderr(), &[unit::KEPT]);
+    }
     close_streams().step("let go of the standard streams")?;
     let code = recorder.serve();
     // systemd has a copy of it, and closes that when it comes to it.
@@ -607,6 +609,7 @@ impl<'a> Recorder<'a> {
             usage: Usage::default(),
             notes: Vec::new(),
             evidence: Vec::new(),
+            memory: None,
             logged: None,
             exit_file: self.folder.join(EXIT).ok(),
         }

@@ -1,6 +1,7 @@
 //! What the record of an end, and how a unit stands, point to by themselves.
 
 use hatchway_wire::ExitReason;
+use hatchway_wire::exit::Short;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
@@ -83,7 +84,13 @@ fn of_reason(reason: &ExitReason, evidence: &Evidence, lines: &Lines<'_>, host: 
         ExitReason::SandboxFailed { operation, message, .. } => {
             found("sandbox-failed", DECIDED, Some(format!("cannot {operation}: {message}")))
         }
-        ExitReason::Oom { .. } => found("memory-limit", DECIDED, evidence.words.memory.clone()),
+        ExitReason::Oom { .. } => match &evidence.short {
+            Some(Short::Group { path }) => found("group-memory-limit", DECIDED, Some(format!("`{path}`"))),
+            Some(Short::Machine) => found("machine-memory", DECIDED, None),
+            Some(Short::Unit | Short::Other) | None => {
+                found("memory-limit", DECIDED, evidence.words.memory.clone())
+            }
+        },
         ExitReason::Engine { message, .. } => found("engine-failed", DECIDED, Some(message.clone())),
         ExitReason::Seccomp => found("forbidden-system-call", DECIDED, None),
         ExitReason::LogFull { .. } => found("log-full", DECIDED, None),

@@ -1,6 +1,7 @@
 //! What is known of a unit before anybody asks why, and what is said of it then.
 
 use hatchway_wire::ExitReason;
+use hatchway_wire::exit::Short;
 use serde::{Deserialize, Serialize};
 
 /// Lines of the log that are looked at, from its end.
@@ -231,6 +232,8 @@ pub struct Evidence {
     pub shown: Vec<String>,
     /// What was done otherwise than asked for.
     pub notes: Vec<String>,
+    /// Whose memory was at its end, if the kernel has killed something of it for that.
+    pub short: Option<Short>,
     /// What its recipe and the instrument say.
     pub words: Words,
 }

@@ -170,6 +170,7 @@ fn thing_of(finding: &Finding, lines: &Lines<'_>, evidence: &Evidence) -> Option
         "memory-limit" => {
             finding.thing.clone().or_else(|| evidence.words.memory.clone()).map(|limit| format!("`{limit}`"))
         }
+        "group-memory-limit" => finding.thing.as_ref().map(|group| format!(": {group}")),
         "out-of-memory" => evidence.words.memory.as_ref().map(|limit| format!("; its limit is `{limit}`")),
         "too-many-tasks" => evidence.words.tasks.map(|tasks| format!("; its limit is {tasks}")),
         "shared-memory" => evidence.words.shm.as_ref().map(|size| format!("; its `/dev/shm` has `{size}`")),

@@ -1,6 +1,7 @@
 use std::cell::Cell;
 
 use hatchway_wire::ExitReason;
+use hatchway_wire::exit::Short;
 use proptest::prelude::*;
 
 use super::subjects::{kinds, signatures};
@@ -245,6 +246,17 @@ fn what_hatchway_knows_comes_before_what_a_log_says() {
         causes[0].says.contains("64M")
             && causes[0].evidence.iter().any(|shown| shown.source == Source::Recipe)
     );
+    // Whose limit it was.
+    let group = Short::Group { path: "/hatchway.slice".to_owned() };
+    for (short, code) in [
+        (Short::Unit, "memory-limit"),
+        (group, "group-memory-limit"),
+        (Short::Machine, "machine-memory"),
+        (Short::Other, "memory-limit"),
+    ] {
+        evidence.short = Some(short);
+        assert_eq!(diagnose(&evidence, &Nothing)[0].code, code);
+    }
     // A code of 137 alone is no lack of memory.
     assert_eq!(first(&failed(137, "solving"), &Nothing).0, "killed");
     evidence.standing =

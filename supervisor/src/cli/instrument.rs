@@ -13,7 +13,7 @@ use crate::daemon::api::InstrumentFile;
 use crate::daemon::client::Client;
 use crate::daemon::files::Said;
 use crate::daemon::journal::Event;
-use crate::daemon::problem::{Meaning, meanings};
+use crate::daemon::problem::{Code, Meaning, meanings};
 use crate::daemon::report::{self, Action, Step, UnitStatus};
 use crate::daemon::source::Source;
 use crate::daemon::view::{self, Carried, Machine, Phase};
@@ -22,7 +22,7 @@ use crate::dirs::Dirs;
 use crate::error::Error;
 use crate::report::Printer;
 use crate::units::Memory;
-use crate::{clock, steps};
+use crate::{clock, steps, timeline};
 
 /// From one look at a unit to the next.
 const LOOK: Duration = Duration::from_millis(50);
@@ -287,7 +287,18 @@ pub(super) fn stop(name: &str, verb: &str, wait: bool) -> Result<Option<Stopped>
     if source.is_machines() && crate::units::all(&dirs, Some(name)).iter().any(crate::units::Seen::runs) {
         return Ok(None);
     }
-    let Some(unit) = source.unit(name)? else { return Ok(None) };
+    let Some(unit) = source.unit(name)? else {
+        // Who has no role at the machine's daemon hears that, and not that there is no such run.
+        if let Source::Daemon(client) = &source
+            && client.is_machines()
+            && crate::units::all(&dirs, Some(name)).is_empty()
+            && let Err(error @ Error::Problem { code: Code::NotPermitted, .. }) =
+                client.get::<UnitStatus>(&format!("/v1/units/{}", segment(name)))
+        {
+            return Err(error);
+        }
+        return Ok(None);
+    };
     match source {
         Source::Daemon(client) => {
             let ran = runs(unit.phase);
@@ -376,6 +387,12 @@ pub(super) fn events(args: &EventsArgs, quiet: bool) -> Result<ExitCode, Error> 
     let wanted = |event: &Event| args.unit.is_none() || event.unit == args.unit;
     let mut last = args.since;
     let mut kept = Vec::new();
+    // A line of its own where the clock was set between two.
+    let step = |before: &mut Option<Event>, event: &Event| {
+        let told = before.as_ref().and_then(|before| timeline::step(before, event));
+        *before = Some(event.clone());
+        told.filter(|_| !args.json).into_iter().for_each(|told| printer.data(format_args!("-- {told} --")));
+    };
     loop {
         let some = source.events(last)?;
         let Some(end) = some.last() else { break };
@@ -383,11 +400,16 @@ pub(super) fn events(args: &EventsArgs, quiet: bool) -> Result<ExitCode, Error> 
         kept.extend(some.into_iter().filter(&wanted));
     }
     let skipped = args.lines.map_or(0, |lines| kept.len().saturating_sub(lines));
-    kept.iter().skip(skipped).for_each(|event| printer.data(line(event, args.json)));
+    let mut before = None;
+    for event in kept.iter().skip(skipped) {
+        step(&mut before, event);
+        printer.data(line(event, args.json));
+    }
     match source {
         Source::Daemon(client) if args.follow => {
             client.events(last, |event| {
                 if wanted(&event) {
+                    step(&mut before, &event);
                     printer.data(line(&event, args.json));
                 }
                 true

@@ -86,7 +86,7 @@ fn last_events(source: &Source, name: &str) -> Result<Vec<Moment>, Error> {
         let Some(end) = some.last() else { break };
         last = end.seq;
         for event in some.iter().filter(|event| event.unit.as_deref() == Some(name)) {
-            kept.push_back(timeline::of_event(event));
+            kept.push_back(timeline::of_event(event, None, &timeline::Beginnings::new()));
             if kept.len() > EVENTS {
                 kept.pop_front();
             }

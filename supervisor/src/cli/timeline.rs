@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
+use crate::clock::{self, Now};
 use crate::daemon::journal::Event;
 use crate::daemon::source::Source;
 use crate::error::Error;
+use crate::kernel_log;
 use crate::report::Printer;
+use crate::service_events;
 use crate::timeline::{self, Moment};
 use crate::units::{self, Seen};
-use crate::{clock, kernel_log, service_events};
 
 use super::from::{FromArgs, Place};
 
@@ -53,8 +55,10 @@ pub(super) fn main(args: &Args, quiet: bool) -> Result<ExitCode, Error> {
     let source = place.source()?;
     let runs = units::all(&place.dirs, None);
     let (begin, end) = span(args, &source, &runs)?;
-    let span = begin..=end.min(clock::now_ns());
-    let mut all = of_units(args, &source, (&runs, &span), &printer)?;
+    let span = begin..=end;
+    // What somebody has collected elsewhere is on the clock of then.
+    let now = place.archive.is_none().then(clock::Now::get);
+    let mut all = of_units(args, &source, (&runs, &span, now.as_ref()), &printer)?;
     all.extend(of_services(args, &place, &printer));
     all.extend(of_kernel(args, &place, &printer)?);
     all.retain(|moment| span.contains(&moment.realtime_ns));
@@ -89,7 +93,7 @@ fn span(args: &Args, source: &Source, runs: &[Seen]) -> Result<(i64, i64), Error
 fn of_units(
     args: &Args,
     source: &Source,
-    (runs, span): (&[Seen], &RangeInclusive<i64>),
+    (runs, span, now): (&[Seen], &RangeInclusive<i64>, Option<&Now>),
     printer: &Printer,
 ) -> Result<Vec<Moment>, Error> {
     let wanted = |unit: &str| args.units.is_empty() || args.units.iter().any(|name| name == unit);
@@ -102,10 +106,12 @@ fn of_units(
         events.extend(some);
     }
     let told: BTreeSet<String> = events.iter().filter_map(|event| event.run.clone()).collect();
+    let mut all = timeline::steps(&events, now);
     events.retain(|event| event.unit.as_deref().is_none_or(&wanted));
-    let mut all: Vec<Moment> = events.iter().map(timeline::of_event).collect();
+    let begun = timeline::beginnings(runs);
+    all.extend(events.iter().map(|event| timeline::of_event(event, now, &begun)));
     for seen in runs.iter().filter(|seen| wanted(&seen.tool)) {
-        all.extend(timeline::of_run(seen, &told));
+        all.extend(timeline::of_run(seen, &told, now));
         if args.logs && seen.is_recorded() {
             let said = timeline::of_log(seen, span);
             let (said, left_out) = said.map_err(Error::io("read the log in", &seen.folder))?;

@@ -383,14 +383,16 @@ fn show(printer: &Printer, args: &LogsArgs, seen: &Seen, since: Option<i64>) -> 
     };
     let mut kept = std::collections::VecDeque::new();
     // A tool that never rests must not keep one from the end who did not ask to follow it.
-    let until = if args.follow { i64::MAX } else { clock::now_ns() };
+    if !args.follow {
+        reader.hold().map_err(failed())?;
+    }
     let mut most = args.lines;
     loop {
         // Asked first: what is read after it has ended is all there is.
         let goes_on = args.follow && units::is_kept(&seen.folder);
         loop {
             let lines = reader.lines(!goes_on).map_err(failed())?;
-            if lines.is_empty() || lines.iter().any(|line| line.realtime_ns > until) {
+            if lines.is_empty() {
                 break;
             }
             for line in lines.into_iter().filter(&wanted) {

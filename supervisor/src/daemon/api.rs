@@ -425,7 +425,8 @@ async fn metrics(State(core): State<Arc<Core>>) -> Response {
         Ok(units) => units,
         Err(problem) => return problem.into_response(),
     };
-    let text = super::metrics::text(&units, core.lock().lost(), *core.events.borrow());
+    let (lost, events) = (core.lock().lost(), *core.events.borrow());
+    let text = super::metrics::text(&units, super::metrics::memory_bytes, lost, events);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

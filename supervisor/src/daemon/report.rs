@@ -4,6 +4,7 @@ use hatchway_wire::ExitRecord;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Now;
 use crate::units::{self, Seen, State};
 
 use super::decide::Decision;
@@ -78,7 +79,16 @@ impl From<&Unit> for UnitStatus {
     fn from(unit: &Unit) -> Self {
         let last = unit.last.as_ref();
         // A run's name begins with the millisecond of its start.
-        let began = last.and_then(|seen| seen.run.split('-').next()?.parse::<i64>().ok());
+        let named =
+            |seen: &Seen| Some(seen.run.split('-').next()?.parse::<i64>().ok()?.saturating_mul(1_000_000));
+        // By the clock as it is set now, or nobody could say how long ago that was.
+        let began = last.and_then(|seen| {
+            let named = named(seen)?;
+            let begun = seen.told().and_then(|told| told.begun.as_ref());
+            Some(begun.map_or(named, |begun| {
+                Now::get().as_set(&begun.boot, (named, begun.monotonic_ms.saturating_mul(1_000_000)))
+            }))
+        });
         let waits_for = match &unit.decision {
             Decision::Blocked { on } => on.clone(),
             _ => Vec::new(),
@@ -88,7 +98,7 @@ impl From<&Unit> for UnitStatus {
             phase: unit.phase,
             why: unit.why.clone(),
             run: last.map(|seen| seen.run.clone()),
-            began_ns: began.map(|ms| ms.saturating_mul(1_000_000)),
+            began_ns: began,
             record: last.and_then(|seen| seen.record.clone()),
             terminal: last.is_some_and(|seen| seen.runs() && seen.has_terminal()),
             waits_for,

@@ -161,10 +161,10 @@ fn last(folder: &PathBuf, wanted: &Wanted) -> Result<Vec<Said>, Error> {
     let mut reader = Reader::new(folder);
     let (mut kept, mut bytes): (VecDeque<Said>, usize) = Default::default();
     // A unit that never rests keeps nobody here.
-    let until = crate::clock::now_ns();
+    reader.hold().map_err(Error::io("read the log in", folder))?;
     loop {
         let lines = reader.lines(true).map_err(Error::io("read the log in", folder))?;
-        let is_end = lines.is_empty() || lines.iter().any(|line| line.realtime_ns > until);
+        let is_end = lines.is_empty();
         for said in lines.into_iter().map(Said::from).filter(|said| wanted.takes(said)) {
             bytes = bytes.saturating_add(said.text.len());
             kept.push_back(said);
@@ -222,25 +222,27 @@ impl Following {
         let goes_on = units::is_kept(&self.folder);
         let most = self.most.take().map(|most| most.min(LINES_MAX));
         // What comes meanwhile is no part of what was there.
-        let until = crate::clock::now_ns();
+        let held = most.is_none() || self.reader.hold().is_ok();
         let mut lines = VecDeque::new();
         let is_end = loop {
             match self.reader.lines(!goes_on) {
-                Ok(some) if some.is_empty() => break !goes_on,
+                // What was there is read; the rest comes at the next look.
+                Ok(some) if some.is_empty() => break !goes_on && most.is_none(),
                 Ok(some) => {
                     lines.extend(some.into_iter().map(Said::from).filter(|said| self.wanted.takes(said)));
                 }
                 Err(_) => break true,
+            }
+            if !held {
+                break true;
             }
             match most {
                 Some(most) => drop(lines.drain(..lines.len().saturating_sub(most))),
                 None if lines.len() >= BATCH => break false,
                 None => {}
             }
-            if lines.back().is_some_and(|said: &Said| said.realtime_ns > until) {
-                break false;
-            }
         };
+        self.reader.go_on();
         self.ended = is_end;
         (self, lines)
     }

@@ -134,6 +134,7 @@ fn not_started(order: &Order, run: &str, folder: &Path, error: &Error) -> Result
         linger_ms: 0,
         ready: None,
         terminal: false,
+        hears_kept: false,
     };
     let nanos = i64::try_from(monotonic.as_nanos()).unwrap_or(i64::MAX);
     let moment = Stamp { realtime_ns: clock::now_ns(), tai_ns: 0, monotonic_ns: nanos };
@@ -151,6 +152,7 @@ fn not_started(order: &Order, run: &str, folder: &Path, error: &Error) -> Result
         usage: Usage::default(),
         notes: Vec::new(),
         evidence: Vec::new(),
+        memory: None,
         logged: None,
         exit_file: None,
     };

@@ -300,6 +300,7 @@ fn without_word(run: &Run<'_>, within: &Within, reason: ExitReason) -> ExitRecor
         usage: Usage::default(),
         notes: within.bootstrap.notes.clone(),
         evidence: Vec::new(),
+        memory: None,
         logged: None,
         exit_file: spec_exit(run),
     }

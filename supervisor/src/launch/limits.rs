@@ -15,8 +15,11 @@ use crate::recipe::{Limits, Run};
 /// Bits of `CapEff`, from linux/capability.h.
 pub(crate) const CAP_SYS_NICE: u32 = 23;
 pub(crate) const CAP_SYS_RESOURCE: u32 = 24;
-/// Below the root of the control groups, for root's units.
+/// Below the root of the control groups, for root's units that are no services of systemd's.
 const PARENT: &str = "hatchway";
+/// Parts of a unit's own service: what its limits are for, and what keeps it.
+const TOOL: &str = "tool";
+const KEEPER: &str = "keeper";
 
 pub(super) fn add(context: &Context, run: &Run, explain: bool, spec: &mut Spec) -> Result<(), Error> {
     spec.capabilities.clone_from(&run.capabilities);
@@ -151,16 +154,25 @@ fn limit(context: &Context, limits: &Limits, explain: bool, spec: &mut Spec) -> 
     files.extend(limits.tasks.map(|tasks| ("pids", "pids.max", tasks.saturating_add(1).to_string())));
     files.extend(limits.cpu.map(|cpu| ("cpu", "cpu.max", format!("{} 100000", cpu.quota_us()))));
     let needed: Vec<&str> = files.iter().map(|(controller, ..)| *controller).collect();
-    let why = match parent(&needed) {
-        Ok(parent) => {
-            let name = format!("{}-{}", spec.unit, spec.incarnation);
-            let group = parent.join(name);
+    let place = match own_service(spec.unit.as_str(), spec.incarnation.as_str(), &needed) {
+        Some(service) => Ok((service.join(TOOL), service)),
+        None => {
+            parent(&needed).map(|parent| (parent.join(format!("{}-{}", spec.unit, spec.incarnation)), parent))
+        }
+    };
+    let why = match place {
+        Ok((group, parent)) => {
             if explain {
                 spec.control_group =
                     Some(HostPath::try_from(group.as_path()).map_err(hatchway_envs::sandbox::Error::from)?);
                 return Ok(());
             }
-            match make(&parent, &group, &files) {
+            let made = if group.ends_with(TOOL) {
+                divide(&parent, &group, &files)
+            } else {
+                make(&parent, &group, &files)
+            };
+            match made {
                 Ok(()) => {
                     let path =
                         HostPath::try_from(group.as_path()).map_err(hatchway_envs::sandbox::Error::from)?;
@@ -228,6 +240,36 @@ pub(crate) fn parent(needed: &[&str]) -> Result<PathBuf, String> {
     Ok(if is_root() { above.join(PARENT) } else { above })
 }
 
+/// The service that systemd keeps for this run alone, whose group it has delegated, if it gives what is needed. What is limited in
+/// there stays below the limits of slices, is frozen with the service, and ends with it.
+fn own_service(unit: &str, run: &str, needed: &[&str]) -> Option<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let name = format!("hatchway-{unit}-{run}.service");
+    let service = Path::new("/sys/fs/cgroup").join(own);
+    let controllers = fs::read_to_string(service.join("cgroup.controllers")).ok()?;
+    let gives = |name: &&str| controllers.split_whitespace().any(|given| given == *name);
+    (is_root() && service.ends_with(name) && needed.iter().all(gives)).then_some(service)
+}
+
+/// Makes the group of the tool in the service's, in which then nobody may be any more: cgroup-v2.rst, "No Internal Process Constraint".
+fn divide(service: &Path, group: &Path, files: &[(&str, &str, String)]) -> std::io::Result<()> {
+    let keeper = service.join(KEEPER);
+    fs::create_dir(&keeper)?;
+    let inside = fs::read_to_string(service.join("cgroup.procs"))?;
+    for process in inside.lines() {
+        // One that has just ended is in none.
+        match fs::write(keeper.join("cgroup.procs"), process) {
+            Err(error) if error.raw_os_error() != Some(nix::libc::ESRCH) => return Err(error),
+            _ => {}
+        }
+    }
+    for (controller, ..) in files {
+        fs::write(service.join("cgroup.subtree_control"), format!("+{controller}"))?;
+    }
+    filled(group, files)
+}
+
 fn make(parent: &Path, group: &Path, files: &[(&str, &str, String)]) -> std::io::Result<()> {
     if is_root() {
         fs::create_dir_all(parent)?;
@@ -237,6 +279,11 @@ fn make(parent: &Path, group: &Path, files: &[(&str, &str, String)]) -> std::io:
             }
         }
     }
+    filled(group, files)
+}
+
+/// Makes a group with its limits.
+fn filled(group: &Path, files: &[(&str, &str, String)]) -> std::io::Result<()> {
     fs::create_dir(group)?;
     let written =
         // A kernel without swap has no file for it, and nothing to limit.

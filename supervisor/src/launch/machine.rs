@@ -434,6 +434,7 @@ fn record(run: &Run<'_>, end: End) -> Result<ExitCode, Error> {
         usage: Usage::default(),
         notes: Vec::new(),
         evidence: Vec::new(),
+        memory: None,
         logged: None,
         exit_file: sandbox::HostPath::try_from(run.folder.join(run_folder::EXIT).as_path()).ok(),
     };

@@ -44,6 +44,7 @@ pub(super) fn segment(
     redactor: &mut Redactor,
 ) -> io::Result<(Vec<u8>, bool)> {
     let mut reader = Reader::new(folder);
+    reader.hold()?;
     let mut kept: VecDeque<(Line, u64)> = VecDeque::new();
     let (mut size, mut before) = (0_usize, [0_u64; 3]);
     loop {

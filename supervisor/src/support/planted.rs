@@ -121,6 +121,7 @@ fn run(dirs: &Dirs, number: u64, dice: &mut Dice) -> (Vec<String>, u64) {
         linger_ms: 0,
         ready: None,
         terminal: false,
+        hears_kept: false,
     };
     put("unit.json", serde_json::to_string(&unit).unwrap());
     let reason = match number % 4 {
@@ -154,6 +155,7 @@ fn run(dirs: &Dirs, number: u64, dice: &mut Dice) -> (Vec<String>, u64) {
             vec![OF_KNOWN_WORDS.to_owned()],
         ]
         .concat(),
+        memory: None,
         logged: None,
         exit_file: None,
     };

@@ -125,8 +125,20 @@ pub fn keep(
     let Now { boot, monotonic } = Now::get();
     let monotonic_ms = u64::try_from(monotonic.as_millis()).unwrap_or(u64::MAX);
     let begun = Some(Begun { boot, monotonic_ms });
-    let version = VERSION;
-    let told = Unit { version, unit, incarnation, command, logs, begun, config, linger_ms, ready, terminal };
+    let (version, hears_kept) = (VERSION, true);
+    let told = Unit {
+        version,
+        unit,
+        incarnation,
+        command,
+        logs,
+        begun,
+        config,
+        linger_ms,
+        ready,
+        terminal,
+        hears_kept,
+    };
     // From the first moment on nobody takes the folder for one that is left: the lock goes on to the recorder.
     let lock = new_lock(&folder.join(unit::LOCK))?;
     let started =

@@ -38,6 +38,8 @@ pub struct Reader {
     begun: [Option<(i64, u64, Vec<u8>)>; 3],
     /// Of each stream, whether its last line was given out before its end came.
     cut: [bool; 3],
+    /// Where what was there ends, if only that is wanted: a segment, and bytes of it.
+    end: Option<(u64, u64)>,
 }
 
 /// One record.
@@ -51,7 +53,34 @@ impl Reader {
     #[must_use]
     pub fn new(unit: &Path) -> Self {
         let folder = unit.join(log::FOLDER);
-        Self { folder, open: None, next: 1, expected: [0; 3], begun: [None, None, None], cut: [false; 3] }
+        let (expected, begun, cut) = ([0; 3], [None, None, None], [false; 3]);
+        Self { folder, open: None, next: 1, expected, begun, cut, end: None }
+    }
+
+    /// Only what is there now is read, though the unit never rest. No clock says what that is: those can be set.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn hold(&mut self) -> io::Result<()> {
+        let last = numbers(&self.folder)?.into_iter().max().unwrap_or_default();
+        let size = match fs::metadata(self.folder.join(log::name(last))) {
+            Ok(there) => there.len(),
+            // It went to make room, so there are later ones.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        self.end = Some((last, size));
+        Ok(())
+    }
+
+    /// What has come since is read, too.
+    pub fn go_on(&mut self) {
+        self.end = None;
+    }
+
+    fn is_at_end(&self) -> bool {
+        let at = self.open.as_ref().map_or((self.next, 0), |(number, _, at)| (*number, *at));
+        self.end.is_some_and(|end| at >= end)
     }
 
     /// What there is now, a few lines at a time; nothing where there is no more. What is cut off is given out with `rest`.
@@ -110,6 +139,9 @@ impl Reader {
     fn piece(&mut self) -> io::Result<Option<Piece>> {
         loop {
             if self.open.is_none() && !self.open_next()? {
+                return Ok(None);
+            }
+            if self.is_at_end() {
                 return Ok(None);
             }
             let Some((number, file, at)) = &mut self.open else { return Ok(None) };
@@ -186,13 +218,17 @@ fn read(file: &File, at: u64) -> io::Result<Option<Piece>> {
 
 /// The lowest number of a segment from this one on.
 fn first(folder: &Path, from: u64) -> io::Result<Option<u64>> {
+    Ok(numbers(folder)?.into_iter().filter(|number| *number >= from).min())
+}
+
+/// Of all segments.
+fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let numbers = entries.flatten().filter_map(|entry| log::number_of(entry.file_name().to_str()?));
-    Ok(numbers.filter(|number| *number >= from).min())
+    Ok(entries.flatten().filter_map(|entry| log::number_of(entry.file_name().to_str()?)).collect())
 }
 
 #[cfg(test)]
@@ -232,6 +268,26 @@ mod tests {
         let expected = [told(Stream::Out, "one"), told(Stream::Err, "oops"), told(Stream::Out, "two")];
         assert_eq!(texts(&mut reader, false), expected);
         assert_eq!(texts(&mut reader, true), [told(Stream::Out, "three")]);
+    }
+
+    #[test]
+    fn what_is_there_ends_where_it_was_however_much_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |text: &str| (Stream::Out, 0, text.to_owned());
+        segment(folder.path(), 1, &[(Stream::Out, 0, "one\ntwo> ")]);
+        let mut reader = Reader::new(folder.path());
+        reader.hold().unwrap();
+        segment(folder.path(), 1, &[(Stream::Out, 0, "one\ntwo> "), (Stream::Out, 9, "yes\n")]);
+        segment(folder.path(), 2, &[(Stream::Out, 13, "three\n")]);
+        assert_eq!(texts(&mut reader, true), [told("one"), told("two> ")]);
+        reader.go_on();
+        assert_eq!(texts(&mut reader, true), [told("yes"), told("three")]);
+        // Where nothing is there yet, nothing is what there is.
+        let empty = tempfile::tempdir().unwrap();
+        let mut reader = Reader::new(empty.path());
+        reader.hold().unwrap();
+        segment(empty.path(), 1, &[(Stream::Out, 0, "late\n")]);
+        assert_eq!(texts(&mut reader, true), []);
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub fn told(reason: &ExitReason) -> String {
             format!("its sandbox could not be made: cannot {operation}: {message}")
         }
         ExitReason::Oom { kills } => {
-            format!("it took more memory than it may, and the kernel killed it ({kills} processes)")
+            let many = if *kills == 1 { "process" } else { "processes" };
+            format!("the kernel killed it for want of memory ({kills} {many})")
         }
         ExitReason::Engine { message, .. } => format!("the engine ended it: {message}"),
         ExitReason::Unhealthy { message, forced, .. } => {

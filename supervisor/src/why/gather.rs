@@ -51,6 +51,7 @@ fn add(evidence: &mut Evidence, record: &ExitRecord) {
     evidence.program.clone_from(&record.program);
     evidence.shown.clone_from(&record.evidence);
     evidence.notes.clone_from(&record.notes);
+    evidence.short = record.memory.as_ref().and_then(|memory| memory.short.clone());
     // A run whose log is gone has left its last lines in its record.
     if evidence.lines.is_empty() {
         evidence.lines =
@@ -75,10 +76,12 @@ fn standing(seen: &Seen) -> Standing {
 /// The last lines of its log. Those of a log that grows meanwhile are as many as there were at the beginning.
 fn said(folder: &Path) -> Vec<Said> {
     let mut reader = Reader::new(folder);
-    let until = crate::clock::now_ns();
     let mut kept: VecDeque<Said> = VecDeque::new();
+    if reader.hold().is_err() {
+        return Vec::new();
+    }
     while let Ok(lines) = reader.lines(true) {
-        if lines.is_empty() || lines.iter().any(|line| line.realtime_ns > until) {
+        if lines.is_empty() {
             break;
         }
         for line in lines {

@@ -199,6 +199,34 @@ pub struct Logged {
     pub dropped: u64,
 }
 
+/// What the kernel has killed of a unit for want of memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryKills {
+    /// How many processes.
+    pub kills: u64,
+    /// Whose memory was at its end; `None` where that cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<Short>,
+}
+
+/// Whose memory was at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Short {
+    /// The unit has a limit of its own, and reached it.
+    Unit,
+    /// A control group that the unit's is in has a limit.
+    Group {
+        /// Its path, as `/proc/PID/cgroup` has it.
+        path: String,
+    },
+    /// No limit was reached: the machine had no more.
+    Machine,
+    /// Of a newer version.
+    #[serde(other)]
+    Other,
+}
+
 /// The content of `exit.json`. Fields that a reader does not know are a newer version's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
@@ -229,6 +257,9 @@ pub struct ExitRecord {
     /// What shows that the reason is the reason: lines that were said, counters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
+    /// What the kernel has killed of it for want of memory, also where that was not its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryKills>,
     /// How much was said, where the output was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logged: Option<Logged>,

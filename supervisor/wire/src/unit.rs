@@ -54,6 +54,10 @@ pub struct Unit {
     /// It has a terminal of its own in place of pipes.
     #[serde(default, skip_serializing_if = "is_false")]
     pub terminal: bool,
+    /// Who has started the recorder waits for [`KEPT`]. To an earlier daemon, whose programs are replaced just now, that is a complaint:
+    /// it would forget a unit that runs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hears_kept: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -150,7 +154,7 @@ mod tests {
     fn what_an_older_version_has_written_is_read() {
         let text = r#"{"version":1,"unit":"acme","incarnation":"1","command":["x"]}"#;
         let unit: Unit = serde_json::from_str(text).unwrap();
-        assert_eq!((unit.ready.as_ref(), unit.linger_ms), (None, 0));
+        assert_eq!((unit.ready.as_ref(), unit.linger_ms, unit.hears_kept), (None, 0, false));
         // And an older one reads this: it knows no such field where nothing is asked for.
         let text = serde_json::to_string(&unit).unwrap();
         assert!(!text.contains("ready") && !text.contains("terminal"), "{text}");

@@ -66,6 +66,7 @@ mod systemd_machine;
 mod triggers;
 mod units;
 mod units_ready;
+mod upgrades;
 mod vendors_in_triggers;
 mod whole_path;
 mod why_corpus;

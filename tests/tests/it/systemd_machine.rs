@@ -26,23 +26,30 @@ pub(super) struct Machine {
     pub(super) host: Systemd,
 }
 
+/// A bench with a tool whose program is a shell: `acme`, and the same by other names with these lines in `[service]`.
+pub(super) fn built(recipes: &[(&str, &str)]) -> Rungs {
+    let rungs = Rungs::without_engine(Bench::new().exact(), "");
+    let bench = &rungs.bench;
+    let path = |name: &str| bench.path(&format!("work/recipes/{name}/recipe.toml"));
+    let text = fs::read_to_string(path("acme")).unwrap();
+    let text: Vec<&str> = text.lines().filter(|line| !line.starts_with("program =")).collect();
+    let text = text.join("\n").replace("[run]", "[run]\nprogram = \"/usr/bin/dash\"");
+    let text = format!("{text}\n[service]\n");
+    for (name, service) in [&[("acme", "restart = \"on-failure\"")], recipes].concat() {
+        fs::create_dir_all(path(name).parent().unwrap()).unwrap();
+        let text = text.replace("name = \"acme\"", &format!("name = {name:?}"));
+        fs::write(path(name), format!("{text}{service}\n")).unwrap();
+        drop(bench.hatchway(&["lock", "-q", name]).ok());
+        drop(bench.hatchway(&["build", "-q", name]).ok());
+    }
+    rungs
+}
+
 impl Machine {
     /// With these units, which may name the recipes: `acme`, and each other as `acme` with these lines more in its `[service]`.
     pub(super) fn new(units: &str, recipes: &[(&str, &str)]) -> Self {
-        let rungs = Rungs::without_engine(Bench::new().exact(), "");
+        let rungs = built(recipes);
         let bench = &rungs.bench;
-        let path = |name: &str| bench.path(&format!("work/recipes/{name}/recipe.toml"));
-        let text = fs::read_to_string(path("acme")).unwrap();
-        let text: Vec<&str> = text.lines().filter(|line| !line.starts_with("program =")).collect();
-        let text = text.join("\n").replace("[run]", "[run]\nprogram = \"/usr/bin/dash\"");
-        let text = format!("{text}\n[service]\n");
-        for (name, service) in [&[("acme", "restart = \"on-failure\"")], recipes].concat() {
-            fs::create_dir_all(path(name).parent().unwrap()).unwrap();
-            let text = text.replace("name = \"acme\"", &format!("name = {name:?}"));
-            fs::write(path(name), format!("{text}{service}\n")).unwrap();
-            drop(bench.hatchway(&["lock", "-q", name]).ok());
-            drop(bench.hatchway(&["build", "-q", name]).ok());
-        }
         let machine = Self { host: Systemd::start() };
         machine.install();
         machine.take(&bench.path("data"), "/var/lib/hatchway");
@@ -71,7 +78,7 @@ impl Machine {
     }
 
     /// A folder with all in it.
-    fn take(&self, from: &Path, to: &str) {
+    pub(super) fn take(&self, from: &Path, to: &str) {
         self.host.says(&["mkdir", "-p", to]);
         let mut pack =
             Command::new("tar").args(["-c", "-C"]).arg(from).arg(".").stdout(Stdio::piped()).spawn().unwrap();

@@ -291,3 +291,62 @@ fn what_runs_in_the_foreground_is_shown_and_left_to_its_command() {
     assert!(unknown.code == Some(2) && unknown.stderr.contains("no run of `other` is known"), "{unknown}");
     assert_eq!(bench.hatchway(&["status", "other"]).code, Some(1));
 }
+
+// After the clock was set back, `logs` and `why` showed nothing of before: they read until a line was later than the clock.
+#[test]
+fn what_was_said_before_the_clock_was_set_back_is_shown() {
+    let rungs = Rungs::without_engine(Bench::new().exact(), "");
+    let bench = &rungs.bench;
+    drop(detach(&rungs, "fhs", "echo one; sleep 0.2; echo licence expired; exit 7").ok());
+    ended(bench);
+    let segments = folder(bench).join("log");
+    for entry in fs::read_dir(&segments).unwrap() {
+        later_by_an_hour(&entry.unwrap().path());
+    }
+    assert_eq!(bench.hatchway(&["logs", "acme"]).ok().stdout, "one\nlicence expired\n");
+    assert_eq!(bench.hatchway(&["logs", "acme", "-n", "1"]).ok().stdout, "licence expired\n");
+    let why = bench.hatchway(&["why", "acme"]).ok().stdout;
+    assert!(why.contains("cause: its licence has expired: licence expired"), "{why}");
+    let timeline = bench.hatchway(&["timeline", "--logs"]).ok().stdout;
+    assert!(timeline.contains("licence expired"), "{timeline}");
+}
+
+/// Moves each time of the clock in a segment, wherever the format has it.
+fn later_by_an_hour(segment: &Path) {
+    let mut bytes = fs::read(segment).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    let now = i64::try_from(now).unwrap();
+    let (minute, mut at, mut found) = (60_000_000_000, 0, 0);
+    while let Some(word) = bytes.get(at..at + 8) {
+        let time = i64::from_le_bytes(word.try_into().unwrap());
+        if (now - minute..now + minute).contains(&time) {
+            bytes[at..at + 8].copy_from_slice(&(time + 60 * minute).to_le_bytes());
+            found += 1;
+            at += 7;
+        }
+        at += 1;
+    }
+    assert!(found > 0, "no time is in `{}`", segment.display());
+    fs::write(segment, bytes).unwrap();
+}
+
+// An upgrade puts its recorder in the place of the one that the daemon knows, a moment before that is replaced, too: what it said to show that
+// it keeps the unit was a complaint to the older daemon, which forgot a unit that ran.
+#[test]
+fn a_recorder_says_that_it_keeps_a_unit_to_who_waits_for_that() {
+    let bench = Bench::new();
+    let shim = hatchway_tests::bench::program().with_file_name("hatchway-shim");
+    for (run, wish, said) in [("1-1", "", ""), ("1-2", r#","hears_kept":true"#, "\n")] {
+        let folder = bench.path("data/run/units/acme").join(run);
+        fs::create_dir_all(&folder).unwrap();
+        // As an older version has written it, but for the wish.
+        let told = format!(
+            r#"{{"version":1,"unit":"acme","incarnation":"{run}","command":["/bin/sh","-c","exit 3"]{wish}}}"#
+        );
+        fs::write(folder.join("unit.json"), told).unwrap();
+        let output = Command::new(&shim).arg("--unit").arg(&folder).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), said);
+        let record = fs::read_to_string(folder.join("exit.json")).unwrap();
+        assert!(record.contains("\"code\": 3"), "{record}");
+    }
+}

@@ -15,6 +15,26 @@ pub(super) const KINDS: &[Kind] = &[
         ],
     ),
     kind(
+        "group-memory-limit",
+        "the group that it is in took more memory than its limit{}, and the kernel killed it",
+        "The group that it is in took more memory than its limit, and the kernel killed it.",
+        "A limit of a slice that is too low for the units in it together, or a leak in one of them.",
+        &[
+            "`systemctl show --property=MemoryMax hatchway.slice` shows the limit of all units together",
+            "`hatchway top` shows what each unit takes",
+        ],
+    ),
+    kind(
+        "machine-memory",
+        "the machine had no memory left, and the kernel killed it",
+        "The machine had no memory left, and the kernel killed it.",
+        "A unit without a limit that leaks, or too many programs for this machine.",
+        &[
+            "`hatchway top` and `ps --sort=-rss` show what takes it",
+            "`limits = { memory = \"…\" }` in [run] of the recipe keeps a unit from taking that of the others",
+        ],
+    ),
+    kind(
         "out-of-memory",
         "it asked for memory and got none{}",
         "It asked for memory and got none.",

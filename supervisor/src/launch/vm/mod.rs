@@ -293,6 +293,7 @@ fn without_word(guest: &Guest, reason: ExitReason) -> ExitRecord {
         usage: Usage::default(),
         notes: guest.bootstrap.notes.clone(),
         evidence: Vec::new(),
+        memory: None,
         logged: None,
         exit_file: None,
     }
