@@ -278,6 +278,7 @@ fn health(health: &recipe::Health) -> Option<sandbox::Health> {
         timeout_ms: health.timeout.ms(),
         failures: *health.failures.get_ref(),
         ends: health.then == recipe::Then::End,
+        start_ms: health.start.ms(),
     })
 }
 

@@ -14,6 +14,8 @@ use crate::timeline::Moment;
 
 /// Name of the file.
 pub(crate) const FILE: &str = "events.jsonl";
+/// What it was called before the one that is written now was begun.
+const OLD: &str = "events.jsonl.1";
 /// The folder of the safety daemon, below the runtime folder.
 pub(crate) const SAFETY: &str = "safety";
 /// That of native services, in which each has one.
@@ -53,7 +55,17 @@ pub(crate) fn all(dirs: &Dirs) -> (Vec<Moment>, Vec<(String, io::Error)>) {
 }
 
 fn of_folder(folder: &Path, name: &str) -> io::Result<Vec<Moment>> {
-    let mut file = open(folder)?;
+    // Once it is long a service puts it there, and begins anew.
+    let mut told = match read(folder, OLD, name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        told => told.unwrap_or_default(),
+    };
+    told.extend(read(folder, FILE, name)?);
+    Ok(told)
+}
+
+fn read(folder: &Path, file: &str, name: &str) -> io::Result<Vec<Moment>> {
+    let mut file = open(folder, file)?;
     let length = file.metadata()?.len();
     let begin = length.saturating_sub(BYTES_MAX);
     file.seek(SeekFrom::Start(begin))?;
@@ -72,13 +84,13 @@ fn of_folder(folder: &Path, name: &str) -> io::Result<Vec<Moment>> {
 }
 
 /// The folder is the service's own: what it puts there under this name may be a link, or a pipe that nobody writes to.
-fn open(folder: &Path) -> io::Result<File> {
+fn open(folder: &Path, name: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let held = fs::File::open(folder)?;
-    let file = File::from(rustix::fs::openat(&held, FILE, flags, Mode::empty())?);
+    let file = File::from(rustix::fs::openat(&held, name, flags, Mode::empty())?);
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::Error::other(format!("`{FILE}` is no file"))),
+        false => Err(io::Error::other(format!("`{name}` is no file"))),
     }
 }
 
@@ -104,6 +116,7 @@ mod tests {
         let text = "{\"realtime_ns\":5,\"kind\":\"trip\",\"text\":\"coil \\u001b[2J hot\",\"new\":1}\nnot json\n\
                     {\"realtime_ns\":6,\"kind\":\"Bad kind\"}\n{\"kind\":\"x\"}\n{\"realtime_ns\":7,\"kind\":\"armed\"}";
         let told = told(text.as_bytes());
+        // No older file is no error.
         let seen: Vec<_> =
             told.iter().map(|one| (one.realtime_ns, one.kind.as_str(), one.text.as_str())).collect();
         assert_eq!(seen, [(5, "trip", "coil \u{fffd}[2J hot"), (7, "armed", "")]);
@@ -118,6 +131,17 @@ mod tests {
         assert_eq!(told.last().unwrap().realtime_ns, 99_999);
         // Without an end of line there is nothing whole in it.
         assert!(self::told(&vec![b'x'; 3 << 20]).is_empty());
+    }
+
+    #[test]
+    fn what_was_put_aside_comes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, at) in [(OLD, 1), (FILE, 2)] {
+            fs::write(folder.path().join(name), format!("{{\"realtime_ns\":{at},\"kind\":\"x\"}}\n"))
+                .unwrap();
+        }
+        let told = of_folder(folder.path(), "daq").unwrap();
+        assert_eq!(told.iter().map(|one| one.realtime_ns).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

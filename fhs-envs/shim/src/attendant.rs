@@ -47,6 +47,9 @@ use std::time::{Duration, Instant};
 /// How long a killed process may take to be gone.
 const KILL_MAX: Duration = Duration::from_secs(10);
 
+/// Signals after which a tool ends, by itself or killed.
+const ENDING: [i32; 2] = [Signal::SIGTERM as i32, Signal::SIGHUP as i32];
+
 /// Sent by the kernel, for a key at the terminal, rather than by a process.
 const FROM_KERNEL: i32 = 0x80;
 
@@ -408,7 +411,9 @@ impl Attendant<'_> {
 
     /// As if it was asked to end, where its recipe says so; who was asked already is on the way.
     fn end_unwell(&mut self, message: &str) -> bool {
-        if self.asked.is_some() || !self.bootstrap.health.as_ref().is_some_and(|health| health.ends) {
+        // A tool may survive INT and QUIT.
+        let ends = self.asked.is_some_and(|signal| ENDING.contains(&signal));
+        if ends || !self.bootstrap.health.as_ref().is_some_and(|health| health.ends) {
             return false;
         }
         self.unwell = Some(message.to_owned());
@@ -436,8 +441,7 @@ impl Attendant<'_> {
         }
         let asked = self.asked.filter(|signal| {
             // A tool may survive Ctrl-C and end by itself hours later; after TERM and HUP it had no such choice.
-            let ends = [Signal::SIGTERM as i32, Signal::SIGHUP as i32].contains(signal);
-            ends || outcome.code() == hatchway_wire::exit::CODE_SIGNAL_BASE + signal
+            ENDING.contains(signal) || outcome.code() == hatchway_wire::exit::CODE_SIGNAL_BASE + signal
         });
         match (asked, outcome) {
             (Some(_), outcome) if self.by_engine => ExitReason::Engine {

@@ -118,6 +118,10 @@ impl<'a> Check<'a> {
     }
 
     fn failed(&mut self, why: &str, channel: &Channel) -> io::Result<()> {
+        let is_early = self.began.elapsed() < Duration::from_millis(self.wanted.start_ms);
+        if is_early && self.condition == Condition::Starting {
+            return Ok(());
+        }
         self.failures = self.failures.saturating_add(1);
         if self.failures < self.wanted.failures || self.condition == Condition::Unhealthy {
             return Ok(());

@@ -63,6 +63,7 @@ pub(crate) fn run(folder: &str) -> Result<i32, Error> {
     let lock = lock(&folder).step("lock the unit's folder")?;
     has_not_ended(&folder).step("begin a run that has ended")?;
     let door = listen(&folder).step("listen at the unit's socket")?;
+    still_locked(&folder, &lock).step("keep a run that another was given")?;
     let log = open_log(&folder).step("open the log")?;
     let watch = Watch::new(unit.ready.as_ref(), folder, &path);
     let recorder = Recorder::start((path, watch), &unit, door, Segments::new(log, unit.logs))?;
@@ -134,6 +135,17 @@ fn has_not_ended(folder: &OwnedFd) -> io::Result<()> {
         Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Whoever has waited too long puts another lock into the place of this one and starts another recorder, perhaps just now.
+fn still_locked(folder: &OwnedFd, lock: &OwnedFd) -> io::Result<()> {
+    let named = rustix::fs::statat(folder, unit::LOCK, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+    let own = rustix::fs::fstat(lock)?;
+    if (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino) {
+        return Ok(());
+    }
+    rustix::fs::unlinkat(folder, unit::SOCKET, rustix::fs::AtFlags::empty())?;
+    Err(io::Error::other("its lock is another's"))
 }
 
 /// The name of a socket may have some hundred bytes only, and that of a folder more: so it is named below a descriptor.

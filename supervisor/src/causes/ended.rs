@@ -99,6 +99,7 @@ fn of_reason(reason: &ExitReason, evidence: &Evidence, lines: &Lines<'_>, host: 
             found("ended-unhealthy", DECIDED, Some(thing.to_owned()))
         }
         ExitReason::NotStarted { message } => not_started(message),
+        ExitReason::Unknown { .. } => return Vec::new(),
         ExitReason::Lost { outcome } => {
             found("keeper-lost", DECIDED, Some(crate::units::outcome_told(*outcome)))
         }

@@ -234,7 +234,7 @@ fn detach(context: &Context, located: &Located, wait: bool, words: &[String]) ->
     line.extend(context.printer.quiet.then(|| "--quiet".to_owned()));
     line.extend(["run", "--incarnation", &run].map(str::to_owned));
     line.extend_from_slice(words);
-    let terms = Terms::of(located.recipe.service.as_ref());
+    let terms = Terms::of(&located.recipe);
     let (has_wish, terminal) = (terms.ready.is_some(), terms.terminal);
     match units::detach((name, &run, &folder), line, terms, wait)? {
         Detached::Runs(_, standing) => {

@@ -34,6 +34,12 @@ pub(super) fn take(socket: &Path) -> Result<Option<UnixListener>, Error> {
     Ok(Some(listener))
 }
 
+/// Whether somebody who looks for it comes to it: another daemon, one of a version that knows nothing of systemd's sockets, may have taken
+/// its name away. It is asked by whoever holds the daemon's lock.
+pub(super) fn is_there(socket: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket).is_ok()
+}
+
 fn same(one: &Path, other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let of = |path: &Path| std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));

@@ -110,6 +110,7 @@ pub fn lock(dirs: &Dirs) -> Result<File, Error> {
 
 async fn serve(core: &Arc<Core>, file: Option<&Path>, given: Option<UnixListener>) -> Result<(), Error> {
     let socket = core.dirs.runtime.join(api::SOCKET);
+    let given = given.filter(|_| given::is_there(&socket));
     let is_given = given.is_some();
     let listener = match given {
         Some(given) => tokio::net::UnixListener::from_std(given),

@@ -50,7 +50,7 @@ pub(super) fn start(dirs: &Dirs, order: &Order) -> Result<Kept, Failed> {
 
 fn keep(order: &Order, run: &str, folder: &Path) -> Result<Kept, Error> {
     let (command, terms) = match view::find(&order.config, &order.recipes)? {
-        Carried::Tool(located) => (words(order, &located, run)?, Terms::of(located.recipe.service.as_ref())),
+        Carried::Tool(located) => (words(order, &located, run)?, Terms::of(&located.recipe)),
         Carried::Native(program) => (native_words(order, &program, run)?, native::terms()),
     };
     units::keep((&order.name, run, folder), command, terms, Some(order.digest.clone()))

@@ -119,10 +119,11 @@ impl Machine {
         let mut restarts = BTreeMap::new();
         for (name, config) in instrument.in_order() {
             // A recipe that cannot be read is said when its unit is started.
-            restarts.insert(
-                name.to_owned(),
-                find(config, &recipes).map_or(Restart::Never, |found| found.restart()),
-            );
+            let restart = match config.service {
+                Some(_) => native::RESTART,
+                None => located(config, &recipes).map_or(Restart::Never, |located| restart_of(&located)),
+            };
+            restarts.insert(name.to_owned(), restart);
         }
         Ok(Self { instrument, recipes, restarts, digests: applied.digests.clone() })
     }
@@ -195,17 +196,6 @@ pub enum Carried {
     Native(PathBuf),
 }
 
-impl Carried {
-    fn restart(&self) -> Restart {
-        match self {
-            Self::Tool(located) => {
-                located.recipe.service.as_ref().map_or(Restart::Never, |service| service.restart)
-            }
-            Self::Native(_) => native::RESTART,
-        }
-    }
-}
-
 /// Its recipe, or its program.
 ///
 /// # Errors
@@ -215,6 +205,10 @@ pub fn find(config: &UnitConfig, recipes: &[PathBuf]) -> Result<Carried, Error> 
         Some(service) => native::find(service).map(Carried::Native),
         None => located(config, recipes).map(|located| Carried::Tool(Box::new(located))),
     }
+}
+
+fn restart_of(located: &Located) -> Restart {
+    located.recipe.service.as_ref().map_or(Restart::Never, |service| service.restart)
 }
 
 fn located(config: &UnitConfig, recipes: &[PathBuf]) -> Result<Located, Error> {

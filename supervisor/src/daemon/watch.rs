@@ -70,7 +70,7 @@ fn health(core: &Core, seen: &Seen, was: &mut Option<Condition>, standing: &Stan
     let before = std::mem::replace(was, standing.health);
     let text = match (before, standing.health) {
         (before, Some(Condition::Unhealthy)) if before != Some(Condition::Unhealthy) => {
-            "it is not well: its check of health has failed too often in a row"
+            "it is not well: its check of health has failed as often as it may"
         }
         (Some(Condition::Unhealthy), Some(Condition::Healthy)) => "it is well again",
         _ => return,

@@ -123,7 +123,7 @@ pub(crate) fn run(context: &Context, located: &Located, wish: &Wish<'_>) -> Resu
         folder,
         incarnation,
         user: matches!(mode, sandbox::Mode::Root { .. }).then_some((user.uid, user.gid)),
-        grace: Duration::from_secs(vm.grace_seconds.unwrap_or(GRACE_S).into()),
+        grace: grace(recipe).unwrap_or_default(),
         explain: wish.explain,
         began: container::now(),
     };
@@ -150,6 +150,11 @@ pub(crate) fn run(context: &Context, located: &Located, wish: &Wish<'_>) -> Resu
             Err(error)
         }
     }
+}
+
+/// How long such a guest has to shut down; nothing where the recipe is of a tool.
+pub(crate) fn grace(recipe: &recipe::Recipe) -> Option<Duration> {
+    recipe.image().map(|vm| Duration::from_secs(vm.grace_seconds.unwrap_or(GRACE_S).into()))
 }
 
 /// The image: bound, beside the recipe, or where its full path says.

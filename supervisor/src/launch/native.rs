@@ -13,12 +13,12 @@ use hatchway_envs::sandbox::{self, HostFacts, HostPath, Mode, NativeSpec, User};
 use hatchway_wire::log::Policy;
 use hatchway_wire::ready::{Ready, Wish};
 
-use super::{change_owner, fhs, identity, run_folder, shim, usable};
+use super::{change_owner, fhs, identity, run_folder, shim};
 use crate::context::Context;
 use crate::dirs::is_root;
 use crate::error::Error;
 use crate::recipe::Restart;
-use crate::units::Terms;
+use crate::units::{self, Terms};
 
 /// When one starts again that has ended.
 pub(crate) const RESTART: Restart = Restart::OnFailure;
@@ -63,7 +63,8 @@ pub(crate) fn find(service: &str) -> Result<PathBuf, Error> {
             hints: vec![format!("its program was looked for in {}", tried.join(", "))],
         });
     };
-    // Without `..`, so that a message names it as people know it.
+    // Neither where it was found nor what that leads to is anybody's.
+    refuse_foreign(&std::path::absolute(&found).map_err(Error::io("find", &found))?)?;
     let found = fs::canonicalize(&found).map_err(Error::io("find", &found))?;
     refuse_foreign(&found)?;
     Ok(found)
@@ -74,9 +75,11 @@ fn refuse_foreign(program: &Path) -> Result<(), Error> {
     if !is_root() {
         return Ok(());
     }
-    for path in program.ancestors().take(2) {
+    for path in program.ancestors() {
         let about = fs::metadata(path).map_err(Error::io("look at", path))?;
-        if about.uid() != 0 || about.mode() & 0o022 != 0 {
+        // In a folder like `/tmp` nobody takes away or renames what is not theirs.
+        let is_shared = about.is_dir() && about.mode() & 0o1000 != 0;
+        if about.uid() != 0 || (about.mode() & 0o022 != 0 && !is_shared) {
             return Err(Error::Host {
                 message: format!("`{}` can be changed by others than root", path.display()),
                 hints: vec![format!(
@@ -93,7 +96,7 @@ fn refuse_foreign(program: &Path) -> Result<(), Error> {
 pub(crate) fn terms() -> Terms {
     Terms {
         logs: Policy::default(),
-        linger: GRACE,
+        linger: GRACE + units::LINGER,
         ready: Some(Wish { what: Ready::Notify, within_ms: READY_MS }),
         terminal: false,
     }
@@ -107,7 +110,10 @@ pub(crate) fn run(context: &Context, request: &Request<'_>) -> Result<ExitCode, 
     let (user, mode) = who(request)?;
     let dirs = &context.dirs;
     let state = folder_of(&dirs.data.join("services").join(request.unit), 0o700, &user)?;
+    is_its_own(request.unit, &state, &user)?;
     let runtime = folder_of(&dirs.runtime.join("services").join(request.unit), 0o755, &user)?;
+    // What is in it is of the run before: it goes to whoever the service is now. The folder above it is ours.
+    change_owner(Path::new(runtime.as_str()), &user)?;
     let folder = run_folder::path(context, request.unit, request.incarnation)?;
     let carried = |path: &Path| HostPath::try_from(path).map_err(sandbox::Error::from);
     let spec = NativeSpec {
@@ -144,14 +150,33 @@ fn who(request: &Request<'_>) -> Result<(User, Mode), Error> {
     Ok((user, Mode::Root { groups }))
 }
 
-/// A folder of its own, in one of ours; what is there under its name and is none, or another's, is refused.
+/// What another account has kept is not handed over without a word.
+fn is_its_own(unit: &str, state: &HostPath, user: &User) -> Result<(), Error> {
+    let about = fs::symlink_metadata(state.as_str()).map_err(Error::io("look at", state.as_str()))?;
+    if about.uid() == user.uid {
+        return Ok(());
+    }
+    Err(Error::Host {
+        message: format!(
+            "what `{unit}` keeps in `{state}` belongs to uid {}, and it would run as uid {}",
+            about.uid(),
+            user.uid
+        ),
+        hints: vec![
+            format!("`chown -R {}:{} {state}` hands it over", user.uid, user.gid),
+            format!("or `user = \"{}\"` of the unit in instrument.toml is who it was", about.uid()),
+        ],
+    })
+}
+
+/// A folder of its own, in one of ours. A link in its place would be followed by nobody: the shim takes no path with one.
 fn folder_of(path: &Path, mode: u32, user: &User) -> Result<HostPath, Error> {
     use std::os::unix::fs::DirBuilderExt;
     let parent = path.parent().unwrap_or(path);
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
     match fs::DirBuilder::new().mode(mode).create(path) {
         Ok(()) => change_owner(path, user)?,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => usable(path, user)?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(Error::io("create", path)(error)),
     }
     Ok(sandbox::host_path(path)?)

@@ -101,7 +101,9 @@ fn is_ours(pid: u32) -> bool {
 
 /// The process that runs a guest from a disk image, if that is what a folder's run is and it has not ended.
 pub(crate) fn machine_of(run: &Path) -> Option<u32> {
-    let runs = run.join(machine::FOLDER).is_dir() && !run.join(EXIT).exists();
+    // One that is kept bears the number of whoever named it, and answers itself.
+    let is_kept = run.join(unit::FILE).exists();
+    let runs = run.join(machine::FOLDER).is_dir() && !run.join(EXIT).exists() && !is_kept;
     maker(run).filter(|pid| runs && is_ours(*pid))
 }
 

@@ -326,6 +326,9 @@ pub struct Health {
     #[serde(default = "Health::failures")]
     #[schemars(with = "u32")]
     pub failures: Spanned<u32>,
+    /// How long from the tool's start a failure does not count as long as none has succeeded.
+    #[serde(default = "Span::a_minute")]
+    pub start: Span,
     /// What then becomes of the tool.
     #[serde(default)]
     pub then: Then,

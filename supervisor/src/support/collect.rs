@@ -323,6 +323,7 @@ impl<'a> Collector<'a> {
                 ExitReason::Unhealthy { message: told(message), forced, outcome }
             }
             ExitReason::NotStarted { message } => ExitReason::NotStarted { message: told(message) },
+            ExitReason::Unknown { word } => ExitReason::Unknown { word: told(word) },
             // Numbers only.
             other @ (ExitReason::Exit { .. }
             | ExitReason::Signal { .. }

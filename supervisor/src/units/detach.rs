@@ -20,14 +20,14 @@ use super::{Seen, Watch, is_kept, see};
 use crate::clock::Now;
 use crate::error::Error;
 use crate::launch::packets::Packets;
-use crate::launch::run_folder;
+use crate::launch::{machine, run_folder};
 use crate::recipe::{self, Logs};
 use crate::{launch, visit};
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(5);
 /// Beyond what a tool has to end in, what is left of a guest may take that to be gone.
-const LINGER: Duration = Duration::from_secs(30);
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
 /// How long systemd may take to begin what it has accepted. A machine that starts everything at once takes seconds.
 const JOB_MAX: Duration = Duration::from_secs(30);
 /// What of a recorder's complaint is shown.
@@ -58,13 +58,15 @@ pub struct Terms {
 impl Terms {
     /// As a recipe has them.
     #[must_use]
-    pub fn of(service: Option<&recipe::Service>) -> Self {
+    pub fn of(recipe: &recipe::Recipe) -> Self {
+        let service = recipe.service.as_ref();
         let logs = service.and_then(|service| service.logs.as_ref());
         let stop = service.and_then(|service| service.stop).unwrap_or_default();
         let ready = service.and_then(|service| service.ready.as_ref());
         Self {
             logs: logs.map_or_else(Policy::default, Logs::policy),
-            linger: Duration::from_millis(stop.grace.ms()) + LINGER,
+            // Until then systemd leaves all of it alone.
+            linger: machine::grace(recipe).unwrap_or(Duration::from_millis(stop.grace.ms())) + LINGER,
             ready: ready.map(|ready| ready.get_ref().wish()),
             terminal: service.is_some_and(|service| *service.terminal.get_ref()),
         }
@@ -153,7 +155,7 @@ pub fn keep(
         }),
         false => started,
     };
-    if started.is_err() {
+    if started.is_err() && Packets::connect(folder, unit::SOCKET).is_err() {
         // Nothing ran, so there is nothing to know of it.
         run_folder::remove(folder);
     }

@@ -29,6 +29,7 @@ use crate::visit;
 
 pub use attach::Seat;
 pub use collected::{Collected, FILE as COLLECTED};
+pub(crate) use detach::LINGER;
 pub use detach::{Detached, Kept, Terms, detach, keep};
 pub use log::{Line, Reader};
 pub use memory::Memory;

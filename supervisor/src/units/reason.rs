@@ -38,6 +38,7 @@ pub fn told(reason: &ExitReason) -> String {
         ExitReason::NotStarted { message } => {
             format!("it was not started: {}", message.lines().next().unwrap_or_default())
         }
+        ExitReason::Unknown { word } => format!("a newer version says why: `{word}`"),
         ExitReason::Lost { outcome } => {
             format!("what looked after it was gone without a word: {}", outcome_told(*outcome))
         }
@@ -87,6 +88,7 @@ pub fn next(tool: &str, reason: &ExitReason) -> Vec<String> {
             let hints = message.lines().filter_map(|line| line.strip_prefix("hint: "));
             return hints.map(str::to_owned).collect();
         }
+        ExitReason::Unknown { .. } => "the version of Hatchway that ran it explains it: `hatchway why`".to_owned(),
         ExitReason::Lost { .. } => "what looks after it was killed: `dmesg | grep -i -e oom -e killed`".to_owned(),
     };
     vec![one]

@@ -97,7 +97,7 @@ fn said(folder: &Path) -> Vec<Said> {
 /// The recipe that a run was started with, as it is now.
 fn recipe_of(dirs: &Dirs, command: &[String], tool: &str) -> Option<Recipe> {
     // A native service has none, also where one bears its name.
-    if command.iter().any(|word| word == "native") {
+    if command.get(2).is_some_and(|verb| verb == "native") {
         return None;
     }
     let named = command.iter().take_while(|word| *word != "--").find(|word| word.ends_with(".toml"));

@@ -60,7 +60,7 @@ pub struct Bootstrap {
     #[serde(default)]
     pub ready: Option<Ready>,
     /// Where its notify socket is made; in its folder of `/run/user` otherwise.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify_folder: Option<InsidePath>,
     /// What starts the program and is not in the tree; known before the start, since the shim knows no packages.
     #[serde(default)]
@@ -154,8 +154,16 @@ pub struct Health {
     /// How many in a row have to fail.
     pub failures: u32,
     /// Then the tool is ended.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ends: bool,
+    /// Milliseconds from the tool's start in which a failure does not count as long as none has succeeded: it may not be so far.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub start_ms: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// The interpreter or loader of a program, where the tree has not got it.

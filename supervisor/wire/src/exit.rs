@@ -156,6 +156,11 @@ pub enum ExitReason {
         /// What it said.
         message: String,
     },
+    /// A version that is newer than the reader has a word for it that this one does not know.
+    Unknown {
+        /// That word.
+        word: String,
+    },
     /// The inner half of the shim was killed, or ended without a word.
     Lost {
         /// How it ended.
@@ -183,6 +188,7 @@ impl ExitReason {
             | Self::Engine { outcome: None, .. }
             | Self::LogFull { outcome: None }
             | Self::NotStarted { .. }
+            | Self::Unknown { .. }
             | Self::Lost { .. } => CODE_HATCHWAY_FAILED,
         }
     }
@@ -227,6 +233,21 @@ pub enum Short {
     Other,
 }
 
+/// A record is not thrown away for a word that a newer version has: all else in it is as it was.
+fn known<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<ExitReason, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let word = match &value {
+        serde_json::Value::String(word) => Some(word.clone()),
+        serde_json::Value::Object(one) => one.keys().next().cloned(),
+        _ => None,
+    };
+    match (serde_json::from_value(value), word) {
+        (Ok(reason), _) => Ok(reason),
+        (Err(_), Some(word)) => Ok(ExitReason::Unknown { word }),
+        (Err(error), None) => Err(serde::de::Error::custom(error)),
+    }
+}
+
 /// The content of `exit.json`. Fields that a reader does not know are a newer version's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
@@ -243,6 +264,7 @@ pub struct ExitRecord {
     /// When the tool ended.
     pub ended: Stamp,
     /// Why.
+    #[serde(deserialize_with = "known")]
     pub reason: ExitReason,
     /// What `hatchway run` exited with.
     pub code: i32,
@@ -265,4 +287,42 @@ pub struct ExitRecord {
     pub logged: Option<Logged>,
     /// Where this record was written.
     pub exit_file: Option<HostPath>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_versions_word_is_no_reason_to_lose_the_record() {
+        let stamp = Stamp::default();
+        let record = ExitRecord {
+            version: 1,
+            unit: "acme".to_owned(),
+            incarnation: "1-2".to_owned(),
+            program: "x".to_owned(),
+            started: stamp,
+            ended: stamp,
+            reason: ExitReason::Seccomp,
+            code: 159,
+            shim_pid: 1,
+            tool_pid: None,
+            usage: Usage::default(),
+            notes: Vec::new(),
+            evidence: vec!["e".to_owned()],
+            memory: None,
+            logged: None,
+            exit_file: None,
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<ExitRecord>(&text).unwrap(), record);
+        for newer in [r#""melted""#, r#"{"melted":{"degrees":3000}}"#, r#"{"exit":{"code":1,"melted":true}}"#]
+        {
+            let text = text.replace("\"seccomp\"", newer);
+            let read: ExitRecord = serde_json::from_str(&text).unwrap();
+            let word = if newer.contains("exit") { "exit" } else { "melted" }.to_owned();
+            assert_eq!((read.reason, &read.evidence), (ExitReason::Unknown { word }, &record.evidence));
+        }
+        assert!(serde_json::from_str::<ExitRecord>(&text.replace("\"seccomp\"", "7")).is_err());
+    }
 }

@@ -582,7 +582,7 @@ fn a_unit_that_is_not_well_ends_and_starts_again_where_its_recipe_says_so() {
     let mut instrument = Instrument::new(&unit("a", STAYS, ""));
     let recipe = instrument.bench().path("work/recipes/acme/recipe.toml");
     let text = fs::read_to_string(&recipe).unwrap();
-    let check = "command = [\"dash\", \"-c\", \"test ! -e /tmp/sick\"], every = \"100ms\", failures = 2";
+    let check = "command = [\"dash\", \"-c\", \"test ! -e /tmp/sick\"], every = \"100ms\", failures = 2, start = \"100ms\"";
     fs::write(&recipe, format!("{text}health = {{ {check}, then = \"end\" }}\n")).unwrap();
     let ails = |instrument: &Instrument| {
         instrument.reaches("a", "ready");

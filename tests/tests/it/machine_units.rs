@@ -1,6 +1,8 @@
 //! Guests from disk images as units: kept by a recorder, as tools are. The guest is `com1-guest`.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 use hatchway_tests::bench::Bench;
 
@@ -119,4 +121,39 @@ fn an_instrument_keeps_a_guest_from_an_image() {
     assert_eq!(phase(), "stopped");
     daemon.kill().unwrap();
     daemon.wait().unwrap();
+}
+
+#[test]
+fn several_who_ask_for_the_end_press_the_button_and_do_not_cut_it_off() {
+    let bench = Bench::new();
+    with(&bench, "grace-seconds = 50");
+    let path = bench.path("work/recipes/acme/recipe.toml");
+    let recipe = fs::read_to_string(&path).unwrap();
+    fs::write(&path, recipe.replace("\"stdio\"", "\"socket\"")).unwrap();
+    service(&bench, "");
+    let run = bench.hatchway(&["run", "acme", "--detach"]).ok().stdout.trim().to_owned();
+    let mut line =
+        UnixStream::connect(bench.path(&format!("data/run/units/acme/{run}/machine/com1"))).unwrap();
+    line.set_read_timeout(Some(LONG)).unwrap();
+    let mut said = String::new();
+    let mut hears = |line: &mut UnixStream, done: &dyn Fn(&str) -> bool| {
+        let mut bytes = [0; 256];
+        while !done(&said) {
+            let count = line.read(&mut bytes).unwrap_or_else(|error| panic!("{error}: {said}"));
+            said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    };
+    // Before its first word it hears nothing.
+    hears(&mut line, &|said| said.contains("start 1"));
+    line.write_all(b"d").unwrap();
+    hears(&mut line, &|said| said.contains("deaf"));
+    // A person, and another one.
+    let mut first = bench.start(&["stop", "acme"]);
+    hears(&mut line, &|said| said.contains("power button"));
+    let mut second = bench.start(&["stop", "acme"]);
+    hears(&mut line, &|said| said.matches("power button").count() == 2);
+    assert_eq!(status(&bench)["state"], "running", "{}", status(&bench));
+    drop(bench.hatchway(&["kill", "acme"]).ok());
+    assert!(first.wait().is_ok() && second.wait().is_ok());
+    assert_eq!(status(&bench)["state"], "ended");
 }

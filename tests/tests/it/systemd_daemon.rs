@@ -93,14 +93,22 @@ fn without_a_bus(machine: &Machine) {
 fn who_asks_waits_for_the_daemon_where_systemd_holds_its_socket() {
     let machine = Machine::new(&unit("a", COUNTS, ""), &[]);
     let host = &machine.host;
+    // As the page says it, on a machine whose daemon runs.
+    machine.begin();
+    let before = machine.reaches("a", "ready");
     machine.install_socket();
-    host.says(&["systemctl", "start", "hatchway.socket"]);
+    host.says(&["systemctl", "enable", "--quiet", "hatchway.socket"]);
+    host.says(&["systemctl", "stop", "hatchway"]);
+    host.says(&["systemctl", "start", "hatchway.socket", "hatchway"]);
+    assert_eq!(machine.reaches("a", "ready"), before);
+    assert_eq!(host.property("hatchway.socket", "SubState"), "running");
+    host.says(&["systemctl", "stop", "hatchway"]);
     assert_eq!(host.property("hatchway", "ActiveState"), "inactive");
     // Asking starts it.
     let asked = machine.hatchway(&["status"]).ok();
     assert!(!asked.stderr.contains("no daemon runs"), "{asked}");
     let run = machine.reaches("a", "ready");
-    assert_eq!(host.property("hatchway", "ActiveState"), "active");
+    assert_eq!((host.property("hatchway", "ActiveState").as_str(), &run), ("active", &before));
     // Of connections while it is restarted none is refused, and all that come in between are answered by the next one.
     let mut restart = host.command(&["systemctl", "restart", "hatchway"]).spawn().unwrap();
     let (mut answered, mut connected) = (0, 0);
@@ -120,7 +128,18 @@ fn who_asks_waits_for_the_daemon_where_systemd_holds_its_socket() {
     let asked = machine.hatchway(&["status"]).ok();
     assert!(asked.stderr.contains("no daemon runs"), "{asked}");
     machine.has_counted("a");
+    without_its_name(&machine);
     elsewhere(&machine);
+}
+
+/// A daemon that knows nothing of it has taken the socket's name away: the next one makes one that is found.
+fn without_its_name(machine: &Machine) {
+    let host = &machine.host;
+    host.says(&["systemctl", "start", "hatchway.socket"]);
+    host.says(&["rm", "/run/hatchway/api.sock"]);
+    machine.begin();
+    assert_eq!(machine.ask("GET", "/v1/units/a").0, 200);
+    host.says(&["systemctl", "stop", "hatchway.socket", "hatchway"]);
 }
 
 /// A socket of systemd's at which nobody would look for it is no reason to go on without one.

@@ -583,3 +583,31 @@ fn the_recorder_stays_small() {
     println!("recorder: {resident} KiB resident");
     stop(bench);
 }
+
+#[test]
+fn a_tool_has_time_until_its_check_counts() {
+    let rungs = Rungs::without_engine(Bench::new().exact(), "");
+    let bench = &rungs.bench;
+    let check = |more: &str| {
+        wants(
+            bench,
+            &format!(
+                "health = {{ command = [\"dash\", \"-c\", \"exit 1\"], every = \"100ms\", failures = 1, then = \"end\"{more} }}"
+            ),
+        );
+    };
+    check("");
+    drop(detach(&rungs, "fhs", "-q", STAY).ok());
+    // Some checks have failed by then.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(
+        (status(bench)["state"].as_str(), status(bench)["health"].as_str()),
+        (Some("running"), Some("starting"))
+    );
+    stop(bench);
+    check(", start = \"300ms\"");
+    drop(detach(&rungs, "fhs", "-q", STAY));
+    until("it does not end", || status(bench)["state"] == "ended");
+    let message = status(bench)["record"]["reason"]["unhealthy"]["message"].clone();
+    assert!(message.as_str().unwrap().ends_with("its check has failed (exit code 1)"), "{message}");
+}

@@ -230,11 +230,17 @@ impl Watch {
                 }
                 continue;
             };
+            if self.asked.is_some() && run.is_kept {
+                // Of a unit several may ask for the end, a daemon that begins anew among them; `kill` cuts it off.
+                drop(guest.press());
+                continue;
+            }
             if self.asked.is_some() {
                 return Ok(true);
             }
+            let again = if run.is_kept { "" } else { ", and another Ctrl-C switches it off" };
             run.context.printer.say(format!(
-                "pressing the guest's power button; it has {} seconds, and another Ctrl-C switches it off",
+                "pressing the guest's power button; it has {} seconds{again}",
                 run.grace.as_secs()
             ));
             self.asked = Some((signal, Instant::now() + run.grace));
