@@ -54,19 +54,24 @@ impl Now {
     /// Now.
     #[must_use]
     pub fn get() -> Self {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
-        let rest = Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default());
-        Self { boot: boot(), monotonic: seconds + rest }
+        Self { boot: boot(), monotonic: monotonic() }
     }
 
     /// What the clock would have said at a moment if it had been set then as it is now. Where nobody has set it, that is what it said.
     #[must_use]
     pub(crate) fn as_set(&self, boot: &str, (realtime_ns, monotonic_ns): (i64, u64)) -> i64 {
-        let own = u64::try_from(self.monotonic.as_nanos()).unwrap_or(u64::MAX);
+        // Both read at once: what has passed since this moment was taken is no step.
+        let own = u64::try_from(monotonic().as_nanos()).unwrap_or(u64::MAX);
         let step = step_between((realtime_ns, monotonic_ns), (now_ns(), own));
         realtime_ns.saturating_add(step.filter(|_| boot == self.boot).unwrap_or_default())
     }
+}
+
+/// `CLOCK_MONOTONIC`.
+fn monotonic() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
+    seconds + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Names this boot of the machine (random(4)).
@@ -92,6 +97,9 @@ mod tests {
         let then = now_ns() - 10 * hour;
         // It said something else ten hours ago, which was just now.
         assert!((now.as_set(&now.boot, (then, monotonic)) - now_ns()).abs() < second);
+        // However long ago somebody has looked.
+        let long_ago = Now { monotonic: Duration::ZERO, ..now.clone() };
+        assert_eq!(long_ago.as_set(&now.boot, (now_ns(), monotonic)) / hour, now_ns() / hour);
         assert_eq!(now.as_set("another", (then, monotonic)), then);
         assert_eq!(now.as_set(&now.boot, (now_ns() + 5, monotonic)) / hour, now_ns() / hour);
     }
