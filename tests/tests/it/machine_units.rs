@@ -18,6 +18,15 @@ fn until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// A guest outlives a test that fails, and one that is deaf is busy for ever.
+struct Ends<'a>(&'a Bench, &'a str);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        drop(self.0.hatchway(&["kill", "-q", self.1]));
+    }
+}
+
 fn status(bench: &Bench) -> serde_json::Value {
     let all = bench.hatchway(&["status", "--json"]).json();
     all.as_array().and_then(|all| all.last()).cloned().unwrap_or_default()
@@ -35,6 +44,7 @@ fn a_guest_from_an_image_stays_says_and_ends() {
         let disk = with(&bench, "grace-seconds = 20");
         service(&bench, "ready = { log = \"start 1\" }");
         let image = fs::read(&disk).unwrap();
+        let _ends = Ends(&bench, "acme");
         let outcome = bench.hatchway(&["run", "acme", "--detach"]).ok();
         assert!(outcome.stderr.contains("`acme` is ready"), "{outcome}");
         assert_eq!(
@@ -64,6 +74,7 @@ fn who_is_killed_of_such_a_guest_ends_it() {
     let bench = Bench::new();
     with(&bench, "");
     service(&bench, "");
+    let _ends = Ends(&bench, "acme");
     drop(bench.hatchway(&["run", "acme", "--detach"]).ok());
     let qemu = |bench: &Bench| {
         let folder = bench.path("data").display().to_string();
@@ -101,6 +112,7 @@ fn an_instrument_keeps_a_guest_from_an_image() {
     bench.put("instrument.toml", "schema = 1\n[instrument]\nname = \"x\"\n[unit.panel]\nrecipe = \"acme\"\n");
     let up = bench.hatchway(&["up", "instrument.toml", "--yes"]).ok();
     assert!(up.stdout.contains("start    panel"), "{up}");
+    let _ends = Ends(&bench, "panel");
     let mut daemon = bench.shell("exec $HATCHWAY daemon >> daemon.out 2>&1").spawn().unwrap();
     let phase = || status(&bench)["unit"]["phase"].as_str().unwrap_or_default().to_owned();
     until("it is not ready", || phase() == "ready");
@@ -133,6 +145,7 @@ fn several_who_ask_for_the_end_press_the_button_and_do_not_cut_it_off() {
     let recipe = fs::read_to_string(&path).unwrap();
     fs::write(&path, recipe.replace("\"stdio\"", "\"socket\"")).unwrap();
     service(&bench, "");
+    let _ends = Ends(&bench, "acme");
     let run = bench.hatchway(&["run", "acme", "--detach"]).ok().stdout.trim().to_owned();
     let mut line =
         UnixStream::connect(bench.path(&format!("data/run/units/acme/{run}/machine/com1"))).unwrap();
