@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use super::plan::{PROC_MASKED, PROC_READ_ONLY, READ_ONLY, SYS_MINIMAL, fence};
+use super::plan::{self, PROC_MASKED, PROC_READ_ONLY, READ_ONLY, SYS_MINIMAL, fence};
 use super::spec::Mode;
 use super::{Error, HostFacts, HostPath, InsidePath, User, seccomp};
 use hatchway_wire::bootstrap::{Resource, ResourceLimit};
@@ -147,12 +147,7 @@ fn namespaces(spec: &CompanionSpec, host: &HostFacts) -> Vec<Op> {
     let all = Namespaces { user, mount: true, pid: true, ipc: true, uts: true, net, cgroup: true };
     let mut ops = vec![Op::Unshare(all)];
     if user {
-        ops.push(Op::IdMap {
-            inside_uid: spec.user.uid,
-            outside_uid: host.uid,
-            inside_gid: spec.user.gid,
-            outside_gid: host.gid,
-        });
+        ops.push(plan::own_ids(&spec.user, host));
     }
     ops.push(Op::MakeSlave);
     ops

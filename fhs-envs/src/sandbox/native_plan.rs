@@ -3,7 +3,7 @@
 //! It sees the host's files and network and its own processes only. The filter of system calls is the tools'; where the kernel has
 //! Landlock it writes nowhere but in its two folders, in `/tmp`, and to devices that its user and groups may open.
 
-use super::plan::fence;
+use super::plan::{self, fence};
 use super::spec::Mode;
 use super::{Error, HostFacts, HostPath, InsidePath, User, seccomp};
 use hatchway_wire::bootstrap::{Resource, ResourceLimit};
@@ -57,12 +57,7 @@ pub fn native_plan(spec: &NativeSpec, entries: &[String], host: &HostFacts) -> R
     let own = Namespaces { user, mount: true, pid: true, ipc: true, uts: false, net: false, cgroup: false };
     let mut ops = vec![Op::Unshare(own)];
     if user {
-        ops.push(Op::IdMap {
-            inside_uid: spec.user.uid,
-            outside_uid: host.uid,
-            inside_gid: spec.user.gid,
-            outside_gid: host.gid,
-        });
+        ops.push(plan::own_ids(&spec.user, host));
     }
     ops.extend([Op::MakeSlave, Op::GivenRoot, Op::Proc]);
     Ok(Bootstrap {

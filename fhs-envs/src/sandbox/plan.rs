@@ -253,12 +253,7 @@ fn namespaces(spec: &Spec, host: &HostFacts, ops: &mut Vec<Op>) {
         cgroup: spec.control_group.is_none(),
     }));
     if user {
-        ops.push(Op::IdMap {
-            inside_uid: spec.identity.uid,
-            outside_uid: host.uid,
-            inside_gid: spec.identity.gid,
-            outside_gid: host.gid,
-        });
+        ops.push(own_ids(&spec.identity, host));
     }
     if let Some(path) = &spec.control_group {
         ops.push(Op::ControlGroup { path: path.clone() });
@@ -493,6 +488,11 @@ fn environment(spec: &Spec, host: &HostFacts) -> Vec<(String, String)> {
     }
     env.extend(common_environment(&spec.env));
     env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// In a user namespace: the caller, under the unit's ids.
+pub(super) fn own_ids(user: &super::User, host: &HostFacts) -> Op {
+    Op::IdMap { inside_uid: user.uid, outside_uid: host.uid, inside_gid: user.gid, outside_gid: host.gid }
 }
 
 pub(super) fn process(spec: &Spec, host: &HostFacts) -> Process {
