@@ -93,9 +93,13 @@ static BOOL WINAPI heard(DWORD event) {
 static int console(void) {
     char word[99];
     CONSOLE_SCREEN_BUFFER_INFO is;
+    INPUT_RECORD first;
+    DWORD waiting;
     if (!GetConsoleScreenBufferInfo(GetStdHandle(STD_OUTPUT_HANDLE), &is)) return 90;
     SetConsoleCtrlHandler(heard, TRUE);
     printf("size_%d_%d\n", is.srWindow.Bottom - is.srWindow.Top + 1, is.srWindow.Right - is.srWindow.Left + 1);
+    // Wine takes the terminal over when the console is first looked at: an Enter before that is a line feed.
+    if (!PeekConsoleInputA(GetStdHandle(STD_INPUT_HANDLE), &first, 1, &waiting)) return 91;
     say("ready");
     do { *word = 0; clearerr(stdin); fgets(word, sizeof word, stdin); } while (*word < ' ');
     printf("got_%s", word);
