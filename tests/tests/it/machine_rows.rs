@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hatchway_tests::bench::Bench;
@@ -84,6 +85,24 @@ fn connected(path: &Path) -> UnixStream {
     UnixStream::connect(short).unwrap()
 }
 
+/// Reads until the guest is there and busy, and then rests until all on the way is full, however slow the machine is: what was read, and
+/// where the rest comes.
+fn rested(mut out: ChildStdout) -> (Vec<u8>, ChildStdout) {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut read = vec![0; 1 + (64 << 10)];
+        let (first, more) = read.split_at_mut(1);
+        out.read_exact(first).unwrap();
+        let there = Instant::now();
+        out.read_exact(more).unwrap();
+        drop(tell.send((there.elapsed(), read, out)));
+    });
+    let (took, read, out) = told.recv_timeout(LONG).expect("the guest does not say enough");
+    // Pipes and sockets hold less than four times as much as was read.
+    std::thread::sleep(Duration::from_secs(5).max(took * 4));
+    (read, out)
+}
+
 #[test]
 fn a_reader_that_rests_keeps_no_signal_from_the_guest() {
     let bench = Bench::new();
@@ -94,13 +113,13 @@ fn a_reader_that_rests_keeps_no_signal_from_the_guest() {
     let mut into = child.stdin.take().unwrap();
     let asking = std::thread::spawn(move || drop(into.write_all(&b"c".repeat(200_000))));
     told(&bench, "COM1: here");
-    std::thread::sleep(Duration::from_secs(5));
+    let (mut said, mut out) = rested(child.stdout.take().unwrap());
     signal("TERM", child.id());
     told(&bench, "warning: the guest's time is over");
     // All that it had said is there for the reader who comes back.
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(137));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    out.read_to_end(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+    let said = String::from_utf8_lossy(&said).into_owned();
     assert!(said.starts_with("com1-guest: start 1\r\ncount 1\r\n") && said.len() > 16_384, "{}", said.len());
     let numbers: Vec<u32> =
         said.lines().filter_map(|line| line.strip_prefix("count ")?.parse().ok()).collect();
@@ -113,7 +132,8 @@ fn a_reader_that_rests_keeps_no_signal_from_the_guest() {
     let mut into = child.stdin.take().unwrap();
     let asking = std::thread::spawn(move || drop(into.write_all(&b"c".repeat(200_000))));
     told(&bench, "COM1: here");
-    std::thread::sleep(Duration::from_secs(5));
+    // It is held to the end: without a reader, nobody would wait.
+    let (_, _out) = rested(child.stdout.take().unwrap());
     signal("TERM", child.id());
     told(&bench, "warning: the guest's time is over");
     std::thread::sleep(Duration::from_millis(500));
