@@ -282,6 +282,9 @@ fn the_client_for_python_asks_follows_and_is_told_what_was_not_done() {
     let mut instrument = Instrument::new(&unit("talks", STAYS, ""));
     instrument.begin();
     instrument.reaches("talks", "ready");
+    // One that has begun has not spoken yet.
+    let said = || instrument.bench().hatchway(&["logs", "talks"]).ok().stdout;
+    super::rungs::until("it says nothing", || said() == "up\n");
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python");
     let socket = instrument.bench().path("data/run/api.sock");
     let script = r#"
