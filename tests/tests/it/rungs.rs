@@ -354,8 +354,11 @@ fn a_tool_that_is_stopped_goes_on_when_the_caller_is_told() {
 pub(super) fn stopped_and_told_to_go_on(rungs: &Rungs) {
     for rung in rungs.names() {
         // A detached tool that somebody stops is stopped alone: it goes on when the caller is told to.
+        // It says that it is ready before it is stopped, and who is told before that was told in vain: so it is told again.
         let line = "rm -f out; $RUN -c 'echo ready; kill -STOP $$; echo went on' > out < /dev/null & \
-                    until grep -q ready out 2> /dev/null; do sleep 0.1; done; sleep 2; kill -CONT $!; wait $!; cat out";
+                    for i in $(seq 600); do grep -q ready out 2> /dev/null && break; sleep 0.1; done; \
+                    for i in $(seq 120); do kill -CONT $! 2> /dev/null; sleep 0.5; grep -q 'went on' out && break; done; \
+                    wait $!; cat out";
         let outcome = rungs.shell(rung, line).ok();
         assert_eq!(outcome.stdout, "ready\nwent on\n", "{rung}\n{outcome}");
     }
