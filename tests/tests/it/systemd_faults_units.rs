@@ -1,6 +1,8 @@
 //! The list of faults of docs/operations.md under a real systemd: what units do that they should not, and what befalls them. Afterwards
 //! their services are gone, with all that was in their control groups.
 
+use serde_json::Value;
+
 use super::daemon::unit;
 use super::rungs::{odd_seconds, sleeps};
 use super::systemd_machine::{COUNTS, Machine};
@@ -172,17 +174,24 @@ fn a_unit_in_a_container_comes_back_with_its_engine() {
         ("killed", &["systemctl", "kill", "--signal=KILL", "--kill-whom=main", "engine"]),
     ] {
         let before = machine.run("inside");
-        let ended = machine.told("inside", "ended");
         host.says(words);
         machine.until(&format!("no other run begins after its engine was {what}"), || {
+            // An engine that is slow to come back has each try fail meanwhile, until the unit waits for a person.
+            if machine.phase("inside") == "degraded" {
+                drop(machine.hatchway(&["start", "--no-wait", "inside"]));
+            }
             machine.run("inside") != before && machine.phase("inside") == "ready"
         });
+        // Tries that failed are runs of their own, with ends of their own.
         let events = machine.events("inside");
-        let ends: Vec<_> = events.iter().filter(|event| event["kind"] == "ended").collect();
-        assert_eq!(ends.len(), ended + 1, "{what}: its end was not told once: {ends:#?}");
-        let text = ends[ended]["text"].as_str().unwrap();
+        let of_before = |event: &&Value| event["kind"] == "ended" && event["run"] == before.as_str();
+        let ends: Vec<_> = events.iter().filter(of_before).collect();
+        assert_eq!(ends.len(), 1, "{what}: its end was not told once: {ends:#?}");
+        let text = ends[0]["text"].as_str().unwrap();
         assert!(text.starts_with("the engine ended it") || text.contains("SIGKILL"), "{what}: {text}");
         assert_eq!(machine.recorders("inside").len(), 1, "{what}");
+        // What a person asks for forgets the failures: the next round begins with none.
+        drop(machine.hatchway(&["restart", "inside"]).ok());
     }
     assert_ne!(machine.run("inside"), first);
     drop(machine.hatchway(&["stop", "inside"]).ok());
