@@ -155,7 +155,7 @@ fn half_open(machine: &Machine) {
         })
         .collect();
     // Longer than its watchdog waits.
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(9));
     assert_eq!(machine.daemon(), before, "it was not alive enough for its watchdog");
     // They are let go one after the other, and then there is room again.
     machine.until("nobody comes in any more", || machine.ask("GET", "/v1/units").0 == 200);
