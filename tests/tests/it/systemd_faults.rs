@@ -6,9 +6,8 @@ use std::time::Duration;
 use super::daemon::unit;
 use super::systemd_machine::{COUNTS, Machine, PROGRAM, SHIM};
 
-/// Ends once somebody has made a file in it.
-const LINGERS: &str =
-    "trap 'until test -e /tmp/end; do sleep 0.05; done; exit 0' TERM; while :; do sleep 0.05; done";
+/// Ends once somebody has made a file in it; says so when it listens.
+const LINGERS: &str = "trap 'until test -e /tmp/end; do sleep 0.05; done; exit 0' TERM; echo lingers; while :; do sleep 0.05; done";
 /// Failures of a unit at which somebody has to come, and those after which it waits long enough to be met waiting.
 const FAILURES: usize = 5;
 const WAITS_AFTER: usize = 4;
@@ -36,7 +35,7 @@ fn steps_of_a_life() -> Machine {
         + &unit("fails", "exit 9", "start = \"manual\"")
         + &unit("ended", "exit 0", "");
     let herald = "restart = \"on-failure\"\nready = { command = [\"dash\", \"-c\", \"test -e /tmp/go\"], within = \"1h\" }";
-    let patient = "restart = \"on-failure\"\nstop = { grace = \"10m\" }";
+    let patient = "restart = \"on-failure\"\nstop = { grace = \"10m\" }\nready = { log = \"lingers\" }";
     let machine = Machine::new(&units, &[("herald", herald), ("patient", patient)]);
     machine.begin();
     machine
@@ -53,7 +52,13 @@ fn waits_after_failures(machine: &Machine) -> usize {
             return failed;
         }
         machine.reaches("fails", "degraded");
+        all_told(machine, failed);
     }
+}
+
+/// The daemon writes down what has happened in its next turn: waits until each failure since `before` is told.
+fn all_told(machine: &Machine, before: usize) {
+    machine.until("not each failure is told", || machine.told("fails", "ended") >= before + FAILURES);
 }
 
 impl<'a> Steps<'a> {
@@ -107,6 +112,7 @@ impl<'a> Steps<'a> {
         assert_eq!(machine.reaches("ended", "ended"), self.ended, "{fault}: ended, and started anew");
         assert_eq!(machine.told("ended", "ended"), 1, "{fault}: its end was told again");
         machine.reaches("fails", "degraded");
+        all_told(machine, self.failed);
         let failed = machine.told("fails", "ended") - self.failed;
         assert_eq!(failed, FAILURES, "{fault}: in its back-off, and failures were forgotten");
         machine.nothing_is_left("fails");
