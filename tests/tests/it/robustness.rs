@@ -63,7 +63,7 @@ fn ended_at_any_moment(name: &str) {
     fs::rename(bench.path("data"), bench.path("data-first")).unwrap();
     let started = Instant::now();
     drop(bench.hatchway(&["build", "acme"]).ok());
-    let takes = started.elapsed();
+    let mut takes = started.elapsed();
     let reference = bench.store().names("trees").remove(0);
     let (mut ended, mut finished) = (0, 0);
     fs::rename(bench.path("data"), bench.path("data-reference")).unwrap();
@@ -73,6 +73,8 @@ fn ended_at_any_moment(name: &str) {
         signal(&child, name);
         if child.wait().unwrap().success() {
             finished += 1;
+            // The first one had the machine less to itself than those after it.
+            takes = takes * 3 / 4;
         } else {
             ended += 1;
         }
