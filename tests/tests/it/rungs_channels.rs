@@ -194,7 +194,8 @@ fn a_line_whose_device_is_away_waits_and_goes_on() {
         let mut got = [0; 5];
         output.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"first", "{rung}");
-        thread::sleep(Duration::from_millis(200));
+        // What is written before its end is noticed goes to the device that is switched off.
+        thread::sleep(Duration::from_secs(3));
         input.write_all(b"again").unwrap();
         drop(input);
         output.read_exact(&mut got).unwrap();

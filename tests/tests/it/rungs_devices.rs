@@ -84,7 +84,7 @@ fn an_engine_that_does_not_answer_can_be_left() {
         let line = format!(
             "export DOCKER_HOST=unix://{}; env --default-signal=INT \"$HATCHWAY\" run -q acme --rung container & run=$!; \
              sleep 2; kill -0 $run && kill -{signal} $run; n=0; \
-             while kill -0 $run 2> /dev/null && test $n -lt 100; do sleep 0.1; n=$((n + 1)); done; \
+             while kill -0 $run 2> /dev/null && test $n -lt 600; do sleep 0.1; n=$((n + 1)); done; \
              kill -9 $run 2> /dev/null && echo had to be killed; wait $run; echo ended $?",
             socket.display()
         );

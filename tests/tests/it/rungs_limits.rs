@@ -17,7 +17,8 @@ pub(super) fn too_much_memory(rungs: &Rungs) {
         let outcome = rungs.shell(rung, "$RUN -c 'exec tail /dev/zero'");
         assert_eq!(outcome.code, Some(137), "{outcome}");
         assert_eq!(rungs.record()["reason"]["oom"]["kills"], 1, "{}", rungs.record());
-        let outcome = rungs.shell(rung, "$RUN -c 'for i in $(seq 30); do sleep 5 & done; exit 0'");
+        // All of them are there at once, however long it takes to start them.
+        let outcome = rungs.shell(rung, "$RUN -c 'for i in $(seq 30); do sleep 60 & done; exit 0'");
         assert!(outcome.stderr.contains("Cannot fork"), "{outcome}");
     }
     rungs.nothing_is_left();
