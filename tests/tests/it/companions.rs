@@ -95,7 +95,7 @@ const SERVERS: &str = "
 import os, socket, sys, time
 for name in sys.argv[1:]:
     s = socket.socket(socket.AF_UNIX); s.bind(name); os.chmod(name, 0o777); s.listen(); globals()[name] = s
-print(flush=True); time.sleep(60)
+print(flush=True); time.sleep(600)
 END
             python3 listen.py $d/native $d/bus >ready & server=$!; trap 'kill $server' EXIT
             while [ ! -s ready ]; do sleep 0.05; done

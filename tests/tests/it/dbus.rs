@@ -124,7 +124,7 @@ fn the_filter_ends_with_the_tool_however_that_ends() {
             $RUN --program /bin/bash -- -c 'read -r line </dev/zero' & shim=$!
             until {own} >/dev/null; do sleep 0.05; done; sleep 0.3
             kill -KILL $shim; wait $shim 2>/dev/null; n=0
-            while {own} >/dev/null && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done; {own}; echo none $?
+            while {own} >/dev/null && [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done; {own}; echo none $?
             $RUN --program /bin/bash -- -c 'read -r -t 2 line </dev/ptmx; exit 4' & shim=$!
             until {own} >/dev/null; do sleep 0.05; done; sleep 0.3
             kill $({own}); wait $shim; echo code $?"
@@ -173,8 +173,8 @@ fn roots_units_have_the_system_bus_under_the_uid_of_an_account() {
         CALL='-- --print-reply --system --type=method_call'
         $HATCHWAY run -q acme --user nobody $CALL --dest=org.example.Allowed / org.example.Call | grep -o 'method return'
         $HATCHWAY run -q acme $CALL --dest=org.example.Allowed / org.example.Call; echo $?
-        $HATCHWAY run -q acme --user nobody --program /bin/bash -- -c 'read -r -t 1 line </dev/ptmx' & shim=$!
-        until pid=$(pgrep -f \"xdg-dbus-proxy --fd=1 $address\"); do sleep 0.05; done; stat -c %u /proc/$pid; wait $shim
+        $HATCHWAY run -q acme --user nobody --program /bin/bash -- -c 'read -r -t 3 line </dev/ptmx' & shim=$!
+        for i in $(seq 1200); do pid=$(pgrep -f \"xdg-dbus-proxy --fd=1 $address\") && break; sleep 0.05; done; stat -c %u /proc/$pid; wait $shim
         trap - EXIT; kill $service $daemon; wait";
     let outcome = machine.bench.script(script);
     assert_eq!(outcome.stdout, "method return\n125\n65534\n", "{outcome}");

@@ -205,16 +205,17 @@ fn the_tools_own_sound_server_loads_no_code_for_it() {
     for_both(|machine| {
         machine.asks("audio = true", "");
         let script = r#"d=$(mktemp -d); chmod 755 "$d"; mkfifo go
-            wait_for() { for try in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; echo "no: $*"; }
+            wait_for() { for try in $(seq 1200); do "$@" >/dev/null 2>&1 && return; sleep 0.05; done; echo "no: $*"; }
             env -i PATH="$PATH" HOME="$d" pulseaudio --daemonize=no -n --use-pid-file=no --exit-idle-time=-1 \
                 --disable-shm=yes --log-target=stderr -L "module-null-sink sink_name=outer" \
                 -L "module-native-protocol-unix socket=$d/native auth-anonymous=1 auth-cookie-enabled=0" 2>session.log &
             server=$!
             wait_for test -S "$d/native"
             export PULSE_SERVER="unix:$d/native"
-            "$HATCHWAY" shell -q acme -- -c 'test -S "${PULSE_SERVER#unix:}" && echo socket; read -r line' <go &
+            "$HATCHWAY" shell -q acme -- -c 'test -S "${PULSE_SERVER#unix:}" && echo socket; read -r line' <go >shown &
             tool=$!
             exec 4>go
+            wait_for test -s shown; cat shown
             own() { PULSE_SERVER="unix:$(echo "$HATCHWAY_DATA_DIR"/run/units/acme/*/sound/native)" pactl "$@"; }
             speaker() { own list short sinks | grep -q speaker; }
             wait_for speaker; speaker && echo speaker

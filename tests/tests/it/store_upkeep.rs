@@ -465,7 +465,7 @@ fn a_damaged_tree_in_use_is_left_alone() {
     assert_eq!(fs::read_to_string(&greeting).unwrap(), "iello from acme\n");
     child.kill().unwrap();
     child.wait().unwrap();
-    let mended = (0..100).any(|_| {
+    let mended = (0..1200).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(50));
         bench.hatchway(&["store", "repair"]).code == Some(0)
     });
