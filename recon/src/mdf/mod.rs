@@ -1,0 +1,1 @@
+//! MDF files: reading, checking, writing.
