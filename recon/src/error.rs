@@ -15,4 +15,26 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A part of the forward model makes no sense.
+    #[error("the {part} cannot be simulated: {problem}")]
+    Model {
+        /// Which part.
+        part: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A surface cannot be used.
+    #[error("`{}` is no closed surface of triangles: {problem}", path.display())]
+    Stl {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn model(part: &'static str, problem: impl Into<String>) -> Self {
+        Self::Model { part, problem: problem.into() }
+    }
 }
