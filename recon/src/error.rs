@@ -23,6 +23,17 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// An image cannot be made, compared or shown.
+    #[error("the image cannot be used: {0}")]
+    Image(String),
+    /// A filter of frequencies leaves nothing, or cannot be applied.
+    #[error("the selection of frequencies cannot be used: {problem}")]
+    Selection {
+        /// What is wrong.
+        problem: String,
+        /// What was asked for.
+        filter: Box<crate::select::Filter>,
+    },
     /// A surface cannot be used.
     #[error("`{}` is no closed surface of triangles: {problem}", path.display())]
     Stl {

@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod image;
 pub mod mdf;
 pub mod physics;
+pub mod select;
 pub mod solve;
 
 mod error;

@@ -94,6 +94,8 @@ const NEEDS: &[Need] = &[
         what_for: "second opinion on every solver",
         is_there: || imports("numpy"),
     },
+    Need { package: "python3-pil", what_for: "reads pictures back", is_there: || imports("PIL") },
+    Need { package: "teem-apps", what_for: "unu: NRRD's own reader", is_there: || on_path("teem-unu") },
     Need {
         package: "hdf5-tools",
         what_for: "h5dump: a third reader of MDF files",
