@@ -26,6 +26,9 @@ pub enum Error {
     /// An image cannot be made, compared or shown.
     #[error("the image cannot be used: {0}")]
     Image(String),
+    /// A scan cannot be made ready for reconstruction.
+    #[error("the frames cannot be prepared: {0}")]
+    Preparation(String),
     /// A filter of frequencies leaves nothing, or cannot be applied.
     #[error("the selection of frequencies cannot be used: {problem}")]
     Selection {

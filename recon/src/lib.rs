@@ -9,6 +9,7 @@ pub mod cli;
 pub mod image;
 pub mod mdf;
 pub mod physics;
+pub mod prepare;
 pub mod select;
 pub mod solve;
 
