@@ -29,6 +29,9 @@ pub enum Error {
     /// A scan cannot be made ready for reconstruction.
     #[error("the frames cannot be prepared: {0}")]
     Preparation(String),
+    /// A signal cannot be put in its place.
+    #[error("x-space cannot make an image of it: {0}")]
+    XSpace(String),
     /// A filter of frequencies leaves nothing, or cannot be applied.
     #[error("the selection of frequencies cannot be used: {problem}")]
     Selection {

@@ -12,6 +12,7 @@ pub mod physics;
 pub mod prepare;
 pub mod select;
 pub mod solve;
+pub mod xspace;
 
 mod error;
 
