@@ -105,7 +105,8 @@ impl<T: Real> Value<T> for Lanes<T> {
     }
 }
 
-/// Puts frames, one after the other in memory, side by side; at most as many as a value holds. The lanes that are left are zero.
+/// Puts frames, one after the other in memory, side by side; at most as many as a value holds. The lanes that are
+/// left are zero.
 pub(super) fn pack<T: Real, V: Value<T>>(frames: &[Complex<T>], length: usize) -> Vec<V> {
     let mut out = vec![V::zero(); length];
     for (lane, frame) in frames.chunks_exact(length).enumerate() {

@@ -34,8 +34,12 @@ use super::prox::{Penalty, Projection, check_lambda, project};
 use super::real::Real;
 use crate::Error;
 
-/// Rows of a block unless a plan says otherwise. `cargo test --release -p hatchway-recon --test solvers -- --ignored
-/// --nocapture` measures others.
+/// Rows of a block unless a plan says otherwise.
+///
+/// A sweep over 2000 rows of 6859 voxels in single precision took 6.4 ms row after row, 4.1 ms in blocks of 8, 4.7 of
+/// 16, 5.6 of 32 and 6.0 of 64, for one frame on one core with AVX-512 and 1 MiB of second cache; for 16 frames
+/// together 64 ms row after row, and 19 to 21 in blocks. 16 rows still fit that cache, and give a second core work. The
+/// ignored test `times_of_a_sweep` measures it.
 pub const BLOCK_ROWS: usize = 16;
 
 /// λ of the squared norm.

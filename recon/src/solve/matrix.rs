@@ -14,6 +14,9 @@ use crate::Error;
 /// out takes 10 µs.
 const ENTRIES_PER_TASK: usize = 1 << 17;
 
+/// As many do for a panel, which has 16 products per entry.
+const PANEL_ENTRIES_PER_TASK: usize = 1 << 16;
+
 /// Rows of one task; a multiple of what a kernel takes at once.
 const ROWS_PER_TASK: usize = 8;
 
@@ -73,8 +76,8 @@ impl<'a, T: Real> Matrix<'a, T> {
         rows.iter().map(|&row| self.row(row)).collect()
     }
 
-    fn is_small(&self, rows: &[usize]) -> bool {
-        rows.len() * self.columns < ENTRIES_PER_TASK
+    fn entries_of(&self, rows: &[usize]) -> usize {
+        rows.len() * self.columns
     }
 }
 
@@ -112,7 +115,7 @@ impl<T: Real> Operator<T> for Matrix<'_, T> {
         if let &[row] = rows {
             return kernels::dots(&[self.row(row)], x, out);
         }
-        if self.is_small(rows) {
+        if self.entries_of(rows) < ENTRIES_PER_TASK {
             return kernels::dots(&self.slices(rows), x, out);
         }
         rows.par_chunks(ROWS_PER_TASK)
@@ -125,7 +128,7 @@ impl<T: Real> Operator<T> for Matrix<'_, T> {
             return kernels::axpys(&[self.row(row)], alpha, x);
         }
         let slices = self.slices(rows);
-        if self.is_small(rows) {
+        if self.entries_of(rows) < ENTRIES_PER_TASK {
             return kernels::axpys(&slices, alpha, x);
         }
         x.par_chunks_mut(VOXELS_PER_TASK).enumerate().for_each(|(task, x)| {
@@ -134,7 +137,7 @@ impl<T: Real> Operator<T> for Matrix<'_, T> {
     }
 
     fn panel_dot(&self, rows: &[usize], x: &[Lanes<T>], out: &mut [Lanes<T>]) {
-        if self.is_small(rows) {
+        if self.entries_of(rows) < PANEL_ENTRIES_PER_TASK {
             return kernels::panel_dots(&self.slices(rows), x, out);
         }
         rows.par_chunks(ROWS_PER_TASK)
@@ -144,7 +147,7 @@ impl<T: Real> Operator<T> for Matrix<'_, T> {
 
     fn panel_axpy(&self, rows: &[usize], alpha: &[Lanes<T>], x: &mut [Lanes<T>]) {
         let slices = self.slices(rows);
-        if self.is_small(rows) {
+        if self.entries_of(rows) < PANEL_ENTRIES_PER_TASK {
             return kernels::panel_axpys(&slices, alpha, x);
         }
         x.par_chunks_mut(VOXELS_PER_TASK).enumerate().for_each(|(task, x)| {

@@ -60,8 +60,8 @@ pub enum Penalty {
         /// λ ≥ 0.
         lambda: f64,
     },
-    /// λ times the total variation; forward differences, none at the far edge, by ten steps of fast gradient projection (Beck and
-    /// Teboulle 2009).
+    /// λ times the total variation: forward differences, none at the far edge, by ten steps of fast gradient
+    /// projection (Beck and Teboulle 2009).
     Tv {
         /// λ ≥ 0.
         lambda: f64,

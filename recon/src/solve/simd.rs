@@ -41,35 +41,62 @@ pub(super) trait Kernel {
     fn run<F: Fuse>(self) -> Self::Output;
 }
 
-/// Runs a loop with the widest vectors that this processor has.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-pub(super) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    use fearless_simd::{Level, Simd};
-
-    let level = Level::new();
-    if let Some(token) = level.as_avx512() {
-        return token.vectorize(
-            #[inline(always)]
-            || kernel.run::<Fused>(),
-        );
-    }
-    if let Some(token) = level.as_avx2() {
-        return token.vectorize(
-            #[inline(always)]
-            || kernel.run::<Fused>(),
-        );
-    }
-    kernel.run::<Separate>()
+/// A set of instructions that this processor has.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Instructions {
+    /// What the program was compiled for.
+    Compiled,
+    /// 256 bits, fused.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(fearless_simd::Avx2),
+    /// 512 bits, fused.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(fearless_simd::Avx512),
 }
 
-/// Runs a loop as it was compiled.
-#[cfg(not(target_arch = "x86_64"))]
+impl Instructions {
+    /// The widest.
+    #[inline]
+    pub(super) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let level = fearless_simd::Level::new();
+            if let Some(token) = level.as_avx512() {
+                return Self::Avx512(token);
+            }
+            if let Some(token) = level.as_avx2() {
+                return Self::Avx2(token);
+            }
+        }
+        Self::Compiled
+    }
+
+    /// Runs a loop with them.
+    #[inline]
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(token) => fearless_simd::Simd::vectorize(
+                token,
+                #[inline(always)]
+                || kernel.run::<Fused>(),
+            ),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(token) => fearless_simd::Simd::vectorize(
+                token,
+                #[inline(always)]
+                || kernel.run::<Fused>(),
+            ),
+            Self::Compiled if cfg!(any(target_feature = "fma", target_arch = "aarch64")) => {
+                kernel.run::<Fused>()
+            }
+            Self::Compiled => kernel.run::<Separate>(),
+        }
+    }
+}
+
+/// Runs a loop with the widest vectors that this processor has.
 #[inline]
 pub(super) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
-    if cfg!(target_feature = "fma") || cfg!(target_arch = "aarch64") {
-        kernel.run::<Fused>()
-    } else {
-        kernel.run::<Separate>()
-    }
+    Instructions::best().run(kernel)
 }
