@@ -345,11 +345,64 @@ fn what_cannot_be_solved_is_refused_with_numbers() {
     );
     assert_eq!(say(&[one; 3], None, Some(&[1.0])), "there are 1 weights, where there should be 3");
     assert_eq!(say(&[one; 3], None, Some(&[0.0; 3])), "all 3 rows of the matrix are zero");
+    let large = Matrix::new(2, 1, vec![Complex::new(1.0_f32, 0.0), Complex::new(1e30, 0.0)]).unwrap();
+    let said = Prepared::new(&solver, &large, None).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(said, "squared norm of row number 1 (counted from 0) is not finite");
+    let per_voxel = json!({"method": "kaczmarz", "lambda": [1.0, 2.0], "normalisation": "measurement"});
+    let per_voxel: Solver = serde_json::from_value(per_voxel).unwrap();
+    let problem = Problem { operator: &matrix, weights: None, data: &[Complex::default(); 3], start: None };
+    let said = solve(&per_voxel, &problem, &Control::default()).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(said, "`lambda` is 0, and should be a positive number after normalisation");
     let huge = Complex::new(1e300, 0.0);
     let step: Solver = serde_json::from_value(json!({"method": "fista", "step": 1e10})).unwrap();
     let problem = Problem { operator: &matrix, weights: None, data: &[huge; 3], start: None };
     let said = solve(&step, &problem, &Control::default()).map(|_| ()).unwrap_err().to_string();
     assert_eq!(said, "the image of frame 0 (counted from 0) is not finite after iteration 50");
+}
+
+/// A frame without signal has an image without signal, whatever the method and the unit of λ.
+#[test]
+fn zeros_give_zeros() {
+    for method in ["kaczmarz", "cgnr", "fista", "admm", "direct"] {
+        for normalisation in ["none", "system-matrix", "measurement"] {
+            let mut solver = json!({"method": method, "normalisation": normalisation});
+            match method {
+                "fista" | "admm" => solver["penalty"] = json!({"tv": {"lambda": 0.1, "grid": [4, 3, 2]}}),
+                _ => solver["lambda"] = json!(0.1),
+            }
+            // Without a row of zeros, so that the direct solution needs no λ.
+            let mut case = Case::new(30, 24, 2, solver);
+            case.matrix = random(30 * 24, 21);
+            case.data.fill(Complex::default());
+            let solution = case.solve::<f64>();
+            assert!(solution.image.iter().all(|value| value.norm() == 0.0), "{}", case.solver);
+            assert_eq!(solution.report.residuals, [0.0, 0.0]);
+        }
+    }
+}
+
+#[test]
+fn tolerances_end_a_method() {
+    let solve = |solver: Value| Case::new(40, 24, 1, solver).solve::<f64>();
+    let cgnr =
+        |tolerance: f64| json!({"method": "cgnr", "iterations": 24, "lambda": 1.0, "tolerance": tolerance});
+    let (loose, tight) = (solve(cgnr(1e-2)), solve(cgnr(1e-9)));
+    assert!(loose.report.iterations[0] < tight.report.iterations[0] && tight.report.iterations[0] < 24);
+    // Never more than voxels, in which it would be exact but for rounding.
+    let endless = solve(json!({"method": "cgnr", "iterations": 1000, "tolerance": 0.0}));
+    assert_eq!(endless.report.iterations, [24]);
+    for method in ["fista", "admm"] {
+        let penalty = json!({"l1": {"lambda": 0.001}});
+        let with = |tolerance: f64| {
+            let mut solver = json!({"method": method, "iterations": 5000, "tolerance": tolerance});
+            if method == "admm" {
+                solver["penalty"] = penalty.clone();
+            }
+            solve(solver).report.iterations[0]
+        };
+        let (loose, tight) = (with(1e-2), with(1e-4));
+        assert!(0 < loose && loose < tight && tight < 5000, "{method}: {loose} and {tight}");
+    }
 }
 
 #[test]

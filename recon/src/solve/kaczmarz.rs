@@ -304,6 +304,11 @@ fn group<T: Real>(
         Lambda::Same(lambda) => go(&Sweep::new(system, method, T::of(lambda * factor), factor), operator, x),
         Lambda::PerVoxel(all) => {
             let columns: Vec<T> = all.iter().map(|lambda| T::of(1.0 / (lambda * factor).sqrt())).collect();
+            // A frame of zeros has none that is positive when they are normalised by the measurement.
+            if let Some(n) = columns.iter().position(|column| !column.is_normal()) {
+                let (value, range) = (all[n] * factor, "a positive number after normalisation");
+                return Err(Error::Parameter { name: "lambda", value, range });
+            }
             let scaled = scaled(operator, &columns)?;
             let system = System::new(&scaled, energies(&scaled), method);
             scale_frames(x, &columns, |value, column| value.unscale(column));

@@ -163,7 +163,42 @@ fn cut<'a, T>(rows: &[&'a [Complex<T>]], start: usize, length: usize) -> Vec<&'a
 
 #[cfg(test)]
 mod tests {
+    use super::super::frames::pack;
+    use super::super::kernels::LANES;
+    use super::super::order::SplitMix64;
     use super::*;
+
+    #[test]
+    fn work_that_is_handed_out_gives_the_same_bits() {
+        let (m, n) = (70, 2100);
+        let mut source = SplitMix64::new(3);
+        let mut random = |length: usize| -> Vec<Complex<f64>> {
+            (0..length).map(|_| Complex::new(source.unit(), source.unit())).collect()
+        };
+        let matrix = Matrix::new(m, n, random(m * n)).unwrap();
+        // Not in order, as in a shuffled sweep.
+        let rows: Vec<usize> = (0..m).rev().collect();
+        assert!(matrix.entries_of(&rows) > ENTRIES_PER_TASK.max(PANEL_ENTRIES_PER_TASK));
+        let (slices, x) = (matrix.slices(&rows), random(n));
+        let (mut here, mut there) = (random(m), random(m));
+        kernels::dots(&slices, &x, &mut here);
+        matrix.rows_dot(&rows, &x, &mut there);
+        assert_eq!(here, there);
+        let (mut here_x, mut there_x) = (x.clone(), x.clone());
+        kernels::axpys(&slices, &here, &mut here_x);
+        matrix.rows_axpy(&rows, &here, &mut there_x);
+        assert_eq!(here_x, there_x);
+
+        let x: Vec<Lanes<f64>> = pack(&random(n * LANES), n);
+        let (mut here, mut there): (Vec<Lanes<f64>>, _) = (pack(&random(m), m), pack(&random(m), m));
+        kernels::panel_dots(&slices, &x, &mut here);
+        matrix.panel_dot(&rows, &x, &mut there);
+        assert_eq!(here, there);
+        let (mut here_x, mut there_x) = (x.clone(), x);
+        kernels::panel_axpys(&slices, &here, &mut here_x);
+        matrix.panel_axpy(&rows, &here, &mut there_x);
+        assert_eq!(here_x, there_x);
+    }
 
     fn one() -> Complex<f64> {
         Complex::new(1.0, 0.0)

@@ -79,7 +79,9 @@ impl Solver {
 /// A linear system: images x with A x ≈ b, for one or more frames b.
 #[derive(Clone, Copy)]
 pub struct Problem<'a, T: Real> {
-    /// A: M rows, N columns. Calibration and data in the same unit give an image in the unit of the calibration.
+    /// A: M rows, N columns. Calibration and data in the same unit give an image in the unit of the calibration. Squares
+    /// of entries must be numbers of the precision: in single precision, a row whose entries are all below 1e-23 counts
+    /// as zero, and one above 1e19 is refused.
     pub operator: &'a dyn Operator<T>,
     /// w: both row k of A and b_k are multiplied with w_k. M finite numbers that are not negative.
     pub weights: Option<&'a [T]>,
@@ -144,7 +146,8 @@ impl<'a, T: Real> Prepared<'a, T> {
     /// Checks and prepares; weights as in [`Problem`].
     ///
     /// # Errors
-    /// What [`Solver::check`] and [`Weighted::new`] refuse, and [`Error::Empty`], [`Error::AllZero`].
+    /// What [`Solver::check`] and [`Weighted::new`] refuse, [`Error::Empty`], [`Error::AllZero`], and
+    /// [`Error::NotFinite`] for a row whose squared norm is beyond the precision.
     pub fn new(
         solver: &'a Solver,
         operator: &'a dyn Operator<T>,
@@ -157,6 +160,9 @@ impl<'a, T: Real> Prepared<'a, T> {
         solver.check(columns)?;
         let system = with_weights(operator, weights, |operator| {
             let energies = energies(operator);
+            if let Some(index) = energies.iter().position(|energy| !energy.is_finite()) {
+                return Err(Error::NotFinite { what: "squared norm of row", index });
+            }
             if energies.iter().all(|energy| *energy <= T::zero()) {
                 return Err(Error::AllZero { rows });
             }
