@@ -120,7 +120,7 @@ impl Error {
             Self::Dataset { path, source, .. } if is_new_layout(source) => {
                 let file = path.display();
                 vec![format!(
-                    "written with the newest file format; `h5repack --high=2 {file} NEW.mdf` rewrites it"
+                    "HDF5 2.0 wrote it in its own format; its `h5repack --high=2 {file} NEW.mdf` rewrites it"
                 )]
             }
             Self::Missing { path, .. } | Self::Unexpected { path, .. } => {
@@ -130,7 +130,7 @@ impl Error {
                 let file = path.display();
                 vec![format!("`h5repack -l CONTI {file} NEW.mdf` stores it so that it can be read in parts")]
             }
-            Self::Exists(_) => vec!["choose another name, or ask for the file to be replaced".to_owned()],
+            Self::Exists(_) => vec!["choose another name, or replace the file with `--force`".to_owned()],
             _ => Vec::new(),
         }
     }

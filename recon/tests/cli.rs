@@ -6,9 +6,12 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Command;
 
 use common::made;
+use hatchway_recon::mdf::{File, Mdf, MeasurementData};
+use num_complex::Complex;
 use serde_json::{Value, json};
 
 fn command(arguments: &[&str]) -> Command {
@@ -164,4 +167,62 @@ fn a_reader_that_leaves_is_no_failure() {
     drop(reader);
     let out = command(&["mdf", "check", "time.mdf"]).stdout(writer).output().unwrap();
     assert_eq!((out.status.code(), out.stderr), (Some(141), Vec::new()));
+}
+
+/// Numbers of a file, `[frame][period][channel][sample]`, and what is said of their storage.
+fn numbers(path: &Path) -> (Vec<Complex<f64>>, String) {
+    let file = File::open(path).unwrap();
+    let (mdf, _) = Mdf::read(&file).unwrap();
+    let data = MeasurementData::open(&file, &mdf).unwrap();
+    let stored = file.get("/measurement/data").unwrap();
+    let said = format!("{} {:?} {}", stored.kind().name(), stored.shape(), stored.storage().name());
+    (data.read_frames(0..data.frames()).unwrap(), said)
+}
+
+#[test]
+fn convert_changes_what_is_asked_for_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, options, said) in [
+        ("packed", &[][..], "Complex128 [5, 2, 2, 5] contiguous"),
+        ("packed", &["--fast-frame-axis"], "Complex128 [2, 2, 5, 5] contiguous"),
+        ("time-fast", &["--frames-first"], "Float64 [5, 2, 2, 8] contiguous"),
+        ("system", &["--double", "--frames-first"], "Complex128 [15, 2, 2, 3] contiguous"),
+        ("int16", &["--version", "2.0.1"], "Int16 [5, 2, 2, 8] contiguous"),
+        ("unsigned", &["--single"], "Float32 [5, 2, 2, 8] contiguous"),
+        ("big-endian", &[], "Complex128 [5, 2, 2, 5] contiguous"),
+        ("dct-2", &[], "Complex128 [2, 2, 5, 14] contiguous"),
+    ] {
+        let out = folder.path().join(format!("{kind}{}.mdf", options.concat()));
+        let name = out.to_str().unwrap();
+        let input = format!("{kind}.mdf");
+        assert_run(&[&["mdf", "convert", &input, name], options].concat(), 0, "", "");
+        let (read, is) = numbers(&out);
+        assert_eq!(is, said, "{kind} {options:?}");
+        assert!(read == numbers(&made(kind).path).0, "{kind} {options:?}");
+        let version = if options.contains(&"2.0.1") { "2.0.1" } else { "2.1.0" };
+        let right = format!("MDF {version}: 0 violations, 0 warnings, 0 notes\n");
+        assert_run(&["mdf", "check", "--strict", name], 0, &right, "");
+    }
+}
+
+#[test]
+fn convert_names_what_it_leaves_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new.mdf");
+    let out = out.to_str().unwrap();
+    let notes = "\
+note: `/_custom/field` is left out: MDF has no such field
+note: `/calibration/isMeanderingGrid` is left out: MDF has no such field
+note: `/measurement/_monitoring/temperature/observed` is left out: MDF has no such field
+";
+    assert_run(&["mdf", "convert", "beyond.mdf", out], 0, "", notes);
+    let exists =
+        format!("error: `{out}` exists\nhint: choose another name, or replace the file with `--force`\n");
+    assert_run(&["mdf", "convert", "time.mdf", out], 2, "", &exists);
+    assert_run(&["mdf", "convert", "--force", "time.mdf", out], 0, "", "");
+    assert_eq!(run(&["mdf", "convert", "--single", "--double", "time.mdf", out]).0, 2);
+    // A file may be converted onto itself.
+    assert_run(&["mdf", "convert", "--force", "--single", out, out], 0, "", "");
+    assert_eq!(numbers(Path::new(out)).1, "Float32 [5, 2, 2, 8] contiguous");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

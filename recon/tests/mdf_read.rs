@@ -8,7 +8,7 @@ mod common;
 
 use common::{Made, made};
 use hatchway_recon::Error;
-use hatchway_recon::mdf::{File, Mdf, MeasurementData, Severity};
+use hatchway_recon::mdf::{File, Mdf, MeasurementData, Severity, Storage};
 use num_complex::Complex;
 
 fn open(made: &Made) -> (File, Mdf) {
@@ -199,4 +199,22 @@ fn a_claim_beyond_the_file_is_refused_before_memory_is() {
     let (file, mdf) = open(&made);
     let error = MeasurementData::open(&file, &mdf).unwrap_err();
     assert!(matches!(&error, Error::TooLarge { dataset, .. } if dataset == "/measurement/data"), "{error}");
+}
+
+/// HDF5 2.0 writes data layouts of version 5, which `hdf5-pure` does not know. The version of a layout is the byte
+/// before its class, 1, and the address of the data.
+#[test]
+fn a_layout_that_is_too_new_is_named_with_what_to_do() {
+    let made = made("time");
+    let file = File::open(&made.path).unwrap();
+    let data = file.get("/measurement/data").unwrap();
+    let Storage::Contiguous(Some(address)) = data.storage() else { panic!("{:?}", data.storage()) };
+    let layout = [&[3, 1][..], &address.to_le_bytes()].concat();
+    let mut bytes = std::fs::read(&made.path).unwrap();
+    let at = bytes.windows(layout.len()).position(|window| window == layout).unwrap();
+    bytes[at] = 5;
+    let error = File::from_bytes("new.mdf", bytes).unwrap().get("/measurement/data").unwrap_err();
+    assert_eq!(error.to_string(), "cannot read the dataset `/measurement/data` of `new.mdf`");
+    let hint = "HDF5 2.0 wrote it in its own format; its `h5repack --high=2 new.mdf NEW.mdf` rewrites it";
+    assert_eq!(error.hints(), [hint]);
 }

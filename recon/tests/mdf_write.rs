@@ -219,5 +219,9 @@ fn a_model_that_contradicts_itself_is_not_written() {
         Writer::create(&path, &model(4), None, Options::default()),
         Err(Error::Unwritable { .. })
     ));
+    let mut sparse = model(4);
+    sparse.measurement.as_mut().unwrap().is_sparsity_transformed = Some(true);
+    let error = Writer::create(&path, &sparse, Some(&four_frames()), Options::default()).unwrap_err();
+    assert!(error.to_string().contains("sparse rows"), "{error}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

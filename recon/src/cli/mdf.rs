@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{mdf_check, mdf_show};
+use super::{mdf_check, mdf_convert, mdf_show};
 use crate::Error;
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +43,23 @@ pub(super) enum Verb {
         #[arg(long)]
         fields: bool,
     },
+    /// Write a file anew: contiguous, in another order, precision or version.
+    ///
+    /// Data are read and written in parts. Sparse rows become whole ones. Metadata stay as they are, with the UUID and the
+    /// time; fields that MDF has not are left out, and named.
+    #[command(
+        after_help = "Examples:\n  hatchway-recon mdf convert packed.mdf plain.mdf\n  hatchway-recon mdf \
+                            convert --fast-frame-axis --single scan.mdf matrix.mdf"
+    )]
+    Convert {
+        /// The file to read.
+        input: PathBuf,
+        /// The file to write.
+        output: PathBuf,
+        /// The order, precision and version of the new file.
+        #[command(flatten)]
+        how: mdf_convert::How,
+    },
 }
 
 pub(super) fn run(verb: &Verb) -> Result<ExitCode, Error> {
@@ -50,5 +67,6 @@ pub(super) fn run(verb: &Verb) -> Result<ExitCode, Error> {
         Verb::Check { file, json, strict } => mdf_check::run(file, *json, *strict),
         Verb::Show { file, json, fields: false } => mdf_show::summary(file, *json),
         Verb::Show { file, json, fields: true } => mdf_show::fields(file, *json),
+        Verb::Convert { input, output, how } => mdf_convert::run(input, output, how),
     }
 }

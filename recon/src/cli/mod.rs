@@ -2,6 +2,7 @@
 
 mod mdf;
 mod mdf_check;
+mod mdf_convert;
 mod mdf_show;
 mod report;
 

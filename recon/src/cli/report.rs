@@ -45,6 +45,12 @@ pub(super) fn error(error: &Error) {
     drop(writeln!(std::io::stderr().lock(), "{}", plain(&text)));
 }
 
+/// A line for the person.
+pub(super) fn note(text: impl Display) {
+    // Nobody can be told when stderr is gone.
+    drop(writeln!(std::io::stderr().lock(), "note: {}", plain(&text.to_string())));
+}
+
 /// Texts of files may hold anything; nothing may steer the terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()

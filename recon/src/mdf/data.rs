@@ -36,6 +36,24 @@ impl Sample for f32 {
     }
 }
 
+/// Towards 0, and to the nearest that there is.
+impl Sample for i16 {
+    const COMPLEX: bool = false;
+    #[expect(clippy::cast_possible_truncation, reason = "the caller asked for integers")]
+    fn from_complex(number: Complex<f64>) -> Self {
+        number.re as Self
+    }
+}
+
+/// Towards 0, and to the nearest that there is.
+impl Sample for i32 {
+    const COMPLEX: bool = false;
+    #[expect(clippy::cast_possible_truncation, reason = "the caller asked for integers")]
+    fn from_complex(number: Complex<f64>) -> Self {
+        number.re as Self
+    }
+}
+
 impl Sample for Complex<f64> {
     const COMPLEX: bool = true;
     fn from_complex(number: Complex<f64>) -> Self {
@@ -202,6 +220,18 @@ impl<'f> MeasurementData<'f> {
     #[must_use]
     pub fn samples(&self) -> usize {
         self.samples
+    }
+
+    /// The type in which numbers are stored.
+    #[must_use]
+    pub fn numeric(&self) -> Numeric {
+        self.numeric
+    }
+
+    /// Whether frames are stored as the fastest dimension.
+    #[must_use]
+    pub fn has_fast_frames(&self) -> bool {
+        self.fast_frames
     }
 
     /// Whether samples are frequencies.

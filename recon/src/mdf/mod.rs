@@ -6,6 +6,7 @@
 //! [`check`] tells everything in which a file differs from the specification.
 
 pub mod check;
+pub mod convert;
 pub mod data;
 pub mod dct;
 pub mod fields;

@@ -176,6 +176,18 @@ impl Writer {
             let found = if data.is_some() { "given" } else { "missing" };
             return Err(unwritable(DATA, found.to_owned(), "there exactly if `/measurement` is".to_owned()));
         }
+        if mdf
+            .measurement
+            .as_ref()
+            .is_some_and(|measurement| measurement.is_sparsity_transformed == Some(true))
+        {
+            // Their subsamplingIndices are as large as the data, and nothing streams them yet.
+            return Err(unwritable(
+                DATA,
+                "of sparse rows".to_owned(),
+                "of whole rows, which alone are written".to_owned(),
+            ));
+        }
         let mut sink = Sink::default();
         mdf.store(&mut sink);
         let image = image(path, sink, data, options.version)?;
