@@ -123,6 +123,10 @@ impl Error {
                     "HDF5 2.0 wrote it in its own format; its `h5repack --high=2 {file} NEW.mdf` rewrites it"
                 )]
             }
+            Self::Dataset { path, dataset, .. } => {
+                let file = path.display();
+                vec![format!("soft links are not followed; `h5dump -H -d {dataset} {file}` tells what it is")]
+            }
             Self::Missing { path, .. } | Self::Unexpected { path, .. } => {
                 vec![format!("`hatchway-recon mdf check {}` lists everything that is wrong", path.display())]
             }

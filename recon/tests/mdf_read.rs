@@ -60,7 +60,17 @@ fn every_number_type_is_exact() {
 
 #[test]
 fn deviations_that_are_no_harm_are_read() {
-    for kind in ["old", "fixed", "one-element", "beyond", "soft-link"] {
+    for kind in [
+        "old",
+        "fixed",
+        "one-element",
+        "beyond",
+        "soft-link",
+        "userblock",
+        "latest",
+        "latest-packed",
+        "unwritten",
+    ] {
         compare(kind, 0.0);
     }
 }
@@ -217,4 +227,18 @@ fn a_layout_that_is_too_new_is_named_with_what_to_do() {
     assert_eq!(error.to_string(), "cannot read the dataset `/measurement/data` of `new.mdf`");
     let hint = "HDF5 2.0 wrote it in its own format; its `h5repack --high=2 new.mdf NEW.mdf` rewrites it";
     assert_eq!(error.hints(), [hint]);
+}
+
+#[test]
+fn a_contiguous_claim_beyond_the_file_is_refused() {
+    let made = made("time");
+    let mut bytes = std::fs::read(&made.path).unwrap();
+    let lengths = [5_u64, 2, 2, 8].map(u64::to_le_bytes).concat();
+    let at = bytes.windows(lengths.len()).position(|window| window == lengths).unwrap();
+    for frames in [6, 1 << 57, u64::MAX] {
+        bytes[at..at + 8].copy_from_slice(&u64::to_le_bytes(frames));
+        let error =
+            File::from_bytes("more.mdf", bytes.clone()).unwrap().get("/measurement/data").unwrap_err();
+        assert!(matches!(&error, Error::TooLarge { .. }), "{frames}: {error}");
+    }
 }

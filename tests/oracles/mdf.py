@@ -217,6 +217,10 @@ KINDS = {
     "reconstruction": reconstruction,
     "beyond": fields_beyond,
     "soft-link": lambda m: measurement(m),
+    "userblock": lambda m: measurement(m),
+    "latest": lambda m: measurement(m, fourier=True),
+    "latest-packed": lambda m: measurement(m, fast=True, chunks=(1, 2, 3, 2), compression="gzip"),
+    "unwritten": lambda m: measurement(m, chunks=(5, 2, 2, 4)),
 }
 
 
@@ -263,6 +267,16 @@ BROKEN = {  # what is changed in which valid file; each is wrong in one way
                                            np.array([["sine"], ["saw"]], object), TEXT)),
     "huge": ("time", huge),
     "half-float": ("half", lambda f: None),
+    "samples": ("time", lambda f: replace(f, "/measurement/data", np.ones((N, J, C, V + 1)))),
+    "tracers": ("time", lambda f: replace(f, "/tracer/volume", np.ones(3))),
+    "divider": ("time", lambda f: replace(f, "/acquisition/drivefield/divider", np.array([[102], [0]]))),
+    "no-channels": ("time", lambda f: replace(f, "/acquisition/drivefield/numChannels", np.int64(0))),
+    "sparse-order": ("dct-2", lambda f: shape_of(f, "/measurement/isBackgroundFrame", lambda v: v[::-1])),
+    "sparse-slow": ("dct-2", lambda f: replace(f, "/measurement/isFastFrameAxis", np.int8(0))),
+    "sparse-short": ("dct-2", lambda f: shape_of(f, "/measurement/subsamplingIndices", lambda v: v[..., :4])),
+    "function": ("frequency", lambda f: replace(f, "/acquisition/receiver/transferFunction", np.ones((C, 4), "c16"))),
+    "linked": ("time", lambda f: (replace(f, "/study/uuid", None),
+                                  f.__setitem__("/study/uuid", h5py.SoftLink("/uuid")))),
     "attribute": ("time", lambda f: f["/uuid"].attrs.__setitem__("note", 1)),
     "nan": ("time", lambda f: f["/measurement/data"].__setitem__((0, 0, 0, 0), np.nan)),
     "strong": ("time", lambda f: shape_of(f, "/acquisition/drivefield/strength", lambda v: v * 1000)),
@@ -272,12 +286,17 @@ BROKEN = {  # what is changed in which valid file; each is wrong in one way
 
 def write(kind, path):
     base, change = BROKEN.get(kind, (kind, None))
-    with h5py.File(path, "w") as file:
+    options = {"userblock": {"userblock_size": 512}, "latest": {"libver": "latest"}}.get(base.split("-")[0], {})
+    with h5py.File(path, "w", **options) as file:
         maker = Maker(file, fixed=base == "fixed", order=">" if base == "big-endian" else "<",
                       scalars=base != "one-element")
         result = KINDS[base](maker)
         if base == "soft-link":
             file["/acquisition/link"] = h5py.SoftLink("/uuid")
+        if base == "unwritten":  # HDF5 gives zeros for what was never written
+            del file["/measurement/data"]
+            file.create_dataset("/measurement/data", shape=(N, J, C, V), chunks=(5, 2, 2, 4), dtype="f8")
+            result = np.zeros((N, J, C, V))
         if change:
             change(file)
     result = np.asarray(result)
