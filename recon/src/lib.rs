@@ -10,6 +10,7 @@ pub mod image;
 pub mod mdf;
 pub mod physics;
 pub mod prepare;
+pub mod run;
 pub mod select;
 pub mod solve;
 pub mod xspace;

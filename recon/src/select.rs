@@ -18,7 +18,7 @@ pub struct Row {
 
 /// What a row has to fulfil.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Filter {
     /// The first kept frequency is the first one not below it; in hertz.
     pub min_frequency: f64,
@@ -53,7 +53,7 @@ impl Default for Filter {
 
 /// The frequencies among which a filter chooses.
 #[derive(Clone, Debug)]
-pub struct Band<'a> {
+pub struct Band {
     /// Receive channels, C.
     pub channels: usize,
     /// Half of the sampling rate in hertz, which MDF calls bandwidth.
@@ -61,12 +61,14 @@ pub struct Band<'a> {
     /// Samples in a period, V; there are V/2 + 1 frequencies.
     pub samples: usize,
     /// Periods of each drive channel in a period of all: V over its divider.
-    pub drive: &'a [usize],
+    pub drive: Vec<usize>,
     /// C × K values, if the calibration has them.
-    pub snr: Option<&'a [f64]>,
+    pub snr: Option<Vec<f64>>,
+    /// Whether the calibration has each of the K frequencies; it has all if not given.
+    pub stored: Option<Vec<bool>>,
 }
 
-impl Band<'_> {
+impl Band {
     /// How many frequencies a channel has, K.
     #[must_use]
     pub fn frequencies(&self) -> usize {
@@ -94,7 +96,7 @@ impl Band<'_> {
     fn mixing_orders(&self, most: u32) -> Vec<Option<u32>> {
         let mut orders = vec![None; self.frequencies()];
         let mut mixes = vec![(0_i64, 0_u32)];
-        for &periods in self.drive {
+        for &periods in &self.drive {
             let periods = i64::try_from(periods).unwrap_or(i64::MAX);
             mixes = mixes
                 .iter()
@@ -132,10 +134,10 @@ impl Filter {
     ///
     /// # Errors
     /// No row is left, a channel does not exist, or the filter asks for an SNR that is not there.
-    pub fn rows(&self, band: &Band<'_>) -> Result<Vec<Row>, Error> {
+    pub fn rows(&self, band: &Band) -> Result<Vec<Row>, Error> {
         let channels = self.chosen_channels(band)?;
         let kept = self.kept_frequencies(band);
-        let snr = match band.snr {
+        let snr = match &band.snr {
             None if self.snr > 0.0 || self.most > 0 => {
                 return Err(self.nothing("it asks for an SNR, and the calibration has none"));
             }
@@ -150,7 +152,8 @@ impl Filter {
             }
             snr => snr,
         };
-        let of = |row: &Row| snr.map_or(0.0, |snr| snr[row.channel * band.frequencies() + row.frequency]);
+        let of =
+            |row: &Row| snr.as_ref().map_or(0.0, |snr| snr[row.channel * band.frequencies() + row.frequency]);
         let all = channels.iter().flat_map(|&channel| {
             kept.iter()
                 .enumerate()
@@ -171,7 +174,7 @@ impl Filter {
         Error::Selection { problem: problem.to_owned(), filter: Box::new(self.clone()) }
     }
 
-    fn chosen_channels(&self, band: &Band<'_>) -> Result<Vec<usize>, Error> {
+    fn chosen_channels(&self, band: &Band) -> Result<Vec<usize>, Error> {
         if let Some(channel) = self.channels.iter().find(|channel| **channel >= band.channels) {
             return Err(self.nothing(&format!(
                 "there is no channel {channel}; there are 0 to {}",
@@ -186,11 +189,14 @@ impl Filter {
     }
 
     /// Whether each frequency is kept, by what is the same for all channels.
-    fn kept_frequencies(&self, band: &Band<'_>) -> Vec<bool> {
+    fn kept_frequencies(&self, band: &Band) -> Vec<bool> {
         let end = if self.max_frequency > 0.0 { band.up_to(self.max_frequency) } else { band.frequencies() };
         let range = band.below(self.min_frequency)..end;
-        let mut kept: Vec<bool> =
-            (0..band.frequencies()).map(|frequency| range.contains(&frequency)).collect();
+        let stored =
+            |frequency: usize| band.stored.as_ref().is_none_or(|stored| stored.get(frequency) == Some(&true));
+        let mut kept: Vec<bool> = (0..band.frequencies())
+            .map(|frequency| range.contains(&frequency) && stored(frequency))
+            .collect();
         for &[low, high] in &self.stop_bands {
             // Both bounds are the last frequency not above them; the first may lie before 0 Hz.
             let (first, end) = (band.up_to(low).saturating_sub(1), band.up_to(high));
@@ -212,8 +218,9 @@ mod tests {
     use super::*;
 
     /// A period of the preclinical scanner's 2-D sequence: 1632 samples at 2.5 MHz, 16 and 17 periods of the drive fields.
-    fn band(snr: Option<&[f64]>) -> Band<'_> {
-        Band { channels: 2, bandwidth: 1.25e6, samples: 1632, drive: &[16, 17], snr }
+    fn band(snr: Option<&[f64]>) -> Band {
+        let snr = snr.map(<[f64]>::to_vec);
+        Band { channels: 2, bandwidth: 1.25e6, samples: 1632, drive: vec![16, 17], snr, stored: None }
     }
 
     fn all() -> Filter {
@@ -265,6 +272,15 @@ mod tests {
         let rows = Filter { most: 3, ..all() }.rows(&band(Some(&snr))).unwrap();
         assert_eq!(indices(&rows, 0), [100]);
         assert_eq!(indices(&rows, 1), [60, 61]);
+    }
+
+    #[test]
+    fn what_the_calibration_has_not_is_left_out() {
+        let mut stored = vec![true; 817];
+        stored[1] = false;
+        let some = Band { stored: Some(stored), ..band(None) };
+        let filter = Filter { max_frequency: some.hertz(3), ..all() };
+        assert_eq!(indices(&filter.rows(&some).unwrap(), 1), [0, 2, 3]);
     }
 
     #[test]

@@ -71,8 +71,12 @@ fn lissajous() -> Sequence {
         base_frequency: 2.5e6,
         channels: vec![channel(0, 102, std::f64::consts::FRAC_PI_2), channel(1, 96, 0.4)],
         periods: vec![
-            Period { gradient: [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 2.0]], offset: [0.0; 3] },
-            Period::line(2.0, 0.7),
+            Period {
+                gradient: [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 2.0]],
+                offset: [0.0; 3],
+                drive: vec![],
+            },
+            Period { drive: vec![0.5, -1.2], ..Period::line(2.0, 0.7) },
         ],
     }
 }
@@ -90,6 +94,7 @@ fn relaxation_is_the_differential_equation() {
     let particle = Particle { relaxation: 3e-6, ..Particle::default() };
     let mut sequence = lissajous();
     sequence.channels = vec![channel(0, 100, 0.0)];
+    sequence.periods[1].drive = vec![1.1];
     let points = [([0.002, -0.004, 0.0005], 1e12)];
     let error = difference(&sequence, &particle, &points);
     assert!(error < 1e-5, "{error:e}");

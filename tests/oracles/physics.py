@@ -28,12 +28,13 @@ def slope(xi):
     return np.where(small, 1 / 3 - xi**2 / 15, exact)
 
 
-def drive(sequence, times):
-    """Field and its derivative, times x 3."""
+def drive(sequence, period, times):
+    """Field and its derivative in a period, times x 3."""
     field, change = np.zeros((len(times), 3)), np.zeros((len(times), 3))
-    for channel in sequence["channels"]:
-        omega = 2 * np.pi * sequence["base_frequency"] / channel["divider"]
-        direction = channel["amplitude"] * np.array(channel["direction"])
+    shares = period.get("drive") or [1.0] * len(sequence["channels"])
+    for share, channel in zip(shares, sequence["channels"]):
+        omega = 2 * np.pi * sequence["base-frequency"] / channel["divider"]
+        direction = share * channel["amplitude"] * np.array(channel["direction"])
         phase = omega * times + channel["phase"]
         field += np.sin(phase)[:, None] * direction
         change += omega * np.cos(phase)[:, None] * direction
@@ -68,10 +69,10 @@ def relaxed(rate, step, tau):
 
 def transfer(of, frequencies):
     factor = np.full(len(frequencies), of["gain"], complex)
-    if of["high_pass"] > 0:
-        factor *= 1j * frequencies / (of["high_pass"] + 1j * frequencies)
-    if of["low_pass"] > 0:
-        factor *= of["low_pass"] / (of["low_pass"] + 1j * frequencies)
+    if of["high-pass"] > 0:
+        factor *= 1j * frequencies / (of["high-pass"] + 1j * frequencies)
+    if of["low-pass"] > 0:
+        factor *= of["low-pass"] / (of["low-pass"] + 1j * frequencies)
     return factor
 
 
@@ -80,11 +81,11 @@ def main():
     sequence, particle = given["sequence"], given["particle"]
     samples = int(np.lcm.reduce([channel["divider"] for channel in sequence["channels"]]))
     finer = RELAXED_FINER if particle["relaxation"] > 0 else FINER
-    step = 1 / (sequence["base_frequency"] * finer)
-    uniform, change = drive(sequence, np.arange(samples * finer) * step)
-    kept = np.fft.rfftfreq(samples, 1 / sequence["base_frequency"])
+    step = 1 / (sequence["base-frequency"] * finer)
+    kept = np.fft.rfftfreq(samples, 1 / sequence["base-frequency"])
     spectra = []
     for period in sequence["periods"]:
+        uniform, change = drive(sequence, period, np.arange(samples * finer) * step)
         rate = np.zeros_like(uniform)
         for position, particles in given["points"]:
             fixed = np.array(period["gradient"]) @ np.array(position) + np.array(period["offset"])

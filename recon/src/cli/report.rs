@@ -26,6 +26,18 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Error> {
     data(serde_json::to_string_pretty(value).map_err(|error| Error::Output(error.into()))?)
 }
 
+/// A picture of the program's own, with the codes that colour it.
+pub(super) fn picture(text: &str) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+}
+
+/// A line for the person.
+pub(super) fn say(text: impl Display) {
+    // Nobody can be told when stderr is gone.
+    drop(writeln!(std::io::stderr().lock(), "{}", plain(&text.to_string())));
+}
+
 /// An error with its causes and hints.
 pub(super) fn error(error: &Error) {
     let mut text = format!("error: {error}");
@@ -122,6 +134,36 @@ impl Progress {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// A bar for a solver that takes over a second, on a terminal only.
+pub(super) struct Steps {
+    begun: Instant,
+    bar: ProgressBar,
+}
+
+impl Steps {
+    pub(super) fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("  {msg} [{bar:30}] {pos}/{len} {eta}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { begun: Instant::now(), bar }
+    }
+
+    /// So far is the solver.
+    pub(super) fn at(&self, progress: crate::solve::Progress) {
+        if self.bar.is_hidden() && self.begun.elapsed() > PATIENCE && std::io::stderr().is_terminal() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.bar.set_length(progress.iterations_max as u64);
+        self.bar.set_message(format!("frame {}", progress.frame + 1));
+        self.bar.set_position(progress.iteration as u64);
+    }
+
+    pub(super) fn end(&self) {
+        self.bar.finish_and_clear();
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Projection {
 
 /// How a volume is shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct View {
     /// Which frame.
     pub frame: usize,

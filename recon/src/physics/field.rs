@@ -9,7 +9,7 @@ use crate::Error;
 
 /// A sinusoidal field that is the same everywhere: `amplitude · direction · sin(2π f t + phase)` with `f = base frequency / divider`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DriveChannel {
     /// Where it points; of length 1.
     pub direction: Vector,
@@ -25,13 +25,16 @@ pub struct DriveChannel {
 /// What is static during one period of the drive field: the selection field, and a shift of it (a patch of a larger field of view, a
 /// step of a calibration, or one angle of a field-free line).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Period {
     /// The field's change along x, y and z in T/m: row `i` is the gradient of component `i`. Of rank 2 it leaves a line free of field.
     pub gradient: Tensor,
     /// A uniform field in tesla.
     #[serde(default)]
     pub offset: Vector,
+    /// What each drive channel's amplitude is multiplied by in this period; 1 for all if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drive: Vec<f64>,
 }
 
 impl Period {
@@ -45,19 +48,26 @@ impl Period {
         let entry = |row: usize, column: usize| gradient * across[row] * across[column];
         let gradient =
             [[entry(0, 0), entry(0, 1), 0.0], [entry(1, 0), entry(1, 1), 0.0], [0.0, 0.0, -gradient]];
-        Self { gradient, offset: [0.0; 3] }
+        Self { gradient, offset: [0.0; 3], drive: Vec::new() }
+    }
+
+    /// What a drive channel's amplitude is multiplied by.
+    #[must_use]
+    pub fn share(&self, channel: usize) -> f64 {
+        self.drive.get(channel).copied().unwrap_or(1.0)
     }
 }
 
 /// A scan's fields over one frame: the drive field once a period, and what is static in each period.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Sequence {
     /// Frequency of the generator and of the samples that are kept, in hertz.
     pub base_frequency: f64,
     /// The drive field.
     pub channels: Vec<DriveChannel>,
     /// The periods of a frame, in order.
+    #[serde(default)]
     pub periods: Vec<Period>,
 }
 
@@ -96,11 +106,11 @@ impl Sequence {
 
     /// The drive field in tesla, `seconds` after a period has begun.
     #[must_use]
-    pub fn drive_field(&self, seconds: f64) -> Vector {
+    pub fn drive_field(&self, period: &Period, seconds: f64) -> Vector {
         let mut field = [0.0; 3];
-        for channel in &self.channels {
+        for (index, channel) in self.channels.iter().enumerate() {
             let turns = seconds * self.base_frequency / f64::from(channel.divider);
-            let value = channel.amplitude * (TAU * turns + channel.phase).sin();
+            let value = channel.amplitude * period.share(index) * (TAU * turns + channel.phase).sin();
             for (sum, direction) in field.iter_mut().zip(channel.direction) {
                 *sum += value * direction;
             }
@@ -131,6 +141,19 @@ impl Sequence {
         }
         let finite =
             |period: &Period| period.gradient.iter().chain([&period.offset]).flatten().all(|v| v.is_finite());
+        let fits = |period: &Period| {
+            period.drive.is_empty()
+                || period.drive.len() == self.channels.len()
+                    && period.drive.iter().all(|share| share.is_finite())
+        };
+        if let Some(index) = self.periods.iter().position(|period| !fits(period)) {
+            let text = format!(
+                "period {index} has {:?} for {} drive channels",
+                self.periods[index].drive,
+                self.channels.len()
+            );
+            return wrong(text);
+        }
         match self.periods.iter().position(|period| !finite(period)) {
             Some(index) => wrong(format!("period {index} has a field that is no number")),
             None => Ok(()),
@@ -154,8 +177,11 @@ mod tests {
             divider,
             phase: 0.0,
         });
-        let period =
-            Period { gradient: [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 2.0]], offset: [0.0; 3] };
+        let period = Period {
+            gradient: [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 2.0]],
+            offset: [0.0; 3],
+            drive: vec![],
+        };
         Sequence { base_frequency: 2.5e6, channels: channels.collect(), periods: vec![period] }
     }
 
@@ -186,9 +212,14 @@ mod tests {
         let mut sequence = sequence(&[100]);
         sequence.channels[0].phase = std::f64::consts::FRAC_PI_2;
         let quarter = sequence.cycle().unwrap() / 4.0;
-        assert!((sequence.drive_field(0.0)[0] - 0.012).abs() < 1e-15);
-        assert!(sequence.drive_field(quarter)[0].abs() < 1e-15);
-        assert!((sequence.drive_field(2.0 * quarter)[0] + 0.012).abs() < 1e-15);
+        let along_x = |sequence: &Sequence, seconds| sequence.drive_field(&sequence.periods[0], seconds)[0];
+        assert!((along_x(&sequence, 0.0) - 0.012).abs() < 1e-15);
+        assert!(along_x(&sequence, quarter).abs() < 1e-15);
+        assert!((along_x(&sequence, 2.0 * quarter) + 0.012).abs() < 1e-15);
+        sequence.periods[0].drive = vec![-0.5];
+        assert!((along_x(&sequence, 0.0) + 0.006).abs() < 1e-15);
+        sequence.periods[0].drive.push(1.0);
+        assert!(sequence.check().unwrap_err().to_string().contains("for 1 drive channels"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::Error;
 
 /// Voxels in a box; x is the fastest index, as in MDF's default order `xyz`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Grid {
     /// Voxels along x, y and z.
     pub size: [usize; 3],

@@ -14,7 +14,7 @@ const MAGNETITE: (f64, f64) = (0.231_533, 5180.0);
 
 /// A kind of particle, all alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Particle {
     /// Diameter of the magnetic core in metres.
     pub diameter: f64,

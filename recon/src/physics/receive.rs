@@ -10,12 +10,12 @@ use rayon::prelude::*;
 use realfft::{ComplexToReal, RealFftPlanner};
 use serde::{Deserialize, Serialize};
 
-use super::{Sequence, Spectra, Vector};
+use super::{Period, Sequence, Spectra, Vector};
 use crate::Error;
 
 /// A receive coil with its chain up to the samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Coil {
     /// Flux density of a unit current in the coil, the same everywhere, in T/A.
     pub sensitivity: Vector,
@@ -38,7 +38,7 @@ pub struct Coil {
 
 /// A band-pass of first order on each side: `gain · (i f/f_high)/(1 + i f/f_high) · 1/(1 + i f/f_low)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Transfer {
     /// In the middle of the band.
     pub gain: f64,
@@ -73,7 +73,7 @@ impl Transfer {
 
 /// The drive field's own signal in a receive coil.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FeedThrough {
     /// Peak voltage at the converter at the channel's frequency, in volts.
     pub amplitude: f64,
@@ -87,7 +87,7 @@ pub struct FeedThrough {
 
 /// An analog-to-digital converter of two's complement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Adc {
     /// 2 to 16.
     pub bits: u32,
@@ -186,7 +186,11 @@ pub fn measure(
         .chunks_exact(spectra.frequencies)
         .map(|spectrum| signal(inverse.as_ref(), spectrum))
         .collect::<Result<_, Error>>()?;
-    let coupled: Vec<Vec<f64>> = coils.iter().map(|coil| coupled(coil, sequence, samples)).collect();
+    let coupled: Vec<Vec<f64>> = sequence
+        .periods
+        .iter()
+        .flat_map(|period| coils.iter().map(move |coil| coupled(coil, sequence, period, samples)))
+        .collect();
     let walks = walks(coils, is_background.len(), seed);
     let frames: Vec<Frame> = is_background
         .par_iter()
@@ -240,7 +244,7 @@ fn frame(
     for period in 0..periods {
         for (index, coil) in coils.iter().enumerate() {
             let own = own.map(|signals| &signals[period * coils.len() + index]);
-            for (sample, through) in coupled[index].iter().enumerate() {
+            for (sample, through) in coupled[period * coils.len() + index].iter().enumerate() {
                 let random: f64 = StandardNormal.sample(&mut noise);
                 let voltage =
                     own.map_or(0.0, |own| own[sample]) + through * walk[index] + random * coil.noise;
@@ -279,9 +283,9 @@ fn signal(inverse: &dyn ComplexToReal<f64>, spectrum: &[Complex64]) -> Result<Ve
 }
 
 /// One period of the drive field as it comes through.
-fn coupled(coil: &Coil, sequence: &Sequence, samples: usize) -> Vec<f64> {
+fn coupled(coil: &Coil, sequence: &Sequence, period: &Period, samples: usize) -> Vec<f64> {
     let mut signal = vec![0.0; samples];
-    for (through, channel) in coil.feed_through.iter().zip(&sequence.channels) {
+    for (number, (through, channel)) in coil.feed_through.iter().zip(&sequence.channels).enumerate() {
         let shares = std::iter::once(1.0).chain(through.harmonics.iter().copied());
         for (harmonic, share) in (1_u32..).zip(shares) {
             for (index, value) in signal.iter_mut().enumerate() {
@@ -290,7 +294,7 @@ fn coupled(coil: &Coil, sequence: &Sequence, samples: usize) -> Vec<f64> {
                 #[expect(clippy::cast_precision_loss, reason = "less than a divider of 32 bits")]
                 let turns = turn as f64 / f64::from(channel.divider);
                 let phase = (channel.phase + through.phase) * f64::from(harmonic);
-                *value += through.amplitude * share * (TAU * turns + phase).sin();
+                *value += through.amplitude * period.share(number) * share * (TAU * turns + phase).sin();
             }
         }
     }
@@ -300,12 +304,15 @@ fn coupled(coil: &Coil, sequence: &Sequence, samples: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::physics::{Cloud, DriveChannel, Particle, Period, spectra};
+    use crate::physics::{Cloud, DriveChannel, Particle, spectra};
 
     fn sequence() -> Sequence {
         let channel = DriveChannel { direction: [1.0, 0.0, 0.0], amplitude: 0.02, divider: 64, phase: 0.3 };
-        let period =
-            Period { gradient: [[5.7, 0.0, 0.0], [0.0, -2.85, 0.0], [0.0, 0.0, -2.85]], offset: [0.0; 3] };
+        let period = Period {
+            gradient: [[5.7, 0.0, 0.0], [0.0, -2.85, 0.0], [0.0, 0.0, -2.85]],
+            offset: [0.0; 3],
+            drive: vec![],
+        };
         Sequence { base_frequency: 2.5e6, channels: vec![channel], periods: vec![period.clone(), period] }
     }
 

@@ -9,6 +9,7 @@
 //! above the band of the samples is cut off there, as an ideal filter before the converter would.
 
 use std::f64::consts::TAU;
+use std::ops::Range;
 use std::sync::Arc;
 
 use num_complex::Complex64;
@@ -43,21 +44,27 @@ impl Spectra {
     }
 }
 
-/// What is the same for all points: the drive field at each computed time, and the factors of each frequency.
+/// What is the same for all points: the computed times, and the factors of each frequency.
 struct Model<'a> {
     sequence: &'a Sequence,
     particle: &'a Particle,
     coils: &'a [Coil],
-    /// Samples that are kept, V.
-    samples: usize,
-    drive: Vec<Vector>,
+    /// Seconds of each computed point.
+    times: Vec<f64>,
+    /// The frequencies that are wanted.
+    band: Range<usize>,
     /// C × K: what turns a coefficient of the magnetisation into one of the voltage.
     factors: Vec<Complex64>,
     transform: Arc<dyn RealToComplex<f64>>,
 }
 
 impl<'a> Model<'a> {
-    fn new(sequence: &'a Sequence, particle: &'a Particle, coils: &'a [Coil]) -> Result<Self, Error> {
+    fn new(
+        sequence: &'a Sequence,
+        particle: &'a Particle,
+        coils: &'a [Coil],
+        band: Option<Range<usize>>,
+    ) -> Result<Self, Error> {
         sequence.check()?;
         particle.check()?;
         for coil in coils {
@@ -67,28 +74,47 @@ impl<'a> Model<'a> {
         let points = samples * OVERSAMPLING;
         #[expect(clippy::cast_precision_loss, reason = "at most 2^26 points")]
         let time = |point: usize| point as f64 / (sequence.base_frequency * OVERSAMPLING as f64);
-        let drive = (0..points).map(|point| sequence.drive_field(time(point))).collect();
+        let times = (0..points).map(time).collect();
+        let band = band.unwrap_or(0..samples / 2 + 1);
+        if band.is_empty() || band.end > samples / 2 + 1 {
+            return Err(Error::model(
+                "signal",
+                format!("frequencies {band:?} were asked for, and there are {}", samples / 2 + 1),
+            ));
+        }
         let mut factors = Vec::new();
         for coil in coils {
-            factors.extend((0..=samples / 2).map(|k| factor(sequence, samples, particle, coil, k)));
+            factors.extend(band.clone().map(|k| factor(sequence, samples, particle, coil, k)));
         }
         let transform = RealFftPlanner::new().plan_fft_forward(points);
-        Ok(Self { sequence, particle, coils, samples, drive, factors, transform })
+        Ok(Self { sequence, particle, coils, times, band, factors, transform })
     }
 
     fn frequencies(&self) -> usize {
-        self.samples / 2 + 1
+        self.band.len()
+    }
+
+    /// The drive field of a period at each computed point.
+    fn drive(&self, period: usize) -> Vec<Vector> {
+        let settings = &self.sequence.periods[period];
+        self.times.iter().map(|seconds| self.sequence.drive_field(settings, *seconds)).collect()
     }
 
     /// Adds what particles at a point contribute to the magnetisation along each coil's sensitivity: coils × points, in T·A·m²/A = V·s.
-    fn magnetise(&self, period: usize, point: &Vector, particles: f64, into: &mut [f64]) {
+    fn magnetise(
+        &self,
+        (period, drive): (usize, &[Vector]),
+        point: &Vector,
+        particles: f64,
+        into: &mut [f64],
+    ) {
         let settings = &self.sequence.periods[period];
         let mut fixed = times(&settings.gradient, point);
         for (sum, offset) in fixed.iter_mut().zip(settings.offset) {
             *sum += offset;
         }
-        let points = self.drive.len();
-        for (index, drive) in self.drive.iter().enumerate() {
+        let points = drive.len();
+        for (index, drive) in drive.iter().enumerate() {
             let field = [fixed[0] + drive[0], fixed[1] + drive[1], fixed[2] + drive[2]];
             let response = particles * self.particle.response(norm(&field));
             for (coil, row) in self.coils.iter().zip(into.chunks_exact_mut(points)) {
@@ -99,7 +125,7 @@ impl<'a> Model<'a> {
 
     /// The voltages' spectra of one period from the magnetisation along each coil, C × K.
     fn induce(&self, magnetisation: &mut [f64]) -> Result<Vec<Complex64>, Error> {
-        let points = self.drive.len();
+        let points = self.times.len();
         let mut whole = self.transform.make_output_vec();
         let mut voltages = Vec::with_capacity(self.factors.len());
         let coils = magnetisation.chunks_exact_mut(points).zip(self.factors.chunks_exact(self.frequencies()));
@@ -107,7 +133,8 @@ impl<'a> Model<'a> {
             self.transform
                 .process(signal, &mut whole)
                 .map_err(|error| Error::model("signal", error.to_string()))?;
-            voltages.extend(factors.iter().zip(&whole).map(|(factor, value)| factor * value));
+            voltages
+                .extend(factors.iter().zip(&whole[self.band.clone()]).map(|(factor, value)| factor * value));
         }
         Ok(voltages)
     }
@@ -134,10 +161,11 @@ pub fn spectra(
     coils: &[Coil],
     cloud: &Cloud,
 ) -> Result<Spectra, Error> {
-    let model = Model::new(sequence, particle, coils)?;
-    let length = coils.len() * model.drive.len();
+    let model = Model::new(sequence, particle, coils, None)?;
+    let length = coils.len() * model.times.len();
     let mut data = Vec::new();
     for period in 0..sequence.periods.len() {
+        let drive = model.drive(period);
         // Blocks of a fixed size, summed in their order: the result is the same on any number of threads.
         let parts: Vec<Vec<f64>> = cloud
             .points
@@ -145,7 +173,7 @@ pub fn spectra(
             .map(|block| {
                 let mut sum = vec![0.0; length];
                 for (point, particles) in block {
-                    model.magnetise(period, point, *particles, &mut sum);
+                    model.magnetise((period, &drive), point, *particles, &mut sum);
                 }
                 sum
             })
@@ -165,7 +193,7 @@ pub fn spectra(
 }
 
 /// Spectra of a delta sample in each voxel of a grid: J × C × K × O values, voxel fastest, for a sample that fills its voxel with a suspension
-/// of `iron` mol/m³. The sample is computed at `finer`³ points in the voxel (along axes with more than one voxel).
+/// of `iron` mol/m³; K are the frequencies of `band`, all if not given. The sample is computed at `finer`³ points in the voxel (along axes with more than one voxel).
 ///
 /// # Errors
 /// The sequence, the particles, a coil or the grid make no sense.
@@ -176,9 +204,11 @@ pub fn system_matrix(
     grid: &Grid,
     iron: f64,
     finer: usize,
+    band: Option<Range<usize>>,
 ) -> Result<Vec<Complex64>, Error> {
     grid.check()?;
-    let model = Model::new(sequence, particle, coils)?;
+    let model = Model::new(sequence, particle, coils, band)?;
+    let drives: Vec<Vec<Vector>> = (0..sequence.periods.len()).map(|period| model.drive(period)).collect();
     let voxels = grid.voxels();
     let rows = sequence.periods.len() * coils.len() * model.frequencies();
     let columns: Vec<Vec<Complex64>> = (0..voxels)
@@ -186,11 +216,11 @@ pub fn system_matrix(
         .map(|voxel| {
             let sample = Cloud::filled(&inside(grid, voxel, finer), particle.density(iron));
             let mut column = Vec::with_capacity(rows);
-            let mut sum = vec![0.0; coils.len() * model.drive.len()];
-            for period in 0..sequence.periods.len() {
+            let mut sum = vec![0.0; coils.len() * model.times.len()];
+            for (period, drive) in drives.iter().enumerate() {
                 sum.fill(0.0);
                 for (point, particles) in &sample.points {
-                    model.magnetise(period, point, *particles, &mut sum);
+                    model.magnetise((period, drive), point, *particles, &mut sum);
                 }
                 column.extend(model.induce(&mut sum)?);
             }
@@ -229,7 +259,7 @@ mod tests {
         Sequence {
             base_frequency: 5.76e6,
             channels: vec![channel],
-            periods: vec![Period { gradient: ALONG_X, offset: [0.0; 3] }],
+            periods: vec![Period { gradient: ALONG_X, offset: [0.0; 3], drive: vec![] }],
         }
     }
 
@@ -273,10 +303,10 @@ mod tests {
     #[test]
     fn a_column_is_what_a_full_voxel_gives() {
         let (mut sequence, particle) = (one_channel(), Particle::default());
-        sequence.periods.push(Period { gradient: ALONG_X, offset: [0.005, 0.0, 0.001] });
+        sequence.periods.push(Period { gradient: ALONG_X, offset: [0.005, 0.0, 0.001], drive: vec![0.7] });
         let coils = [coil([1e-3, 0.0, 0.0]), coil([0.0, 2e-3, 1e-3])];
         let grid = Grid { size: [3, 2, 1], field_of_view: [0.006, 0.004, 0.001], center: [0.001, 0.0, 0.0] };
-        let matrix = system_matrix(&sequence, &particle, &coils, &grid, 10.0, 2).unwrap();
+        let matrix = system_matrix(&sequence, &particle, &coils, &grid, 10.0, 2, None).unwrap();
         let voxel = 4;
         let points = inside(&grid, voxel, 2);
         assert_eq!(points.size, [2, 2, 1]);
@@ -287,6 +317,11 @@ mod tests {
         for (row, value) in expected.data.iter().enumerate() {
             assert!((matrix[row * 6 + voxel] - value).norm() < 1e-12 * scale, "row {row}");
         }
+        // A part of the frequencies is that part of the matrix.
+        let part = system_matrix(&sequence, &particle, &coils, &grid, 10.0, 2, Some(3..7)).unwrap();
+        assert_eq!(part.len(), 2 * 2 * 4 * 6);
+        assert_eq!(part[4 * 6 + 1], matrix[(65 + 3) * 6 + 1]);
+        assert!(system_matrix(&sequence, &particle, &coils, &grid, 10.0, 2, Some(3..66)).is_err());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum Dc {
 
 /// How a line is reconstructed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct LineSettings {
     /// Samples at which the field-free point is slower than this share of its greatest speed are left out: where it turns, a signal over its
     /// speed is noise alone.
@@ -240,6 +240,7 @@ mod tests {
         let period = |index: i32| Period {
             gradient: [[GRADIENT, 0.0, 0.0], [0.0, -GRADIENT / 2.0, 0.0], [0.0, 0.0, -GRADIENT / 2.0]],
             offset: [f64::from(index) * AMPLITUDE / 2.0, 0.0, 0.0],
+            drive: vec![],
         };
         Sequence {
             base_frequency: 45e3 * 256.0,
