@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{measurement, model};
+use common::{PEAK_KIB_MAX, measurement, model, peak_kib};
 use hatchway_recon::mdf::write::{DataShape, ElementType, Options};
 use hatchway_recon::mdf::{Array, File, Mdf, MeasurementData, Writer, check};
 use num_complex::Complex;
@@ -16,15 +16,6 @@ use num_complex::Complex;
 const CHANNELS: usize = 2;
 const FREQUENCIES: usize = 2501;
 const FRAMES: usize = 7500;
-/// The program itself takes some 10 MB, and a part of the data 8 to 32.
-const PEAK_KIB_MAX: u64 = 96 << 10;
-
-/// Peak resident memory of this process in KiB.
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
 
 /// Exact in Float32.
 fn value(row: usize, frame: usize) -> Complex<f32> {

@@ -242,3 +242,20 @@ fn a_contiguous_claim_beyond_the_file_is_refused() {
         assert!(matches!(&error, Error::TooLarge { .. }), "{frames}: {error}");
     }
 }
+
+/// Numbers out of damaged chunks would be worse than none.
+#[test]
+fn damaged_chunks_are_told() {
+    for kind in ["packed", "packed-fast"] {
+        let mut bytes = std::fs::read(made(kind).path).unwrap();
+        let parsed = hdf5_pure::File::from_bytes(bytes.clone()).unwrap();
+        let chunk = &parsed.dataset("measurement/data").unwrap().chunks().unwrap()[0];
+        let middle = usize::try_from(chunk.address + chunk.storage_size / 2).unwrap();
+        bytes[middle] ^= 0x10;
+        let file = File::from_bytes("damaged.mdf", bytes).unwrap();
+        let (mdf, _) = Mdf::read(&file).unwrap();
+        let error =
+            MeasurementData::open(&file, &mdf).unwrap().read_frames::<Complex<f64>>(0..5).unwrap_err();
+        assert!(error.to_string().contains("`/measurement/data` of `damaged.mdf`"), "{error}");
+    }
+}

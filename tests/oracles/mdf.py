@@ -1,6 +1,7 @@
 """MDF files by h5py, and what h5py reads of ours: the independent side of the tests of `recon/src/mdf`.
 
     mdf.py write FOLDER      writes a file of every kind; prints the numbers of their data as JSON
+    mdf.py large PATH        writes a large compressed file
     mdf.py read PATH         prints every dataset of a file as JSON: type, shape, layout, values
 """
 import json
@@ -309,6 +310,22 @@ def bits(values):
     return np.ascontiguousarray(values, dtype="<f8").view("<u8").tolist()
 
 
+def large(path):
+    """A compressed system matrix of 300 MB in 2 MB: row number, and its negative."""
+    frames, channels, rows = 7500, 2, 2501
+    with h5py.File(path, "w") as file:
+        m = Maker(file)
+        metadata(m, frames=frames, periods=1)
+        m.file["/acquisition/receiver/numSamplingPoints"][()] = 2 * (rows - 1)
+        flags(m, frames, isFastFrameAxis=True, isFourierTransformed=True)
+        data = file.create_dataset("/measurement/data", shape=(1, channels, rows, frames), dtype="c8",
+                                   chunks=(1, 1, 64, 512), compression="gzip", compression_opts=1)
+        for channel in range(channels):
+            for first in range(0, rows, 64):
+                number = channel * rows + np.arange(first, min(first + 64, rows))
+                data[0, channel, first:first + 64] = np.repeat(number[:, None] * (1 - 1j), frames, axis=1)
+
+
 def describe(dataset):
     kind = dataset.dtype
     value = dataset.asstr()[()] if h5py.check_string_dtype(kind) else dataset[()]
@@ -331,5 +348,7 @@ def read(path):
 if __name__ == "__main__":
     if sys.argv[1] == "write":
         print(json.dumps({name: write(name, f"{sys.argv[2]}/{name}.mdf") for name in list(KINDS) + list(BROKEN)}))
+    elif sys.argv[1] == "large":
+        large(sys.argv[2])
     else:
         read(sys.argv[2])

@@ -330,45 +330,47 @@ impl<'f> MeasurementData<'f> {
 
     fn rows(&self, period: usize, channel: usize, samples: Range<usize>) -> Result<Vec<Complex<f64>>, Error> {
         let mut all = vec![Complex::default(); samples.len() * self.frames];
-        if self.fast_frames {
-            let first = (period * self.channels + channel) * self.samples + samples.start;
-            match &self.sparse {
-                Some(sparse) => {
-                    for (row, out) in (first..).zip(all.chunks_exact_mut(self.frames.max(1))) {
-                        let values = sparse.expand(&self.stored, self.numeric, row as u64, self.frames)?;
-                        self.arrange(&values, out);
+        let first = (period * self.channels + channel) * self.samples + samples.start;
+        match &self.sparse {
+            Some(sparse) => self.sparse_rows(sparse, first, &mut all)?,
+            None if self.fast_frames => self.whole_rows(first, &mut all)?,
+            None => {
+                for (at, frame) in self.order.iter().enumerate() {
+                    let start = frame * self.periods * self.channels * self.samples + first;
+                    let raw = self.stored.run(start as u64, samples.len() as u64)?;
+                    for (sample, element) in self.numeric.elements(&raw).enumerate() {
+                        all[sample * self.frames + at] = self.numeric.complex(element);
                     }
-                }
-                None => {
-                    let raw = self.stored.run((first * self.frames) as u64, all.len() as u64)?;
-                    let stored: Vec<_> =
-                        self.numeric.elements(&raw).map(|at| self.numeric.complex(at)).collect();
-                    let rows = stored.chunks_exact(self.frames.max(1));
-                    for (values, out) in rows.zip(all.chunks_exact_mut(self.frames.max(1))) {
-                        self.arrange(values, out);
-                    }
-                }
-            }
-        } else {
-            for (at, frame) in self.order.iter().enumerate() {
-                let start = ((frame * self.periods + period) * self.channels + channel) * self.samples
-                    + samples.start;
-                let raw = self.stored.run(start as u64, samples.len() as u64)?;
-                for (sample, element) in self.numeric.elements(&raw).enumerate() {
-                    all[sample * self.frames + at] = self.numeric.complex(element);
                 }
             }
         }
-        for (sample, row) in samples.zip(all.chunks_exact_mut(self.frames.max(1))) {
+        for (sample, row) in samples.zip(all.chunks_exact_mut(self.frames)) {
             row.iter_mut().for_each(|value| *value = self.convert(*value, channel, sample));
         }
         Ok(all)
     }
 
-    fn arrange(&self, stored: &[Complex<f64>], out: &mut [Complex<f64>]) {
-        for (out, frame) in out.iter_mut().zip(&self.order) {
-            *out = stored[*frame];
+    /// Rows from `first` on, which lie behind each other.
+    fn whole_rows(&self, first: usize, all: &mut [Complex<f64>]) -> Result<(), Error> {
+        let size = self.numeric.size;
+        let raw = self.stored.run((first * self.frames) as u64, all.len() as u64)?;
+        for (row, out) in raw.chunks_exact(self.frames * size).zip(all.chunks_exact_mut(self.frames)) {
+            for (out, frame) in out.iter_mut().zip(&self.order) {
+                *out = self.numeric.complex(&row[frame * size..(frame + 1) * size]);
+            }
         }
+        Ok(())
+    }
+
+    /// Rows from `first` on, each expanded.
+    fn sparse_rows(&self, sparse: &Sparse<'f>, first: usize, all: &mut [Complex<f64>]) -> Result<(), Error> {
+        for (row, out) in (first..).zip(all.chunks_exact_mut(self.frames)) {
+            let values = sparse.expand(&self.stored, self.numeric, row as u64, self.frames)?;
+            for (out, frame) in out.iter_mut().zip(&self.order) {
+                *out = values[*frame];
+            }
+        }
+        Ok(())
     }
 
     fn convert(&self, value: Complex<f64>, channel: usize, sample: usize) -> Complex<f64> {

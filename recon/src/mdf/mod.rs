@@ -17,6 +17,7 @@ pub mod tree;
 pub mod value;
 pub mod write;
 
+mod chunks;
 mod file;
 mod leaf;
 mod patch;

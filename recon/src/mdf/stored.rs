@@ -8,6 +8,7 @@ use std::sync::{Mutex, OnceLock};
 use hdf5_pure::{Layout, VlenStringReadOptions};
 use num_complex::Complex;
 
+use super::chunks::Chunks;
 use super::file::File;
 use super::value::{Kind, Numeric};
 use crate::Error;
@@ -71,8 +72,8 @@ pub struct Stored<'f> {
     elements: u64,
     /// The last decoded part of a chunked dataset: its first row, and its bytes.
     slab: Mutex<Option<(u64, u64, Vec<u8>)>>,
-    /// Set once every chunk is known to lie within the file.
-    chunks_within: OnceLock<()>,
+    /// Set once every chunk is known to lie within the file: what decodes single ones, if it can.
+    chunks: OnceLock<Option<Mutex<Chunks>>>,
 }
 
 impl<'f> Stored<'f> {
@@ -103,7 +104,7 @@ impl<'f> Stored<'f> {
             storage,
             elements: 0,
             slab: Mutex::default(),
-            chunks_within: OnceLock::new(),
+            chunks: OnceLock::new(),
         };
         stored.elements = stored.believe()?;
         Ok(stored)
@@ -243,8 +244,12 @@ impl<'f> Stored<'f> {
             .map_err(|_| self.too_large(format!("{bytes} bytes"), "memory has fewer addresses".to_owned()))
     }
 
-    /// A run out of rows that are decoded as a whole. The last of them are kept: runs come in their order.
+    /// A run out of single chunks, or out of rows that are decoded as a whole. The last are kept: runs come in their order.
     fn decoded(&self, start: u64, end: u64) -> Result<Vec<u8>, Error> {
+        if let Some(chunks) = self.chunks()? {
+            let mut chunks = chunks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            return chunks.run(self.file, start, end);
+        }
         let size = self.kind.size() as u64;
         let row = self.elements / self.shape.first().copied().unwrap_or(1).max(1);
         let (first, last) = (start / row, end.div_ceil(row));
@@ -273,27 +278,28 @@ impl<'f> Stored<'f> {
                 limit: SLAB_BYTES_MAX,
             });
         }
-        self.check_chunks()?;
         let raw = self.dataset.read_raw_rows(first, last - first);
         let raw = raw.map_err(|source| self.file.failed(&self.path, source))?;
         if raw.len() as u64 == bytes { Ok(raw) } else { Err(self.short(raw.len())) }
     }
 
-    /// `hdf5-pure` takes memory for a chunk before it reads it: up to 4 GiB, where an index says so.
-    fn check_chunks(&self) -> Result<(), Error> {
-        if !matches!(self.storage, Storage::Chunked { .. }) || self.chunks_within.get().is_some() {
-            return Ok(());
+    /// What decodes single chunks; `None` if the dataset has none, or only `hdf5-pure` can. That takes memory for a chunk
+    /// before it reads it, up to 4 GiB where an index says so: hence all of them are compared with the file first.
+    fn chunks(&self) -> Result<Option<&Mutex<Chunks>>, Error> {
+        let Storage::Chunked { chunk, filters } = &self.storage else { return Ok(None) };
+        if let Some(chunks) = self.chunks.get() {
+            return Ok(chunks.as_ref());
         }
-        let chunks = self.dataset.chunks().map_err(|source| self.file.failed(&self.path, source))?;
+        let all = self.dataset.chunks().map_err(|source| self.file.failed(&self.path, source))?;
         let size = self.file.size();
-        for chunk in chunks {
-            if chunk.address.checked_add(chunk.storage_size).is_none_or(|end| end > size) {
-                let claimed = format!("a chunk of {} bytes at {}", chunk.storage_size, chunk.address);
+        for one in &all {
+            if one.address.checked_add(one.storage_size).is_none_or(|end| end > size) {
+                let claimed = format!("a chunk of {} bytes at {}", one.storage_size, one.address);
                 return Err(self.too_large(claimed, format!("the file ends at {size}")));
             }
         }
-        self.chunks_within.get_or_init(|| ());
-        Ok(())
+        let chunks = Chunks::new(&self.path, &self.shape, chunk, self.kind.size(), filters, &all);
+        Ok(self.chunks.get_or_init(|| chunks.map(Mutex::new)).as_ref())
     }
 
     /// `hdf5-pure` gives fewer bytes than the shape says for some types, and says nothing.

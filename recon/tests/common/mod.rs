@@ -142,3 +142,13 @@ pub(crate) fn model(frames: usize) -> Mdf {
         reconstruction: None,
     }
 }
+
+/// The program itself takes some 10 MB, parts of the data and the cache of chunks some 10 to 60.
+pub(crate) const PEAK_KIB_MAX: u64 = 96 << 10;
+
+/// Peak resident memory of this process in KiB.
+pub(crate) fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

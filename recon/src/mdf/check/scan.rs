@@ -39,11 +39,9 @@ fn count(stored: &Stored<'_>, progress: &mut dyn FnMut(u64, u64)) -> Result<u64,
     let Kind::Numeric(numeric) = *stored.kind() else { return Ok(0) };
     let size = numeric.size as u64;
     let total = stored.elements() * size;
-    // Whole rows of the first dimension, so that nothing is decoded twice.
-    let row = stored.elements() / stored.shape().first().copied().unwrap_or(1).max(1);
-    let step = (ELEMENTS_AT_ONCE / row.max(1)).max(1).saturating_mul(row.max(1));
-    let step =
-        if matches!(stored.storage(), crate::mdf::Storage::Chunked { .. }) { step } else { ELEMENTS_AT_ONCE };
+    // Whole rows of the first dimension where they are short, so that nothing is decoded twice.
+    let row = (stored.elements() / stored.shape().first().copied().unwrap_or(1).max(1)).max(1);
+    let step = if row < ELEMENTS_AT_ONCE { ELEMENTS_AT_ONCE / row * row } else { ELEMENTS_AT_ONCE };
     let (mut start, mut wrong) = (0, 0);
     while start < stored.elements() {
         let elements = step.min(stored.elements() - start);
