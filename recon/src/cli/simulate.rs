@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::{folder_of, report};
 use crate::Error;
@@ -13,20 +13,20 @@ use crate::run::{SimulatePlan, read_plan, simulate_calibration, simulate_scan, s
 /// What to compute of a plan.
 #[derive(Debug, Args)]
 #[command(
+    group = ArgGroup::new("what").required(true).multiple(true).args(["scan", "calibration", "truth"]),
     after_help = "A plan is a TOML file; docs/recon.md describes it, and examples/recon has some.\n\nExample:\n  hatchway-recon simulate plan.toml --scan scan.mdf --calibration calibration.mdf"
 )]
-#[group(required = true, multiple = true, id = "what")]
 pub(super) struct Simulate {
     /// The plan.
     plan: PathBuf,
     /// Write the scan of the object here.
-    #[arg(long, value_name = "FILE", group = "what")]
+    #[arg(long, value_name = "FILE")]
     scan: Option<PathBuf>,
     /// Write the system matrix of the scanner here.
-    #[arg(long, value_name = "FILE", group = "what")]
+    #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
     /// Write the image that a perfect scanner would show here.
-    #[arg(long, value_name = "FILE", group = "what")]
+    #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
     /// Replace files that are there.
     #[arg(long)]

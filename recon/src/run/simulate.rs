@@ -242,8 +242,8 @@ fn description(plan: &SimulatePlan, particle: &Particle, iron: f64) -> Result<Md
         }),
         scanner: Scanner {
             bore_size: None,
-            facility: own(),
-            manufacturer: own(),
+            facility: "none".to_owned(),
+            manufacturer: "hatchway-recon".to_owned(),
             name: "simulator".to_owned(),
             operator: "none".to_owned(),
             topology: topology.to_owned(),
