@@ -138,10 +138,10 @@ hint: `h5dump -H FILE` tells whether another reader opens it
 ";
     assert_run(&["mdf", "check", "text.mdf"], 2, "", text);
     let field = "\
-error: `no-uuid.mdf` has no dataset `/study/uuid`
-hint: `hatchway-recon mdf check no-uuid.mdf` lists everything that is wrong
+error: `no-periods.mdf` has no dataset `/acquisition/numPeriodsPerFrame`
+hint: `hatchway-recon mdf check no-periods.mdf` lists everything that is wrong
 ";
-    assert_run(&["mdf", "show", "no-uuid.mdf"], 2, "", field);
+    assert_run(&["mdf", "show", "no-periods.mdf"], 2, "", field);
     let kind = "\
 error: `/study/number` of `text-number.mdf` is text, not a number
 hint: `hatchway-recon mdf check text-number.mdf` lists everything that is wrong
@@ -225,4 +225,11 @@ note: `/measurement/_monitoring/temperature/observed` is left out: MDF has no su
     assert_run(&["mdf", "convert", "--force", "--single", out, out], 0, "", "");
     assert_eq!(numbers(Path::new(out)).1, "Float32 [5, 2, 2, 8] contiguous");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_missing_name_is_no_reason_not_to_show() {
+    let (code, stdout, stderr) = run(&["mdf", "show", "no-uuid.mdf"]);
+    assert_eq!((code, stdout.lines().count()), (0, 11));
+    assert_eq!(stderr, "note: the file is not quite MDF: `hatchway-recon mdf check no-uuid.mdf`\n");
 }

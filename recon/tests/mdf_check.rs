@@ -28,8 +28,9 @@ fn nothing_is_wrong_with_valid_files() {
 }
 
 /// Kind, path, what is found, what is expected.
-const VIOLATIONS: [[&str; 4]; 32] = [
+const VIOLATIONS: [[&str; 4]; 33] = [
     ["no-uuid", "/study/uuid", "missing", "a UUID of version 4, in every `/study`"],
+    ["no-periods", "/acquisition/numPeriodsPerFrame", "missing", "Int64, in every `/acquisition`"],
     ["bad-uuid", "/uuid", "`no UUID`", "a UUID of version 4"],
     ["bad-time", "/acquisition/startTime", "`yesterday`", "a time yyyy-mm-ddThh:mm:ss.ms"],
     ["bad-version", "/version", "`1.0.5`", "one of 2.0.0, 2.0.1, 2.1.0"],

@@ -259,3 +259,16 @@ fn damaged_chunks_are_told() {
         assert!(error.to_string().contains("`/measurement/data` of `damaged.mdf`"), "{error}");
     }
 }
+
+#[test]
+fn what_only_describes_may_be_missing() {
+    let made = made("no-names");
+    let (mdf, findings) = Mdf::read(&File::open(&made.path).unwrap()).unwrap();
+    let missing: Vec<_> = findings.iter().map(|finding| (finding.severity, finding.path.as_str())).collect();
+    let paths = ["/uuid", "/study/number", "/experiment/isSimulation", "/tracer/batch", "/scanner/operator"];
+    assert_eq!(missing, paths.map(|path| (Severity::Violation, path)));
+    assert_eq!((mdf.root.uuid.as_str(), mdf.study.number, mdf.experiment.is_simulation), ("", 0, false));
+    assert_eq!(mdf.tracer.unwrap().batch.shape, [0; 0]);
+    let error = Mdf::read(&File::open(&self::made("no-periods").path).unwrap()).unwrap_err();
+    assert!(matches!(error, Error::Missing { .. }), "{error}");
+}

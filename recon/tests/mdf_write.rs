@@ -219,9 +219,73 @@ fn a_model_that_contradicts_itself_is_not_written() {
         Writer::create(&path, &model(4), None, Options::default()),
         Err(Error::Unwritable { .. })
     ));
-    let mut sparse = model(4);
-    sparse.measurement.as_mut().unwrap().is_sparsity_transformed = Some(true);
-    let error = Writer::create(&path, &sparse, Some(&four_frames()), Options::default()).unwrap_err();
-    assert!(error.to_string().contains("sparse rows"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Six positions, of which two coefficients are kept, and one background frame.
+fn sparse() -> (Mdf, DataShape) {
+    let mut mdf = model(7);
+    let mut measurement = measurement(7, true, true);
+    measurement.is_background_frame.data[6] = 1;
+    measurement.is_sparsity_transformed = Some(true);
+    measurement.sparsity_transformation = Some("DCT-II".to_owned());
+    mdf.measurement = Some(measurement);
+    if let Some(calibration) = &mut mdf.calibration {
+        calibration.size = Some(Array::new(&[3], vec![3, 2, 1]));
+    }
+    (mdf, DataShape { shape: [1, 2, 5, 3], element: ElementType::Complex64 })
+}
+
+#[test]
+fn sparse_rows_are_written_with_their_indices() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sparse.mdf");
+    let (mdf, shape) = sparse();
+    let mut writer = Writer::create(&path, &mdf, Some(&shape), Options::default()).unwrap();
+    // The first coefficient of DCT-II is the mean times the root of their number.
+    let row = [Complex::new(6.0_f32.sqrt(), 0.0), Complex::new(0.0, 0.0), Complex::new(0.5, -4.0)];
+    for _ in 0..10 {
+        writer.append(&row).unwrap();
+    }
+    for row in 0..10 {
+        writer.append_indices(&[1, 2 + row % 5]).unwrap();
+    }
+    writer.finish().unwrap();
+    let all = h5py(&path);
+    let indices: Vec<_> = (0..10).flat_map(|row| [1, 2 + row % 5]).collect();
+    assert_field(&all, "/measurement/subsamplingIndices", "<i8", &json!([1, 2, 5, 2]), &json!([indices]));
+    assert_eq!(all["/measurement/data"]["shape"], json!([1, 2, 5, 3]));
+    assert!(all.values().all(|field| field["chunks"].is_null()));
+    let file = File::open(&path).unwrap();
+    assert_eq!(check::check(&file, &mut |_, _| {}).findings, []);
+    let (mdf, _) = Mdf::read(&file).unwrap();
+    let read: Vec<Complex<f64>> = MeasurementData::open(&file, &mdf).unwrap().read_rows(0, 1, 4..5).unwrap();
+    assert!(read[..6].iter().all(|value| (value - 1.0).norm() < 1e-6), "{read:?}");
+    assert_eq!(read[6], Complex::new(0.5, -4.0));
+}
+
+#[test]
+fn indices_come_after_the_data_and_are_as_many_as_they_should_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sparse.mdf");
+    let (mdf, shape) = sparse();
+    let mut writer = Writer::create(&path, &mdf, Some(&shape), Options::default()).unwrap();
+    writer.append(&[Complex::<f32>::default(); 29]).unwrap();
+    assert!(matches!(writer.append_indices(&[1]), Err(Error::Unwritable { .. })), "data are missing");
+    writer.append(&[Complex::<f32>::default()]).unwrap();
+    writer.append_indices(&[1; 19]).unwrap();
+    assert!(matches!(writer.append_indices(&[1; 2]), Err(Error::Unwritable { .. })), "too many");
+    let error = writer.finish().unwrap_err();
+    assert!(error.to_string().contains("`/measurement/subsamplingIndices`"), "{error}");
+    let old = Options { version: Version::V2_0_1, ..Options::default() };
+    assert!(
+        matches!(Writer::create(&path, &mdf, Some(&shape), old), Err(Error::Unwritable { .. })),
+        "2.0 has none"
+    );
+    let whole = DataShape { shape: [1, 2, 5, 0], ..shape };
+    assert!(matches!(
+        Writer::create(&path, &mdf, Some(&whole), Options::default()),
+        Err(Error::Unwritable { .. })
+    ));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

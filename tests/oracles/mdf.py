@@ -244,6 +244,9 @@ def shape_of(file, path, change):
 
 BROKEN = {  # what is changed in which valid file; each is wrong in one way
     "no-uuid": ("time", lambda f: replace(f, "/study/uuid", None)),
+    "no-periods": ("time", lambda f: replace(f, "/acquisition/numPeriodsPerFrame", None)),
+    "no-names": ("time", lambda f: [replace(f, path, None) for path in (
+        "/uuid", "/study/number", "/experiment/isSimulation", "/tracer/batch", "/scanner/operator")]),
     "bad-uuid": ("time", lambda f: replace(f, "/uuid", "no UUID", TEXT)),
     "bad-time": ("time", lambda f: replace(f, "/acquisition/startTime", "yesterday", TEXT)),
     "bad-version": ("time", lambda f: replace(f, "/version", "1.0.5", TEXT)),

@@ -20,7 +20,7 @@ struct Summary {
 
 pub(super) fn summary(path: &Path, json: bool) -> Result<ExitCode, Error> {
     let file = File::open(path)?;
-    let (mdf, _) = Mdf::read(&file)?;
+    let (mdf, findings) = Mdf::read(&file)?;
     let data = file.find("/measurement/data")?;
     let summary = Summary { lines: lines(&file, &mdf, data.as_ref()) };
     if json {
@@ -33,6 +33,9 @@ pub(super) fn summary(path: &Path, json: bool) -> Result<ExitCode, Error> {
             format!("{name:<15}{}", text.trim_start())
         };
         report::data(summary.lines.iter().map(line).collect::<String>())?;
+    }
+    if !findings.is_empty() {
+        report::note(format!("the file is not quite MDF: `hatchway-recon mdf check {}`", path.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

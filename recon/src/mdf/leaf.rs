@@ -31,9 +31,25 @@ impl<'f> Reader<'f> {
         self.findings.into_inner()
     }
 
+    /// The dataset of a field. `None` if it only describes, and is missing: files of instruments lack a name or a UUID
+    /// now and then, and what was measured can be understood without.
+    fn described(&self, path: &str) -> Result<Option<Stored<'f>>, Error> {
+        let describes =
+            ["/study/", "/experiment/", "/tracer/", "/scanner/"].iter().any(|group| path.starts_with(group));
+        if !describes && !matches!(path, "/time" | "/uuid" | "/version") {
+            return self.file.get(path).map(Some);
+        }
+        let found = self.file.find(path)?;
+        if found.is_none() {
+            let expected = fields::find(path).map_or("a value", |field| field.kind.name());
+            self.findings.borrow_mut().push(Finding::violation(path, "missing", expected));
+        }
+        Ok(found)
+    }
+
     /// The dataset of a scalar; one element in an array is taken for it.
-    fn scalar(&self, path: &str) -> Result<Stored<'f>, Error> {
-        let stored = self.file.get(path)?;
+    fn scalar(&self, path: &str) -> Result<Option<Stored<'f>>, Error> {
+        let Some(stored) = self.described(path)? else { return Ok(None) };
         if stored.elements() != 1 {
             return Err(stored.unexpected(format!("an array {}", shape_name(stored.shape())), "a scalar"));
         }
@@ -41,12 +57,12 @@ impl<'f> Reader<'f> {
             let found = format!("an array {}", shape_name(stored.shape()));
             self.findings.borrow_mut().push(Finding::warning(path, found, "a scalar"));
         }
-        Ok(stored)
+        Ok(Some(stored))
     }
 
     /// The dataset of an array and its shape; a scalar is taken for an array of one element.
-    fn array(&self, path: &str) -> Result<(Stored<'f>, Vec<usize>), Error> {
-        let stored = self.file.get(path)?;
+    fn array(&self, path: &str) -> Result<Option<(Stored<'f>, Vec<usize>)>, Error> {
+        let Some(stored) = self.described(path)? else { return Ok(None) };
         let shapes = fields::find(path).map_or(&[][..], |field| field.shapes);
         let rank = stored.shape().len();
         let expected =
@@ -55,7 +71,7 @@ impl<'f> Reader<'f> {
             && let Some(shape) = shapes.first()
         {
             self.findings.borrow_mut().push(Finding::warning(path, "a scalar".to_owned(), expected()));
-            return Ok((stored, vec![1; shape.len()]));
+            return Ok(Some((stored, vec![1; shape.len()])));
         }
         if !shapes.iter().any(|shape: &&[Dim]| shape.len() == rank) {
             return Err(stored.unexpected(format!("an array {}", shape_name(stored.shape())), expected()));
@@ -63,7 +79,7 @@ impl<'f> Reader<'f> {
         // Every length is at most the number of elements, whose bytes were compared with the file's.
         let shape: Vec<_> =
             stored.shape().iter().map(|length| usize::try_from(*length).unwrap_or(usize::MAX)).collect();
-        Ok((stored, shape))
+        Ok(Some((stored, shape)))
     }
 }
 
@@ -119,7 +135,7 @@ fn only<T: Default>(all: Vec<T>) -> T {
 
 impl Leaf for String {
     fn load(reader: &Reader<'_>, path: &str) -> Result<Self, Error> {
-        Ok(only(reader.scalar(path)?.texts()?))
+        reader.scalar(path)?.map_or(Ok(Self::new()), |stored| stored.texts().map(only))
     }
 
     fn store(&self, sink: &mut Sink, path: &str) {
@@ -129,7 +145,7 @@ impl Leaf for String {
 
 impl Leaf for i64 {
     fn load(reader: &Reader<'_>, path: &str) -> Result<Self, Error> {
-        Ok(only(reader.scalar(path)?.integers()?))
+        reader.scalar(path)?.map_or(Ok(0), |stored| stored.integers().map(only))
     }
 
     fn store(&self, sink: &mut Sink, path: &str) {
@@ -139,7 +155,7 @@ impl Leaf for i64 {
 
 impl Leaf for bool {
     fn load(reader: &Reader<'_>, path: &str) -> Result<Self, Error> {
-        let stored = reader.scalar(path)?;
+        let Some(stored) = reader.scalar(path)? else { return Ok(false) };
         match only(stored.integers()?) {
             0 => Ok(false),
             1 => Ok(true),
@@ -154,7 +170,7 @@ impl Leaf for bool {
 
 impl Leaf for f64 {
     fn load(reader: &Reader<'_>, path: &str) -> Result<Self, Error> {
-        Ok(only(reader.scalar(path)?.floats()?))
+        reader.scalar(path)?.map_or(Ok(0.0), |stored| stored.floats().map(only))
     }
 
     fn store(&self, sink: &mut Sink, path: &str) {
@@ -166,12 +182,15 @@ macro_rules! array {
     ($kind:ty, $read:ident, $store:expr) => {
         impl Leaf for Array<$kind> {
             fn load(reader: &Reader<'_>, path: &str) -> Result<Self, Error> {
-                let (stored, shape) = reader.array(path)?;
+                let Some((stored, shape)) = reader.array(path)? else { return Ok(Self::default()) };
                 Ok(Self { shape, data: stored.$read()? })
             }
 
             fn store(&self, sink: &mut Sink, path: &str) {
-                $store(sink, path, self);
+                // What was missing stays so.
+                if !self.shape.is_empty() {
+                    $store(sink, path, self);
+                }
             }
         }
     };

@@ -19,6 +19,7 @@ pub mod write;
 
 mod chunks;
 mod file;
+mod layout;
 mod leaf;
 mod patch;
 

@@ -289,11 +289,13 @@ pub struct Mdf {
 
 impl Mdf {
     /// Reads everything but the data of a measurement. What was read although the specification has it otherwise, such
-    /// as an array of one element for a scalar, is in the findings.
+    /// as an array of one element for a scalar, is in the findings. So is what is missing of the fields that only describe:
+    /// texts are then empty, numbers 0, and arrays have no shape.
     ///
     /// # Errors
     ///
-    /// A mandatory field is missing, or a field has another type or rank than it should; [`super::check`] has them all.
+    /// Another mandatory field is missing, or a field has another type or rank than it should; [`super::check`] has them
+    /// all.
     pub fn read(file: &super::File) -> Result<(Self, Vec<Finding>), Error> {
         let reader = Reader::new(file);
         let mdf = Self {

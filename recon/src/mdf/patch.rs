@@ -5,8 +5,10 @@
 //! the HDF5 File Format Specification, version 3.0, sections II.A (superblock), IV.A.1.b (object headers), IV.A.2.b
 //! (dataspace) and IV.A.2.i (data layout).
 
+use std::ops::Range;
+
 /// Data begin at a multiple of this, so that whoever maps the file gets whole pages.
-const ALIGNMENT: usize = 4096;
+const ALIGNMENT: u64 = 4096;
 /// Message types.
 const DATASPACE: u8 = 1;
 const LAYOUT: u8 = 8;
@@ -21,12 +23,15 @@ struct Header {
     layout: usize,
 }
 
-/// Gives the dataset whose bytes are at `address` another shape and `bytes` bytes, which will follow `image`. Returns
-/// where: `image` is padded up to there. `None` if the image has no such dataset in the form that `hdf5-pure` writes.
-pub(super) fn enlarge(image: &mut Vec<u8>, address: u64, shape: &[u64], bytes: u64) -> Option<u64> {
+/// The next place at which data may begin.
+pub(super) fn aligned(place: u64) -> Option<u64> {
+    place.checked_next_multiple_of(ALIGNMENT)
+}
+
+/// Gives the dataset whose bytes are at `address` another shape and the bytes of `place`, which end the file. `None` if
+/// the image has no such dataset in the form that `hdf5-pure` writes.
+pub(super) fn enlarge(image: &mut [u8], address: u64, shape: &[u64], place: Range<u64>) -> Option<()> {
     let header = headers(image).find(|header| at(image, header.layout + 2) == Some(address))?;
-    let start = u64::try_from(image.len().next_multiple_of(ALIGNMENT)).ok()?;
-    let end = start.checked_add(bytes)?;
     let version = *image.get(header.dataspace)?;
     let rank = usize::from(*image.get(header.dataspace + 1)?);
     // Bit 0: largest lengths follow, which `hdf5-pure` writes for datasets that can grow.
@@ -37,12 +42,10 @@ pub(super) fn enlarge(image: &mut Vec<u8>, address: u64, shape: &[u64], bytes: u
     for (index, length) in shape.iter().enumerate() {
         put(image, lengths + 8 * index, *length)?;
     }
-    put(image, header.layout + 2, start)?;
-    put(image, header.layout + 10, bytes)?;
+    put(image, header.layout + 2, place.start)?;
+    put(image, header.layout + 10, place.end - place.start)?;
     seal(image, header.start, header.end)?;
-    superblock(image, end)?;
-    image.resize(usize::try_from(start).ok()?, 0);
-    Some(start)
+    superblock(image, place.end)
 }
 
 /// Writes where the file ends. Versions 2 and 3: signature 8, version 1, widths 2, flags 1, base 8, extension 8, end 8,
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn headers_and_superblocks_of_another_form_are_left() {
         let mut image = vec![0; 64];
-        assert_eq!(enlarge(&mut image, 48, &[1], 8), None);
+        assert_eq!(enlarge(&mut image, 48, &[1], 64..72), None);
         assert!(superblock(&mut image, 64).is_none());
         assert!(image.iter().all(|byte| *byte == 0));
     }

@@ -6,16 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hdf5_pure::{
-    CompoundTypeBuilder, Datatype, FileBuilder, FormatError, GroupBuilder, Layout, LibVer, make_f32_type,
-    make_f64_type, make_i8_type, make_i16_type, make_i32_type, make_i64_type,
+    CompoundTypeBuilder, Datatype, FormatError, make_f32_type, make_f64_type, make_i16_type, make_i32_type,
+    make_i64_type,
 };
 use num_complex::Complex;
 use tempfile::NamedTempFile;
 
-use super::fields::{self, Dim, Field, GROUPS};
-use super::leaf::{Sink, Value};
+use super::layout::{self, Part};
+use super::leaf::Sink;
 use super::model::Mdf;
-use super::patch;
 use crate::Error;
 
 /// Bytes that are gathered before they are written.
@@ -80,7 +79,7 @@ impl ElementType {
         }
     }
 
-    fn datatype(self) -> Result<Datatype, FormatError> {
+    pub(super) fn datatype(self) -> Result<Datatype, FormatError> {
         let complex = CompoundTypeBuilder::new;
         Ok(match self {
             Self::Int16 => make_i16_type(),
@@ -139,15 +138,8 @@ pub struct DataShape {
     pub element: ElementType,
 }
 
-impl DataShape {
-    /// Number of elements and bytes.
-    fn total(&self) -> Option<(u64, u64)> {
-        let elements = self.shape.iter().try_fold(1_u64, |all, length| all.checked_mul(*length))?;
-        Some((elements, elements.checked_mul(self.element.size())?))
-    }
-}
-
 const DATA: &str = "/measurement/data";
+const INDICES: &str = "/measurement/subsamplingIndices";
 
 /// A file that is being written. It has no name until [`Writer::finish`]; one that is dropped before leaves nothing.
 #[derive(Debug)]
@@ -157,6 +149,9 @@ pub struct Writer {
     out: BufWriter<NamedTempFile>,
     element: Option<ElementType>,
     missing: u64,
+    missing_indices: u64,
+    indices_start: u64,
+    position: u64,
     bytes: Vec<u8>,
 }
 
@@ -176,21 +171,10 @@ impl Writer {
             let found = if data.is_some() { "given" } else { "missing" };
             return Err(unwritable(DATA, found.to_owned(), "there exactly if `/measurement` is".to_owned()));
         }
-        if mdf
-            .measurement
-            .as_ref()
-            .is_some_and(|measurement| measurement.is_sparsity_transformed == Some(true))
-        {
-            // Their subsamplingIndices are as large as the data, and nothing streams them yet.
-            return Err(unwritable(
-                DATA,
-                "of sparse rows".to_owned(),
-                "of whole rows, which alone are written".to_owned(),
-            ));
-        }
         let mut sink = Sink::default();
         mdf.store(&mut sink);
-        let image = image(path, sink, data, options.version)?;
+        let parts = parts(mdf, data, options.version)?;
+        let (image, starts) = layout::image(path, sink, &parts, options.version)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let io = |source| Error::Io { action: "write", path: path.to_owned(), source };
         // What a plain new file has; the umask takes from it.
@@ -202,14 +186,16 @@ impl Writer {
             .map_err(io)?;
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
         out.write_all(&image).map_err(io)?;
-        let missing = data.and_then(DataShape::total).map_or(0, |(elements, _)| elements);
-        let element = data.map(|data| data.element);
+        let elements = |at: usize| parts.get(at).and_then(Part::total).map_or(0, |(elements, _)| elements);
         Ok(Self {
             path: path.to_owned(),
             overwrite: options.overwrite,
+            position: image.len() as u64,
             out,
-            element,
-            missing,
+            element: data.map(|data| data.element),
+            missing: elements(0),
+            missing_indices: elements(1),
+            indices_start: starts.get(1).copied().unwrap_or(0),
             bytes: Vec::new(),
         })
     }
@@ -224,20 +210,43 @@ impl Writer {
             let expected = format!("{:?}", self.element);
             return Err(unwritable(DATA, format!("{:?}", T::TYPE), expected));
         }
-        let left = self.missing.checked_sub(elements.len() as u64);
-        let left = left.ok_or_else(|| {
-            unwritable(
-                DATA,
-                format!("{} elements", elements.len()),
-                format!("the {} that are left", self.missing),
-            )
-        })?;
+        self.missing = left(DATA, self.missing, elements.len())?;
         for part in elements.chunks(BUFFER_BYTES / 16) {
             self.bytes.clear();
             part.iter().for_each(|element| element.put(&mut self.bytes));
-            self.out.write_all(&self.bytes).map_err(|source| self.io(source))?;
+            self.flush_part()?;
         }
-        self.missing = left;
+        Ok(())
+    }
+
+    /// Appends indices of a sparse system matrix, from 1, last dimension fastest: B for each row, once the data are
+    /// whole.
+    ///
+    /// # Errors
+    ///
+    /// Data are missing, the indices are more than fit, or they cannot be written.
+    pub fn append_indices(&mut self, indices: &[i64]) -> Result<(), Error> {
+        if self.missing > 0 {
+            let found = format!("given with {} elements of the data missing", self.missing);
+            return Err(unwritable(INDICES, found, "after the data".to_owned()));
+        }
+        self.missing_indices = left(INDICES, self.missing_indices, indices.len())?;
+        // What is between the data and the next page.
+        while self.position < self.indices_start {
+            self.out.write_all(&[0]).map_err(|source| self.io(source))?;
+            self.position += 1;
+        }
+        for part in indices.chunks(BUFFER_BYTES / 16) {
+            self.bytes.clear();
+            part.iter().for_each(|index| self.bytes.extend_from_slice(&index.to_le_bytes()));
+            self.flush_part()?;
+        }
+        Ok(())
+    }
+
+    fn flush_part(&mut self) -> Result<(), Error> {
+        self.out.write_all(&self.bytes).map_err(|source| self.io(source))?;
+        self.position += self.bytes.len() as u64;
         Ok(())
     }
 
@@ -249,6 +258,10 @@ impl Writer {
     pub fn finish(self) -> Result<(), Error> {
         if self.missing > 0 {
             return Err(unwritable(DATA, format!("{} elements short", self.missing), "whole".to_owned()));
+        }
+        if self.missing_indices > 0 {
+            let found = format!("{} elements short", self.missing_indices);
+            return Err(unwritable(INDICES, found, "whole".to_owned()));
         }
         let path = self.path;
         let io = |source| Error::Io { action: "write", path: path.clone(), source };
@@ -280,148 +293,32 @@ pub fn write(path: &Path, mdf: &Mdf, options: Options) -> Result<(), Error> {
     Writer::create(path, mdf, None, options)?.finish()
 }
 
-fn unwritable(dataset: &str, found: String, expected: String) -> Error {
+/// How many elements are missing after `count` more.
+fn left(path: &str, missing: u64, count: usize) -> Result<u64, Error> {
+    let left = missing.checked_sub(count as u64);
+    left.ok_or_else(|| unwritable(path, format!("{count} elements"), format!("the {missing} that are left")))
+}
+
+/// The large datasets of a model, in the order in which they are appended.
+fn parts(mdf: &Mdf, data: Option<&DataShape>, version: Version) -> Result<Vec<Part>, Error> {
+    let Some(data) = data else { return Ok(Vec::new()) };
+    let build = |source: FormatError| Error::Build { path: PathBuf::from(DATA), source: source.into() };
+    let datatype = data.element.datatype().map_err(build)?;
+    let mut parts = vec![Part { path: DATA, shape: data.shape, datatype, size: data.element.size() }];
+    let measurement = mdf.measurement.as_ref().filter(|all| all.is_sparsity_transformed == Some(true));
+    if let Some(measurement) = measurement {
+        let behind = measurement.is_background_frame.data.iter().filter(|flag| **flag != 0).count() as u64;
+        let [j, c, k, row] = data.shape;
+        let kept = row.checked_sub(behind).filter(|_| version == Version::V2_1_0);
+        let kept = kept.ok_or_else(|| {
+            let found = format!("of sparse rows of {row} with {behind} background frames");
+            unwritable(DATA, found, "of version 2.1.0, with B+E elements a row".to_owned())
+        })?;
+        parts.push(Part { path: INDICES, shape: [j, c, k, kept], datatype: make_i64_type(), size: 8 });
+    }
+    Ok(parts)
+}
+
+pub(super) fn unwritable(dataset: &str, found: String, expected: String) -> Error {
     Error::Unwritable { dataset: dataset.to_owned(), found, expected }
-}
-
-/// The whole file up to the first byte of the data.
-fn image(path: &Path, mut sink: Sink, data: Option<&DataShape>, version: Version) -> Result<Vec<u8>, Error> {
-    sink.values.retain(|(path, ..)| fields::find(path).is_none_or(|field| field.is_in(version.name())));
-    for (path, shape, value) in &mut sink.values {
-        if path == "/version" {
-            *value = Value::Text(vec![version.name().to_owned()]);
-        }
-        check_shape(path, shape, value)?;
-    }
-    let build = |source| Error::Build { path: path.to_owned(), source };
-    let total = match data {
-        Some(data) => {
-            let shape = format!("{:?}", data.shape);
-            let total = data.total().filter(|(elements, _)| *elements > 0);
-            Some(total.ok_or_else(|| unwritable(DATA, shape, "1 to 2^64 bytes".to_owned()))?)
-        }
-        None => None,
-    };
-    let mut image = laid_out(&sink, data).map_err(build)?;
-    if let (Some(data), Some((_, bytes))) = (data, total) {
-        let address = placeholder(&image).map_err(build)?;
-        let start = address.and_then(|address| patch::enlarge(&mut image, address, &data.shape, bytes));
-        if start.is_none() {
-            return Err(unwritable(DATA, "laid out in an unknown form".to_owned(), "contiguous".to_owned()));
-        }
-    }
-    Ok(image)
-}
-
-/// Where the one element of the data is.
-fn placeholder(image: &[u8]) -> Result<Option<u64>, hdf5_pure::Error> {
-    let file = hdf5_pure::File::from_bytes(image.to_vec())?;
-    Ok(match file.dataset(DATA.trim_start_matches('/'))?.layout()? {
-        Layout::Contiguous { address, .. } => address,
-        _ => None,
-    })
-}
-
-/// The number of elements, the rank and the fixed lengths are what the table has.
-fn check_shape(path: &str, shape: &[usize], value: &Value) -> Result<(), Error> {
-    let shapes = fields::find(path).map_or(&[][..], |field| field.shapes);
-    let fixed = |dim: Dim| match dim {
-        Dim::Two => Some(2),
-        Dim::Three => Some(3),
-        _ => None,
-    };
-    let fits = |dims: &&[Dim]| {
-        dims.len() == shape.len()
-            && dims.iter().zip(shape).all(|(dim, length)| fixed(*dim).is_none_or(|n| n == *length))
-    };
-    let product = shape.iter().try_fold(1_usize, |all, length| all.checked_mul(*length));
-    if product == Some(value.len()) && product != Some(0) && shapes.iter().any(fits) {
-        return Ok(());
-    }
-    let expected = shapes.iter().map(|shape| Field::shape_name(shape)).collect::<Vec<_>>().join(" or ");
-    Err(unwritable(path, format!("{} elements of shape {shape:?}", value.len()), expected))
-}
-
-fn laid_out(sink: &Sink, data: Option<&DataShape>) -> Result<Vec<u8>, hdf5_pure::Error> {
-    let mut file = FileBuilder::new();
-    // The oldest format that is written, which every HDF5 since 1.8 (2008) reads.
-    file.with_libver_bounds(LibVer::V18, LibVer::LATEST);
-    for (path, shape, value) in of_group(sink, "") {
-        put(file.create_dataset(name(path)), shape, value)?;
-    }
-    for group in GROUPS.iter().filter(|group| group.path.matches('/').count() == 1) {
-        if sink.values.iter().any(|(path, ..)| path.starts_with(&format!("{}/", group.path))) {
-            let mut builder = file.create_group(name(group.path));
-            fill(&mut builder, sink, group.path, data)?;
-            file.add_group(builder.finish());
-        }
-    }
-    file.finish()
-}
-
-/// The values that are directly in a group.
-fn of_group<'a>(sink: &'a Sink, group: &'a str) -> impl Iterator<Item = (&'a str, &'a [usize], &'a Value)> {
-    let all = sink.values.iter().map(|(path, shape, value)| (path.as_str(), shape.as_slice(), value));
-    all.filter(move |(path, ..)| path.rfind('/').and_then(|at| path.get(..at)) == Some(group))
-}
-
-fn name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-fn fill(
-    builder: &mut GroupBuilder,
-    sink: &Sink,
-    group: &str,
-    data: Option<&DataShape>,
-) -> Result<(), hdf5_pure::Error> {
-    for (path, shape, value) in of_group(sink, group) {
-        put(builder.create_dataset(name(path)), shape, value)?;
-    }
-    if let Some(data) = data.filter(|_| DATA.starts_with(&format!("{group}/"))) {
-        let zero = vec![0; usize::try_from(data.element.size()).unwrap_or(16)];
-        let dataset = builder.create_dataset(name(DATA));
-        dataset.with_raw_data(data.element.datatype()?, zero, 1).with_shape(&[1; 4]);
-    }
-    for inner in GROUPS.iter().filter(|inner| inner.path.starts_with(&format!("{group}/"))) {
-        let mut within = builder.create_group(name(inner.path));
-        fill(&mut within, sink, inner.path, data)?;
-        builder.add_group(within.finish());
-    }
-    Ok(())
-}
-
-fn put(
-    dataset: &mut hdf5_pure::DatasetBuilder,
-    shape: &[usize],
-    value: &Value,
-) -> Result<(), hdf5_pure::Error> {
-    let shape: Vec<_> = shape.iter().map(|length| *length as u64).collect();
-    let count = value.len() as u64;
-    let mut bytes = Vec::new();
-    let datatype = match value {
-        Value::Text(all) => {
-            let all: Vec<_> = all.iter().map(String::as_str).collect();
-            dataset.with_vlen_strings(&all).with_shape(&shape);
-            return Ok(());
-        }
-        Value::Flag(all) => {
-            bytes.extend(all.iter().map(|flag| u8::from(*flag != 0)));
-            make_i8_type()
-        }
-        Value::Int(all) => {
-            all.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-            make_i64_type()
-        }
-        Value::Float(all) => {
-            all.iter().for_each(|value| value.put(&mut bytes));
-            make_f64_type()
-        }
-        Value::Complex(all) => {
-            all.iter().for_each(|value| value.put(&mut bytes));
-            ElementType::Complex128.datatype()?
-        }
-    };
-    dataset.with_raw_data(datatype, bytes, count).with_shape(&shape);
-    Ok(())
 }
