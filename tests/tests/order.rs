@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "hatchway-wire",
         ],
     ),
+    ("hatchway-recon", &["hatchway-sys", "hatchway-wire"]),
     // (The shim's own tests also use hatchway-envs, to plan what they run; see `TESTED_WITH`.)
     // They see the programs from outside, as a user does.
     ("hatchway-tests", &[]),

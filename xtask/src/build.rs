@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the two programs a user gets, side by side in `target/hatchway`.
+//! `cargo xtask build`: the programs a user gets, side by side in `target/hatchway`.
 //!
 //! The shim is a static binary with a profile of its own. It is built into a target folder of its own, so that
 //! its compiler flags do not throw away what the rest has cached.
@@ -26,20 +26,22 @@ pub(crate) fn program() -> Result<PathBuf> {
     Ok(sh::target_folder()?.join("hatchway/hatchway"))
 }
 
-/// Builds both and returns the path of `hatchway`; the shim lies beside it.
+/// Builds all and returns the path of `hatchway`; the shim and the native services lie beside it.
 pub(crate) fn build(release: bool) -> Result<PathBuf> {
     let target = sh::target_folder()?;
     let mut main = sh::cargo();
-    main.args(["build", "--package", "hatchway"]).args(release.then_some("--release"));
+    main.args(["build", "--package", "hatchway", "--package", "hatchway-recon"])
+        .args(release.then_some("--release"));
     sh::run(&mut main)?;
-    let built = target.join(if release { "release" } else { "debug" }).join("hatchway");
+    let built = target.join(if release { "release" } else { "debug" });
     let shim = build_shim(&target.join("shim-static"), &std::env::var_os("RUSTFLAGS").unwrap_or_default())?;
 
     let folder = target.join("hatchway");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
     install(&shim, &folder.join("hatchway-shim"))?;
-    install(&built, &folder.join("hatchway"))?;
+    install(&built.join("hatchway-recon"), &folder.join("hatchway-recon"))?;
+    install(&built.join("hatchway"), &folder.join("hatchway"))?;
     Ok(folder.join("hatchway"))
 }
 

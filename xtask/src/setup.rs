@@ -84,6 +84,23 @@ const NEEDS: &[Need] = &[
         what_for: "judges JSON by its schema",
         is_there: || imports("jsonschema"),
     },
+    Need {
+        package: "python3-h5py",
+        what_for: "another reader and writer of MDF files",
+        is_there: || imports("h5py"),
+    },
+    Need {
+        package: "python3-numpy",
+        what_for: "second opinion on every solver",
+        is_there: || imports("numpy"),
+    },
+    Need { package: "python3-pil", what_for: "reads pictures back", is_there: || imports("PIL") },
+    Need { package: "teem-apps", what_for: "unu: NRRD's own reader", is_there: || on_path("teem-unu") },
+    Need {
+        package: "hdf5-tools",
+        what_for: "h5dump: a third reader of MDF files",
+        is_there: || starts("h5dump"),
+    },
     Need { package: "xz-utils", what_for: "packs archives for the tests", is_there: || starts("xz") },
     Need { package: "lz4", what_for: "packs archives for the tests", is_there: || starts("lz4") },
     Need { package: "lzip", what_for: "packs archives for the tests", is_there: || starts("lzip") },

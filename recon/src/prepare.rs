@@ -1,0 +1,286 @@
+//! From the samples of a scan to the values that are reconstructed: spectra, background, averages, signal-to-noise ratio.
+
+use num_complex::Complex64;
+use rayon::prelude::*;
+use realfft::RealFftPlanner;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// How frames without an object are taken off those with one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Background {
+    /// Not at all.
+    None,
+    /// The mean of all background frames.
+    #[default]
+    Mean,
+    /// Between two runs of background frames, what lies on the straight line between their means, by the number of the frame; before the
+    /// first and after the last run its mean. It follows a drift.
+    Interpolated,
+}
+
+/// Values of N frames, one after the other, each of the same number of values in whatever order.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    /// Values of a frame.
+    pub width: usize,
+    /// N × width values.
+    pub data: Vec<Complex64>,
+}
+
+impl Frames {
+    /// Frames of a width that is above 0.
+    ///
+    /// # Errors
+    /// The values are no whole number of frames, or there are none.
+    pub fn new(width: usize, data: Vec<Complex64>) -> Result<Self, Error> {
+        if width == 0 || data.is_empty() || !data.len().is_multiple_of(width) {
+            let text = format!("{} values are no whole frames of {width}", data.len());
+            return Err(Error::Preparation(text));
+        }
+        Ok(Self { width, data })
+    }
+
+    /// How many frames, N.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.data.len() / self.width
+    }
+
+    /// The values of a frame.
+    #[must_use]
+    pub fn frame(&self, index: usize) -> &[Complex64] {
+        &self.data[index * self.width..(index + 1) * self.width]
+    }
+
+    /// The frames with an object, less the background.
+    ///
+    /// # Errors
+    /// There is no word for each frame, all are background, or none is where one is needed.
+    pub fn foreground(&self, is_background: &[bool], how: Background) -> Result<Self, Error> {
+        if is_background.len() != self.count() {
+            let text =
+                format!("{} frames, and {} words on which are background", self.count(), is_background.len());
+            return Err(Error::Preparation(text));
+        }
+        let runs = self.background_runs(is_background);
+        if how != Background::None && runs.is_empty() {
+            let text =
+                "there is no background frame to take off; with `background = \"none\"` nothing is taken off";
+            return Err(Error::Preparation(text.to_owned()));
+        }
+        let mean = weighted(&runs, |run| run.frames);
+        let mut data = Vec::new();
+        for index in (0..self.count()).filter(|index| !is_background[*index]) {
+            let values = self.frame(index);
+            match how {
+                Background::None => data.extend_from_slice(values),
+                Background::Mean => data.extend(values.iter().zip(&mean).map(|(value, mean)| value - mean)),
+                Background::Interpolated => {
+                    let between = interpolated(&runs, index);
+                    data.extend(values.iter().zip(between).map(|(value, background)| value - background));
+                }
+            }
+        }
+        if data.is_empty() {
+            return Err(Error::Preparation("all frames are background".to_owned()));
+        }
+        Self::new(self.width, data)
+    }
+
+    /// Means of `every` frames in a row; a rest is left out. 0 averages all.
+    ///
+    /// # Errors
+    /// There are fewer frames.
+    pub fn averaged(&self, every: usize) -> Result<Self, Error> {
+        let every = if every == 0 { self.count() } else { every };
+        if every > self.count() {
+            let text = format!("{every} frames are to be averaged, and there are {}", self.count());
+            return Err(Error::Preparation(text));
+        }
+        let mut data = Vec::with_capacity(self.count() / every * self.width);
+        for block in self.data.chunks_exact(every * self.width) {
+            #[expect(clippy::cast_precision_loss, reason = "a count of frames")]
+            data.extend(sum(block, self.width).iter().map(|sum| sum / every as f64));
+        }
+        Self::new(self.width, data)
+    }
+
+    fn background_runs(&self, is_background: &[bool]) -> Vec<Run> {
+        let mut runs = Vec::new();
+        let mut first = 0;
+        for run in is_background.chunk_by(|a, b| a == b) {
+            if run[0] {
+                let values = &self.data[first * self.width..(first + run.len()) * self.width];
+                #[expect(clippy::cast_precision_loss, reason = "a count of frames")]
+                let (first, frames) = (first as f64, run.len() as f64);
+                runs.push(Run { middle: first + (frames - 1.0) / 2.0, frames, sum: sum(values, self.width) });
+            }
+            first += run.len();
+        }
+        runs
+    }
+}
+
+/// Background frames in a row.
+struct Run {
+    /// The number of the frame in their middle.
+    middle: f64,
+    frames: f64,
+    sum: Vec<Complex64>,
+}
+
+fn sum(frames: &[Complex64], width: usize) -> Vec<Complex64> {
+    let mut sum = vec![Complex64::default(); width];
+    for frame in frames.chunks_exact(width) {
+        sum.iter_mut().zip(frame).for_each(|(sum, value)| *sum += value);
+    }
+    sum
+}
+
+/// The mean of runs, each of a weight.
+fn weighted(runs: &[Run], weight: impl Fn(&Run) -> f64) -> Vec<Complex64> {
+    let total: f64 = runs.iter().map(&weight).sum();
+    let mut mean = vec![Complex64::default(); runs.first().map_or(0, |run| run.sum.len())];
+    for run in runs {
+        let share = weight(run) / total / run.frames;
+        mean.iter_mut().zip(&run.sum).for_each(|(mean, sum)| *mean += sum * share);
+    }
+    mean
+}
+
+/// The background at a frame, from the runs on both sides of it.
+fn interpolated(runs: &[Run], frame: usize) -> Vec<Complex64> {
+    #[expect(clippy::cast_precision_loss, reason = "a number of a frame")]
+    let frame = frame as f64;
+    let after = runs.iter().position(|run| run.middle > frame).unwrap_or(runs.len());
+    if after == 0 || after == runs.len() {
+        let one = &runs[after.saturating_sub(1)..after.max(1)];
+        return weighted(one, |_| 1.0);
+    }
+    let pair = &runs[after - 1..=after];
+    let share = (frame - pair[0].middle) / (pair[1].middle - pair[0].middle);
+    weighted(pair, |run| if run.middle > frame { share } else { 1.0 - share })
+}
+
+/// Spectra of periods of V samples each: V/2 + 1 values a period, un-normalised.
+///
+/// # Errors
+/// The samples are no whole number of periods.
+pub fn transform(samples: &[f64], period: usize) -> Result<Vec<Complex64>, Error> {
+    if period < 2 || !samples.len().is_multiple_of(period) {
+        let text = format!("{} samples are no whole periods of {period}", samples.len());
+        return Err(Error::Preparation(text));
+    }
+    let plan = RealFftPlanner::new().plan_fft_forward(period);
+    let width = period / 2 + 1;
+    let mut spectra = vec![Complex64::default(); samples.len() / period * width];
+    spectra.par_chunks_exact_mut(width).zip(samples.par_chunks_exact(period)).try_for_each(
+        |(spectrum, samples)| {
+            plan.process(&mut samples.to_vec(), spectrum)
+                .map_err(|error| Error::Preparation(error.to_string()))
+        },
+    )?;
+    Ok(spectra)
+}
+
+/// The signal-to-noise ratio of a row of a calibration: values at the positions of the grid beside values of background frames.
+///
+/// The signal is the median distance from the mean background of the fifth of the positions where it is greatest, so that a row whose
+/// pattern fills a part of the grid only is not judged by the rest; the noise is the mean distance of the background frames from their mean
+/// (as the reference implementation has it in principle). 0 where there are fewer than two background frames, and infinite without noise.
+#[must_use]
+pub fn snr(positions: &[Complex64], background: &[Complex64]) -> f64 {
+    if positions.is_empty() || background.len() < 2 {
+        return 0.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a count of frames")]
+    let count = background.len() as f64;
+    let mean: Complex64 = background.iter().sum::<Complex64>() / count;
+    let noise: f64 = background.iter().map(|value| (value - mean).norm()).sum::<f64>() / count;
+    let mut distances: Vec<f64> = positions.iter().map(|value| (value - mean).norm()).collect();
+    distances.sort_unstable_by(|a, b| b.total_cmp(a));
+    let strongest = &distances[..distances.len().div_ceil(5)];
+    let signal = strongest[strongest.len() / 2];
+    if signal == 0.0 { 0.0 } else { signal / noise }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(values: &[f64]) -> Frames {
+        let data = values.iter().flat_map(|&value| [Complex64::new(value, 1.0), Complex64::new(0.0, -value)]);
+        Frames::new(2, data.collect()).unwrap()
+    }
+
+    fn first(frames: &Frames) -> Vec<f64> {
+        (0..frames.count()).map(|index| frames.frame(index)[0].re).collect()
+    }
+
+    #[test]
+    fn a_drift_is_taken_off_by_interpolation() {
+        // Two background frames, four of an object of 100 on a drift of 10 a frame, two background frames.
+        let scan = frames(&[0.0, 10.0, 120.0, 130.0, 140.0, 150.0, 60.0, 70.0]);
+        let words = [true, true, false, false, false, false, true, true];
+        let flat = scan.foreground(&words, Background::Interpolated).unwrap();
+        assert!(first(&flat).iter().all(|value| (value - 100.0).abs() < 1e-12), "{:?}", first(&flat));
+        assert_eq!(flat.frame(0)[0].im, 0.0);
+        let mean = scan.foreground(&words, Background::Mean).unwrap();
+        assert_eq!(first(&mean), [85.0, 95.0, 105.0, 115.0]);
+        let all = scan.foreground(&words, Background::None).unwrap();
+        assert_eq!(first(&all), [120.0, 130.0, 140.0, 150.0]);
+    }
+
+    #[test]
+    fn outside_of_the_runs_the_nearest_counts() {
+        let scan = frames(&[5.0, 1.0, 3.0, 9.0]);
+        let flat = scan.foreground(&[false, true, true, false], Background::Interpolated).unwrap();
+        assert_eq!(first(&flat), [3.0, 7.0]);
+        // Runs of unlike length: the mean is over frames.
+        let scan = frames(&[6.0, 10.0, 0.0, 0.0]);
+        let flat = scan.foreground(&[true, false, true, true], Background::Mean).unwrap();
+        assert_eq!(first(&flat), [8.0]);
+    }
+
+    #[test]
+    fn averages_leave_a_rest_out() {
+        let scan = frames(&[1.0, 3.0, 5.0, 7.0, 100.0]);
+        assert_eq!(first(&scan.averaged(2).unwrap()), [2.0, 6.0]);
+        assert_eq!(first(&scan.averaged(0).unwrap()), [23.2]);
+        assert!(scan.averaged(6).unwrap_err().to_string().contains("there are 5"));
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let scan = frames(&[1.0, 2.0]);
+        let message = |words: &[bool], how| scan.foreground(words, how).unwrap_err().to_string();
+        assert!(message(&[false, false], Background::Mean).contains("no background frame"));
+        assert!(message(&[true, true], Background::Mean).contains("all frames are background"));
+        assert!(message(&[true], Background::None).contains("2 frames, and 1 words"));
+        assert!(Frames::new(3, vec![Complex64::default(); 4]).is_err());
+    }
+
+    #[test]
+    fn a_sine_is_one_line_of_its_spectrum() {
+        let samples: Vec<f64> =
+            (0..24).map(|n| (std::f64::consts::TAU * f64::from(n) * 3.0 / 12.0).cos()).collect();
+        let spectra = transform(&samples, 12).unwrap();
+        assert_eq!(spectra.len(), 14);
+        assert!((spectra[3] - 6.0).norm() < 1e-12 && (spectra[7 + 3] - 6.0).norm() < 1e-12);
+        assert!(spectra[2].norm() < 1e-12);
+        assert!(transform(&samples, 7).is_err());
+    }
+
+    #[test]
+    fn signal_to_noise_is_as_it_is_defined() {
+        let real = |values: &[f64]| values.iter().map(|&re| Complex64::new(re, 0.0)).collect::<Vec<_>>();
+        // Background 1 ± 0.5; the strongest fifth of ten positions are 9 and 7 from it, and the later of two is taken as the median.
+        let positions = real(&[10.0, 8.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+        assert_eq!(snr(&positions, &real(&[0.5, 1.5])), 14.0);
+        assert_eq!(snr(&positions, &real(&[0.5])), 0.0);
+        assert_eq!(snr(&positions, &real(&[0.0, 0.0])), f64::INFINITY);
+    }
+}

@@ -1,0 +1,11 @@
+//! Whole jobs from plans in TOML: simulate a scan, reconstruct one, keep its images.
+
+mod images;
+mod plan;
+mod reconstruct;
+mod simulate;
+
+pub use images::{read_image, write_image};
+pub use plan::{CalibrationPlan, LinePlan, ReconstructPlan, SimulatePlan, read_plan};
+pub use reconstruct::{Done, reconstruct};
+pub use simulate::{simulate_calibration, simulate_scan, simulate_truth};

@@ -1,0 +1,177 @@
+//! Plans: TOML files that say what is to be done. Paths in them are beside the plan.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::image::View;
+use crate::physics::{Coil, Grid, Particle, Period, Sequence, Solid};
+use crate::prepare::Background;
+use crate::select::Filter;
+use crate::solve::Solver;
+
+/// A scan of an object that is computed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SimulatePlan {
+    /// Of all random numbers.
+    #[serde(default)]
+    pub seed: u64,
+    /// Frames of the object.
+    pub frames: usize,
+    /// Frames without it, before and after.
+    #[serde(default)]
+    pub background: [usize; 2],
+    /// Points along each edge of a voxel at which the object is computed.
+    #[serde(default = "three")]
+    pub finer: usize,
+    /// What the object is filled with.
+    #[serde(default)]
+    pub particle: Particle,
+    /// The fields.
+    pub sequence: Sequence,
+    /// The receive coils.
+    pub coils: Vec<Coil>,
+    /// The object.
+    pub phantom: Vec<Solid>,
+    /// Where the object is, and what its image would be over.
+    pub grid: Grid,
+    /// How the scanner is calibrated.
+    pub calibration: Option<CalibrationPlan>,
+    /// A field-free line in place of the sequence's periods.
+    pub line: Option<LinePlan>,
+}
+
+/// A field-free line that turns about z. The sequence has two drive channels of one divider, along x and along y, which move it across
+/// itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LinePlan {
+    /// Gradient across the line in T/m.
+    pub gradient: f64,
+    /// How many directions, evenly over half a turn; one period each.
+    pub angles: u32,
+}
+
+impl SimulatePlan {
+    /// The plan with the periods of its field-free line, if it has one.
+    ///
+    /// # Errors
+    /// The drive channels cannot move a line, or there are periods besides.
+    pub fn expanded(mut self) -> Result<Self, Error> {
+        let Some(line) = self.line.take() else {
+            return Ok(self);
+        };
+        let wrong = |text: &str| Err(Error::model("field-free line", text));
+        if line.angles == 0 || !self.sequence.periods.is_empty() {
+            return wrong("it needs one angle at least, and a sequence without periods of its own");
+        }
+        match self.sequence.channels.as_slice() {
+            [x, y]
+                if x.direction == [1.0, 0.0, 0.0]
+                    && y.direction == [0.0, 1.0, 0.0]
+                    && x.divider == y.divider
+                    && x.phase == y.phase => {}
+            _ => {
+                return wrong(
+                    "it needs two drive channels of the same divider and phase, along x and along y",
+                );
+            }
+        }
+        self.sequence.periods = (0..line.angles)
+            .map(|step| {
+                let angle = std::f64::consts::PI * f64::from(step) / f64::from(line.angles);
+                Period { drive: vec![-angle.sin(), angle.cos()], ..Period::line(line.gradient, angle) }
+            })
+            .collect();
+        Ok(self)
+    }
+}
+
+/// A system matrix that is computed: a delta sample in each voxel of a grid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CalibrationPlan {
+    /// Where the sample is moved; one voxel is as large as the sample.
+    pub grid: Grid,
+    /// Concentration of iron in the sample, in mol/m³.
+    pub iron: f64,
+    /// Particles of the sample; those of the object if not given.
+    pub particle: Option<Particle>,
+    /// Frames of the same position that are averaged: noise is less by their root.
+    #[serde(default = "one")]
+    pub averages: u32,
+    /// Frames without the sample.
+    #[serde(default = "twenty")]
+    pub background: usize,
+    /// Points along each edge of the sample at which it is computed.
+    #[serde(default = "one_point")]
+    pub finer: usize,
+    /// Frequencies from the first one not below it are kept; in hertz.
+    #[serde(default)]
+    pub min_frequency: f64,
+    /// Frequencies up to the last one not above it are kept; in hertz, 0 for no limit.
+    #[serde(default)]
+    pub max_frequency: f64,
+}
+
+fn three() -> usize {
+    3
+}
+
+fn one_point() -> usize {
+    1
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn twenty() -> usize {
+    20
+}
+
+/// An image from a scan and a calibration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ReconstructPlan {
+    /// MDF of the scan.
+    pub scan: PathBuf,
+    /// MDF of the calibration.
+    pub calibration: PathBuf,
+    /// What is taken off the scan.
+    #[serde(default)]
+    pub background: Background,
+    /// Frames that are averaged into one; 0 for all.
+    #[serde(default = "one_point")]
+    pub average: usize,
+    /// Which rows take part.
+    #[serde(default)]
+    pub rows: Filter,
+    /// How the system is solved.
+    pub solver: Solver,
+    /// MDF of the images.
+    pub image: PathBuf,
+    /// NRRD of the images, if wanted.
+    pub nrrd: Option<PathBuf>,
+    /// Picture of an image, if wanted.
+    pub png: Option<PathBuf>,
+    /// How the picture is drawn.
+    #[serde(default)]
+    pub view: View,
+}
+
+/// Reads a plan.
+///
+/// # Errors
+/// The file cannot be read, or is no plan; the message has the line.
+pub fn read_plan<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+        action: "read",
+        path: path.into(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|source| Error::Plan { path: path.into(), source: Box::new(source) })
+}

@@ -1,0 +1,155 @@
+//! One frame, or many side by side: what Kaczmarz's method does with the values of a row.
+
+use num_complex::Complex;
+use rayon::prelude::*;
+
+use super::kernels::{LANES, Lanes};
+use super::operator::Operator;
+use super::real::Real;
+use super::vector::norm_squared;
+
+/// Rows of one task of [`residuals`].
+const ROWS_PER_TASK: usize = 64;
+
+/// From how many frames on a panel is faster than one frame after the other; fewer leave its lanes empty.
+pub(super) const PANEL_FRAMES_MIN: usize = 4;
+
+/// The value of a voxel or of a row, in one frame or in [`LANES`].
+pub(super) trait Value<T: Real>: Copy + Send + Sync {
+    fn zero() -> Self;
+    fn get(&self, frame: usize) -> Complex<T>;
+    fn set(&mut self, frame: usize, value: Complex<T>);
+    /// Multiplies with a number.
+    fn multiply(&mut self, factor: T);
+    /// self += factor other
+    fn add_scaled(&mut self, factor: T, other: &Self);
+    /// self -= factor other
+    fn sub_product(&mut self, factor: Complex<T>, other: &Self);
+    /// [`Operator::rows_dot`]
+    fn dot(operator: &dyn Operator<T>, rows: &[usize], x: &[Self], out: &mut [Self]);
+    /// [`Operator::rows_axpy`]
+    fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], x: &mut [Self]);
+}
+
+impl<T: Real> Value<T> for Complex<T> {
+    fn zero() -> Self {
+        Self::new(T::zero(), T::zero())
+    }
+
+    fn get(&self, _: usize) -> Complex<T> {
+        *self
+    }
+
+    fn set(&mut self, _: usize, value: Complex<T>) {
+        *self = value;
+    }
+
+    fn multiply(&mut self, factor: T) {
+        *self = Self::new(self.re * factor, self.im * factor);
+    }
+
+    fn add_scaled(&mut self, factor: T, other: &Self) {
+        *self += other.scale(factor);
+    }
+
+    fn sub_product(&mut self, factor: Complex<T>, other: &Self) {
+        *self -= factor * other;
+    }
+
+    fn dot(operator: &dyn Operator<T>, rows: &[usize], x: &[Self], out: &mut [Self]) {
+        operator.rows_dot(rows, x, out);
+    }
+
+    fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], x: &mut [Self]) {
+        operator.rows_axpy(rows, alpha, x);
+    }
+}
+
+impl<T: Real> Value<T> for Lanes<T> {
+    fn zero() -> Self {
+        Self::zero()
+    }
+
+    fn get(&self, frame: usize) -> Complex<T> {
+        Self::get(self, frame)
+    }
+
+    fn set(&mut self, frame: usize, value: Complex<T>) {
+        Self::set(self, frame, value);
+    }
+
+    fn multiply(&mut self, factor: T) {
+        Self::scale(self, factor);
+    }
+
+    fn add_scaled(&mut self, factor: T, other: &Self) {
+        for lane in 0..LANES {
+            self.re[lane] += factor * other.re[lane];
+            self.im[lane] += factor * other.im[lane];
+        }
+    }
+
+    fn sub_product(&mut self, factor: Complex<T>, other: &Self) {
+        for lane in 0..LANES {
+            self.re[lane] -= factor.re * other.re[lane] - factor.im * other.im[lane];
+            self.im[lane] -= factor.re * other.im[lane] + factor.im * other.re[lane];
+        }
+    }
+
+    fn dot(operator: &dyn Operator<T>, rows: &[usize], x: &[Self], out: &mut [Self]) {
+        operator.panel_dot(rows, x, out);
+    }
+
+    fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], x: &mut [Self]) {
+        operator.panel_axpy(rows, alpha, x);
+    }
+}
+
+/// Puts frames, one after the other in memory, side by side; at most as many as a value holds. The lanes that are
+/// left are zero.
+pub(super) fn pack<T: Real, V: Value<T>>(frames: &[Complex<T>], length: usize) -> Vec<V> {
+    let mut out = vec![V::zero(); length];
+    for (lane, frame) in frames.chunks_exact(length).enumerate() {
+        out.iter_mut().zip(frame).for_each(|(to, from)| to.set(lane, *from));
+    }
+    out
+}
+
+/// The way back.
+pub(super) fn unpack<T: Real, V: Value<T>>(values: &[V], frames: &mut [Complex<T>]) {
+    for (lane, frame) in frames.chunks_exact_mut(values.len()).enumerate() {
+        frame.iter_mut().zip(values).for_each(|(to, from)| *to = from.get(lane));
+    }
+}
+
+/// ‖A x − b‖ of every frame, b and x being frame after frame.
+pub(super) fn residuals<T: Real>(operator: &dyn Operator<T>, b: &[Complex<T>], x: &[Complex<T>]) -> Vec<f64> {
+    let (m, n) = (operator.rows(), operator.columns());
+    let group = |b: &[Complex<T>], x: &[Complex<T>]| {
+        if b.len() / m < PANEL_FRAMES_MIN {
+            b.chunks_exact(m)
+                .zip(x.chunks_exact(n))
+                .flat_map(|(b, x)| few::<T, Complex<T>>(operator, b, x))
+                .collect()
+        } else {
+            few::<T, Lanes<T>>(operator, b, x)
+        }
+    };
+    b.chunks(LANES * m).zip(x.chunks(LANES * n)).flat_map(|(b, x)| group(b, x)).collect()
+}
+
+/// [`residuals`] of as many frames as a value holds.
+fn few<T: Real, V: Value<T>>(operator: &dyn Operator<T>, b: &[Complex<T>], x: &[Complex<T>]) -> Vec<f64> {
+    let (m, n) = (operator.rows(), operator.columns());
+    let x: Vec<V> = pack(x, n);
+    let mut ax = vec![V::zero(); m];
+    ax.par_chunks_mut(ROWS_PER_TASK).enumerate().for_each(|(task, ax)| {
+        let rows: Vec<usize> = (task * ROWS_PER_TASK..).take(ax.len()).collect();
+        V::dot(operator, &rows, &x, ax);
+    });
+    let residual = |(lane, b): (usize, &[Complex<T>])| {
+        let squares = ax.iter().zip(b).map(|(ax, b)| norm_squared(&[ax.get(lane) - b]));
+        squares.sum::<f64>().sqrt()
+    };
+    b.chunks_exact(m).enumerate().map(residual).collect()
+}
