@@ -17,7 +17,7 @@ use num_complex::Complex;
 /// Bits that are flipped are chosen by this.
 const SEED: u64 = 0x6d64_6632;
 /// Damaged files of each kind.
-const MUTANTS: u64 = 450;
+const MUTANTS: u64 = 250;
 /// Addresses that the program may take, whether it touches them or not. It has some 140 MiB of them before it reads
 /// anything: stacks, and what each thread's allocator reserves.
 const PEAK_KIB_MAX: u64 = 384 << 10;

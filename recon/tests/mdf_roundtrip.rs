@@ -7,7 +7,7 @@
 mod common;
 
 use common::{measurement, model};
-use hatchway_recon::mdf::data::Sample;
+use hatchway_recon::mdf::sample::Sample;
 use hatchway_recon::mdf::write::{DataShape, Element, Options};
 use hatchway_recon::mdf::{File, Mdf, MeasurementData, Writer};
 use num_complex::Complex;

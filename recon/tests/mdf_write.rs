@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::{measurement, model, oracle};
 use hatchway_recon::Error;
-use hatchway_recon::mdf::data::Sample;
+use hatchway_recon::mdf::sample::Sample;
 use hatchway_recon::mdf::write::{DataShape, ElementType, Options, Version, write};
 use hatchway_recon::mdf::{Array, File, Mdf, MeasurementData, Writer, check};
 use num_complex::Complex;

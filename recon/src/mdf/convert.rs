@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::File;
-use super::data::{MeasurementData, Sample};
+use super::data::MeasurementData;
 use super::fields::{self, Need};
 use super::model::Mdf;
+use super::sample::Sample;
 use super::tree::Tree;
 use super::value::{Number, Numeric};
 use super::write::{DataShape, Element, ElementType, Options, Writer, write};

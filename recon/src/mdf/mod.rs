@@ -11,6 +11,7 @@ pub mod data;
 pub mod dct;
 pub mod fields;
 pub mod model;
+pub mod sample;
 pub mod stored;
 pub mod text;
 pub mod tree;
@@ -22,6 +23,7 @@ mod file;
 mod layout;
 mod leaf;
 mod patch;
+mod sparse;
 
 pub use check::{Finding, Report, Severity, check_bytes};
 pub use data::MeasurementData;
