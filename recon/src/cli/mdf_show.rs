@@ -122,7 +122,9 @@ fn what(mdf: &Mdf) -> String {
         (None, None) => {}
     }
     if mdf.reconstruction.is_some() {
-        parts.push("reconstruction".to_owned());
+        // Of both it is said once.
+        let simulated = if parts.is_empty() { simulated } else { "" };
+        parts.push(format!("{simulated}reconstruction"));
     }
     if parts.is_empty() { "metadata only".to_owned() } else { parts.join(" and ") }
 }
