@@ -156,20 +156,40 @@ enum Explanation {
     /// They pass `RPATH` or `RUNPATH` on to dependencies otherwise than the loader does: the directory where they find
     /// it is named by some object of the program.
     SearchPathOfAnother,
+    /// `lddtree` does not look into `/lib` and `/usr/lib` themselves on a system with directories for each architecture: it misses what
+    /// is there, and what only that needs.
+    DefaultDirectory,
 }
 
 fn name_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
+/// Whether a name is found in a directory that `lddtree` leaves out, or was loaded for what is.
+fn beyond_lddtree(closure: &Closure, name: &str) -> bool {
+    let left_out = |index: usize| {
+        std::iter::successors(Some(index), |index| closure.objects[*index].loader).any(|index| {
+            let directory = closure.objects[index].path.rsplit_once('/').map(|(directory, _)| directory);
+            matches!(directory, Some("/lib" | "/usr/lib"))
+        })
+    };
+    let found: Vec<_> =
+        closure.edges.iter().filter(|edge| edge.name == name).map(|edge| edge.found).collect();
+    !found.is_empty() && found.into_iter().all(|found| found.is_some_and(left_out))
+}
+
 /// Explains one library that only one side has, by its name.
 fn explain(
+    oracle: &str,
     closure: &Closure,
     disk: &Disk,
     name: &str,
     file: Option<&str>,
     below: bool,
 ) -> Option<Explanation> {
+    if oracle == "lddtree" && beyond_lddtree(closure, name) {
+        return Some(Explanation::DefaultDirectory);
+    }
     let edges = closure.edges.iter().filter(|edge| edge.name == name);
     let mut wanted = false;
     for edge in edges {
@@ -225,7 +245,7 @@ fn compare(
     for (name, file, what) in &differing {
         let soname = file.as_deref().and_then(|file| disk.object(file)).and_then(|o| o.soname.clone());
         let wished = soname.as_deref().unwrap_or(name);
-        let rule = explain(closure, disk, wished, file.as_deref(), differing.len() > 1);
+        let rule = explain(oracle, closure, disk, wished, file.as_deref(), differing.len() > 1);
         report.difference(
             rule.map(|rule| format!("{rule:?} ({oracle})")),
             format!(
