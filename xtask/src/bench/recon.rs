@@ -170,7 +170,7 @@ fn memory(sides: &mut Sides) -> Result<Rows> {
 /// How far images are from the definition in double precision.
 fn differences(sides: &mut Sides, scratch: &Path) -> Result<Rows> {
     let (blocks, rows) = (scratch.join("blocks"), scratch.join("rows"));
-    sides.ask(Who::Ours, &format!("image 2000 3 16 {}", blocks.display()))?;
+    sides.ask(Who::Ours, &format!("image 2000 3 8 {}", blocks.display()))?;
     sides.ask(Who::Ours, &format!("image 2000 3 1 {}", rows.display()))?;
     let far = sides.ask(Who::NumPy, &format!("far 2000 3 {}", blocks.display()))?;
     let apart = sides.ask(Who::NumPy, &format!("apart {} {}", blocks.display(), rows.display()))?;
