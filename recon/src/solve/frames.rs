@@ -34,7 +34,7 @@ pub(super) trait Value<T: Real>: Copy + Send + Sync {
 }
 
 impl<T: Real> Value<T> for Complex<T> {
-    // One frame waits for memory, which is read fastest along whole rows: with four parts one thread takes a third longer.
+    // One frame waits for memory, of which two threads already took two thirds of what a sum over it does.
     const PARTS_MAX: usize = 2;
 
     fn zero() -> Self {
