@@ -1,11 +1,12 @@
 //! `cargo xtask bench SUBJECT`: what building and launching (`main-path`, `env`, `rungs`), reading a vendor's files (`inspect`) or keeping
-//! units (`supervisor`, `systemd`) costs, and what many starts and stops leave behind (`cycles`), as a block for docs/numbers.md.
+//! units (`supervisor`, `systemd`) or reconstructing images (`recon`) costs, and what many starts and stops leave behind (`cycles`), as a block for docs/numbers.md.
 //!
 //! Times of one machine mean little on the next one, so launches are also given as ratios of pairs that ran in turns.
 
 mod env;
 pub(crate) use env::docker::Docker;
 mod inspect;
+mod recon;
 mod rungs;
 pub(crate) mod supervisor;
 mod systemd;
@@ -45,13 +46,14 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
         },
         ["env"] => &env::measure,
         ["inspect"] => &inspect::measure,
+        ["recon"] => &recon::measure,
         ["rungs", ..] => &|| rungs::measure(parts),
         ["supervisor"] => &supervisor::measure,
         ["systemd"] => &systemd::measure,
         ["cycles"] => &|| supervisor::cycles(CYCLES),
         ["cycles", count] => &|| supervisor::cycles(count.parse().context("name a number of cycles")?),
         _ => bail!(
-            "name what to measure\nhint: cargo xtask bench main-path, env, inspect, rungs, supervisor, systemd or cycles [COUNT]"
+            "name what to measure\nhint: cargo xtask bench main-path, env, inspect, recon, rungs, supervisor, systemd or cycles [COUNT]"
         ),
     };
     setup::setup(yes)?;

@@ -16,6 +16,8 @@ pub(super) const PANEL_FRAMES_MIN: usize = 4;
 
 /// The value of a voxel or of a row, in one frame or in [`LANES`].
 pub(super) trait Value<T: Real>: Copy + Send + Sync {
+    /// Parts of an image in a sweep, at most: as many threads can share it.
+    const PARTS_MAX: usize;
     fn zero() -> Self;
     fn get(&self, frame: usize) -> Complex<T>;
     fn set(&mut self, frame: usize, value: Complex<T>);
@@ -25,13 +27,16 @@ pub(super) trait Value<T: Real>: Copy + Send + Sync {
     fn add_scaled(&mut self, factor: T, other: &Self);
     /// self -= factor other
     fn sub_product(&mut self, factor: Complex<T>, other: &Self);
-    /// [`Operator::rows_dot`]
-    fn dot(operator: &dyn Operator<T>, rows: &[usize], x: &[Self], out: &mut [Self]);
-    /// [`Operator::rows_axpy`]
-    fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], x: &mut [Self]);
+    /// [`Operator::part_dot`]
+    fn dot(operator: &dyn Operator<T>, rows: &[usize], first: usize, x: &[Self], out: &mut [Self]);
+    /// [`Operator::part_axpy`]
+    fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], first: usize, x: &mut [Self]);
 }
 
 impl<T: Real> Value<T> for Complex<T> {
+    // One frame waits for memory, of which two threads already took two thirds of what a sum over it does.
+    const PARTS_MAX: usize = 2;
+
     fn zero() -> Self {
         Self::new(T::zero(), T::zero())
     }
@@ -56,16 +61,19 @@ impl<T: Real> Value<T> for Complex<T> {
         *self -= factor * other;
     }
 
-    fn dot(operator: &dyn Operator<T>, rows: &[usize], x: &[Self], out: &mut [Self]) {
-        operator.rows_dot(rows, x, out);
+    fn dot(operator: &dyn Operator<T>, rows: &[usize], first: usize, x: &[Self], out: &mut [Self]) {
+        operator.part_dot(rows, first, x, out);
     }
 
-    fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], x: &mut [Self]) {
-        operator.rows_axpy(rows, alpha, x);
+    fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], first: usize, x: &mut [Self]) {
+        operator.part_axpy(rows, alpha, first, x);
     }
 }
 
 impl<T: Real> Value<T> for Lanes<T> {
+    // Many frames wait for the processor.
+    const PARTS_MAX: usize = 8;
+
     fn zero() -> Self {
         Self::zero()
     }
@@ -96,12 +104,12 @@ impl<T: Real> Value<T> for Lanes<T> {
         }
     }
 
-    fn dot(operator: &dyn Operator<T>, rows: &[usize], x: &[Self], out: &mut [Self]) {
-        operator.panel_dot(rows, x, out);
+    fn dot(operator: &dyn Operator<T>, rows: &[usize], first: usize, x: &[Self], out: &mut [Self]) {
+        operator.panel_dot(rows, first, x, out);
     }
 
-    fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], x: &mut [Self]) {
-        operator.panel_axpy(rows, alpha, x);
+    fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], first: usize, x: &mut [Self]) {
+        operator.panel_axpy(rows, alpha, first, x);
     }
 }
 
@@ -145,7 +153,7 @@ fn few<T: Real, V: Value<T>>(operator: &dyn Operator<T>, b: &[Complex<T>], x: &[
     let mut ax = vec![V::zero(); m];
     ax.par_chunks_mut(ROWS_PER_TASK).enumerate().for_each(|(task, ax)| {
         let rows: Vec<usize> = (task * ROWS_PER_TASK..).take(ax.len()).collect();
-        V::dot(operator, &rows, &x, ax);
+        V::dot(operator, &rows, 0, &x, ax);
     });
     let residual = |(lane, b): (usize, &[Complex<T>])| {
         let squares = ax.iter().zip(b).map(|(ax, b)| norm_squared(&[ax.get(lane) - b]));

@@ -32,15 +32,15 @@ use super::operator::{Operator, energies};
 use super::order::{Order, SplitMix64, sample, shuffle};
 use super::prox::{Penalty, Projection, check_lambda, project};
 use super::real::Real;
+use super::team::Team;
 use crate::Error;
 
 /// Rows of a block unless a plan says otherwise.
 ///
-/// A sweep over 2000 rows of 6859 voxels in single precision took 6.4 ms row after row, 4.1 ms in blocks of 8, 4.7 of
-/// 16, 5.6 of 32 and 6.0 of 64, for one frame on one core with AVX-512 and 1 MiB of second cache; for 16 frames
-/// together 64 ms row after row, and 19 to 21 in blocks. 16 rows still fit that cache, and give a second core work. The
-/// ignored test `times_of_a_sweep` measures it.
-pub const BLOCK_ROWS: usize = 16;
+/// A sweep over 2000 rows of 6859 voxels in single precision, one frame, took 5.0 ms in blocks of 8 and 6.7 of 16 on one
+/// core with AVX-512 and 1 MiB of second cache, 3.5 and 3.6 on two; for 16 frames 22.5 and 21.8 on one, 12.4 and 11.7 on two.
+/// The ignored test `times_of_a_sweep` measures it.
+pub const BLOCK_ROWS: usize = 8;
 
 /// λ of the squared norm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -223,22 +223,11 @@ impl<'a, T: Real> Sweep<'a, T> {
         x: &mut [V],
         v: &mut [V],
     ) {
-        let size = self.system.triangles.size();
-        let mut buffer = vec![V::zero(); size];
-        for (block, rows) in order.chunks(size).enumerate() {
-            let alpha = &mut buffer[..rows.len()];
-            V::dot(operator, rows, x, alpha);
-            for (alpha, &k) in alpha.iter_mut().zip(rows) {
-                let mut rest = b[k];
-                rest.add_scaled(-T::one(), alpha);
-                rest.add_scaled(-self.epsilon, &v[k]);
-                *alpha = rest;
-            }
-            self.system.triangles.substitute(block, alpha, |i| self.inverses[rows[i]]);
-            V::axpy(operator, rows, alpha, x);
-            for (alpha, &k) in alpha.iter().zip(rows) {
-                v[k].add_scaled(self.epsilon, alpha);
-            }
+        let System { triangles, .. } = self.system;
+        let (inverses, epsilon) = (&self.inverses, self.epsilon);
+        let alphas = Team { operator, order, triangles, inverses, epsilon, b, v }.run(x);
+        for (alpha, &k) in alphas.iter().zip(order) {
+            v[k].add_scaled(epsilon, alpha);
         }
     }
 

@@ -14,9 +14,6 @@ use crate::Error;
 /// out takes 10 µs.
 const ENTRIES_PER_TASK: usize = 1 << 17;
 
-/// As many do for a panel, which has 16 products per entry.
-const PANEL_ENTRIES_PER_TASK: usize = 1 << 16;
-
 /// Rows of one task; a multiple of what a kernel takes at once.
 const ROWS_PER_TASK: usize = 8;
 
@@ -73,7 +70,12 @@ impl<'a, T: Real> Matrix<'a, T> {
     }
 
     fn slices(&self, rows: &[usize]) -> Vec<&[Complex<T>]> {
-        rows.iter().map(|&row| self.row(row)).collect()
+        self.cut(rows, 0, self.columns)
+    }
+
+    /// The same columns of several rows.
+    fn cut(&self, rows: &[usize], first: usize, length: usize) -> Vec<&[Complex<T>]> {
+        rows.iter().map(|&row| &self.row(row)[first..][..length]).collect()
     }
 
     fn entries_of(&self, rows: &[usize]) -> usize {
@@ -127,44 +129,33 @@ impl<T: Real> Operator<T> for Matrix<'_, T> {
         if let &[row] = rows {
             return kernels::axpys(&[self.row(row)], alpha, x);
         }
-        let slices = self.slices(rows);
         if self.entries_of(rows) < ENTRIES_PER_TASK {
-            return kernels::axpys(&slices, alpha, x);
+            return kernels::axpys(&self.slices(rows), alpha, x);
         }
         x.par_chunks_mut(VOXELS_PER_TASK).enumerate().for_each(|(task, x)| {
-            kernels::axpys(&cut(&slices, task * VOXELS_PER_TASK, x.len()), alpha, x);
+            kernels::axpys(&self.cut(rows, task * VOXELS_PER_TASK, x.len()), alpha, x);
         });
     }
 
-    fn panel_dot(&self, rows: &[usize], x: &[Lanes<T>], out: &mut [Lanes<T>]) {
-        if self.entries_of(rows) < PANEL_ENTRIES_PER_TASK {
-            return kernels::panel_dots(&self.slices(rows), x, out);
-        }
-        rows.par_chunks(ROWS_PER_TASK)
-            .zip(out.par_chunks_mut(ROWS_PER_TASK))
-            .for_each(|(rows, out)| kernels::panel_dots(&self.slices(rows), x, out));
+    fn part_dot(&self, rows: &[usize], first: usize, x: &[Complex<T>], out: &mut [Complex<T>]) {
+        kernels::dots(&self.cut(rows, first, x.len()), x, out);
     }
 
-    fn panel_axpy(&self, rows: &[usize], alpha: &[Lanes<T>], x: &mut [Lanes<T>]) {
-        let slices = self.slices(rows);
-        if self.entries_of(rows) < PANEL_ENTRIES_PER_TASK {
-            return kernels::panel_axpys(&slices, alpha, x);
-        }
-        x.par_chunks_mut(VOXELS_PER_TASK).enumerate().for_each(|(task, x)| {
-            kernels::panel_axpys(&cut(&slices, task * VOXELS_PER_TASK, x.len()), alpha, x);
-        });
+    fn part_axpy(&self, rows: &[usize], alpha: &[Complex<T>], first: usize, x: &mut [Complex<T>]) {
+        kernels::axpys(&self.cut(rows, first, x.len()), alpha, x);
     }
-}
 
-/// The same columns of several rows.
-fn cut<'a, T>(rows: &[&'a [Complex<T>]], start: usize, length: usize) -> Vec<&'a [Complex<T>]> {
-    rows.iter().map(|row| &row[start..][..length]).collect()
+    fn panel_dot(&self, rows: &[usize], first: usize, x: &[Lanes<T>], out: &mut [Lanes<T>]) {
+        kernels::panel_dots(&self.cut(rows, first, x.len()), x, out);
+    }
+
+    fn panel_axpy(&self, rows: &[usize], alpha: &[Lanes<T>], first: usize, x: &mut [Lanes<T>]) {
+        kernels::panel_axpys(&self.cut(rows, first, x.len()), alpha, x);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::frames::pack;
-    use super::super::kernels::LANES;
     use super::super::order::SplitMix64;
     use super::*;
 
@@ -178,7 +169,7 @@ mod tests {
         let matrix = Matrix::new(m, n, random(m * n)).unwrap();
         // Not in order, as in a shuffled sweep.
         let rows: Vec<usize> = (0..m).rev().collect();
-        assert!(matrix.entries_of(&rows) > ENTRIES_PER_TASK.max(PANEL_ENTRIES_PER_TASK));
+        assert!(matrix.entries_of(&rows) > ENTRIES_PER_TASK);
         let (slices, x) = (matrix.slices(&rows), random(n));
         let (mut here, mut there) = (random(m), random(m));
         kernels::dots(&slices, &x, &mut here);
@@ -187,16 +178,6 @@ mod tests {
         let (mut here_x, mut there_x) = (x.clone(), x.clone());
         kernels::axpys(&slices, &here, &mut here_x);
         matrix.rows_axpy(&rows, &here, &mut there_x);
-        assert_eq!(here_x, there_x);
-
-        let x: Vec<Lanes<f64>> = pack(&random(n * LANES), n);
-        let (mut here, mut there): (Vec<Lanes<f64>>, _) = (pack(&random(m), m), pack(&random(m), m));
-        kernels::panel_dots(&slices, &x, &mut here);
-        matrix.panel_dot(&rows, &x, &mut there);
-        assert_eq!(here, there);
-        let (mut here_x, mut there_x) = (x.clone(), x);
-        kernels::panel_axpys(&slices, &here, &mut here_x);
-        matrix.panel_axpy(&rows, &here, &mut there_x);
         assert_eq!(here_x, there_x);
     }
 

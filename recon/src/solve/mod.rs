@@ -24,6 +24,7 @@ mod plan;
 mod prox;
 mod real;
 mod simd;
+mod team;
 mod tv;
 mod vector;
 

@@ -39,11 +39,17 @@ pub trait Operator<T: Real>: Sync {
     /// `x[n]` += Σ_i `alpha[i]` conj(a_kn) for k = `rows[i]`.
     fn rows_axpy(&self, rows: &[usize], alpha: &[Complex<T>], x: &mut [Complex<T>]);
 
-    /// [`Operator::rows_dot`] for many frames.
-    fn panel_dot(&self, rows: &[usize], x: &[Lanes<T>], out: &mut [Lanes<T>]);
+    /// The part of [`Operator::rows_dot`] of the columns from `first` on, as many as `x` has. On this thread alone.
+    fn part_dot(&self, rows: &[usize], first: usize, x: &[Complex<T>], out: &mut [Complex<T>]);
 
-    /// [`Operator::rows_axpy`] for many frames.
-    fn panel_axpy(&self, rows: &[usize], alpha: &[Lanes<T>], x: &mut [Lanes<T>]);
+    /// [`Operator::rows_axpy`] for the columns from `first` on, as many as `x` has. On this thread alone.
+    fn part_axpy(&self, rows: &[usize], alpha: &[Complex<T>], first: usize, x: &mut [Complex<T>]);
+
+    /// [`Operator::part_dot`] for many frames.
+    fn panel_dot(&self, rows: &[usize], first: usize, x: &[Lanes<T>], out: &mut [Lanes<T>]);
+
+    /// [`Operator::part_axpy`] for many frames.
+    fn panel_axpy(&self, rows: &[usize], alpha: &[Lanes<T>], first: usize, x: &mut [Lanes<T>]);
 
     /// Σ_n a_kn x_n.
     fn row_dot(&self, row: usize, x: &[Complex<T>]) -> Complex<T> {
@@ -181,14 +187,24 @@ impl<T: Real> Operator<T> for Weighted<'_, T> {
         self.inner.rows_axpy(rows, &alpha, x);
     }
 
-    fn panel_dot(&self, rows: &[usize], x: &[Lanes<T>], out: &mut [Lanes<T>]) {
-        self.inner.panel_dot(rows, x, out);
+    fn part_dot(&self, rows: &[usize], first: usize, x: &[Complex<T>], out: &mut [Complex<T>]) {
+        self.inner.part_dot(rows, first, x, out);
+        self.scale(rows, out, |value, weight| *value = value.scale(weight));
+    }
+
+    fn part_axpy(&self, rows: &[usize], alpha: &[Complex<T>], first: usize, x: &mut [Complex<T>]) {
+        let alpha = self.scaled(rows, alpha, |value, weight| *value = value.scale(weight));
+        self.inner.part_axpy(rows, &alpha, first, x);
+    }
+
+    fn panel_dot(&self, rows: &[usize], first: usize, x: &[Lanes<T>], out: &mut [Lanes<T>]) {
+        self.inner.panel_dot(rows, first, x, out);
         self.scale(rows, out, Lanes::scale);
     }
 
-    fn panel_axpy(&self, rows: &[usize], alpha: &[Lanes<T>], x: &mut [Lanes<T>]) {
+    fn panel_axpy(&self, rows: &[usize], alpha: &[Lanes<T>], first: usize, x: &mut [Lanes<T>]) {
         let alpha = self.scaled(rows, alpha, Lanes::scale);
-        self.inner.panel_axpy(rows, &alpha, x);
+        self.inner.panel_axpy(rows, &alpha, first, x);
     }
 }
 
