@@ -9,9 +9,12 @@ use clap::Args;
 
 use super::{folder_of, report};
 use crate::Error;
-use crate::image::{Encoding, write_nrrd};
+use crate::image::{Encoding, Image, View, write_nrrd};
+use crate::mdf::Mdf;
 use crate::mdf::write::Options;
-use crate::run::{Done, ReconstructPlan, read_plan, reconstruct, write_image};
+use crate::run::{
+    Done, ImagePlan, ReconstructPlan, XSpacePlan, reconstruct, reconstruct_x_space, write_image,
+};
 use crate::solve::Control;
 
 /// A plan to be carried out.
@@ -30,53 +33,119 @@ pub(super) struct Reconstruct {
     json: bool,
 }
 
-pub(super) fn run(args: &Reconstruct) -> Result<ExitCode, Error> {
-    let plan: ReconstructPlan = read_plan(&args.plan)?;
-    let folder = folder_of(&args.plan);
-    let outputs: Vec<PathBuf> = [Some(&plan.image), plan.nrrd.as_ref(), plan.png.as_ref()]
-        .into_iter()
-        .flatten()
-        .map(|path| folder.join(path))
-        .collect();
-    // What cannot be written is told before anything is computed.
-    for path in &outputs {
-        if !args.force && path.symlink_metadata().is_ok() {
-            return Err(Error::Exists(path.clone()));
+/// The files of an image.
+struct Outputs<'p> {
+    folder: &'p Path,
+    image: &'p Path,
+    nrrd: Option<&'p Path>,
+    png: Option<&'p Path>,
+    view: &'p View,
+}
+
+impl Outputs<'_> {
+    fn paths(&self) -> Vec<PathBuf> {
+        let all = [Some(self.image), self.nrrd, self.png];
+        all.into_iter().flatten().map(|path| self.folder.join(path)).collect()
+    }
+
+    /// What cannot be written is told before anything is computed.
+    fn check(&self, force: bool) -> Result<(), Error> {
+        match self.paths().into_iter().find(|path| !force && path.symlink_metadata().is_ok()) {
+            Some(path) => Err(Error::Exists(path)),
+            None => Ok(()),
         }
     }
+
+    fn write(&self, image: &Image, scan: &Mdf, force: bool) -> Result<(), Error> {
+        let options = Options { overwrite: force, ..Options::default() };
+        write_image(&self.folder.join(self.image), image, scan, options)?;
+        if let Some(path) = self.nrrd {
+            let path = self.folder.join(path);
+            whole(&path, force, |out| {
+                write_nrrd(image, Encoding::Gzip, out).map_err(|source| Error::Io {
+                    action: "write",
+                    path: path.clone(),
+                    source,
+                })
+            })?;
+        }
+        if let Some(path) = self.png {
+            whole(&self.folder.join(path), force, |out| self.view.png(image, out))?;
+        }
+        Ok(())
+    }
+
+    /// The last lines of a summary.
+    fn wrote(&self, image: &Image, unit: &str) -> String {
+        let most = image.frame(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        // Units of x-space have small numbers.
+        let most = if most.abs() < 1e-3 { format!("{most:.3e}") } else { format!("{most:.3}") };
+        let mut text = format!("image     up to {most} {unit}\n");
+        for path in self.paths() {
+            text += &format!("wrote     {}\n", path.display());
+        }
+        text
+    }
+}
+
+pub(super) fn run(args: &Reconstruct) -> Result<ExitCode, Error> {
+    let folder = folder_of(&args.plan);
+    match ImagePlan::read(&args.plan)? {
+        ImagePlan::SystemMatrix(plan) => by_matrix(&plan, folder, args)?,
+        ImagePlan::XSpace(plan) => by_place(&plan, folder, args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn by_matrix(plan: &ReconstructPlan, folder: &Path, args: &Reconstruct) -> Result<(), Error> {
+    let outputs = Outputs {
+        folder,
+        image: &plan.image,
+        nrrd: plan.nrrd.as_deref(),
+        png: plan.png.as_deref(),
+        view: &plan.view,
+    };
+    outputs.check(args.force)?;
     let steps = report::Steps::new();
     let tell = |progress| steps.at(progress);
-    let done = reconstruct(&plan, folder, &Control { progress: Some(&tell), ..Control::default() });
+    let done = reconstruct(plan, folder, &Control { progress: Some(&tell), ..Control::default() });
     steps.end();
     let done = done?;
     for warning in &done.summary.warnings {
         report::say(format!("warning: {warning}"));
     }
-    write(&plan, folder, &done, args.force)?;
+    outputs.write(&done.image, &done.scan, args.force)?;
     if args.json {
-        report::json(&done.summary)?;
-    } else {
-        report::data(summary(&done, &outputs))?;
+        return report::json(&done.summary);
     }
-    Ok(ExitCode::SUCCESS)
+    report::data(summary(&done) + &outputs.wrote(&done.image, done.summary.unit))
 }
 
-fn write(plan: &ReconstructPlan, folder: &Path, done: &Done, force: bool) -> Result<(), Error> {
-    let options = Options { overwrite: force, ..Options::default() };
-    write_image(&folder.join(&plan.image), &done.image, &done.scan, options)?;
-    if let Some(path) = &plan.nrrd {
-        whole(&folder.join(path), force, |out| {
-            write_nrrd(&done.image, Encoding::Gzip, out).map_err(|source| Error::Io {
-                action: "write",
-                path: folder.join(path),
-                source,
-            })
-        })?;
+fn by_place(plan: &XSpacePlan, folder: &Path, args: &Reconstruct) -> Result<(), Error> {
+    let outputs = Outputs {
+        folder,
+        image: &plan.image,
+        nrrd: plan.nrrd.as_deref(),
+        png: plan.png.as_deref(),
+        view: &plan.view,
+    };
+    outputs.check(args.force)?;
+    let done = reconstruct_x_space(plan, folder)?;
+    outputs.write(&done.image, &done.scan, args.force)?;
+    if args.json {
+        return report::json(&done.summary);
     }
-    if let Some(path) = &plan.png {
-        whole(&folder.join(path), force, |out| plan.view.png(&done.image, out))?;
-    }
-    Ok(())
+    let of = &done.summary;
+    let text = format!(
+        "x-space   field-free {}, {} periods, {} voxels\nframes    {}\ndelay     {:.3} us, {}\n",
+        of.topology,
+        of.periods,
+        of.voxels,
+        of.frames,
+        of.delay * 1e6,
+        if of.is_delay_found { "found" } else { "as given" }
+    );
+    report::data(text + &outputs.wrote(&done.image, of.unit))
 }
 
 /// Writes a file that has its name only once it is whole.
@@ -100,7 +169,7 @@ pub(super) fn whole(
     named.map(drop).map_err(|error| io(error.error))
 }
 
-fn summary(done: &Done, outputs: &[PathBuf]) -> String {
+fn summary(done: &Done) -> String {
     let summary = &done.summary;
     let solver = &summary.solver;
     let mut text = format!(
@@ -117,11 +186,6 @@ fn summary(done: &Done, outputs: &[PathBuf]) -> String {
             "solved    {iterations} iterations, residual {:.1} % of the data\n",
             residual / norm * 100.0
         );
-    }
-    let most = done.image.frame(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    text += &format!("image     up to {most:.3} {}\n", summary.unit);
-    for path in outputs {
-        text += &format!("wrote     {}\n", path.display());
     }
     text
 }

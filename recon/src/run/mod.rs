@@ -4,8 +4,12 @@ mod images;
 mod plan;
 mod reconstruct;
 mod simulate;
+mod xspace;
 
 pub use images::{read_image, write_image};
-pub use plan::{CalibrationPlan, LinePlan, ReconstructPlan, SimulatePlan, read_plan};
+pub use plan::{
+    CalibrationPlan, ImagePlan, LinePlan, Method, ReconstructPlan, SimulatePlan, XSpacePlan, read_plan,
+};
 pub use reconstruct::{Done, reconstruct};
 pub use simulate::{simulate_calibration, simulate_scan, simulate_truth};
+pub use xspace::{XSpaceDone, XSpaceSummary, reconstruct_x_space};

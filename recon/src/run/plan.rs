@@ -11,6 +11,7 @@ use crate::physics::{Coil, Grid, Particle, Period, Sequence, Solid};
 use crate::prepare::Background;
 use crate::select::Filter;
 use crate::solve::Solver;
+use crate::xspace::Settings;
 
 /// A scan of an object that is computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,10 +134,24 @@ fn twenty() -> usize {
     20
 }
 
+/// How images are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// From the system matrix of a calibration.
+    #[default]
+    SystemMatrix,
+    /// From the place of the field-free point or line, without a calibration.
+    XSpace,
+}
+
 /// An image from a scan and a calibration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ReconstructPlan {
+    /// [`Method::SystemMatrix`].
+    #[serde(default)]
+    pub method: Method,
     /// MDF of the scan.
     pub scan: PathBuf,
     /// MDF of the calibration.
@@ -161,6 +176,70 @@ pub struct ReconstructPlan {
     /// How the picture is drawn.
     #[serde(default)]
     pub view: View,
+}
+
+/// An image in x-space, from a scan alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct XSpacePlan {
+    /// [`Method::XSpace`].
+    pub method: Method,
+    /// MDF of the scan.
+    pub scan: PathBuf,
+    /// What is taken off the scan.
+    #[serde(default)]
+    pub background: Background,
+    /// Frames that are averaged into one; 0 for all.
+    #[serde(default = "one_point")]
+    pub average: usize,
+    /// Frequencies at which the transfer function is not above this share of its greatest size are left out, for each channel.
+    #[serde(default = "twentieth")]
+    pub transfer_floor: f64,
+    /// The voxels of the image: one layer, along x and y.
+    pub grid: Grid,
+    /// How it is made.
+    #[serde(default)]
+    pub x_space: Settings,
+    /// MDF of the images.
+    pub image: PathBuf,
+    /// NRRD of the images, if wanted.
+    pub nrrd: Option<PathBuf>,
+    /// Picture of an image, if wanted.
+    pub png: Option<PathBuf>,
+    /// How the picture is drawn.
+    #[serde(default)]
+    pub view: View,
+}
+
+fn twentieth() -> f64 {
+    0.05
+}
+
+/// A plan of either method.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ImagePlan {
+    /// By a system matrix.
+    SystemMatrix(Box<ReconstructPlan>),
+    /// In x-space.
+    XSpace(Box<XSpacePlan>),
+}
+
+impl ImagePlan {
+    /// Reads a plan of the method that it names, of a system matrix if it names none.
+    ///
+    /// # Errors
+    /// As [`read_plan`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(default)]
+            method: Method,
+        }
+        Ok(match read_plan::<Named>(path)?.method {
+            Method::SystemMatrix => Self::SystemMatrix(Box::new(read_plan(path)?)),
+            Method::XSpace => Self::XSpace(Box::new(read_plan(path)?)),
+        })
+    }
 }
 
 /// Reads a plan.

@@ -46,10 +46,10 @@ pub struct Summary {
 }
 
 /// A file with a measurement.
-struct Opened<'f> {
-    path: &'f Path,
-    mdf: Mdf,
-    data: MeasurementData<'f>,
+pub(super) struct Opened<'f> {
+    pub(super) path: &'f Path,
+    pub(super) mdf: Mdf,
+    pub(super) data: MeasurementData<'f>,
 }
 
 /// Reconstructs by a plan whose paths are beside `folder`.
@@ -97,7 +97,7 @@ pub fn reconstruct(plan: &ReconstructPlan, folder: &Path, control: &Control<'_>)
     Ok(Done { image, scan: scan.mdf, summary })
 }
 
-fn open<'f>(path: &'f Path, file: &'f File, is_calibration: bool) -> Result<Opened<'f>, Error> {
+pub(super) fn open<'f>(path: &'f Path, file: &'f File, is_calibration: bool) -> Result<Opened<'f>, Error> {
     let (mdf, _) = Mdf::read(file)?;
     let mut data = MeasurementData::open(file, &mdf)?.converted(&mdf)?;
     if is_calibration {
@@ -118,7 +118,12 @@ fn open<'f>(path: &'f Path, file: &'f File, is_calibration: bool) -> Result<Open
     Ok(Opened { path, mdf, data })
 }
 
-fn unusable(path: &Path, dataset: &str, found: impl Into<String>, expected: impl Into<String>) -> Error {
+pub(super) fn unusable(
+    path: &Path,
+    dataset: &str,
+    found: impl Into<String>,
+    expected: impl Into<String>,
+) -> Error {
     let (found, expected) = (found.into(), expected.into());
     Error::Unexpected { path: path.into(), dataset: dataset.to_owned(), found, expected }
 }
@@ -262,7 +267,7 @@ fn stored_sample(opened: &Opened<'_>, frequency: usize) -> Result<usize, Error> 
 }
 
 /// The chosen rows of each frame of a scan, background frames with them. One frame is in memory at a time.
-fn scan_rows(scan: &Opened<'_>, wanted: &[(usize, Row)]) -> Result<Frames, Error> {
+pub(super) fn scan_rows(scan: &Opened<'_>, wanted: &[(usize, Row)]) -> Result<Frames, Error> {
     let data = &scan.data;
     let width = if data.is_fourier() { data.samples() } else { data.samples() / 2 + 1 };
     let mut places = Vec::with_capacity(wanted.len());

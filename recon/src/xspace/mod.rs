@@ -2,11 +2,28 @@
 //!
 //! The signal over the speed of the field-free point is the object, blurred by the particles' answer: the *native image*. No calibration is
 //! needed. What is lost is the drive frequency itself, which the scanner must filter out because its own field drowns everything there; with it
-//! goes a constant in each partial field of view, and neighbours that overlap bring it back (*DC recovery*).
+//! goes a constant in each partial field of view. Neighbours that overlap bring it back (*DC recovery*), or an edge at which nothing is.
 //!
-//! Sources: Goodwill and Conolly, "The x-space formulation of the magnetic particle imaging process", IEEE TMI 29 (2010); Lu, Goodwill,
-//! Saritas, Zheng and Conolly, "Linearity and shift invariance for quantitative MPI", IEEE TMI 32 (2013).
+//! [`native_image`] is a line from partial fields of view that overlap; [`line_image`] is a plane from a field-free line that turns, by
+//! filtered back-projection.
+//!
+//! MDF does not say where drive and receive channels point: the first is along x, the second along y, the third along z, and all receive
+//! channels are equally sensitive.
+//!
+//! Sources: Goodwill and Conolly, "The x-space formulation of the magnetic particle imaging process", IEEE TMI 29 (2010), and
+//! "Multidimensional x-space magnetic particle imaging", IEEE TMI 30 (2011); Lu, Goodwill, Saritas, Zheng and Conolly, "Linearity and shift
+//! invariance for quantitative MPI", IEEE TMI 32 (2013).
 
+mod backproject;
 mod line;
+mod lines;
+mod path;
+mod scan;
+mod signal;
 
+pub use backproject::{Projection, Window, back_project};
 pub use line::{Dc, LineSettings, PartialScan, native_image};
+pub use lines::{line_image, projections};
+pub use path::{Across, Drive, Path};
+pub use scan::{DriveFrequency, Scan, Settings};
+pub use signal::{advance, in_time, inverse_chain, mirror_delay};
