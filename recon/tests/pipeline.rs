@@ -1,65 +1,22 @@
 //! From a plan to an image through the command line, beside the same way in h5py and NumPy.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod desk;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/recon");
+use desk::Desk;
 
-/// A folder with the examples' plans.
-struct Desk {
-    folder: TempDir,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(EXAMPLES).unwrap() {
-            let path = entry.unwrap().path();
-            fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-        }
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn recon(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hatchway-recon"));
-        command.current_dir(self.folder.path()).args(args).output().unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.recon(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// What a call that fails says.
-    fn fails(&self, args: &[&str]) -> String {
-        let output = self.recon(args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
-        assert!(output.stdout.is_empty());
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn simulated() -> Self {
-        let desk = Self::new();
-        let outputs = ["--scan", "scan.mdf", "--calibration", "calibration.mdf", "--truth", "truth.mdf"];
-        desk.ok(&[&["simulate", "lissajous-2d.toml"][..], &outputs].concat());
-        desk
-    }
-
-    fn change(&self, plan: &str, from: &str, to: &str) {
-        let text = fs::read_to_string(self.path(plan)).unwrap();
-        assert!(text.contains(from), "{plan} has no `{from}`");
-        fs::write(self.path(plan), text.replace(from, to)).unwrap();
-    }
+/// A desk with the files of the 2-D scan.
+fn simulated() -> Desk {
+    let desk = Desk::new();
+    let outputs = ["--scan", "scan.mdf", "--calibration", "calibration.mdf", "--truth", "truth.mdf"];
+    desk.ok(&[&["simulate", "lissajous-2d.toml"][..], &outputs].concat());
+    desk
 }
 
 fn oracle(args: &[&str], folder: &Path) -> Value {
@@ -72,7 +29,7 @@ fn oracle(args: &[&str], folder: &Path) -> Value {
 
 #[test]
 fn a_simulated_scan_becomes_the_image_of_its_object() {
-    let desk = Desk::simulated();
+    let desk = simulated();
     for file in ["scan.mdf", "calibration.mdf", "truth.mdf"] {
         let report = desk.ok(&["mdf", "check", file]);
         assert!(report.contains("0 violations, 0 warnings"), "{file}: {report}");
@@ -82,7 +39,7 @@ fn a_simulated_scan_becomes_the_image_of_its_object() {
         serde_json::from_str(&desk.ok(&["reconstruct", "reconstruct-2d.toml", "--json"])).unwrap();
     let expected = oracle(&["scan.mdf", "calibration.mdf", "80e3", "3", "20", "0.01"], desk.folder.path());
     assert_eq!(figures["rows"], expected["rows"]);
-    let image = hatchway_recon::run::read_image(&desk.path("image.mdf")).unwrap().0;
+    let image = desk.image("image.mdf");
     let expected: Vec<f64> = serde_json::from_value(expected["image"].clone()).unwrap();
     let norm = expected.iter().map(|value| value * value).sum::<f64>().sqrt();
     let difference = expected.iter().zip(&image.data).map(|(a, b)| (a - f64::from(*b)).powi(2)).sum::<f64>();
@@ -103,7 +60,7 @@ fn a_simulated_scan_becomes_the_image_of_its_object() {
 
 #[test]
 fn the_same_seed_gives_the_same_samples() {
-    let (one, two) = (Desk::simulated(), Desk::simulated());
+    let (one, two) = (simulated(), simulated());
     let data = |desk: &Desk| {
         let file = hatchway_recon::mdf::File::open(&desk.path("scan.mdf")).unwrap();
         let (mdf, _) = hatchway_recon::mdf::Mdf::read(&file).unwrap();
@@ -118,7 +75,7 @@ fn the_same_seed_gives_the_same_samples() {
 
 #[test]
 fn what_does_not_belong_together_is_refused_by_its_name() {
-    let desk = Desk::simulated();
+    let desk = simulated();
     desk.change("lissajous-2d.toml", "divider = 96", "divider = 99");
     desk.ok(&["simulate", "lissajous-2d.toml", "--scan", "scan.mdf", "--force"]);
     let text = desk.fails(&["reconstruct", "reconstruct-2d.toml"]);
@@ -135,7 +92,7 @@ fn what_does_not_belong_together_is_refused_by_its_name() {
 
 #[test]
 fn a_drive_field_of_another_strength_is_a_warning() {
-    let desk = Desk::simulated();
+    let desk = simulated();
     desk.change("lissajous-2d.toml", "amplitude = 0.012", "amplitude = 0.010");
     desk.ok(&["simulate", "lissajous-2d.toml", "--scan", "scan.mdf", "--force"]);
     let output = desk.recon(&["reconstruct", "reconstruct-2d.toml"]);
@@ -145,7 +102,7 @@ fn a_drive_field_of_another_strength_is_a_warning() {
 
 #[test]
 fn plans_that_cannot_be_are_told() {
-    let desk = Desk::simulated();
+    let desk = simulated();
     let text = desk.fails(&["simulate", "lissajous-2d.toml", "--scan", "scan.mdf"]);
     assert!(text.contains("`scan.mdf` exists") && text.contains("hint: "), "{text}");
     desk.change("reconstruct-2d.toml", "snr = 3.0", "snr = 1e9");

@@ -1,66 +1,18 @@
 //! Images in x-space, through the command line and beside NumPy.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::fs;
+mod desk;
+
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use hatchway_recon::image::{Comparison, Image, compare};
 use hatchway_recon::physics::Grid;
-use hatchway_recon::run::read_image;
 use hatchway_recon::xspace::{Projection, Window, back_project};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/recon");
-
-/// A folder with the examples' plans.
-struct Desk {
-    folder: TempDir,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for entry in fs::read_dir(EXAMPLES).unwrap() {
-            let path = entry.unwrap().path();
-            fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
-        }
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn recon(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hatchway-recon"));
-        command.current_dir(self.folder.path()).args(args).output().unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.recon(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn fails(&self, args: &[&str]) -> String {
-        let output = self.recon(args);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn change(&self, plan: &str, from: &str, to: &str) {
-        let text = fs::read_to_string(self.path(plan)).unwrap();
-        assert!(text.contains(from), "{plan} has no `{from}`");
-        fs::write(self.path(plan), text.replace(from, to)).unwrap();
-    }
-
-    fn image(&self, name: &str) -> Image {
-        read_image(&self.path(name)).unwrap().0
-    }
-}
+use desk::Desk;
 
 /// What the oracle computes, given a text.
 fn oracle(args: &[&str], input: &str, folder: &Path) -> Vec<f64> {

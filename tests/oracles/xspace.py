@@ -5,9 +5,6 @@ its kernel: `q_i = d * sum_j h_(i-j) p_j`, smoothed by Hann's window as its thre
 
 `xspace.py line TRUTH ANGLES GRADIENT DIAMETER` prints what a perfect scanner with a field-free line would show of the truth, in an arbitrary
 unit: each voxel is a point, blurred by the Langevin function's derivative across the line.
-
-`xspace.py point TRUTH GRADIENT DIAMETER` prints the truth blurred by the mean of the particles' answers along and across the motion of a
-field-free point.
 """
 
 import json
@@ -54,11 +51,6 @@ def derivative(xi):
     return np.where(np.abs(xi) < 1e-2, 1 / 3 - xi**2 / 15, 1 / safe**2 - 1 / np.sinh(safe) ** 2)
 
 
-def over(xi):
-    safe = np.where(np.abs(xi) < 1e-2, 1.0, xi)
-    return np.where(np.abs(xi) < 1e-2, 1 / 3 - xi**2 / 45, langevin(safe) / safe)
-
-
 def beta(diameter):
     return 0.6 / (4e-7 * np.pi) * np.pi / 6 * diameter**3 / (1.380649e-23 * 300)
 
@@ -86,24 +78,13 @@ def line(path, count, gradient, diameter):
     return back_project(projections, xs, ys, True)
 
 
-def point(path, gradient, diameter):
-    values, xs, ys = truth(path)
-    image = np.zeros_like(values)
-    for j, i in zip(*np.nonzero(values)):
-        xi = beta(diameter) * gradient * np.hypot(xs[None, :] - xs[i], ys[:, None] - ys[j])
-        image += values[j, i] * (derivative(xi) + over(xi)) / 2
-    return image
-
-
 def main():
     what, *rest = sys.argv[1:]
     if what == "backproject":
         asked = json.load(sys.stdin)
         image = back_project(asked["projections"], np.array(asked["x"]), np.array(asked["y"]), asked["hann"])
-    elif what == "line":
-        image = line(rest[0], int(rest[1]), float(rest[2]), float(rest[3]))
     else:
-        image = point(rest[0], float(rest[1]), float(rest[2]))
+        image = line(rest[0], int(rest[1]), float(rest[2]), float(rest[3]))
     print(json.dumps(image.ravel().tolist()))
 
 
