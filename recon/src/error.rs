@@ -26,6 +26,17 @@ pub enum Error {
     /// An image cannot be made, compared or shown.
     #[error("the image cannot be used: {0}")]
     Image(String),
+    /// An image cannot be written as NIfTI.
+    #[error("cannot write `{}` as NIfTI", path.display())]
+    Nifti {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<nifti::NiftiError>,
+    },
+    /// An image cannot be written as DICOM.
+    #[error("cannot write the image as DICOM")]
+    Dicom(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A scan cannot be made ready for reconstruction.
     #[error("the frames cannot be prepared: {0}")]
     Preparation(String),

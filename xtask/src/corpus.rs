@@ -140,7 +140,7 @@ pub(crate) fn prepare(extent: Extent) -> Result<Corpus> {
         corpus.enter(wheel.file, |folder| wheels::unpack(&file, folder))?;
     }
     let oracle = wheels::fetch(&wheels_folder, &PEFILE)?;
-    unpack_once(&corpus.folder.join("python"), |folder| wheels::unpack(&oracle, folder))?;
+    wheels::unpack_once(&corpus.folder.join("python"), |folder| wheels::unpack(&oracle, folder))?;
     for deb in debs(&corpus.folder.join("debs"))? {
         let name = deb.file_name().and_then(|name| name.to_str()).context("a package without a name")?;
         corpus.enter(name, |folder| sh::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(folder)))?;
@@ -162,7 +162,7 @@ impl Corpus {
 
     fn enter(&self, file: &str, unpack: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let name = file.trim_end_matches(".whl").trim_end_matches(".deb");
-        unpack_once(&self.files().join(name), unpack)
+        wheels::unpack_once(&self.files().join(name), unpack)
     }
 
     /// What is in each folder, and the sum.
@@ -253,19 +253,6 @@ fn kind(path: &Path) -> Result<Option<Kind>> {
     })
 }
 
-/// Fills a folder that is not there yet; one that was left half filled has another name.
-fn unpack_once(folder: &Path, unpack: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let half =
-        folder.with_file_name(format!("{}.half", folder.file_name().unwrap_or_default().to_string_lossy()));
-    sh::remove_folder(&half)?;
-    fs::create_dir_all(&half).with_context(|| format!("cannot make `{}`", half.display()))?;
-    unpack(&half)?;
-    fs::rename(&half, folder).with_context(|| format!("cannot make `{}`", folder.display()))
-}
-
 /// The Debian packages, downloaded where there is none of that name.
 fn debs(folder: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
@@ -323,10 +310,10 @@ mod tests {
     fn a_folder_is_filled_once_and_never_half() {
         let scratch = sh::Scratch::new("xtask-test").unwrap();
         let folder = scratch.path.join("a/b");
-        assert!(unpack_once(&folder, |_| bail!("broken")).is_err());
+        assert!(wheels::unpack_once(&folder, |_| bail!("broken")).is_err());
         assert!(!folder.exists());
-        unpack_once(&folder, |half| Ok(fs::write(half.join("x"), "\x7fELF…")?)).unwrap();
-        unpack_once(&folder, |_| bail!("not again")).unwrap();
+        wheels::unpack_once(&folder, |half| Ok(fs::write(half.join("x"), "\x7fELF…")?)).unwrap();
+        wheels::unpack_once(&folder, |_| bail!("not again")).unwrap();
         fs::write(folder.join("y"), "MZ").unwrap();
         fs::write(folder.join("z"), "").unwrap();
         let kinds: Vec<Kind> = binaries(&folder).unwrap().into_iter().map(|(_, kind)| kind).collect();

@@ -19,6 +19,7 @@ mod dist;
 mod fuzz;
 mod generate;
 mod limits;
+mod readers;
 mod services;
 mod setup;
 mod sh;
@@ -89,6 +90,7 @@ const VERBS: &[Verb] = &[
         "earlier builds replaced by this one and back while units run, as root [REV...] [--yes]",
         upgrade::verb,
     ),
+    ("readers", "fetch the other readers of images that tests ask [--yes]", readers::verb),
     ("acme", "build the stand-in vendor package into OUT_DIR", acme::verb),
 ];
 

@@ -95,6 +95,14 @@ const NEEDS: &[Need] = &[
         is_there: || imports("numpy"),
     },
     Need { package: "python3-pil", what_for: "reads pictures back", is_there: || imports("PIL") },
+    Need {
+        package: "python3-crcmod",
+        what_for: "checks messages of OpenIGTLink",
+        is_there: || imports("crcmod"),
+    },
+    Need { package: "dcmtk", what_for: "reads DICOM files", is_there: || on_path("dcmftest") },
+    Need { package: "dicom3tools", what_for: "judges DICOM files", is_there: || on_path("dciodvfy") },
+    Need { package: "nifti-bin", what_for: "reads NIfTI files", is_there: || on_path("nifti_tool") },
     Need { package: "teem-apps", what_for: "unu: NRRD's own reader", is_there: || on_path("teem-unu") },
     Need {
         package: "hdf5-tools",

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, corpus, demo, fuzz, generate, setup, sh, tidy};
+use crate::{build, corpus, demo, fuzz, generate, readers, setup, sh, tidy};
 
 /// Passed to every part.
 struct Run {
@@ -146,14 +146,15 @@ fn unit(run: &mut Run) -> Result<()> {
     )
 }
 
-/// `inspect` against other programs, over thousands of files of vendors and of this machine.
+/// `inspect` against other programs, over thousands of files of vendors and of this machine; images as other programs read them.
 fn proof(run: &mut Run) -> Result<()> {
     let corpus = corpus::prepare(corpus::Extent::Tests)?;
     let mut tests = sh::cargo();
     tests.args(["test", "--package", "hatchway-inspect", "--test", "real_files", "--"]);
     // One test after the other: each uses all cores by itself, and what they print stays together.
     tests.args(["--ignored", "--nocapture", "--test-threads=1"]).env("HATCHWAY_CORPUS", &corpus.folder);
-    count_tests(&mut tests, run)
+    count_tests(&mut tests, run)?;
+    count_tests(&mut readers::tests()?, run)
 }
 
 /// An environment beside an installed system. Outside of CI an ordinary user may go without.

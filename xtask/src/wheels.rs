@@ -73,6 +73,19 @@ pub(crate) fn unpack(wheel: &Path, folder: &Path) -> Result<()> {
     sh::run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(folder))
 }
 
+/// Fills a folder that is not there yet; one that was left half filled has another name.
+pub(crate) fn unpack_once(folder: &Path, unpack: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let half =
+        folder.with_file_name(format!("{}.half", folder.file_name().unwrap_or_default().to_string_lossy()));
+    sh::remove_folder(&half)?;
+    fs::create_dir_all(&half).with_context(|| format!("cannot make `{}`", half.display()))?;
+    unpack(&half)?;
+    fs::rename(&half, folder).with_context(|| format!("cannot make `{}`", folder.display()))
+}
+
 fn sha256(file: &Path) -> Result<String> {
     let text = sh::capture(Command::new("sha256sum").arg("--").arg(file))?;
     Ok(text.split_whitespace().next().unwrap_or_default().to_owned())

@@ -4,6 +4,7 @@ mod mdf;
 mod mdf_check;
 mod mdf_convert;
 mod mdf_show;
+mod outputs;
 mod reconstruct;
 mod report;
 mod simulate;

@@ -1,20 +1,14 @@
 //! `hatchway-recon reconstruct`.
 
-use std::fs;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::outputs::Outputs;
 use super::{folder_of, report};
 use crate::Error;
-use crate::image::{Encoding, Image, View, write_nrrd};
-use crate::mdf::Mdf;
-use crate::mdf::write::Options;
-use crate::run::{
-    Done, ImagePlan, ReconstructPlan, XSpacePlan, reconstruct, reconstruct_x_space, write_image,
-};
+use crate::run::{Done, ImagePlan, ReconstructPlan, XSpacePlan, reconstruct, reconstruct_x_space};
 use crate::solve::Control;
 
 /// A plan to be carried out.
@@ -33,61 +27,6 @@ pub(super) struct Reconstruct {
     json: bool,
 }
 
-/// The files of an image.
-struct Outputs<'p> {
-    folder: &'p Path,
-    image: &'p Path,
-    nrrd: Option<&'p Path>,
-    png: Option<&'p Path>,
-    view: &'p View,
-}
-
-impl Outputs<'_> {
-    fn paths(&self) -> Vec<PathBuf> {
-        let all = [Some(self.image), self.nrrd, self.png];
-        all.into_iter().flatten().map(|path| self.folder.join(path)).collect()
-    }
-
-    /// What cannot be written is told before anything is computed.
-    fn check(&self, force: bool) -> Result<(), Error> {
-        match self.paths().into_iter().find(|path| !force && path.symlink_metadata().is_ok()) {
-            Some(path) => Err(Error::Exists(path)),
-            None => Ok(()),
-        }
-    }
-
-    fn write(&self, image: &Image, scan: &Mdf, force: bool) -> Result<(), Error> {
-        let options = Options { overwrite: force, ..Options::default() };
-        write_image(&self.folder.join(self.image), image, scan, options)?;
-        if let Some(path) = self.nrrd {
-            let path = self.folder.join(path);
-            whole(&path, force, |out| {
-                write_nrrd(image, Encoding::Gzip, out).map_err(|source| Error::Io {
-                    action: "write",
-                    path: path.clone(),
-                    source,
-                })
-            })?;
-        }
-        if let Some(path) = self.png {
-            whole(&self.folder.join(path), force, |out| self.view.png(image, out))?;
-        }
-        Ok(())
-    }
-
-    /// The last lines of a summary.
-    fn wrote(&self, image: &Image, unit: &str) -> String {
-        let most = image.frame(0).iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        // Units of x-space have small numbers.
-        let most = if most.abs() < 1e-3 { format!("{most:.3e}") } else { format!("{most:.3}") };
-        let mut text = format!("image     up to {most} {unit}\n");
-        for path in self.paths() {
-            text += &format!("wrote     {}\n", path.display());
-        }
-        text
-    }
-}
-
 pub(super) fn run(args: &Reconstruct) -> Result<ExitCode, Error> {
     let folder = folder_of(&args.plan);
     match ImagePlan::read(&args.plan)? {
@@ -102,6 +41,8 @@ fn by_matrix(plan: &ReconstructPlan, folder: &Path, args: &Reconstruct) -> Resul
         folder,
         image: &plan.image,
         nrrd: plan.nrrd.as_deref(),
+        nifti: plan.nifti.as_deref(),
+        dicom: plan.dicom.as_deref(),
         png: plan.png.as_deref(),
         view: &plan.view,
     };
@@ -114,7 +55,7 @@ fn by_matrix(plan: &ReconstructPlan, folder: &Path, args: &Reconstruct) -> Resul
     for warning in &done.summary.warnings {
         report::say(format!("warning: {warning}"));
     }
-    outputs.write(&done.image, &done.scan, args.force)?;
+    outputs.write(&done.image, &done.scan, done.summary.unit, args.force)?;
     if args.json {
         return report::json(&done.summary);
     }
@@ -126,12 +67,14 @@ fn by_place(plan: &XSpacePlan, folder: &Path, args: &Reconstruct) -> Result<(), 
         folder,
         image: &plan.image,
         nrrd: plan.nrrd.as_deref(),
+        nifti: plan.nifti.as_deref(),
+        dicom: plan.dicom.as_deref(),
         png: plan.png.as_deref(),
         view: &plan.view,
     };
     outputs.check(args.force)?;
     let done = reconstruct_x_space(plan, folder)?;
-    outputs.write(&done.image, &done.scan, args.force)?;
+    outputs.write(&done.image, &done.scan, done.summary.unit, args.force)?;
     if args.json {
         return report::json(&done.summary);
     }
@@ -146,27 +89,6 @@ fn by_place(plan: &XSpacePlan, folder: &Path, args: &Reconstruct) -> Result<(), 
         if of.is_delay_found { "found" } else { "as given" }
     );
     report::data(text + &outputs.wrote(&done.image, of.unit))
-}
-
-/// Writes a file that has its name only once it is whole.
-pub(super) fn whole(
-    path: &Path,
-    force: bool,
-    write: impl FnOnce(&mut BufWriter<&fs::File>) -> Result<(), Error>,
-) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-    let io = |source| Error::Io { action: "write", path: path.into(), source };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new()
-        .prefix(".image-")
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(io)?;
-    let mut out = BufWriter::new(file.as_file());
-    write(&mut out)?;
-    out.into_inner().map_err(|error| io(error.into_error()))?.sync_all().map_err(io)?;
-    let named = if force { file.persist(path) } else { file.persist_noclobber(path) };
-    named.map(drop).map_err(|error| io(error.error))
 }
 
 fn summary(done: &Done) -> String {

@@ -5,10 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::reconstruct::whole;
-use super::report;
+use super::{outputs, report};
 use crate::Error;
-use crate::image::{ColourMap, Encoding, Projection, compare, write_nrrd};
+use crate::image::{ColourMap, Labels, Projection, compare};
 use crate::run::read_image;
 
 /// An image to be shown.
@@ -23,6 +22,12 @@ pub(super) struct View {
     /// Write the voxels as NRRD here, for 3D Slicer.
     #[arg(long, value_name = "FILE")]
     nrrd: Option<PathBuf>,
+    /// Write the voxels as NIfTI-1 here, gzipped if it ends in `.gz`.
+    #[arg(long, value_name = "FILE")]
+    nifti: Option<PathBuf>,
+    /// Write the voxels as DICOM here, with 16 bits each.
+    #[arg(long, value_name = "FILE")]
+    dicom: Option<PathBuf>,
     /// Which frame, from 0; the mean of all if not given.
     #[arg(long, value_name = "N")]
     frame: Option<usize>,
@@ -51,7 +56,7 @@ enum Colours {
 }
 
 pub(super) fn run(args: &View) -> Result<ExitCode, Error> {
-    let (image, _) = read_image(&args.image)?;
+    let (image, scan) = read_image(&args.image)?;
     let shown = if args.frame.is_none() { image.mean() } else { image.clone() };
     let view = crate::image::View {
         frame: args.frame.unwrap_or(0),
@@ -64,18 +69,26 @@ pub(super) fn run(args: &View) -> Result<ExitCode, Error> {
         range: args.most.map(|most| [0.0, most]),
         magnification: 0,
     };
+    let mut wrote = Vec::new();
     if let Some(path) = &args.nrrd {
-        whole(path, args.force, |out| {
-            let failed = |source| Error::Io { action: "write", path: path.clone(), source };
-            write_nrrd(&image, Encoding::Gzip, out).map_err(failed)
-        })?;
-        report::say(format!("wrote {}", path.display()));
+        outputs::nrrd(path, &image, args.force)?;
+        wrote.push(path);
+    }
+    if let Some(path) = &args.nifti {
+        outputs::nifti(path, &image, args.force)?;
+        wrote.push(path);
+    }
+    if let Some(path) = &args.dicom {
+        // MDF does not say what the values of an image are.
+        outputs::dicom(path, &image, &Labels::of(&scan, None), args.force)?;
+        wrote.push(path);
     }
     if let Some(path) = &args.png {
-        whole(path, args.force, |out| view.png(&shown, out))?;
-        report::say(format!("wrote {}", path.display()));
+        outputs::whole(path, args.force, |out| view.png(&shown, out))?;
+        wrote.push(path);
     }
-    if args.png.is_none() && args.nrrd.is_none() {
+    wrote.iter().for_each(|path| report::say(format!("wrote {}", path.display())));
+    if wrote.is_empty() {
         report::picture(&view.terminal(&shown, 76)?)?;
     }
     Ok(ExitCode::SUCCESS)

@@ -3,12 +3,16 @@
 mod canvas;
 mod colour;
 mod compare;
+mod dicom;
 mod font;
+mod nifti;
 mod nrrd;
 mod view;
 
 pub use colour::ColourMap;
 pub use compare::{Comparison, compare};
+pub use dicom::{Labels, write_dicom};
+pub use nifti::write_nifti;
 pub use nrrd::{Encoding, write_nrrd};
 pub use view::{Projection, View};
 
@@ -64,4 +68,9 @@ impl Image {
         let data = sum.iter().map(|sum| (sum / frames) as f32).collect();
         Self { grid: self.grid.clone(), data }
     }
+}
+
+/// Without the last digits of a product, which nobody has measured: to a picometre.
+fn millimetres(metres: f64) -> f64 {
+    (metres * 1e12).round() / 1e9
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::Image;
+use super::{Image, millimetres};
 
 /// How the voxels are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +56,4 @@ fn header(image: &Image, encoding: Encoding) -> String {
          encoding: {encoding}\nspace units: \"mm\" \"mm\" \"mm\"\nspace origin: ({},{},{})\n\n",
         spacing[0], spacing[1], spacing[2], origin[0], origin[1], origin[2]
     )
-}
-
-/// Without the last digits of a product, which nobody has measured: to a picometre.
-fn millimetres(metres: f64) -> f64 {
-    (metres * 1e12).round() / 1e9
 }

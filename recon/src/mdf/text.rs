@@ -38,6 +38,12 @@ pub fn new_uuid() -> io::Result<String> {
     Ok(text)
 }
 
+/// The time in UTC as MDF writes it.
+#[must_use]
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3f").to_string()
+}
+
 /// Whether a text is a time as MDF has it: `yyyy-mm-ddThh:mm:ss`, with or without decimals of a second, and a day that
 /// exists. A leap second is one.
 #[must_use]

@@ -171,6 +171,10 @@ pub struct ReconstructPlan {
     pub image: PathBuf,
     /// NRRD of the images, if wanted.
     pub nrrd: Option<PathBuf>,
+    /// NIfTI-1 of the images, if wanted; gzipped if it ends in `.gz`.
+    pub nifti: Option<PathBuf>,
+    /// DICOM of the images, if wanted.
+    pub dicom: Option<PathBuf>,
     /// Picture of an image, if wanted.
     pub png: Option<PathBuf>,
     /// How the picture is drawn.
@@ -204,6 +208,10 @@ pub struct XSpacePlan {
     pub image: PathBuf,
     /// NRRD of the images, if wanted.
     pub nrrd: Option<PathBuf>,
+    /// NIfTI-1 of the images, if wanted; gzipped if it ends in `.gz`.
+    pub nifti: Option<PathBuf>,
+    /// DICOM of the images, if wanted.
+    pub dicom: Option<PathBuf>,
     /// Picture of an image, if wanted.
     pub png: Option<PathBuf>,
     /// How the picture is drawn.

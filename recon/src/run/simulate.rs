@@ -17,7 +17,7 @@ use crate::mdf::model::{
     Acquisition, Array, Calibration, DriveField, Experiment, Mdf, Measurement, Receiver, Root, Scanner,
     Sequence as MdfSequence, Study, Tracer,
 };
-use crate::mdf::text::new_uuid;
+use crate::mdf::text::{new_uuid, now};
 use crate::mdf::write::{DataShape, ElementType, Options, Writer};
 use crate::physics::{Measured, Particle, Phantom, Samples, measure, spectra, system_matrix};
 use crate::prepare::snr;
@@ -317,11 +317,6 @@ fn is_line(gradient: &crate::physics::Tensor) -> bool {
         + a[2] * (b[0] * c[1] - b[1] * c[0]);
     let scale = gradient.as_flattened().iter().fold(0.0, |most: f64, value| most.max(value.abs()));
     determinant.abs() < 1e-9 * scale.powi(3)
-}
-
-/// As MDF writes times.
-fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3f").to_string()
 }
 
 fn flags(words: &[bool]) -> Array<i64> {
