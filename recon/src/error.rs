@@ -37,6 +37,22 @@ pub enum Error {
     /// An image cannot be written as DICOM.
     #[error("cannot write the image as DICOM")]
     Dicom(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A socket cannot be used.
+    #[error("cannot {action} at `{door}`")]
+    Door {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        door: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What came over a socket is not what it should be.
+    #[error("the stream cannot be used: {0}")]
+    Stream(String),
+    /// The other end of a socket is gone.
+    #[error("the stream broke off")]
+    StreamLost(#[source] std::io::Error),
     /// A scan cannot be made ready for reconstruction.
     #[error("the frames cannot be prepared: {0}")]
     Preparation(String),

@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod image;
 pub mod mdf;
+pub mod online;
 pub mod physics;
 pub mod prepare;
 pub mod run;

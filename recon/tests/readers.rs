@@ -4,13 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 #![allow(clippy::cast_precision_loss, reason = "small numbers")]
 
+mod desk;
+mod service;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use hatchway_recon::image::{Encoding, Image, Labels, write_dicom, write_nifti, write_nrrd};
+use hatchway_recon::online::{Door, Stop, Watcher};
 use hatchway_recon::physics::Grid;
 use serde::Deserialize;
+use service::{Service, scanned};
 use tempfile::TempDir;
 
 /// The same number; JSON is read with the last digit rounded.
@@ -189,4 +194,42 @@ fn assert_frames(path: &Path, image: &Image) {
     for (found, written) in found.values.iter().zip(&image.data) {
         assert!((found - f64::from(*written)).abs() <= 2.0 / 65535.0 / 2.0 * 1.001);
     }
+}
+
+#[test]
+#[ignore = "needs the readers of `cargo xtask readers`; `cargo xtask test proof` runs it"]
+fn a_viewer_gets_the_image_over_openigtlink() {
+    let desk = scanned();
+    let service = Service::new(&desk);
+    let Door::Tcp(address) = service.door("viewers") else { panic!("not TCP") };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/oracles/igtl.py");
+    let mut viewer = python();
+    viewer.arg(script).args([&address.port().to_string(), "hatchway-recon"]).stdout(Stdio::piped());
+    let viewer = viewer.spawn().unwrap();
+    let stop = Stop::new().unwrap();
+    let mut watcher = Watcher::connect(service.door("images"), &stop).unwrap();
+    desk.ok(&["feed", "scan.mdf", &service.door("frames").to_string(), "--fast"]);
+    let mut seen = watcher.image().unwrap().unwrap();
+    while seen.head.number != 29 {
+        seen = watcher.image().unwrap().unwrap();
+    }
+    let output = viewer.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let found: Read = serde_json::from_slice(&output.stdout).unwrap();
+    let grid = &seen.image.grid;
+    assert_eq!(found.size, grid.size);
+    for row in 0..3 {
+        let expected = grid.position(0)[row] * 1e3;
+        assert!((found.affine[row][3] - expected).abs() < 1e-4, "{:?}", found.affine);
+        assert!((found.affine[row][row] - grid.spacing()[row] * 1e3).abs() < 1e-4, "{:?}", found.affine);
+    }
+    // It may have got an earlier image; all are of the same object.
+    let most = found.values.iter().copied().fold(0.0, f64::max);
+    let close = found
+        .values
+        .iter()
+        .zip(&seen.image.data)
+        .filter(|(found, last)| (*found - f64::from(**last)).abs() < 0.1 * most);
+    assert!(close.count() > 700, "another image came");
+    service.end();
 }

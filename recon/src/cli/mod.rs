@@ -7,6 +7,7 @@ mod mdf_show;
 mod outputs;
 mod reconstruct;
 mod report;
+mod serve;
 mod simulate;
 mod view;
 
@@ -34,6 +35,12 @@ enum Verb {
     Simulate(simulate::Simulate),
     /// Make images of a scan by a plan.
     Reconstruct(reconstruct::Reconstruct),
+    /// Make images while a scan runs: frames come in over a socket, images go out.
+    Serve(serve::Serve),
+    /// Send a scan to `serve` as if it were measured now.
+    Feed(serve::Feed),
+    /// Watch the images of `serve`.
+    Watch(serve::Watch),
     /// Show an image in the terminal, or write it as a picture or for 3D Slicer.
     View(view::View),
     /// Say how alike two images are.
@@ -47,6 +54,9 @@ pub fn main() -> ExitCode {
         Verb::Mdf(verb) => mdf::run(&verb),
         Verb::Simulate(args) => simulate::run(&args),
         Verb::Reconstruct(args) => reconstruct::run(&args),
+        Verb::Serve(args) => serve::run(&args),
+        Verb::Feed(args) => serve::run_feed(&args),
+        Verb::Watch(args) => serve::run_watch(&args),
         Verb::View(args) => view::run(&args),
         Verb::Compare(args) => view::run_compare(&args),
     };

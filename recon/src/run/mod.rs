@@ -4,6 +4,7 @@ mod images;
 mod plan;
 mod reconstruct;
 mod simulate;
+mod system;
 mod xspace;
 
 pub use images::{read_image, write_image};
@@ -12,4 +13,5 @@ pub use plan::{
 };
 pub use reconstruct::{Done, reconstruct};
 pub use simulate::{simulate_calibration, simulate_scan, simulate_truth};
+pub use system::System;
 pub use xspace::{XSpaceDone, XSpaceSummary, reconstruct_x_space};

@@ -162,7 +162,7 @@ fn check_pair(calibration: &Opened<'_>, scan: &Opened<'_>, warnings: &mut Vec<St
     Ok(())
 }
 
-fn calibration_grid(calibration: &Opened<'_>) -> Result<Grid, Error> {
+pub(super) fn calibration_grid(calibration: &Opened<'_>) -> Result<Grid, Error> {
     let missing = || Error::Missing { path: calibration.path.into(), dataset: "/calibration".to_owned() };
     let of = calibration.mdf.calibration.as_ref().ok_or_else(missing)?;
     let grid = grid(
@@ -182,7 +182,7 @@ fn calibration_grid(calibration: &Opened<'_>) -> Result<Grid, Error> {
 }
 
 /// The frequencies of a calibration, with its SNR as the mean over the periods.
-fn band(calibration: &Opened<'_>) -> Result<Band, Error> {
+pub(super) fn band(calibration: &Opened<'_>) -> Result<Band, Error> {
     let acquisition = &calibration.mdf.acquisition;
     let points = acquisition.receiver.num_sampling_points;
     let samples = usize::try_from(points).unwrap_or(0);
@@ -226,7 +226,7 @@ fn band(calibration: &Opened<'_>) -> Result<Band, Error> {
 }
 
 /// Appends a row of the system matrix: its value at each position, less the mean background where that has not been taken off before.
-fn matrix_row(
+pub(super) fn matrix_row(
     calibration: &Opened<'_>,
     period: usize,
     row: Row,
@@ -288,7 +288,7 @@ pub(super) fn scan_rows(scan: &Opened<'_>, wanted: &[(usize, Row)]) -> Result<Fr
 }
 
 /// What an image is multiplied by to be a concentration, and its unit.
-fn concentration(calibration: &Mdf) -> (f32, &'static str) {
+pub(super) fn concentration(calibration: &Mdf) -> (f32, &'static str) {
     let sample = calibration.tracer.as_ref().and_then(|tracer| tracer.concentration.data.first().copied());
     match sample {
         // MDF has mol/L.

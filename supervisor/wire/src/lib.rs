@@ -5,6 +5,7 @@
 //! - [`attend`]: the messages between the two halves of the shim.
 //! - [`control`]: the messages between who comes to a running unit and its shim.
 //! - [`exit`]: `exit.json`, the truth about an ended unit, and the exit codes of `hatchway run`.
+//! - [`frames`]: streams of measured frames and of images.
 //! - [`guest`]: the messages between `hatchway run` and a guest's init.
 //! - [`log`]: the segments in which a unit's output is kept.
 //! - [`mux`]: many streams over one way.
@@ -17,6 +18,7 @@ pub mod attend;
 pub mod bootstrap;
 pub mod control;
 pub mod exit;
+pub mod frames;
 pub mod guest;
 pub mod log;
 pub mod mux;

@@ -1,0 +1,147 @@
+//! A scan's file as a source of frames: for trying the service, and for seeing a scan again.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hatchway_wire::frames::{Frames, Head, Kind, Sample};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{Stop, Stream};
+use crate::Error;
+use crate::mdf::{File, Mdf, MeasurementData};
+
+/// How fast frames are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// As fast as they were measured.
+    Measured,
+    /// So many a second.
+    Rate(f64),
+    /// As fast as they are taken.
+    Taken,
+}
+
+/// What was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Played {
+    /// Frames, background frames with them.
+    pub frames: u64,
+}
+
+/// Sends the frames of a scan in the order in which they were measured, `times` times over; 0 is without end. Gives up once `stop` is said.
+///
+/// # Errors
+/// The file cannot be read, has spectra instead of samples, or the other end hangs up.
+pub fn play(path: &Path, stream: &mut Stream, pace: Pace, times: u64, stop: &Stop) -> Result<Played, Error> {
+    let file = File::open(path)?;
+    let (mdf, _) = Mdf::read(&file)?;
+    let data = MeasurementData::open(&file, &mdf)?.in_measured_order(&mdf)?;
+    if data.is_fourier() {
+        let (found, expected) = ("1".to_owned(), "0: frames are sent as samples".to_owned());
+        let dataset = "/measurement/isFourierTransformed".to_owned();
+        return Err(Error::Unexpected { path: path.into(), dataset, found, expected });
+    }
+    let described = described(&mdf, &data);
+    let text = serde_json::to_vec(&described).map_err(|error| Error::Stream(error.to_string()))?;
+    let head = Head::description(Kind::Frames, length(text.len())?);
+    let mut send = |bytes: &[u8]| stream.write_all(bytes).map_err(Error::StreamLost);
+    send(&[head.bytes().as_slice(), &text].concat())?;
+    let between = between(pace, &mdf, &described)?;
+    let begun = Instant::now();
+    let mut number = 0;
+    while times == 0 || number < times * data.frames() as u64 {
+        #[expect(clippy::cast_possible_truncation, reason = "below the number of frames, which is a usize")]
+        let frame = (number % data.frames() as u64) as usize;
+        let bytes = bytes(&data, frame, described.sample)?;
+        #[expect(clippy::cast_precision_loss, reason = "a count of frames")]
+        pause(begun + between.mul_f64((number + 1) as f64));
+        if stop.is_said() {
+            break;
+        }
+        let head = Head {
+            kind: Kind::Frame,
+            background: data.background()[frame],
+            length: length(bytes.len())?,
+            number,
+            count: 1,
+            monotonic_ns: now(ClockId::CLOCK_MONOTONIC),
+            tai_ns: now(ClockId::CLOCK_TAI),
+        };
+        send(&[head.bytes().as_slice(), &bytes].concat())?;
+        number += 1;
+    }
+    Ok(Played { frames: number })
+}
+
+fn described(mdf: &Mdf, data: &MeasurementData<'_>) -> Frames {
+    let acquisition = &mdf.acquisition;
+    let conversion = acquisition.receiver.data_conversion_factor.as_ref();
+    Frames {
+        periods: data.periods(),
+        channels: data.channels(),
+        samples: data.samples(),
+        sample: match data.numeric().name().as_str() {
+            "Int8" | "Int16" => Sample::Int16,
+            "Int32" => Sample::Int32,
+            "Float32" => Sample::Float32,
+            _ => Sample::Float64,
+        },
+        conversion: conversion.map(|of| of.data.as_chunks().0.to_vec()).unwrap_or_default(),
+        bandwidth: acquisition.receiver.bandwidth,
+        base_frequency: acquisition.drive_field.base_frequency,
+        dividers: acquisition.drive_field.divider.data.clone(),
+        strengths: acquisition.drive_field.strength.data.clone(),
+        simulated: mdf.experiment.is_simulation,
+    }
+}
+
+fn length(bytes: usize) -> Result<u32, Error> {
+    u32::try_from(bytes)
+        .map_err(|_| Error::Stream(format!("a frame of {bytes} bytes is more than a message can have")))
+}
+
+/// Time from frame to frame.
+fn between(pace: Pace, mdf: &Mdf, frames: &Frames) -> Result<Duration, Error> {
+    let seconds = match pace {
+        Pace::Taken => 0.0,
+        Pace::Rate(rate) => 1.0 / rate,
+        Pace::Measured => {
+            #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+            let samples = (frames.samples * frames.periods) as f64
+                * mdf.acquisition.sequence.num_averages.max(1) as f64;
+            samples / (2.0 * frames.bandwidth)
+        }
+    };
+    let wrong = || Error::Parameter { name: "rate", value: 1.0 / seconds, range: "above 0" };
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+fn bytes(data: &MeasurementData<'_>, frame: usize, sample: Sample) -> Result<Vec<u8>, Error> {
+    let frames = frame..frame + 1;
+    Ok(match sample {
+        Sample::Int16 => {
+            data.read_frames::<i16>(frames)?.iter().flat_map(|sample| sample.to_le_bytes()).collect()
+        }
+        Sample::Int32 => {
+            data.read_frames::<i32>(frames)?.iter().flat_map(|sample| sample.to_le_bytes()).collect()
+        }
+        Sample::Float32 => {
+            data.read_frames::<f32>(frames)?.iter().flat_map(|sample| sample.to_le_bytes()).collect()
+        }
+        Sample::Float64 => {
+            data.read_frames::<f64>(frames)?.iter().flat_map(|sample| sample.to_le_bytes()).collect()
+        }
+    })
+}
+
+fn pause(until: Instant) {
+    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+}
+
+/// In nanoseconds; 0 where there is no such clock.
+fn now(clock: ClockId) -> u64 {
+    let Ok(time) = clock_gettime(clock) else { return 0 };
+    let (seconds, rest) = (u64::try_from(time.tv_sec()), u64::try_from(time.tv_nsec()));
+    seconds.unwrap_or(0) * 1_000_000_000 + rest.unwrap_or(0)
+}
