@@ -37,11 +37,15 @@ pub use device::{Device, Options, adapters};
 #[cfg(feature = "gpu")]
 pub use matrix::ShardedMatrix;
 
+/// Why there is none.
+#[cfg(not(feature = "gpu"))]
+pub(crate) const WITHOUT: &str = "this program was built without the feature `gpu`";
+
 /// All adapters of this machine.
 ///
 /// # Errors
 /// [`crate::Error::NoGpu`]: this program was built without them.
 #[cfg(not(feature = "gpu"))]
 pub fn adapters() -> Result<Vec<Adapter>, crate::Error> {
-    Err(crate::Error::NoGpu("this program was built without the feature `gpu`".to_owned()))
+    Err(crate::Error::NoGpu(WITHOUT.to_owned()))
 }
