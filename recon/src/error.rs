@@ -261,6 +261,39 @@ pub enum Error {
         /// The last one.
         iteration: usize,
     },
+    /// No graphics card can be used.
+    #[error("no graphics card can be used: {0}")]
+    NoGpu(String),
+    /// A graphics card cannot do what it was asked to.
+    #[error("the graphics card `{adapter}` cannot {action}: {reason}")]
+    Gpu {
+        /// Its name.
+        adapter: String,
+        /// What was tried.
+        action: String,
+        /// What its driver says.
+        reason: String,
+    },
+    /// Something is too large for a graphics card; found out before it was given memory.
+    #[error("the graphics card `{adapter}` has no room for {what}: {needed} bytes, where {limit}")]
+    GpuMemory {
+        /// Its name.
+        adapter: String,
+        /// What was to be put there.
+        what: String,
+        /// How many bytes it takes.
+        needed: u64,
+        /// What the limit is, in bytes, and what would fit.
+        limit: String,
+    },
+    /// A graphics card went away in the middle of its work, or failed at it.
+    #[error("the graphics card `{adapter}` was lost: {reason}")]
+    GpuLost {
+        /// Its name.
+        adapter: String,
+        /// What its driver says.
+        reason: String,
+    },
     /// It was called off.
     #[error("called off after iteration {iteration}")]
     Cancelled {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod gpu;
 pub mod image;
 pub mod mdf;
 pub mod online;

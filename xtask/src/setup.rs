@@ -239,6 +239,16 @@ const NEEDS: &[Need] = &[
         what_for: "makes the disks on which guests keep state",
         is_there: || Path::new("/usr/sbin/mke2fs").exists() || Path::new("/sbin/mke2fs").exists(),
     },
+    Need {
+        package: "mesa-vulkan-drivers",
+        what_for: "a software graphics card for the tests of reconstruction",
+        // Newer ones have no architecture in the name.
+        is_there: || {
+            ["lvp_icd.x86_64.json", "lvp_icd.json"]
+                .iter()
+                .any(|name| exists(&format!("/usr/share/vulkan/icd.d/{name}")))
+        },
+    },
     Need { package: "xvfb", what_for: "a display for the tests", is_there: || on_path("Xvfb") },
     Need {
         package: "xserver-xephyr",

@@ -1,5 +1,6 @@
 //! The command line, one file a verb.
 
+mod devices;
 mod mdf;
 mod mdf_check;
 mod mdf_convert;
@@ -45,6 +46,8 @@ enum Verb {
     View(view::View),
     /// Say how alike two images are.
     Compare(view::Compare),
+    /// List the graphics cards that can compute.
+    Devices(devices::Devices),
 }
 
 /// Runs the command line of this process. 0: yes; 1: the answer is no; 2: usage or failure.
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Verb::Watch(args) => serve::run_watch(&args),
         Verb::View(args) => view::run(&args),
         Verb::Compare(args) => view::run_compare(&args),
+        Verb::Devices(args) => devices::run(&args),
     };
     match done {
         Ok(code) => code,

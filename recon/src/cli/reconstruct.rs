@@ -98,6 +98,7 @@ fn summary(done: &Done) -> String {
         "system    {} rows ({} of them zero), {} voxels\nframes    {}\n",
         summary.rows, solver.rows_skipped, summary.voxels, summary.frames
     );
+    text += &format!("device    {}\n", summary.device);
     if let Some(Some(lambda)) = solver.lambdas.first() {
         text += &format!("lambda    {lambda:.3e} after normalisation\n");
     }

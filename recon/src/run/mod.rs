@@ -1,5 +1,11 @@
 //! Whole jobs from plans in TOML: simulate a scan, reconstruct one, keep its images.
 
+#[cfg(feature = "gpu")]
+mod card;
+#[cfg(not(feature = "gpu"))]
+#[path = "no_card.rs"]
+mod card;
+mod device;
 mod images;
 mod plan;
 mod reconstruct;
@@ -7,11 +13,12 @@ mod simulate;
 mod system;
 mod xspace;
 
+pub use device::{DevicePlan, Hardware, Use};
 pub use images::{read_image, write_image};
 pub use plan::{
     CalibrationPlan, ImagePlan, LinePlan, Method, ReconstructPlan, SimulatePlan, XSpacePlan, read_plan,
 };
-pub use reconstruct::{Done, reconstruct};
+pub use reconstruct::{Done, reconstruct, reconstruct_on};
 pub use simulate::{simulate_calibration, simulate_scan, simulate_truth};
 pub use system::System;
 pub use xspace::{XSpaceDone, XSpaceSummary, reconstruct_x_space};

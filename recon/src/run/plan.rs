@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::device::DevicePlan;
 use crate::Error;
 use crate::image::View;
 use crate::physics::{Coil, Grid, Particle, Period, Sequence, Solid};
@@ -167,6 +168,9 @@ pub struct ReconstructPlan {
     pub rows: Filter,
     /// How the system is solved.
     pub solver: Solver,
+    /// On what it is solved.
+    #[serde(default)]
+    pub device: DevicePlan,
     /// MDF of the images.
     pub image: PathBuf,
     /// NRRD of the images, if wanted.

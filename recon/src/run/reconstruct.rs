@@ -5,6 +5,7 @@ use std::path::Path;
 use num_complex::{Complex32, Complex64};
 use serde::Serialize;
 
+use super::device::{Hardware, Source};
 use super::images::grid;
 use super::plan::ReconstructPlan;
 use crate::Error;
@@ -13,7 +14,7 @@ use crate::mdf::{File, Mdf, MeasurementData};
 use crate::physics::Grid;
 use crate::prepare::{Frames, transform};
 use crate::select::{Band, Row};
-use crate::solve::{Control, Matrix, Problem, Report, solve};
+use crate::solve::{Control, Report};
 
 /// What has been reconstructed.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub struct Summary {
     pub norms: Vec<f64>,
     /// What the solver says.
     pub solver: Report,
+    /// What solved, and why that.
+    pub device: String,
     /// What may surprise.
     pub warnings: Vec<String>,
 }
@@ -55,8 +58,22 @@ pub(super) struct Opened<'f> {
 /// Reconstructs by a plan whose paths are beside `folder`.
 ///
 /// # Errors
-/// A file cannot be read, the two do not belong together, no row is left, or the solver cannot work with what there is.
+/// A file cannot be read, the two do not belong together, no row is left, the solver cannot work with what there is, or
+/// there is no graphics card where there must be one.
 pub fn reconstruct(plan: &ReconstructPlan, folder: &Path, control: &Control<'_>) -> Result<Done, Error> {
+    reconstruct_on(&Hardware::open(&plan.device)?, plan, folder, control)
+}
+
+/// The same on hardware that is open already; the plan's is not looked at.
+///
+/// # Errors
+/// As [`reconstruct`].
+pub fn reconstruct_on(
+    hardware: &Hardware,
+    plan: &ReconstructPlan,
+    folder: &Path,
+    control: &Control<'_>,
+) -> Result<Done, Error> {
     let (calibration_path, scan_path) = (folder.join(&plan.calibration), folder.join(&plan.scan));
     let (calibration_file, scan_file) = (File::open(&calibration_path)?, File::open(&scan_path)?);
     let calibration = open(&calibration_path, &calibration_file, true)?;
@@ -65,22 +82,23 @@ pub fn reconstruct(plan: &ReconstructPlan, folder: &Path, control: &Control<'_>)
     check_pair(&calibration, &scan, &mut warnings)?;
     let grid = calibration_grid(&calibration)?;
     let rows = plan.rows.rows(&band(&calibration)?)?;
-    let mut matrix = Vec::new();
     let mut wanted = Vec::new();
     for period in 0..calibration.data.periods() {
-        for row in &rows {
-            wanted.push((period, *row));
-            matrix_row(&calibration, period, *row, &grid, &mut matrix)?;
-        }
+        wanted.extend(rows.iter().map(|row| (period, *row)));
     }
     let frames = scan_rows(&scan, &wanted)?;
     let frames = frames.foreground(scan.data.background(), plan.background)?.averaged(plan.average)?;
     #[expect(clippy::cast_possible_truncation, reason = "matrices and data are of single precision")]
     let data: Vec<Complex32> =
         frames.data.iter().map(|value| Complex32::new(value.re as f32, value.im as f32)).collect();
-    let matrix = Matrix::new(wanted.len(), grid.voxels(), matrix)?;
-    let problem = Problem { operator: &matrix, weights: None, data: &data, start: None };
-    let solution = solve(&plan.solver, &problem, control)?;
+    let mut read = |index: usize, out: &mut Vec<Complex32>| {
+        let (period, row) = wanted[index];
+        matrix_row(&calibration, period, row, &grid, out)
+    };
+    let source = Source { rows: wanted.len(), columns: grid.voxels(), read: &mut read };
+    let solved = hardware.solve(&plan.solver, source, &data, control)?;
+    warnings.extend(solved.warnings);
+    let solution = solved.solution;
     let (factor, unit) = concentration(&calibration.mdf);
     let voxels = solution.image.iter().map(|value| value.re * factor).collect();
     let image = Image::new(grid, voxels)?;
@@ -92,6 +110,7 @@ pub fn reconstruct(plan: &ReconstructPlan, folder: &Path, control: &Control<'_>)
         unit,
         norms: (0..frames.count()).map(|index| norm(frames.frame(index))).collect(),
         solver: solution.report,
+        device: solved.device,
         warnings,
     };
     Ok(Done { image, scan: scan.mdf, summary })

@@ -1,15 +1,11 @@
 //! One frame, or many side by side: what Kaczmarz's method does with the values of a row.
 
 use num_complex::Complex;
-use rayon::prelude::*;
 
 use super::kernels::{LANES, Lanes};
 use super::operator::Operator;
 use super::real::Real;
 use super::vector::norm_squared;
-
-/// Rows of one task of [`residuals`].
-const ROWS_PER_TASK: usize = 64;
 
 /// From how many frames on a panel is faster than one frame after the other; fewer leave its lanes empty.
 pub(super) const PANEL_FRAMES_MIN: usize = 4;
@@ -29,6 +25,8 @@ pub(super) trait Value<T: Real>: Copy + Send + Sync {
     fn sub_product(&mut self, factor: Complex<T>, other: &Self);
     /// [`Operator::part_dot`]
     fn dot(operator: &dyn Operator<T>, rows: &[usize], first: usize, x: &[Self], out: &mut [Self]);
+    /// [`Operator::forward`]
+    fn forward(operator: &dyn Operator<T>, x: &[Self], y: &mut [Self]);
     /// [`Operator::part_axpy`]
     fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], first: usize, x: &mut [Self]);
 }
@@ -63,6 +61,10 @@ impl<T: Real> Value<T> for Complex<T> {
 
     fn dot(operator: &dyn Operator<T>, rows: &[usize], first: usize, x: &[Self], out: &mut [Self]) {
         operator.part_dot(rows, first, x, out);
+    }
+
+    fn forward(operator: &dyn Operator<T>, x: &[Self], y: &mut [Self]) {
+        operator.forward(x, y);
     }
 
     fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], first: usize, x: &mut [Self]) {
@@ -108,6 +110,10 @@ impl<T: Real> Value<T> for Lanes<T> {
         operator.panel_dot(rows, first, x, out);
     }
 
+    fn forward(operator: &dyn Operator<T>, x: &[Self], y: &mut [Self]) {
+        operator.panel_forward(x, y);
+    }
+
     fn axpy(operator: &dyn Operator<T>, rows: &[usize], alpha: &[Self], first: usize, x: &mut [Self]) {
         operator.panel_axpy(rows, alpha, first, x);
     }
@@ -151,10 +157,7 @@ fn few<T: Real, V: Value<T>>(operator: &dyn Operator<T>, b: &[Complex<T>], x: &[
     let (m, n) = (operator.rows(), operator.columns());
     let x: Vec<V> = pack(x, n);
     let mut ax = vec![V::zero(); m];
-    ax.par_chunks_mut(ROWS_PER_TASK).enumerate().for_each(|(task, ax)| {
-        let rows: Vec<usize> = (task * ROWS_PER_TASK..).take(ax.len()).collect();
-        V::dot(operator, &rows, 0, &x, ax);
-    });
+    V::forward(operator, &x, &mut ax);
     let residual = |(lane, b): (usize, &[Complex<T>])| {
         let squares = ax.iter().zip(b).map(|(ax, b)| norm_squared(&[ax.get(lane) - b]));
         squares.sum::<f64>().sqrt()

@@ -32,6 +32,7 @@ use super::operator::{Operator, energies};
 use super::order::{Order, SplitMix64, sample, shuffle};
 use super::prox::{Penalty, Projection, check_lambda, project};
 use super::real::Real;
+use super::sweeps::{Job, Map, Rows, Sweeps};
 use super::team::Team;
 use crate::Error;
 
@@ -69,7 +70,7 @@ pub struct Kaczmarz {
     /// Of the rows; natural unless stated.
     pub order: Order,
     /// Rows that are taken together, which changes the time it takes and roundings; 1 is row after row. [`BLOCK_ROWS`]
-    /// unless stated, and 1 with [`Order::Sampled`].
+    /// unless stated, and 1 with [`Order::Sampled`]. A graphics card has a default of its own, and a limit.
     pub block: Option<usize>,
 }
 
@@ -132,27 +133,43 @@ pub(super) struct System<T> {
     order: Vec<usize>,
     /// ‖a_k‖² of all rows.
     energies: Vec<T>,
-    triangles: Triangles<T>,
+    place: Place<T>,
+}
+
+/// Where sweeps are done.
+#[derive(Debug)]
+enum Place<T> {
+    /// By this processor.
+    Here(Triangles<T>),
+    /// Where the matrix is.
+    There(Box<dyn Sweeps<T>>),
 }
 
 impl<T: Real> System<T> {
-    pub(super) fn new(operator: &dyn Operator<T>, energies: Vec<T>, method: &Kaczmarz) -> Self {
+    /// Prepares; fails only where the matrix is not in this process's memory.
+    pub(super) fn new(
+        operator: &dyn Operator<T>,
+        energies: Vec<T>,
+        method: &Kaczmarz,
+    ) -> Result<Self, Error> {
         let mut order: Vec<usize> = (0..energies.len()).filter(|&k| energies[k] > T::zero()).collect();
-        let triangles = match method.order {
-            Order::Sampled { .. } => Triangles::sequential(),
-            Order::Natural | Order::Shuffled { .. } => {
-                if let Order::Shuffled { seed } = method.order {
-                    shuffle(&mut order, seed);
-                }
-                Triangles::new(operator, &order, method.block.unwrap_or(BLOCK_ROWS))
-            }
+        let (mut block, is_sampled) = (method.block, matches!(method.order, Order::Sampled { .. }));
+        match method.order {
+            Order::Natural => {}
+            Order::Shuffled { seed } => shuffle(&mut order, seed),
+            Order::Sampled { .. } => block = Some(1),
+        }
+        let place = match operator.sweeps(&Rows { order: &order, weights: None, block }) {
+            Some(sweeps) => Place::There(sweeps?),
+            None if is_sampled => Place::Here(Triangles::sequential()),
+            None => Place::Here(Triangles::new(operator, &order, block.unwrap_or(BLOCK_ROWS))),
         };
-        Self { order, energies, triangles }
+        Ok(Self { order, energies, place })
     }
 
     /// The norms alone, for other methods.
     pub(super) fn plain(energies: Vec<T>) -> Self {
-        Self { order: Vec::new(), energies, triangles: Triangles::sequential() }
+        Self { order: Vec::new(), energies, place: Place::Here(Triangles::sequential()) }
     }
 
     /// ‖a_k‖² of all rows.
@@ -184,10 +201,44 @@ impl<'a, T: Real> Sweep<'a, T> {
         }
     }
 
+    /// Draws the rows of one sweep after the other, where they are not always the same.
+    fn drawer(&self) -> Option<impl FnMut() -> Vec<usize> + '_> {
+        let Order::Sampled { seed, fraction } = self.method.order else {
+            return None;
+        };
+        let mut random = SplitMix64::new(seed);
+        let energy = |k: usize| self.system.energies[k].wide();
+        Some(move || sample(&self.system.order, energy, fraction, &mut random))
+    }
+
+    /// All iterations where the matrix is.
+    fn run_there(
+        &self,
+        sweeps: &dyn Sweeps<T>,
+        b: &[Complex<T>],
+        x: &mut [Complex<T>],
+        done: &dyn Fn(usize) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let penalty = self.method.penalty;
+        let apply = penalty.map(|penalty| move |frame: &mut [Complex<T>]| penalty.apply(frame, self.amount));
+        let mut draw = self.drawer();
+        let job = Job {
+            iterations: self.method.iterations,
+            epsilon: self.epsilon,
+            inverses: &self.inverses,
+            data: b,
+            projections: &self.method.projections,
+            penalty: apply.as_ref().map(|apply| apply as &Map<'_, T>),
+            draw: draw.as_mut().map(|draw| draw as &mut dyn FnMut() -> Vec<usize>),
+            done,
+        };
+        sweeps.run(job, x)
+    }
+
     /// All iterations on as many frames as `V` holds; `b`, `x` are frame after frame. Gives v.
     fn run<V: Value<T>>(
         &self,
-        operator: &dyn Operator<T>,
+        (operator, triangles): (&dyn Operator<T>, &Triangles<T>),
         b: &[Complex<T>],
         x: &mut [Complex<T>],
         done: &dyn Fn(usize) -> Result<(), Error>,
@@ -195,19 +246,11 @@ impl<'a, T: Real> Sweep<'a, T> {
         let b: Vec<V> = pack(b, operator.rows());
         let mut values: Vec<V> = pack(x, operator.columns());
         let mut v = vec![V::zero(); b.len()];
-        let mut random = match self.method.order {
-            Order::Sampled { seed, .. } => Some(SplitMix64::new(seed)),
-            Order::Natural | Order::Shuffled { .. } => None,
-        };
+        let mut draw = self.drawer();
         for iteration in 1..=self.method.iterations {
-            match (self.method.order, random.as_mut()) {
-                (Order::Sampled { fraction, .. }, Some(random)) => {
-                    let energy = |k: usize| self.system.energies[k].wide();
-                    let order = sample(&self.system.order, energy, fraction, random);
-                    self.rows(operator, &order, &b, &mut values, &mut v);
-                }
-                _ => self.rows(operator, &self.system.order, &b, &mut values, &mut v),
-            }
+            let drawn = draw.as_mut().map(|draw| draw());
+            let order = drawn.as_deref().unwrap_or(&self.system.order);
+            self.rows((operator, triangles), order, &b, &mut values, &mut v);
             self.constrain(&mut values, x);
             done(iteration)?;
         }
@@ -217,13 +260,12 @@ impl<'a, T: Real> Sweep<'a, T> {
 
     fn rows<V: Value<T>>(
         &self,
-        operator: &dyn Operator<T>,
+        (operator, triangles): (&dyn Operator<T>, &Triangles<T>),
         order: &[usize],
         b: &[V],
         x: &mut [V],
         v: &mut [V],
     ) {
-        let System { triangles, .. } = self.system;
         let (inverses, epsilon) = (&self.inverses, self.epsilon);
         let alphas = Team { operator, order, triangles, inverses, epsilon, b, v }.run(x);
         for (alpha, &k) in alphas.iter().zip(order) {
@@ -260,7 +302,10 @@ pub(super) fn run<T: Real>(
     let mut first = 0;
     while first < factors.len() {
         let same = factors[first..].iter().take_while(|factor| **factor == factors[first]).count();
-        let together = if same < PANEL_FRAMES_MIN { 1 } else { same.min(LANES) };
+        let together = match system.place {
+            Place::Here(_) if same < PANEL_FRAMES_MIN => 1,
+            Place::Here(_) | Place::There(_) => same.min(LANES),
+        };
         let end = first + together;
         let done = |iteration| {
             let iterations_max = method.iterations;
@@ -283,10 +328,14 @@ fn group<T: Real>(
     done: &dyn Fn(usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let go = |sweep: &Sweep<'_, T>, operator: &dyn Operator<T>, x: &mut [Complex<T>]| {
+        let triangles = match &sweep.system.place {
+            Place::There(sweeps) => return sweep.run_there(&**sweeps, b, x, done),
+            Place::Here(triangles) => triangles,
+        };
         if b.len() == operator.rows() {
-            sweep.run::<Complex<T>>(operator, b, x, done).map(|_| ())
+            sweep.run::<Complex<T>>((operator, triangles), b, x, done).map(|_| ())
         } else {
-            sweep.run::<Lanes<T>>(operator, b, x, done).map(|_| ())
+            sweep.run::<Lanes<T>>((operator, triangles), b, x, done).map(|_| ())
         }
     };
     match &method.lambda {
@@ -299,7 +348,7 @@ fn group<T: Real>(
                 return Err(Error::Parameter { name: "lambda", value, range });
             }
             let scaled = scaled(operator, &columns)?;
-            let system = System::new(&scaled, energies(&scaled), method);
+            let system = System::new(&scaled, energies(&scaled), method)?;
             scale_frames(x, &columns, |value, column| value.unscale(column));
             go(&Sweep::new(&system, method, T::one(), factor), &scaled, x)?;
             scale_frames(x, &columns, |value, column| value.scale(column));
@@ -339,10 +388,11 @@ mod tests {
         let matrix = Matrix::new(m, n, random(m * n, 1)).unwrap();
         let b = random(m, 2);
         let method = Kaczmarz { iterations: 3000, ..Kaczmarz::default() };
-        let system = System::new(&matrix, energies(&matrix), &method);
+        let system = System::new(&matrix, energies(&matrix), &method).unwrap();
         let mut x = vec![Complex::default(); n];
         let sweep = Sweep::new(&system, &method, lambda, 1.0);
-        let v: Vec<Complex<f64>> = sweep.run(&matrix, &b, &mut x, &|_| Ok(())).unwrap();
+        let Place::Here(triangles) = &system.place else { panic!("the matrix is here") };
+        let v: Vec<Complex<f64>> = sweep.run((&matrix, triangles), &b, &mut x, &|_| Ok(())).unwrap();
         let mut ax = vec![Complex::default(); m];
         matrix.forward(&x, &mut ax);
         for k in 0..m {

@@ -280,7 +280,7 @@ impl<T: Real> Kernel for Energy<'_, T> {
 }
 
 /// Σ |`row[n]`|², in double precision.
-pub(super) fn energy<T: Real>(row: &[Complex<T>]) -> f64 {
+pub(crate) fn energy<T: Real>(row: &[Complex<T>]) -> f64 {
     dispatch(Energy { row })
 }
 

@@ -87,7 +87,7 @@ impl<'a, T: Real> Matrix<'a, T> {
 ///
 /// # Errors
 /// [`Error::NotFinite`] with the first place.
-pub(super) fn check_finite<T: Real>(what: &'static str, values: &[Complex<T>]) -> Result<(), Error> {
+pub(crate) fn check_finite<T: Real>(what: &'static str, values: &[Complex<T>]) -> Result<(), Error> {
     match values.par_iter().position_first(|value| !(value.re.is_finite() && value.im.is_finite())) {
         Some(index) => Err(Error::NotFinite { what, index }),
         None => Ok(()),

@@ -24,6 +24,7 @@ mod plan;
 mod prox;
 mod real;
 mod simd;
+mod sweeps;
 mod team;
 mod tv;
 mod vector;
@@ -42,6 +43,12 @@ pub use order::{Order, SplitMix64};
 pub use plan::{Prepared, Problem, Report, Solution, Solver, solve};
 pub use prox::{Penalty, Projection, Variation};
 pub use real::Real;
+pub use sweeps::{Job, Map, Rows, Sweeps};
+
+#[cfg(feature = "gpu")]
+pub(crate) use kernels::energy;
+#[cfg(feature = "gpu")]
+pub(crate) use matrix::check_finite;
 
 use crate::Error;
 

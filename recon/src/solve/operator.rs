@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::kernels::Lanes;
 use super::real::Real;
+use super::sweeps::{Rows, Sweeps};
 use crate::Error;
 
 /// Rows of one task of [`Operator::forward`], and of one call in [`Operator::adjoint`].
@@ -71,6 +72,14 @@ pub trait Operator<T: Real>: Sync {
         });
     }
 
+    /// y = A x for many frames.
+    fn panel_forward(&self, x: &[Lanes<T>], y: &mut [Lanes<T>]) {
+        y.par_chunks_mut(ROWS_PER_TASK).enumerate().for_each(|(task, y)| {
+            let rows: Vec<usize> = (task * ROWS_PER_TASK..).take(y.len()).collect();
+            self.panel_dot(&rows, 0, x, y);
+        });
+    }
+
     /// x = A^H y: rows are added to partial sums, whose number depends on M alone, and these are added in pairs.
     fn adjoint(&self, y: &[Complex<T>], x: &mut [Complex<T>]) {
         let parts = self.rows().div_ceil(ROWS_PER_PART).clamp(1, PARTS_MAX);
@@ -113,6 +122,19 @@ pub trait Operator<T: Real>: Sync {
             }
         }
         triangle
+    }
+
+    /// Kaczmarz's method where the matrix is, if that is not in this process's memory.
+    fn sweeps(&self, _: &Rows<'_, T>) -> Option<Result<Box<dyn Sweeps<T>>, Error>> {
+        None
+    }
+
+    /// Whether everything that was computed until now can be relied on. Of a matrix in this process's memory it can.
+    ///
+    /// # Errors
+    /// [`Error::GpuLost`]: since then, results are zeros.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -185,6 +207,33 @@ impl<T: Real> Operator<T> for Weighted<'_, T> {
     fn rows_axpy(&self, rows: &[usize], alpha: &[Complex<T>], x: &mut [Complex<T>]) {
         let alpha = self.scaled(rows, alpha, |value, weight| *value = value.scale(weight));
         self.inner.rows_axpy(rows, &alpha, x);
+    }
+
+    fn forward(&self, x: &[Complex<T>], y: &mut [Complex<T>]) {
+        self.inner.forward(x, y);
+        y.iter_mut().zip(self.weights).for_each(|(value, weight)| *value = value.scale(*weight));
+    }
+
+    fn adjoint(&self, y: &[Complex<T>], x: &mut [Complex<T>]) {
+        let y: Vec<_> = y.iter().zip(self.weights).map(|(value, weight)| value.scale(*weight)).collect();
+        self.inner.adjoint(&y, x);
+    }
+
+    fn panel_forward(&self, x: &[Lanes<T>], y: &mut [Lanes<T>]) {
+        self.inner.panel_forward(x, y);
+        y.iter_mut().zip(self.weights).for_each(|(value, weight)| value.scale(*weight));
+    }
+
+    fn sweeps(&self, rows: &Rows<'_, T>) -> Option<Result<Box<dyn Sweeps<T>>, Error>> {
+        let weights: Vec<T> = match rows.weights {
+            Some(outer) => outer.iter().zip(self.weights).map(|(outer, inner)| *outer * *inner).collect(),
+            None => self.weights.to_vec(),
+        };
+        self.inner.sweeps(&Rows { weights: Some(&weights), ..*rows })
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.inner.check()
     }
 
     fn part_dot(&self, rows: &[usize], first: usize, x: &[Complex<T>], out: &mut [Complex<T>]) {

@@ -147,7 +147,8 @@ impl<'a, T: Real> Prepared<'a, T> {
     ///
     /// # Errors
     /// What [`Solver::check`] and [`Weighted::new`] refuse, [`Error::Empty`], [`Error::AllZero`], and
-    /// [`Error::NotFinite`] for a row whose squared norm is beyond the precision.
+    /// [`Error::NotFinite`] for a row whose squared norm is beyond the precision. [`Error::Gpu`], [`Error::GpuMemory`] and
+    /// [`Error::GpuLost`] of a matrix on a graphics card.
     pub fn new(
         solver: &'a Solver,
         operator: &'a dyn Operator<T>,
@@ -166,14 +167,15 @@ impl<'a, T: Real> Prepared<'a, T> {
             if energies.iter().all(|energy| *energy <= T::zero()) {
                 return Err(Error::AllZero { rows });
             }
-            Ok(match solver {
+            match solver {
                 // With a λ per voxel the method has a matrix of its own.
                 Solver::Kaczmarz(method) if matches!(method.lambda, Lambda::Same(_)) => {
                     System::new(operator, energies, method)
                 }
-                _ => System::plain(energies),
-            })
+                _ => Ok(System::plain(energies)),
+            }
         })?;
+        operator.check()?;
         Ok(Self { solver, weights, operator: Hidden(operator), system })
     }
 
@@ -181,7 +183,7 @@ impl<'a, T: Real> Prepared<'a, T> {
     ///
     /// # Errors
     /// [`Error::Dimension`], [`Error::NotFinite`] for what comes in, [`Error::Singular`], [`Error::Diverged`],
-    /// [`Error::Cancelled`].
+    /// [`Error::Cancelled`]; of a matrix on a graphics card [`Error::Gpu`], [`Error::GpuMemory`] and [`Error::GpuLost`].
     pub fn run(
         &self,
         data: &[Complex<T>],
@@ -210,12 +212,16 @@ impl<'a, T: Real> Prepared<'a, T> {
             _ => vec![normalisation.factor(energies, n, &[]); frames],
         };
         with_weights(self.operator.0, self.weights, |operator| {
-            let iterations = self.frames(operator, &factors, &data, &mut image, control)?;
+            let iterations = self.frames(operator, &factors, &data, &mut image, control);
+            // Zeros of a card that is lost may have looked like another error.
+            operator.check()?;
+            let iterations = iterations?;
             if let Err(Error::NotFinite { index, .. }) = check_finite("voxel of the image", &image) {
                 return Err(Error::Diverged { frame: index / n, iteration: iterations[index / n] });
             }
             let residuals =
                 if control.skip_residuals { Vec::new() } else { residuals(operator, &data, &image) };
+            operator.check()?;
             let lambda = self.solver.lambda();
             let lambdas = factors.iter().map(|factor| lambda.map(|lambda| lambda * factor)).collect();
             let rows_used = energies.iter().filter(|energy| **energy > T::zero()).count();
@@ -242,6 +248,7 @@ impl<'a, T: Real> Prepared<'a, T> {
         let mut iterations = Vec::with_capacity(factors.len());
         for (frame, (&factor, (b, x))) in factors.iter().zip(frames).enumerate() {
             let done = |iteration, iterations_max| {
+                operator.check()?;
                 control.done(Progress { frame, frames_together: 1, iteration, iterations_max })
             };
             let step = |max: usize, solve: &mut dyn FnMut(&Step<'_>) -> Result<usize, Error>| {

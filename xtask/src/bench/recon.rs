@@ -1,8 +1,10 @@
-//! `cargo xtask bench recon`: what Kaczmarz's method costs, beside NumPy with SciPy in blocks too, and beside a plain loop in C.
+//! `cargo xtask bench recon`: what Kaczmarz's method costs, beside NumPy with SciPy in blocks too, and beside a plain loop in C;
+//! and on the machine's graphics card.
 //!
 //! Every side is a program that has the same matrix in memory and is asked in turns, so that a slow moment of the machine
 //! hits all of them.
 
+mod card;
 mod side;
 
 use std::path::Path;
@@ -43,6 +45,7 @@ pub(super) fn measure() -> Result<String> {
     rows.extend(preparation(&mut sides)?);
     rows.extend(memory(&mut sides)?);
     rows.extend(differences(&mut sides, &scratch.path)?);
+    rows.extend(card::rows(&mut sides, &scratch.path)?);
     let lines = rows.iter().map(|(what, value)| format!("| {what} | {value} |\n"));
     Ok(format!("| what | value |\n| --- | --- |\n{}", lines.collect::<String>()))
 }

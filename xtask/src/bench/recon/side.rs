@@ -29,11 +29,15 @@ pub(super) enum Who {
     C,
     /// The same with liberties in the order of sums.
     FastC,
+    /// The crate's example, on the machine's graphics card.
+    Card,
 }
 
 /// All programs.
 pub(super) struct Sides {
     example: PathBuf,
+    /// The name of the graphics card, if there is one.
+    card: Option<String>,
     all: Vec<(Who, Side)>,
 }
 
@@ -51,17 +55,28 @@ impl Sides {
         numpy.arg(&blocks).env("OPENBLAS_NUM_THREADS", "2");
         let mut ours = Command::new(&example);
         ours.arg("serve");
-        let commands = [
+        let mut commands = vec![
             (Who::Ours, ours),
             (Who::NumPy, numpy),
             (Who::C, Command::new(compile(scratch, "plain", &[])?)),
             (Who::FastC, Command::new(compile(scratch, "fast", &["-ffast-math"])?)),
         ];
+        let card = sh::capture(Command::new(&example).arg("card")).ok().map(|name| name.trim().to_owned());
+        if card.is_some() {
+            let mut command = Command::new(&example);
+            command.arg("serve-card");
+            commands.push((Who::Card, command));
+        }
         let start = |(who, mut command): (Who, Command)| {
             command.args([&matrix, &data]).args([&rows, &columns]);
             Ok((who, Side::start(command)?))
         };
-        Ok(Self { example, all: commands.into_iter().map(start).collect::<Result<_>>()? })
+        Ok(Self { example, card, all: commands.into_iter().map(start).collect::<Result<_>>()? })
+    }
+
+    /// The name of the graphics card, if there is one.
+    pub(super) fn card(&self) -> Option<&str> {
+        self.card.as_deref()
     }
 
     /// The number that a program answers.
@@ -107,8 +122,8 @@ fn ensure_numpy() -> Result<()> {
 }
 
 fn build() -> Result<PathBuf> {
-    let args = ["build", "--release", "--package", "hatchway-recon", "--example", "kaczmarz"];
-    sh::run(sh::cargo().args(args))?;
+    let args = ["build", "--release", "--package", "hatchway-recon", "--features", "gpu"];
+    sh::run(sh::cargo().args(args).args(["--example", "kaczmarz"]))?;
     Ok(sh::target_folder()?.join("release/examples/kaczmarz"))
 }
 

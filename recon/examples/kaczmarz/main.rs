@@ -8,7 +8,13 @@
 //! - `prepare ROWS THREADS`: nanoseconds of norms and triangles.
 //! - `image ROWS SWEEPS BLOCK FILE`: writes the image of the first frame; answers 0.
 //! - `memory`: the most that was ever resident, in KiB.
+//!
+//! With the feature `gpu` there are `kaczmarz card`, which says which graphics card there is, and `kaczmarz serve-card`, which
+//! answers like `serve` from it.
 #![allow(clippy::print_stdout, reason = "what it prints is its result")]
+
+#[cfg(feature = "gpu")]
+mod card;
 
 use std::error::Error;
 use std::fs::File;
@@ -38,6 +44,12 @@ fn main() -> Result<(), Failed> {
         }
         ["bandwidth"] => bandwidth(),
         ["serve", matrix, data, rows, columns] => serve(matrix, data, rows.parse()?, columns.parse()?),
+        #[cfg(feature = "gpu")]
+        ["card"] => card::name(),
+        #[cfg(feature = "gpu")]
+        ["serve-card", matrix, data, rows, columns] => {
+            card::serve(matrix, data, rows.parse()?, columns.parse()?)
+        }
         _ => Err("usage: kaczmarz make|bandwidth|serve ARGUMENTS".into()),
     }
 }
@@ -74,10 +86,15 @@ fn read(path: &str, count: usize) -> Result<Vec<Complex<f32>>, Failed> {
     let mut bytes = [0; 8];
     for _ in 0..count {
         file.read_exact(&mut bytes)?;
-        let [a, b, c, d, e, f, g, h] = bytes;
-        values.push(Complex::new(f32::from_le_bytes([a, b, c, d]), f32::from_le_bytes([e, f, g, h])));
+        values.push(pair(&bytes));
     }
     Ok(values)
+}
+
+/// A complex number of eight bytes.
+fn pair(bytes: &[u8]) -> Complex<f32> {
+    let part = |at: usize| f32::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
+    Complex::new(part(0), part(4))
 }
 
 /// The best of some passes over a large buffer.

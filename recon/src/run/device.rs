@@ -1,0 +1,212 @@
+//! On what a system is solved: a graphics card if there is one, else the processor; and always said which.
+
+use num_complex::Complex32;
+use serde::{Deserialize, Serialize};
+
+use super::card::{self, Card};
+use crate::Error;
+use crate::solve::{Control, Matrix, Operator, Problem, Solution, Solver, solve};
+
+/// What may compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Use {
+    /// A graphics card, if there is a real one that the program can use; else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A graphics card.
+    Gpu,
+}
+
+/// What computes: the table `[device]` of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct DevicePlan {
+    /// What may compute; `auto` unless stated.
+    #[serde(rename = "use")]
+    pub uses: Use,
+    /// Which card: its place in the list of `hatchway-recon devices`, or a part of its name; the best unless stated.
+    pub adapter: Option<String>,
+    /// Whether a software adapter, which is slower than the processor, will do for a card; no unless stated. One that
+    /// `adapter` names will always do.
+    pub allow_software: bool,
+    /// MiB of the card's memory that may be taken; as much as its driver gives unless stated.
+    pub memory_mib: Option<u64>,
+    /// Whether the processor takes over, with a warning, if a card cannot be used or is lost; yes unless stated. If not,
+    /// a card that is lost is an error, and so is one that cannot be used if `use` is `gpu` or `adapter` is given.
+    pub fall_back: bool,
+}
+
+impl Default for DevicePlan {
+    fn default() -> Self {
+        Self { uses: Use::Auto, adapter: None, allow_software: false, memory_mib: None, fall_back: true }
+    }
+}
+
+/// What solves: a card that is open, or the processor.
+#[derive(Clone, Debug)]
+pub struct Hardware {
+    place: Place,
+    /// Whether the processor takes over from a card.
+    fall_back: bool,
+    /// What is to be told whoever wanted a card.
+    warning: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    /// And why not a card.
+    Cpu(String),
+    Gpu(Card),
+}
+
+/// What appends a row of a matrix.
+pub(super) type Read<'a> = dyn FnMut(usize, &mut Vec<Complex32>) -> Result<(), Error> + 'a;
+
+/// Rows of a system matrix, which are read one after the other, and again if need be.
+pub(super) struct Source<'a> {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) read: &'a mut Read<'a>,
+}
+
+/// What came out, and on what.
+#[derive(Debug)]
+pub(super) struct Solved {
+    pub(super) solution: Solution<f32>,
+    pub(super) device: String,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Hardware {
+    /// The processor.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self { place: Place::Cpu("as asked for".to_owned()), fall_back: true, warning: None }
+    }
+
+    /// Opens what a plan asks for.
+    ///
+    /// # Errors
+    /// [`Error::NoGpu`], [`Error::Gpu`] if there must be a card and the processor may not take over.
+    pub fn open(plan: &DevicePlan) -> Result<Self, Error> {
+        if plan.uses == Use::Cpu {
+            return Ok(Self::cpu());
+        }
+        match card::open(plan) {
+            Ok(card) => Ok(Self { place: Place::Gpu(card), fall_back: plan.fall_back, warning: None }),
+            Err(error) => {
+                let is_wanted = plan.uses == Use::Gpu || plan.adapter.is_some();
+                if is_wanted && !plan.fall_back {
+                    return Err(error);
+                }
+                let why = error.to_string();
+                let warning = is_wanted.then(|| format!("{why}; the processor computes instead"));
+                Ok(Self { place: Place::Cpu(why), fall_back: plan.fall_back, warning })
+            }
+        }
+    }
+
+    /// The card.
+    #[cfg(feature = "gpu")]
+    #[must_use]
+    pub fn card(&self) -> Option<&crate::gpu::Device> {
+        match &self.place {
+            Place::Gpu(card) => Some(card),
+            Place::Cpu(_) => None,
+        }
+    }
+
+    /// Solves. If the card fails, the processor begins again where it may.
+    pub(super) fn solve(
+        &self,
+        solver: &Solver,
+        mut source: Source<'_>,
+        data: &[Complex32],
+        control: &Control<'_>,
+    ) -> Result<Solved, Error> {
+        let mut warnings: Vec<String> = self.warning.iter().cloned().collect();
+        let why = match &self.place {
+            Place::Cpu(why) => why.clone(),
+            Place::Gpu(card) => match card::solve(card, solver, &mut source, data, control) {
+                Ok((solution, device)) => return Ok(Solved { solution, device, warnings }),
+                Err(error) if self.fall_back && is_of_card(&error) => {
+                    let why = error.to_string();
+                    let then = match error {
+                        Error::GpuLost { .. } => "began again",
+                        _ => "computes instead",
+                    };
+                    warnings.push(format!("{why}; the processor {then}"));
+                    why
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let mut entries = Vec::new();
+        for index in 0..source.rows {
+            (source.read)(index, &mut entries)?;
+        }
+        let matrix = Matrix::new(source.rows, source.columns, entries)?;
+        let solution = run(solver, &matrix, data, control)?;
+        let threads = rayon::current_num_threads();
+        let device = format!("CPU, {threads} thread{} ({why})", if threads == 1 { "" } else { "s" });
+        Ok(Solved { solution, device, warnings })
+    }
+}
+
+/// Solves with a matrix, wherever it is.
+pub(super) fn run(
+    solver: &Solver,
+    operator: &dyn Operator<f32>,
+    data: &[Complex32],
+    control: &Control<'_>,
+) -> Result<Solution<f32>, Error> {
+    solve(solver, &Problem { operator, weights: None, data, start: None }, control)
+}
+
+/// Whether it is the card that failed, not the problem.
+fn is_of_card(error: &Error) -> bool {
+    matches!(error, Error::NoGpu(_) | Error::Gpu { .. } | Error::GpuMemory { .. } | Error::GpuLost { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_read_with_its_defaults() {
+        let read = |text: &str| toml::from_str::<DevicePlan>(text);
+        assert_eq!(read("").unwrap(), DevicePlan::default());
+        let all =
+            "use = \"gpu\"\nadapter = \"iris\"\nallow-software = true\nmemory-mib = 100\nfall-back = false";
+        let expected = DevicePlan {
+            uses: Use::Gpu,
+            adapter: Some("iris".to_owned()),
+            allow_software: true,
+            memory_mib: Some(100),
+            fall_back: false,
+        };
+        assert_eq!(read(all).unwrap(), expected);
+        assert!(read("use = \"tpu\"").is_err() && read("lemon = 1").is_err());
+    }
+
+    #[test]
+    fn the_processor_says_why_it_computes() {
+        let entries = [Complex32::new(2.0, 0.0)];
+        let plan = DevicePlan { uses: Use::Cpu, ..DevicePlan::default() };
+        let hardware = Hardware::open(&plan).unwrap();
+        let mut read = |_: usize, out: &mut Vec<Complex32>| {
+            out.extend(entries);
+            Ok(())
+        };
+        let source = Source { rows: 1, columns: 1, read: &mut read };
+        let solver: Solver = toml::from_str("method = \"direct\"").unwrap();
+        let solved = hardware.solve(&solver, source, &[Complex32::new(1.0, 0.0)], &Control::default());
+        let solved = solved.unwrap();
+        assert!((solved.solution.image[0].re - 0.5).abs() < 1e-6);
+        assert!(solved.device.starts_with("CPU, ") && solved.device.ends_with(" (as asked for)"));
+        assert!(solved.warnings.is_empty());
+    }
+}
