@@ -331,6 +331,15 @@ impl Error {
                 let file = path.display();
                 vec![format!("`h5repack -l CONTI {file} NEW.mdf` stores it so that it can be read in parts")]
             }
+            Self::NoGpu(_) => {
+                vec!["`hatchway-recon devices` lists what there is; `use = \"cpu\"` in `[device]` does without".to_owned()]
+            }
+            Self::Gpu { .. } | Self::GpuLost { .. } => {
+                vec!["`fall-back = true` in `[device]` lets the processor take over".to_owned()]
+            }
+            Self::GpuMemory { .. } => {
+                vec!["fewer rows (`snr` or `most` in `[rows]`) take less; `fall-back = true` in `[device]` lets the processor take over".to_owned()]
+            }
             Self::Exists(_) => vec!["choose another name, or replace the file with `--force`".to_owned()],
             _ => Vec::new(),
         }

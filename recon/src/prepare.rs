@@ -108,6 +108,29 @@ impl Frames {
         Self::new(self.width, data)
     }
 
+    /// How far the values of background frames are from their mean: the root of the mean square, for each value.
+    ///
+    /// # Errors
+    /// There is no word for each frame, or there are fewer than two background frames.
+    pub fn deviations(&self, is_background: &[bool]) -> Result<Vec<f64>, Error> {
+        let chosen: Vec<usize> =
+            (0..self.count()).filter(|index| is_background.get(*index) == Some(&true)).collect();
+        if is_background.len() != self.count() || chosen.len() < 2 {
+            let text =
+                format!("noise is told from two background frames or more, and there are {}", chosen.len());
+            return Err(Error::Preparation(text));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a count of frames")]
+        let count = chosen.len() as f64;
+        Ok((0..self.width)
+            .map(|value| {
+                let of = |index: &usize| self.frame(*index)[value];
+                let mean = chosen.iter().map(of).sum::<Complex64>() / count;
+                (chosen.iter().map(|index| (of(index) - mean).norm_sqr()).sum::<f64>() / count).sqrt()
+            })
+            .collect())
+    }
+
     fn background_runs(&self, is_background: &[bool]) -> Vec<Run> {
         let mut runs = Vec::new();
         let mut first = 0;
@@ -184,6 +207,47 @@ pub fn transform(samples: &[f64], period: usize) -> Result<Vec<Complex64>, Error
         },
     )?;
     Ok(spectra)
+}
+
+/// A frame without what does not repeat itself from frame to frame.
+///
+/// `samples` are two or three frames in a row, or one, of J × C × V samples each; the frame is the middle one of three, and the one that
+/// has no second neighbour of two. All of them are multiplied by one Hann window, and the frames added: of the spectrum of the windowed whole, which has
+/// lines between those of a frame, every second or third line is left, and those are the frame's own. What repeats itself keeps its value, for
+/// the shifted windows have a constant sum (Harris, Proc. IEEE 66, 1978).
+///
+/// `frames` is how many there are, `shape` J, C and V.
+///
+/// # Panics
+/// There are not so many samples.
+#[must_use]
+pub fn without_leakage(samples: &[f64], frames: usize, shape: [usize; 3]) -> Vec<f64> {
+    let [periods, channels, points] = shape;
+    assert_eq!(
+        samples.len(),
+        frames * periods * channels * points,
+        "samples of {frames} frames of {shape:?}"
+    );
+    if frames < 2 {
+        return samples.to_vec();
+    }
+    let size = periods * channels * points;
+    let mut sum = vec![0.0; size];
+    for (frame, values) in samples.chunks_exact(size).enumerate() {
+        for (index, (sum, value)) in sum.iter_mut().zip(values).enumerate() {
+            // Channels are sampled at the same time.
+            let (period, point) = (index / points / channels, index % points);
+            let at = (frame * periods + period) * points + point;
+            #[expect(clippy::cast_precision_loss, reason = "counts of samples")]
+            let turn = at as f64 / (frames * periods * points) as f64 * std::f64::consts::TAU;
+            *sum += value * (0.5 - 0.5 * turn.cos());
+        }
+    }
+    // Each of the windows has the mean 1/2.
+    #[expect(clippy::cast_precision_loss, reason = "two or three")]
+    let share = 2.0 / frames as f64;
+    sum.iter_mut().for_each(|sum| *sum *= share);
+    sum
 }
 
 /// The signal-to-noise ratio of a row of a calibration: values at the positions of the grid beside values of background frames.

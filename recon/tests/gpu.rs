@@ -223,6 +223,19 @@ fn products_are_those_of_the_processor() {
         let found: Vec<_> = panel.iter().map(|value| value.get(of)).collect();
         assert!(distance(&found, &lane(&expected, of)) < 1e-6, "frame {of}");
     }
+    let (mut expected, mut panel) = (vec![Complex::default(); 7], vec![Lanes::<f32>::zero(); 7]);
+    wide.part_dot(&rows, 100, &x[100..2100], &mut expected);
+    card.panel_dot(&rows, 100, &many[100..2100], &mut panel);
+    let found: Vec<_> = panel.iter().map(|value| value.get(15)).collect();
+    assert!(distance(&found, &lane(&expected, 15)) < 1e-6);
+    let mut alpha = vec![Lanes::<f32>::zero(); 7];
+    alpha.iter_mut().zip(narrow::<f32>(&y)).for_each(|(to, value)| to.set(3, value));
+    let mut expected = lane(&x[100..2100], 3);
+    wide.part_axpy(&rows, &y[..7], 100, &mut expected);
+    card.panel_axpy(&rows, &alpha, 100, &mut many[100..2100]);
+    let found: Vec<_> = many[100..2100].iter().map(|value| value.get(3)).collect();
+    assert!(distance(&found, &expected) < 1e-6);
+
     let mut row = vec![Complex::<f32>::default(); 2500];
     card.copy_row(41, &mut row);
     assert_eq!(row, narrow::<f32>(&case.matrix[41 * 2500..42 * 2500]));
@@ -272,12 +285,15 @@ fn a_solve_tells_of_its_progress_and_can_be_called_off() {
 #[test]
 fn a_card_that_is_lost_ends_a_solve_with_its_name() {
     let case = Case::new(200, 100, 1);
-    for method in ["kaczmarz", "cgnr", "fista", "admm"] {
+    for (method, wait_ms) in
+        [("kaczmarz", 0), ("kaczmarz", 30), ("kaczmarz", 31), ("cgnr", 0), ("fista", 3), ("admm", 30)]
+    {
         let device = open(None);
         let card = case.upload(&device);
         let mut solver = json!({"method": method, "iterations": 1_000_000_000_u64});
-        if method == "cgnr" || method == "fista" {
-            // These end by themselves, at the latest after as many iterations as there are voxels.
+        // These end by themselves.
+        let is_short = method == "cgnr" || method == "fista";
+        if is_short {
             solver["tolerance"] = json!(0.0);
         }
         let solver: Solver = serde_json::from_value(solver).unwrap();
@@ -285,8 +301,9 @@ fn a_card_that_is_lost_ends_a_solve_with_its_name() {
         let (begun, thief) = (AtomicBool::new(false), device.clone());
         let tell = |_: Progress| {
             begun.store(true, Ordering::Release);
-            // So that none ends before the other thread has run.
-            std::thread::sleep(Duration::from_millis(2));
+            if is_short {
+                std::thread::sleep(Duration::from_millis(2));
+            }
         };
         let data = narrow(&case.data);
         let error = std::thread::scope(|scope| {
@@ -294,6 +311,7 @@ fn a_card_that_is_lost_ends_a_solve_with_its_name() {
                 while !begun.load(Ordering::Acquire) {
                     std::thread::yield_now();
                 }
+                std::thread::sleep(Duration::from_millis(wait_ms));
                 thief.destroy();
             });
             prepared.run(&data, None, &Control { progress: Some(&tell), ..Control::default() }).unwrap_err()
@@ -303,9 +321,26 @@ fn a_card_that_is_lost_ends_a_solve_with_its_name() {
         // It stays lost, for everything.
         assert!(matches!(card.check(), Err(Error::GpuLost { .. })));
         assert!(matches!(Prepared::new(&solver, &card, None), Err(Error::GpuLost { .. })));
+        let mut y = vec![Complex::new(1.0, 0.0); 200];
+        card.forward(&vec![Complex::default(); 100], &mut y);
+        assert!(y.iter().all(|value| *value == Complex::default()), "what was there before is no result");
         let again = ShardedMatrix::new(&device, 2, 2, |_, _| Ok(()));
         assert!(matches!(again, Err(Error::GpuLost { .. })), "{again:?}");
     }
+}
+
+#[test]
+fn a_card_that_is_lost_during_the_transfer_is_told() {
+    let device = open(None);
+    let error = ShardedMatrix::new(&device, 100, 1000, |k, row| {
+        row.fill(Complex::new(1.0, 0.0));
+        if k == 50 {
+            device.destroy();
+        }
+        Ok(())
+    });
+    assert!(matches!(error, Err(Error::GpuLost { .. })), "{error:?}");
+    assert_eq!(device.taken_bytes(), 0);
 }
 
 #[test]

@@ -223,13 +223,8 @@ impl Device {
     pub(super) fn wait(&self) -> Result<(), Error> {
         // In this version of wgpu, waiting for a card that is gone is a panic, and no error.
         let poll = || self.inner.raw.poll(wgpu::PollType::wait_indefinitely());
-        match catch_unwind(AssertUnwindSafe(poll)) {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => self.lose(error.to_string()),
-            Err(panic) => {
-                let said = panic.downcast_ref::<String>().map_or("it does not answer", String::as_str);
-                self.lose(said.to_owned());
-            }
+        if let Some(reason) = lost_by(catch_unwind(AssertUnwindSafe(poll))) {
+            self.lose(reason);
         }
         self.check()
     }
@@ -254,6 +249,18 @@ impl Device {
             None => Ok(made),
         }
     }
+}
+
+/// Why a card is lost by how waiting for it ended, if it is.
+fn lost_by<S>(ended: thread::Result<Result<S, wgpu::PollError>>) -> Option<String> {
+    let panic = match ended {
+        Ok(Ok(_)) => return None,
+        Ok(Err(error)) => return Some(error.to_string()),
+        Err(panic) => panic,
+    };
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panic.downcast_ref::<&str>().copied());
+    Some(text.unwrap_or("waiting for it failed").trim().to_owned())
 }
 
 /// Hears of failures that belong to no call.
@@ -295,5 +302,46 @@ fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(value) => return value,
             Poll::Pending => thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_waiting_ends_is_understood() {
+        assert_eq!(lost_by(Ok(Ok(()))), None);
+        assert_eq!(
+            lost_by::<()>(Ok(Err(wgpu::PollError::Timeout))).unwrap(),
+            wgpu::PollError::Timeout.to_string()
+        );
+        let device = "Parent device is lost";
+        let said =
+            catch_unwind(|| -> Result<(), wgpu::PollError> { panic!("Error in Device::poll: {device}\n") });
+        assert_eq!(lost_by(said).unwrap(), "Error in Device::poll: Parent device is lost");
+        let said = catch_unwind(|| -> Result<(), wgpu::PollError> { panic!("gone") });
+        assert_eq!(lost_by(said).unwrap(), "gone");
+    }
+
+    #[test]
+    fn a_future_that_is_not_ready_is_waited_for() {
+        let (woken, waker) = std::sync::mpsc::channel::<Waker>();
+        let is_done = Arc::new(Mutex::new(false));
+        let there = Arc::clone(&is_done);
+        let helper = thread::spawn(move || {
+            let waker = waker.recv().unwrap();
+            *there.lock().unwrap() = true;
+            waker.wake();
+        });
+        let value = block_on(std::future::poll_fn(|context| {
+            if *is_done.lock().unwrap() {
+                return Poll::Ready(7);
+            }
+            drop(woken.send(context.waker().clone()));
+            Poll::Pending
+        }));
+        helper.join().unwrap();
+        assert_eq!(value, 7);
     }
 }

@@ -2,10 +2,11 @@
 
 use num_complex::Complex32;
 
-use super::device::{DevicePlan, Source, run};
+use super::device::{DevicePlan, Solved, Source, run};
+use super::weights::Weights;
 use crate::Error;
 use crate::gpu::{Choice, Device, Kind, Options, ShardedMatrix};
-use crate::solve::{Control, Kaczmarz, Lambda, Solution, Solver};
+use crate::solve::{Control, Kaczmarz, Lambda, Solver};
 
 /// A card that is open.
 pub(super) type Card = Device;
@@ -24,10 +25,11 @@ pub(super) fn open(plan: &DevicePlan) -> Result<Card, Error> {
 pub(super) fn solve(
     card: &Card,
     solver: &Solver,
+    weights: &Weights,
     source: &mut Source<'_>,
     data: &[Complex32],
     control: &Control<'_>,
-) -> Result<(Solution<f32>, String), Error> {
+) -> Result<Solved, Error> {
     if let Solver::Kaczmarz(Kaczmarz { lambda: Lambda::PerVoxel(_), .. }) = solver {
         // It needs a second matrix, which would be in this process's memory.
         let what = "Kaczmarz's method with a lambda for every voxel is the processor's";
@@ -44,10 +46,11 @@ pub(super) fn solve(
         row.copy_from_slice(&values);
         Ok(())
     })?;
-    let solution = run(solver, &matrix, data, control)?;
+    let (solution, weights) = run(solver, &matrix, weights, data, control)?;
     let (adapter, shards) = (card.adapter(), matrix.shards());
     let note = if adapter.kind == Kind::Software { "; software: right, not fast" } else { "" };
     let mib = card.taken_bytes().div_ceil(1 << 20);
     let shards = format!("{shards} shard{}", if shards == 1 { "" } else { "s" });
-    Ok((solution, format!("{}, {shards}, {mib} MiB ({}{note})", adapter.name, card.reason())))
+    let device = format!("{}, {shards}, {mib} MiB ({}{note})", adapter.name, card.reason());
+    Ok(Solved { solution, weights, device, warnings: Vec::new() })
 }

@@ -4,6 +4,7 @@ use num_complex::Complex32;
 use serde::{Deserialize, Serialize};
 
 use super::card::{self, Card};
+use super::weights::Weights;
 use crate::Error;
 use crate::solve::{Control, Matrix, Operator, Problem, Solution, Solver, solve};
 
@@ -76,6 +77,8 @@ pub(super) struct Source<'a> {
 #[derive(Debug)]
 pub(super) struct Solved {
     pub(super) solution: Solution<f32>,
+    /// What rows and data were multiplied with.
+    pub(super) weights: Option<Vec<f32>>,
     pub(super) device: String,
     pub(super) warnings: Vec<String>,
 }
@@ -123,6 +126,7 @@ impl Hardware {
     pub(super) fn solve(
         &self,
         solver: &Solver,
+        weights: &Weights,
         mut source: Source<'_>,
         data: &[Complex32],
         control: &Control<'_>,
@@ -130,8 +134,8 @@ impl Hardware {
         let mut warnings: Vec<String> = self.warning.iter().cloned().collect();
         let why = match &self.place {
             Place::Cpu(why) => why.clone(),
-            Place::Gpu(card) => match card::solve(card, solver, &mut source, data, control) {
-                Ok((solution, device)) => return Ok(Solved { solution, device, warnings }),
+            Place::Gpu(card) => match card::solve(card, solver, weights, &mut source, data, control) {
+                Ok(solved) => return Ok(Solved { warnings, ..solved }),
                 Err(error) if self.fall_back && is_of_card(&error) => {
                     let why = error.to_string();
                     let then = match error {
@@ -149,21 +153,24 @@ impl Hardware {
             (source.read)(index, &mut entries)?;
         }
         let matrix = Matrix::new(source.rows, source.columns, entries)?;
-        let solution = run(solver, &matrix, data, control)?;
+        let (solution, weights) = run(solver, &matrix, weights, data, control)?;
         let threads = rayon::current_num_threads();
         let device = format!("CPU, {threads} thread{} ({why})", if threads == 1 { "" } else { "s" });
-        Ok(Solved { solution, device, warnings })
+        Ok(Solved { solution, weights, device, warnings })
     }
 }
 
-/// Solves with a matrix, wherever it is.
+/// Solves with a matrix, wherever it is; gives the weights of its rows, too.
 pub(super) fn run(
     solver: &Solver,
     operator: &dyn Operator<f32>,
+    weights: &Weights,
     data: &[Complex32],
     control: &Control<'_>,
-) -> Result<Solution<f32>, Error> {
-    solve(solver, &Problem { operator, weights: None, data, start: None }, control)
+) -> Result<(Solution<f32>, Option<Vec<f32>>), Error> {
+    let weights = weights.of(operator);
+    let problem = Problem { operator, weights: weights.as_deref(), data, start: None };
+    Ok((solve(solver, &problem, control)?, weights))
 }
 
 /// Whether it is the card that failed, not the problem.
@@ -203,7 +210,13 @@ mod tests {
         };
         let source = Source { rows: 1, columns: 1, read: &mut read };
         let solver: Solver = toml::from_str("method = \"direct\"").unwrap();
-        let solved = hardware.solve(&solver, source, &[Complex32::new(1.0, 0.0)], &Control::default());
+        let solved = hardware.solve(
+            &solver,
+            &Weights::default(),
+            source,
+            &[Complex32::new(1.0, 0.0)],
+            &Control::default(),
+        );
         let solved = solved.unwrap();
         assert!((solved.solution.image[0].re - 0.5).abs() < 1e-6);
         assert!(solved.device.starts_with("CPU, ") && solved.device.ends_with(" (as asked for)"));

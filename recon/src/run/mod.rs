@@ -1,5 +1,6 @@
 //! Whole jobs from plans in TOML: simulate a scan, reconstruct one, keep its images.
 
+mod calibration;
 #[cfg(feature = "gpu")]
 mod card;
 #[cfg(not(feature = "gpu"))]
@@ -7,10 +8,13 @@ mod card;
 mod card;
 mod device;
 mod images;
+mod opened;
 mod plan;
 mod reconstruct;
+mod scan;
 mod simulate;
 mod system;
+mod weights;
 mod xspace;
 
 pub use device::{DevicePlan, Hardware, Use};
@@ -21,4 +25,5 @@ pub use plan::{
 pub use reconstruct::{Done, reconstruct, reconstruct_on};
 pub use simulate::{simulate_calibration, simulate_scan, simulate_truth};
 pub use system::System;
+pub use weights::WeightPlan;
 pub use xspace::{XSpaceDone, XSpaceSummary, reconstruct_x_space};

@@ -2,9 +2,10 @@
 
 use num_complex::Complex32;
 
-use super::device::{DevicePlan, Source};
+use super::device::{DevicePlan, Solved, Source};
+use super::weights::Weights;
 use crate::Error;
-use crate::solve::{Control, Solution, Solver};
+use crate::solve::{Control, Solver};
 
 /// There is none.
 #[derive(Clone, Debug)]
@@ -17,9 +18,10 @@ pub(super) fn open(_: &DevicePlan) -> Result<Card, Error> {
 pub(super) fn solve(
     card: &Card,
     _: &Solver,
+    _: &Weights,
     _: &mut Source<'_>,
     _: &[Complex32],
     _: &Control<'_>,
-) -> Result<(Solution<f32>, String), Error> {
+) -> Result<Solved, Error> {
     match *card {}
 }

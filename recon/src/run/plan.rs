@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::device::DevicePlan;
+use super::weights::WeightPlan;
 use crate::Error;
 use crate::image::View;
 use crate::physics::{Coil, Grid, Particle, Period, Sequence, Solid};
@@ -163,9 +164,19 @@ pub struct ReconstructPlan {
     /// Frames that are averaged into one; 0 for all.
     #[serde(default = "one_point")]
     pub average: usize,
+    /// Whether both files are divided by their receive chains, `transferFunction · inductionFactor`, unless they have been: for a scan
+    /// whose receiver is not that of the calibration.
+    #[serde(default)]
+    pub transfer_function: bool,
+    /// Whether what does not repeat itself from frame to frame is damped in the scan ([`crate::prepare::without_leakage`]).
+    #[serde(default)]
+    pub spectral_leakage: bool,
     /// Which rows take part.
     #[serde(default)]
     pub rows: Filter,
+    /// What the rows are multiplied with.
+    #[serde(default)]
+    pub weights: WeightPlan,
     /// How the system is solved.
     pub solver: Solver,
     /// On what it is solved.

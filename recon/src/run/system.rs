@@ -4,7 +4,8 @@ use std::path::Path;
 
 use num_complex::Complex32;
 
-use super::reconstruct::{band, calibration_grid, concentration, matrix_row, open};
+use super::calibration::{band, calibration_grid, concentration, matrix_row};
+use super::opened::open;
 use crate::Error;
 use crate::mdf::{File, Mdf};
 use crate::physics::Grid;
@@ -46,7 +47,7 @@ impl System {
             (0..periods).flat_map(|period| chosen.iter().map(move |row| (period, *row))).collect();
         let mut entries = Vec::<Complex32>::with_capacity(rows.len() * grid.voxels());
         for (period, row) in &rows {
-            matrix_row(&calibration, *period, *row, &grid, &mut entries)?;
+            matrix_row(&calibration, *period, *row, None, &mut entries)?;
         }
         let matrix = Matrix::new(rows.len(), grid.voxels(), entries)?;
         let (factor, unit) = concentration(&calibration.mdf);

@@ -5,8 +5,9 @@ use std::path::Path as FilePath;
 use num_complex::Complex64;
 use serde::Serialize;
 
+use super::opened::{Opened, open, unusable};
 use super::plan::XSpacePlan;
-use super::reconstruct::{Opened, open, scan_rows, unusable};
+use super::scan::{Reading, scan_rows};
 use crate::Error;
 use crate::image::Image;
 use crate::mdf::model::Array;
@@ -65,7 +66,8 @@ pub fn reconstruct_x_space(plan: &XSpacePlan, folder: &FilePath) -> Result<XSpac
     let paths = paths(&scan)?;
     let chain = chain(&scan, samples, plan.transfer_floor)?;
     let all = all_rows(&scan, samples);
-    let foreground = scan_rows(&scan, &all)?.foreground(scan.data.background(), plan.background)?;
+    let foreground =
+        scan_rows(&scan, &all, &Reading::default())?.foreground(scan.data.background(), plan.background)?;
     let rate = 2.0 * scan.mdf.acquisition.receiver.bandwidth;
     let channels = scan.data.channels();
     let seen = |values: &[Complex64]| {
