@@ -347,4 +347,56 @@ mod tests {
         assert_eq!(snr(&positions, &real(&[0.5])), 0.0);
         assert_eq!(snr(&positions, &real(&[0.0, 0.0])), f64::INFINITY);
     }
+
+    #[test]
+    fn what_repeats_itself_is_kept_and_what_does_not_is_damped() {
+        let (periods, channels, points) = (2, 2, 16);
+        let tone = |turns: f64, frames: usize| -> Vec<f64> {
+            let mut all = Vec::new();
+            for frame in 0..frames {
+                for period in 0..periods {
+                    for channel in 0..channels {
+                        all.extend((0..points).map(|point| {
+                            let at = ((frame * periods + period) * points + point) as f64;
+                            (at / points as f64 * turns * std::f64::consts::TAU + channel as f64).cos()
+                        }));
+                    }
+                }
+            }
+            all
+        };
+        let size = periods * channels * points;
+        for frames in [1, 2, 3] {
+            let kept = without_leakage(&tone(3.0, frames), frames, [periods, channels, points]);
+            let expected = &tone(3.0, 1);
+            assert!(kept.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{frames}");
+        }
+        // Halfway between two lines of a frame of two periods.
+        let power = |samples: &[f64]| -> f64 {
+            let spectra = transform(samples, points).unwrap();
+            let mean: Vec<Complex64> = (0..9).map(|k| (spectra[k] + spectra[2 * 9 + k]) / 2.0).collect();
+            mean.iter()
+                .enumerate()
+                .filter(|(k, _)| (1..=3).contains(&(k.abs_diff(3))))
+                .map(|(_, v)| v.norm_sqr())
+                .sum()
+        };
+        let plain = tone(3.25, 3);
+        let damped = without_leakage(&plain, 3, [periods, channels, points]);
+        assert!(
+            power(&damped) < 0.02 * power(&plain[size..2 * size]),
+            "{} {}",
+            power(&damped),
+            power(&plain[size..2 * size])
+        );
+    }
+
+    #[test]
+    fn noise_is_that_of_background_frames() {
+        let values = [1.0, 5.0, 3.0, 9.0, 8.0, 100.0].map(|re| Complex64::new(re, 0.0));
+        let frames = Frames::new(2, values.to_vec()).unwrap();
+        assert_eq!(frames.deviations(&[true, true, false]).unwrap(), [1.0, 2.0]);
+        assert!(frames.deviations(&[true, false, false]).is_err());
+        assert!(frames.deviations(&[true, true]).is_err());
+    }
 }

@@ -9,7 +9,7 @@ use super::calibration::{band, calibration_grid, concentration, matrix_row};
 use super::device::{Hardware, Source};
 use super::opened::{Divisors, open};
 use super::plan::ReconstructPlan;
-use super::scan::{Reading, check_pair, scan_rows};
+use super::scan::{Corrections, Reading, check_pair, scan_rows};
 use super::weights::{Weights, norm};
 use crate::Error;
 use crate::image::Image;
@@ -79,13 +79,15 @@ pub fn reconstruct_on(
     for period in 0..calibration.data.periods() {
         wanted.extend(rows.iter().map(|row| (period, *row)));
     }
-    let reading = Reading::of(&scan, plan.transfer_function, plan.spectral_leakage, &mut warnings)?;
+    let ReconstructPlan { transfer_function, spectral_leakage, .. } = *plan;
+    let corrections = Corrections { transfer_function, spectral_leakage };
+    let reading = Reading::of(&scan, corrections, &mut warnings)?;
     let frames = scan_rows(&scan, &wanted, &reading)?;
     let frames = frames.foreground(scan.data.background(), plan.background)?.averaged(plan.average)?;
     #[expect(clippy::cast_possible_truncation, reason = "matrices and data are of single precision")]
     let data: Vec<Complex32> =
         frames.data.iter().map(|value| Complex32::new(value.re as f32, value.im as f32)).collect();
-    let weights = Weights::new(&plan.weights, folder, &calibration, &wanted, plan.transfer_function)?;
+    let weights = Weights::new(&plan.weights, folder, &calibration, &wanted, corrections)?;
     let divisors = Divisors::of(&calibration, plan.transfer_function)?;
     let mut read = |index: usize, out: &mut Vec<Complex32>| {
         let (period, row) = wanted[index];
