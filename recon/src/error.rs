@@ -37,6 +37,24 @@ pub enum Error {
     /// An image cannot be written as DICOM.
     #[error("cannot write the image as DICOM")]
     Dicom(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A matrix that will not fit into memory.
+    #[error(
+        "a matrix of {rows} rows and {columns} columns takes {:.1} MB, and {:.1} MB are left: {rows_fit} rows would fit",
+        *needed as f64 / 1e6,
+        *available as f64 / 1e6
+    )]
+    Memory {
+        /// How many rows.
+        rows: usize,
+        /// How many columns.
+        columns: usize,
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes that are left.
+        available: u64,
+        /// Rows that would fit.
+        rows_fit: u64,
+    },
     /// A socket cannot be used.
     #[error("cannot {action} at `{door}`")]
     Door {
@@ -339,6 +357,11 @@ impl Error {
             }
             Self::GpuMemory { .. } => {
                 vec!["fewer rows (`snr` or `most` in `[rows]`) take less; `fall-back = true` in `[device]` lets the processor take over".to_owned()]
+            }
+            Self::Memory { .. } => {
+                vec![
+                    "choose fewer rows in `[rows]`: a greater `snr`, or the best ones with `most`".to_owned(),
+                ]
             }
             Self::Exists(_) => vec!["choose another name, or replace the file with `--force`".to_owned()],
             _ => Vec::new(),

@@ -4,6 +4,7 @@ use num_complex::Complex32;
 use serde::{Deserialize, Serialize};
 
 use super::card::{self, Card};
+use super::memory::foresee;
 use super::weights::Weights;
 use crate::Error;
 use crate::solve::{Control, Matrix, Operator, Problem, Solution, Solver, solve};
@@ -148,7 +149,8 @@ impl Hardware {
                 Err(error) => return Err(error),
             },
         };
-        let mut entries = Vec::new();
+        foresee(source.rows, source.columns)?;
+        let mut entries = Vec::with_capacity(source.rows * source.columns);
         for index in 0..source.rows {
             (source.read)(index, &mut entries)?;
         }

@@ -8,6 +8,7 @@ mod card;
 mod card;
 mod device;
 mod images;
+mod memory;
 mod opened;
 mod plan;
 mod reconstruct;

@@ -5,6 +5,7 @@ use std::path::Path;
 use num_complex::Complex32;
 
 use super::calibration::{band, calibration_grid, concentration, matrix_row};
+use super::memory::foresee;
 use super::opened::open;
 use crate::Error;
 use crate::mdf::{File, Mdf};
@@ -45,6 +46,7 @@ impl System {
         let periods = calibration.data.periods();
         let rows: Vec<(usize, Row)> =
             (0..periods).flat_map(|period| chosen.iter().map(move |row| (period, *row))).collect();
+        foresee(rows.len(), grid.voxels())?;
         let mut entries = Vec::<Complex32>::with_capacity(rows.len() * grid.voxels());
         for (period, row) in &rows {
             matrix_row(&calibration, *period, *row, None, &mut entries)?;
