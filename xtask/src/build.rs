@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::sh;
 
+/// What a user gets, and what is tested.
+pub(crate) const WITH: &str = "hatchway-recon/gpu";
+
 pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     let release = args.flag("--release");
     args.finish()?;
@@ -30,7 +33,7 @@ pub(crate) fn program() -> Result<PathBuf> {
 pub(crate) fn build(release: bool) -> Result<PathBuf> {
     let target = sh::target_folder()?;
     let mut main = sh::cargo();
-    main.args(["build", "--package", "hatchway", "--package", "hatchway-recon"])
+    main.args(["build", "--package", "hatchway", "--package", "hatchway-recon", "--features", WITH])
         .args(release.then_some("--release"));
     sh::run(&mut main)?;
     let built = target.join(if release { "release" } else { "debug" });
@@ -45,9 +48,9 @@ pub(crate) fn build(release: bool) -> Result<PathBuf> {
     Ok(folder.join("hatchway"))
 }
 
-/// The two programs as a package has them, and where they are: without symbols, and without a path of this machine in them. They have a
+/// The programs as a package has them, `hatchway`, the shim and `hatchway-recon`, and where they are: without symbols, and without a path of this machine in them. They have a
 /// target folder of their own, as the shim has.
-pub(crate) fn for_package(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+pub(crate) fn for_package(folder: &Path) -> Result<[PathBuf; 3]> {
     let cargo_home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => {
@@ -62,7 +65,8 @@ pub(crate) fn for_package(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     };
     let rust = flags("--remap-path-prefix");
     let mut main = sh::cargo();
-    main.args(["build", "--package", "hatchway", "--release", "--target-dir"])
+    main.args(["build", "--package", "hatchway", "--package", "hatchway-recon", "--features", WITH])
+        .args(["--release", "--target-dir"])
         .arg(folder)
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
         .env("RUSTFLAGS", &rust)
@@ -70,7 +74,7 @@ pub(crate) fn for_package(folder: &Path) -> Result<(PathBuf, PathBuf)> {
         .env("CFLAGS", flags("-ffile-prefix-map"));
     sh::run(&mut main)?;
     let shim = build_shim(&folder.join("shim-static"), rust.as_ref())?;
-    Ok((folder.join("release/hatchway"), shim))
+    Ok([folder.join("release/hatchway"), shim, folder.join("release/hatchway-recon")])
 }
 
 fn build_shim(folder: &Path, flags: &OsStr) -> Result<PathBuf> {

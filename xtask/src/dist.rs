@@ -35,18 +35,21 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
 
 /// Builds what goes into the package.
 fn inputs(folder: &Path) -> Result<Inputs> {
-    let (program, shim) = build::for_package(&folder.join("build"))?;
+    let [program, shim, recon] = build::for_package(&folder.join("build"))?;
     let pages = folder.join("pages");
     sh::remove_folder(&pages)?;
     fs::create_dir_all(&pages)?;
     let epoch = epoch()?;
-    let mut man = Command::new(&program);
-    sh::run(man.args(["generate", "man"]).arg(pages.join("man")).env("SOURCE_DATE_EPOCH", &epoch))?;
-    for shell in ["bash", "zsh", "fish"] {
-        fs::write(pages.join(shell), sh::capture(Command::new(&program).args(["completions", shell]))?)?;
+    for (program, name) in [(&program, "hatchway"), (&recon, "hatchway-recon")] {
+        let mut man = Command::new(program);
+        sh::run(man.args(["generate", "man"]).arg(pages.join("man")).env("SOURCE_DATE_EPOCH", &epoch))?;
+        for shell in ["bash", "zsh", "fish"] {
+            let text = sh::capture(Command::new(program).args(["completions", shell]))?;
+            fs::write(pages.join(format!("{name}.{shell}")), text)?;
+        }
     }
     let version = format!("{}-{REVISION}", env!("CARGO_PKG_VERSION"));
-    Ok(Inputs { program, shim, pages, version, epoch, workspace: sh::workspace()? })
+    Ok(Inputs { program, shim, recon, pages, version, epoch, workspace: sh::workspace()? })
 }
 
 /// The time of the last commit, or what the caller's environment has.

@@ -8,18 +8,19 @@ use anyhow::{Context, Result, bail};
 
 use crate::{build, sh};
 
-/// What `hatchway generate SUBJECT` prints, and where it is kept.
-const PAGES: &[(&str, &str)] = &[
-    ("cli", "docs/cli.md"),
-    ("recipe-schema", "docs/schemas/recipe.schema.json"),
-    ("instrument-schema", "docs/schemas/instrument.schema.json"),
-    ("openapi", "docs/schemas/openapi.json"),
-    ("python-client", "examples/python/hatchway_client.py"),
-    ("inspect-schema", "docs/schemas/inspect.schema.json"),
-    ("diff-schema", "docs/schemas/inspect-diff.schema.json"),
-    ("tree-schema", "docs/schemas/inspect-tree.schema.json"),
-    ("why-schema", "docs/schemas/inspect-why.schema.json"),
-    ("export-schema", "docs/schemas/export.schema.json"),
+/// What `PROGRAM generate SUBJECT` prints, and where it is kept.
+const PAGES: &[(&str, &str, &str)] = &[
+    ("hatchway", "cli", "docs/cli.md"),
+    ("hatchway", "recipe-schema", "docs/schemas/recipe.schema.json"),
+    ("hatchway", "instrument-schema", "docs/schemas/instrument.schema.json"),
+    ("hatchway", "openapi", "docs/schemas/openapi.json"),
+    ("hatchway", "python-client", "examples/python/hatchway_client.py"),
+    ("hatchway", "inspect-schema", "docs/schemas/inspect.schema.json"),
+    ("hatchway", "diff-schema", "docs/schemas/inspect-diff.schema.json"),
+    ("hatchway", "tree-schema", "docs/schemas/inspect-tree.schema.json"),
+    ("hatchway", "why-schema", "docs/schemas/inspect-why.schema.json"),
+    ("hatchway", "export-schema", "docs/schemas/export.schema.json"),
+    ("hatchway-recon", "cli", "docs/cli-recon.md"),
 ];
 
 pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
@@ -33,8 +34,8 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
 pub(crate) fn check(program: &Path) -> Result<()> {
     let workspace = sh::workspace()?;
     let mut stale = Vec::new();
-    for (subject, page) in PAGES {
-        let text = print_page(program, subject)?;
+    for (name, subject, page) in PAGES {
+        let text = print_page(&program.with_file_name(name), subject)?;
         if fs::read_to_string(workspace.join(page)).ok().as_deref() != Some(text.as_str()) {
             stale.push(*page);
         }
@@ -51,8 +52,8 @@ pub(crate) fn check(program: &Path) -> Result<()> {
 
 fn write(program: &Path) -> Result<()> {
     let workspace = sh::workspace()?;
-    for (subject, page) in PAGES {
-        let text = print_page(program, subject)?;
+    for (name, subject, page) in PAGES {
+        let text = print_page(&program.with_file_name(name), subject)?;
         let path = workspace.join(page);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
@@ -69,7 +70,7 @@ fn print_page(program: &Path, subject: &str) -> Result<String> {
         Command::new(program).args(["generate", subject]).env("COLUMNS", "100").env("NO_COLOR", "1"),
     )?;
     if text.trim().is_empty() {
-        bail!("`hatchway generate {subject}` printed nothing");
+        bail!("`{} generate {subject}` printed nothing", program.display());
     }
     if !text.ends_with('\n') {
         text.push('\n');

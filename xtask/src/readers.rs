@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::wheels::{self, Wheel};
-use crate::{setup, sh};
+use crate::{build, setup, sh};
 
 /// Where the tests look for them.
 const VARIABLE: &str = "HATCHWAY_READERS";
@@ -70,16 +70,8 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
 /// A command for the tests that need them.
 pub(crate) fn tests() -> Result<Command> {
     let mut tests = sh::cargo();
-    tests.args([
-        "test",
-        "--package",
-        "hatchway-recon",
-        "--test",
-        "readers",
-        "--",
-        "--ignored",
-        "--nocapture",
-    ]);
+    tests.args(["test", "--package", "hatchway-recon", "--features", build::WITH, "--test", "readers"]);
+    tests.args(["--", "--ignored", "--nocapture"]);
     tests.env(VARIABLE, prepare()?);
     Ok(tests)
 }

@@ -136,12 +136,23 @@ fn rows(outcomes: &[Outcome]) -> Vec<Vec<String>> {
 }
 
 fn clippy() -> Result<()> {
-    sh::run(sh::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    sh::run(sh::cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        build::WITH,
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 fn unit(run: &mut Run) -> Result<()> {
     count_tests(
-        sh::cargo().args(["test", "--no-fail-fast", "--workspace", "--exclude", "hatchway-tests"]),
+        sh::cargo()
+            .args(["test", "--no-fail-fast", "--workspace", "--exclude", "hatchway-tests"])
+            .args(["--features", build::WITH]),
         run,
     )
 }

@@ -1,6 +1,7 @@
 //! The command line, one file a verb.
 
 mod devices;
+mod generate;
 mod mdf;
 mod mdf_check;
 mod mdf_convert;
@@ -46,6 +47,11 @@ enum Verb {
     View(view::View),
     /// Say how alike two images are.
     Compare(view::Compare),
+    /// Print completions for a shell.
+    Completions(generate::Completions),
+    /// Print generated documentation.
+    #[command(subcommand, hide = true)]
+    Generate(generate::Generate),
     /// List the graphics cards that can compute.
     Devices(devices::Devices),
 }
@@ -62,6 +68,8 @@ pub fn main() -> ExitCode {
         Verb::Watch(args) => serve::run_watch(&args),
         Verb::View(args) => view::run(&args),
         Verb::Compare(args) => view::run_compare(&args),
+        Verb::Completions(args) => generate::run_completions(&args),
+        Verb::Generate(what) => generate::run(&what),
         Verb::Devices(args) => devices::run(&args),
     };
     match done {

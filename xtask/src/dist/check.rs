@@ -11,6 +11,7 @@ use crate::sh;
 /// What must be in it, with its mode as `tar` shows it.
 const EXPECTED: &[(&str, &str)] = &[
     ("-rwxr-xr-x", "./usr/bin/hatchway"),
+    ("-rwxr-xr-x", "./usr/bin/hatchway-recon"),
     ("-rwxr-xr-x", "./usr/libexec/hatchway/hatchway-shim"),
     ("-rw-r--r--", "./usr/lib/systemd/system/hatchway.service"),
     ("-rw-r--r--", "./usr/lib/systemd/system/hatchway.socket"),
@@ -19,7 +20,9 @@ const EXPECTED: &[(&str, &str)] = &[
     ("-rw-r--r--", "./etc/hatchway/instrument.toml.example"),
     ("-rw-r--r--", "./usr/share/hatchway/recipes/vnc/recipe.toml"),
     ("-rw-r--r--", "./usr/share/man/man1/hatchway.1.gz"),
+    ("-rw-r--r--", "./usr/share/man/man1/hatchway-recon.1.gz"),
     ("-rw-r--r--", "./usr/share/bash-completion/completions/hatchway"),
+    ("-rw-r--r--", "./usr/share/bash-completion/completions/hatchway-recon"),
     ("-rw-r--r--", "./usr/share/zsh/vendor-completions/_hatchway"),
     ("-rw-r--r--", "./usr/share/fish/vendor_completions.d/hatchway.fish"),
     ("-rw-r--r--", "./usr/share/doc/hatchway/copyright"),
@@ -126,12 +129,18 @@ mod tests {
         let scratch = sh::Scratch::new("hatchway-dist-test").unwrap();
         let pages = scratch.path.join("pages");
         fs::create_dir_all(pages.join("man")).unwrap();
-        for name in ["man/hatchway.1", "man/hatchway-run.1", "bash", "zsh", "fish"] {
+        for name in ["man/hatchway.1", "man/hatchway-run.1", "man/hatchway-recon.1"] {
             fs::write(pages.join(name), "text\n").unwrap();
+        }
+        for program in ["hatchway", "hatchway-recon"] {
+            for shell in ["bash", "zsh", "fish"] {
+                fs::write(pages.join(format!("{program}.{shell}")), "text\n").unwrap();
+            }
         }
         let inputs = Inputs {
             program: "/usr/bin/env".into(),
             shim: "/usr/bin/true".into(),
+            recon: "/usr/bin/true".into(),
             pages,
             version: "1.2.3-1".to_owned(),
             epoch: "1767323040".to_owned(),

@@ -15,7 +15,8 @@ pub(super) const NAME: &str = "hatchway";
 pub(super) struct Inputs {
     pub(super) program: PathBuf,
     pub(super) shim: PathBuf,
-    /// `man/*.1`, and completions by the names of their shells.
+    pub(super) recon: PathBuf,
+    /// `man/*.1`, and completions as `PROGRAM.SHELL`.
     pub(super) pages: PathBuf,
     pub(super) version: String,
     /// The time that everything in it has, in seconds.
@@ -69,6 +70,7 @@ pub(super) fn make(inputs: &Inputs, folder: &Path) -> Result<PathBuf> {
 
 fn programs(inputs: &Inputs, root: &Path) -> Result<()> {
     put(root, "usr/bin/hatchway", &read(&inputs.program)?, 0o755)?;
+    put(root, "usr/bin/hatchway-recon", &read(&inputs.recon)?, 0o755)?;
     // Beside the program it would be a command; it is looked for here, too.
     put(root, "usr/libexec/hatchway/hatchway-shim", &read(&inputs.shim)?, 0o755)
 }
@@ -78,12 +80,14 @@ fn pages(inputs: &Inputs, root: &Path) -> Result<()> {
         let name = page.file_name().context("a page has a name")?.to_string_lossy().into_owned();
         put(root, &format!("usr/share/man/man1/{name}.gz"), &gzip(&read(&page)?)?, 0o644)?;
     }
-    for (shell, to) in [
-        ("bash", "usr/share/bash-completion/completions/hatchway"),
-        ("zsh", "usr/share/zsh/vendor-completions/_hatchway"),
-        ("fish", "usr/share/fish/vendor_completions.d/hatchway.fish"),
-    ] {
-        put(root, to, &read(&inputs.pages.join(shell))?, 0o644)?;
+    for program in ["hatchway", "hatchway-recon"] {
+        for (shell, to) in [
+            ("bash", format!("usr/share/bash-completion/completions/{program}")),
+            ("zsh", format!("usr/share/zsh/vendor-completions/_{program}")),
+            ("fish", format!("usr/share/fish/vendor_completions.d/{program}.fish")),
+        ] {
+            put(root, &to, &read(&inputs.pages.join(format!("{program}.{shell}")))?, 0o644)?;
+        }
     }
     Ok(())
 }
@@ -154,7 +158,7 @@ fn control(inputs: &Inputs, root: &Path) -> Result<()> {
     let control = text(&packaging.join("control.in"))?
         .replace("@VERSION@", &inputs.version)
         .replace("@SIZE@", &size_kib(root)?.to_string())
-        .replace("@SHLIBS@", &libraries(&inputs.program)?);
+        .replace("@SHLIBS@", &libraries(&[&inputs.program, &inputs.recon])?);
     put(root, "DEBIAN/control", control.as_bytes(), 0o644)?;
     put(root, "DEBIAN/md5sums", sums.as_bytes(), 0o644)?;
     put(root, "DEBIAN/conffiles", (CONFFILES.join("\n") + "\n").as_bytes(), 0o644)?;
@@ -164,17 +168,21 @@ fn control(inputs: &Inputs, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The packages whose libraries the program is linked with, in the versions that have its symbols, as dpkg knows them.
-fn libraries(program: &Path) -> Result<String> {
+/// The packages whose libraries the programs are linked with, in the versions that have their symbols, as dpkg knows them.
+fn libraries(programs: &[&PathBuf]) -> Result<String> {
     let scratch = sh::Scratch::new("hatchway-shlibs")?;
-    // It wants to be where sources are, and the program where a package is laid out.
+    // It wants to be where sources are, and the programs where a package is laid out.
     let control = format!("Source: {NAME}\n\nPackage: {NAME}\nArchitecture: any\n");
     put(&scratch.path, "debian/control", control.as_bytes(), 0o644)?;
-    let below = format!("debian/{NAME}/usr/bin/{NAME}");
-    put(&scratch.path, &below, &read(program)?, 0o755)?;
     put(&scratch.path, &format!("debian/{NAME}/DEBIAN/control"), b"", 0o644)?;
     let mut ask = Command::new("dpkg-shlibdeps");
-    let said = sh::capture(ask.current_dir(&scratch.path).args(["-O", &below]))?;
+    ask.current_dir(&scratch.path).arg("-O");
+    for (number, program) in programs.iter().enumerate() {
+        let below = format!("debian/{NAME}/usr/bin/{number}");
+        put(&scratch.path, &below, &read(program)?, 0o755)?;
+        ask.arg(below);
+    }
+    let said = sh::capture(&mut ask)?;
     let depends = said.lines().find_map(|line| line.strip_prefix("shlibs:Depends="));
     Ok(depends.context("dpkg-shlibdeps names no package")?.to_owned())
 }
