@@ -309,6 +309,33 @@ fn a_solve_tells_of_its_progress_and_can_be_called_off() {
     assert!(distance(&again.image, &case.solve::<f64>(&solver, &matrix).image) < TOLERANCE);
 }
 
+/// Answers are passed on by whoever waits for the card, which may be another thread.
+#[test]
+fn threads_may_share_a_card() {
+    let device = open(Some(77 * 8 * 40));
+    let case = Case::new(150, 77, 2);
+    let card = case.upload(&device);
+    let solver: Solver = serde_json::from_value(kaczmarz(&json!({}))).unwrap();
+    let prepared = Prepared::new(&solver, &card, None).unwrap();
+    let data = narrow(&case.data);
+    let x = narrow::<f32>(&random(77, 41));
+    let run = || prepared.run(&data, None, &Control::default()).unwrap().image;
+    let forward = || {
+        let mut y = vec![Complex::default(); 150];
+        card.forward(&x, &mut y);
+        y
+    };
+    let (image, y) = (run(), forward());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (0..40).for_each(|_| assert_eq!(run(), image)));
+            scope.spawn(|| (0..80).for_each(|_| assert_eq!(forward(), y)));
+        }
+        scope.spawn(|| (0..10).for_each(|_| drop(case.upload(&device))));
+    });
+    device.check().unwrap();
+}
+
 /// The card goes away in the middle of a solve that would otherwise take very long.
 #[test]
 fn a_card_that_is_lost_ends_a_solve_with_its_name() {

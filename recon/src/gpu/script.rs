@@ -59,6 +59,11 @@ pub(super) struct Shape {
     pub(super) shard_rows: u32,
 }
 
+/// Row numbers as kernels count them. A matrix in a card's memory has no greater ones.
+pub(super) fn narrow(rows: &[usize]) -> Vec<u32> {
+    rows.iter().map(|row| u32::try_from(*row).unwrap_or(u32::MAX)).collect()
+}
+
 /// Items of a block in one shard.
 #[derive(Debug, Clone, Copy)]
 struct Share {

@@ -14,7 +14,7 @@ use super::inverse::Inverse;
 use super::kernels::Products;
 use super::matrix::{Shards, Tables, encode};
 use super::memory::{BLOCK_ROWS_MAX, ENTRY};
-use super::script::{Kernel, Script, Step};
+use super::script::{Kernel, Script, Step, narrow};
 use crate::Error;
 use crate::solve::{Job, LANES, Rows, Sweeps};
 
@@ -36,10 +36,6 @@ pub(super) struct CardSweeps {
     inverse: Inverse,
     /// For numbers of frames that have occurred.
     frames: Mutex<Vec<Frames>>,
-}
-
-fn narrow(rows: &[usize]) -> Vec<u32> {
-    rows.iter().map(|row| u32::try_from(*row).unwrap_or(u32::MAX)).collect()
 }
 
 fn bytes(count: usize, size: u64) -> u64 {
