@@ -1,7 +1,8 @@
 //! Buffers in a card's memory: counted, checked against what is free, and read back.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use num_complex::Complex32;
 
@@ -11,6 +12,9 @@ use crate::Error;
 
 /// Bytes of a complex number, as an index.
 const PAIR: usize = 8;
+
+/// How long another thread, which waited for the same card, may take to pass an answer on.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What kernels read and write.
 pub(super) const STORAGE: wgpu::BufferUsages =
@@ -130,22 +134,21 @@ impl ReadBack {
         let (device, bytes) = (&self.buffer.device, bytes_of_count(out.len()));
         encoder.copy_buffer_to_buffer(&from.raw, bytes_of_count(first), &self.buffer.raw, 0, bytes);
         device.submit(encoder);
-        let answer = Arc::new(Mutex::new(None));
-        let heard = Arc::clone(&answer);
+        let (tell, answer) = channel();
         let part = self.buffer.raw.slice(..bytes);
         part.map_async(wgpu::MapMode::Read, move |said| {
-            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+            // Who asked may have gone because the card is lost.
+            drop(tell.send(said));
         });
         device.wait()?;
-        let said = answer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let lost = |reason: String| {
             device.lose(reason);
             device.check()
         };
-        match said {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return lost(format!("what it computed cannot be read: {error}")),
-            None => return lost("it does not say when it has computed".to_owned()),
+        match answer.recv_timeout(PATIENCE) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return lost(format!("what it computed cannot be read: {error}")),
+            Err(_) => return lost("it does not say when it has computed".to_owned()),
         }
         match part.get_mapped_range() {
             Ok(view) => from_bytes(&view, out),

@@ -71,7 +71,8 @@ impl fmt::Debug for Device {
     }
 }
 
-/// All adapters of this machine with a Vulkan driver. Takes a tenth of a second, for drivers are loaded.
+/// All adapters of this machine with a Vulkan driver. Takes a tenth of a second, for drivers are loaded. Mesa's write
+/// `error: XDG_RUNTIME_DIR is invalid` to stderr where there is no session; it harms nothing.
 ///
 /// # Errors
 /// None; programs without the feature `gpu` have some.
@@ -142,7 +143,8 @@ impl Device {
         listen(&raw, &failures);
         let shares_memory = matches!(adapter.kind, Kind::Integrated | Kind::Software);
         let host = if shares_memory { host_free() } else { None };
-        let limit = adapter.binding_bytes_max.min(adapter.buffer_bytes_max);
+        // Buffers are multiples of 16 bytes.
+        let limit = adapter.binding_bytes_max.min(adapter.buffer_bytes_max) / 16 * 16;
         Ok(Self {
             inner: Arc::new(Inner {
                 shard_bytes_max: options.shard_bytes_max.map_or(limit, |bytes| bytes.min(limit)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use num_complex::Complex32;
 
-use super::buffers::{Buffer, ReadBack, STORAGE, UNIFORM, to_bytes, words_to_bytes};
+use super::buffers::{Buffer, ReadBack, UNIFORM, to_bytes, words_to_bytes};
 use super::kernels::{LANES, PARAMS_STEP, Params, Products, Solve};
 use super::matrix::{Shards, Tables, encode, projection};
 use super::script::{Kernel, Step};
@@ -31,7 +31,6 @@ pub(super) struct Frames {
     images: Buffer,
     data: Buffer,
     multipliers: Buffer,
-    inverses: Buffer,
     read_back: ReadBack,
     bound: Bound,
     groups: u32,
@@ -51,10 +50,11 @@ pub(super) struct Common<'a> {
     pub(super) shards: &'a Shards,
     pub(super) tables: &'a Tables,
     pub(super) order: &'a Buffer,
-    pub(super) triangles: &'a Buffer,
+    /// √λ, and 1 / (‖a_k‖² + λ).
+    pub(super) inverses: &'a Buffer,
+    /// Inverses of the triangular systems.
+    pub(super) systems: &'a Buffer,
     pub(super) block: usize,
-    /// Rows of a sweep at most.
-    pub(super) rows: usize,
 }
 
 impl Frames {
@@ -67,8 +67,6 @@ impl Frames {
         let multipliers = Buffer::complex(device, "multipliers", shards.rows() * count)?;
         let alphas = Buffer::complex(device, "steps of a block", block * count)?;
         let sums = Buffer::complex(device, "products of a block", block * count * shape.parts() as usize)?;
-        let bytes = 4 * (common.rows as u64 + 1);
-        let inverses = Buffer::new(device, "inverses of norms", bytes, STORAGE)?;
         let projections = Buffer::new(device, "projections", 2 * u64::from(PARAMS_STEP), UNIFORM)?;
         let params = [false, true].map(|is_positive| projection(shape, is_positive));
         let words: Vec<u32> = params.iter().flat_map(Params::words).collect();
@@ -90,8 +88,8 @@ impl Frames {
                     params,
                     &sums.raw,
                     &common.order.raw,
-                    &inverses.raw,
-                    &common.triangles.raw,
+                    &common.inverses.raw,
+                    &common.systems.raw,
                     &data.raw,
                     &multipliers.raw,
                     &alphas.raw,
@@ -101,7 +99,7 @@ impl Frames {
         };
         let read_back = ReadBack::new(device, shards.columns() * count)?;
         let groups = shape.columns.div_ceil(LANES);
-        Ok(Self { count, products, solve, images, data, multipliers, inverses, read_back, bound, groups })
+        Ok(Self { count, products, solve, images, data, multipliers, read_back, bound, groups })
     }
 
     /// Puts frames there, and multipliers of zero.
@@ -123,12 +121,6 @@ impl Frames {
         let mut bytes = to_bytes(x);
         bytes.resize(shards.columns() * self.count * 8, 0);
         self.images.write(0, &bytes);
-    }
-
-    /// √λ, and 1 / (‖a_k‖² + λ) of the rows in the order of the sweep.
-    pub(super) fn weigh(&self, epsilon: f32, inverses: impl Iterator<Item = f32>) {
-        let words: Vec<u32> = std::iter::once(epsilon).chain(inverses).map(f32::to_bits).collect();
-        self.inverses.write(0, &words_to_bytes(&words));
     }
 
     /// Hands a sweep over, then projections.

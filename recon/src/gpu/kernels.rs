@@ -18,6 +18,7 @@ const PARAMS_BYTES: u64 = 48;
 const PARAMS: &str = include_str!("params.wgsl");
 const PRODUCTS: &str = include_str!("products.wgsl");
 const SOLVE: &str = include_str!("solve.wgsl");
+const INVERT: &str = include_str!("invert.wgsl");
 
 /// Kernels with the parameters, a shard, items and values to read, and results to write.
 #[derive(Debug)]
@@ -39,11 +40,19 @@ pub(super) struct Solve {
     pub(super) solve: wgpu::ComputePipeline,
 }
 
+/// The kernel of its inverse.
+#[derive(Debug)]
+pub(super) struct Invert {
+    layout: wgpu::BindGroupLayout,
+    pub(super) invert: wgpu::ComputePipeline,
+}
+
 /// Kernels that are compiled already: drivers take some ten milliseconds for each.
 #[derive(Debug, Default)]
 pub(super) struct Compiled {
     products: Mutex<HashMap<usize, Arc<Products>>>,
     solve: Mutex<HashMap<(usize, usize), Arc<Solve>>>,
+    invert: Mutex<HashMap<usize, Arc<Invert>>>,
 }
 
 fn source(frames: usize, block: usize, text: &str) -> String {
@@ -140,8 +149,29 @@ impl Solve {
         Ok(Arc::clone(all.entry((frames, block)).or_insert(Arc::new(made))))
     }
 
-    /// Which buffers: parameters, products, order, inverses, triangles, data, multipliers, alphas.
+    /// Which buffers: parameters, products, order, inverses, systems, data, multipliers, alphas.
     pub(super) fn bind(&self, device: &Device, buffers: [&wgpu::Buffer; 8]) -> wgpu::BindGroup {
+        bind(device, &self.layout, &buffers)
+    }
+}
+
+impl Invert {
+    /// The one for so many rows of a block.
+    pub(super) fn of(device: &Device, block: usize) -> Result<Arc<Self>, Error> {
+        let mut all = device.inner.compiled.invert.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.get(&block) {
+            return Ok(Arc::clone(found));
+        }
+        let made = device.watched("the kernel of inverses", 0, || {
+            let layout = layout(device, 2, 1);
+            let [invert] = pipelines(device, source(1, block, INVERT), &layout, ["invert"]);
+            Self { layout, invert }
+        })?;
+        Ok(Arc::clone(all.entry(block).or_insert(Arc::new(made))))
+    }
+
+    /// Which buffers: parameters, triangles, inverses, systems.
+    pub(super) fn bind(&self, device: &Device, buffers: [&wgpu::Buffer; 4]) -> wgpu::BindGroup {
         bind(device, &self.layout, &buffers)
     }
 }

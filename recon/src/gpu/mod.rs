@@ -19,6 +19,8 @@ mod device;
 #[cfg(feature = "gpu")]
 mod frames;
 #[cfg(feature = "gpu")]
+mod inverse;
+#[cfg(feature = "gpu")]
 mod kernels;
 #[cfg(feature = "gpu")]
 mod matrix;

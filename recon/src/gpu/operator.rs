@@ -9,7 +9,7 @@ use super::buffers::{Buffer, ReadBack};
 use super::kernels::Products;
 use super::matrix::{ShardedMatrix, Shards, Tables, encode};
 use super::memory::PARTS_MAX;
-use super::script::{Kernel, Script};
+use super::script::{Kernel, Script, narrow};
 use super::sweeps::CardSweeps;
 use crate::Error;
 use crate::solve::{LANES, Lanes, Operator, Rows, Sweeps};
@@ -127,11 +127,6 @@ impl Scratch {
         drop(pass);
         self.read_back.read(encoder, &self.images, 0, out)
     }
-}
-
-/// Row numbers as kernels count them. The matrix has no more.
-fn narrow(rows: &[usize]) -> Vec<u32> {
-    rows.iter().map(|row| u32::try_from(*row).unwrap_or(u32::MAX)).collect()
 }
 
 impl ShardedMatrix {

@@ -59,6 +59,11 @@ pub(super) struct Shape {
     pub(super) shard_rows: u32,
 }
 
+/// Row numbers as kernels count them. A matrix in a card's memory has no greater ones.
+pub(super) fn narrow(rows: &[usize]) -> Vec<u32> {
+    rows.iter().map(|row| u32::try_from(*row).unwrap_or(u32::MAX)).collect()
+}
+
 /// Items of a block in one shard.
 #[derive(Debug, Clone, Copy)]
 struct Share {
@@ -71,6 +76,13 @@ impl Shape {
     /// Parts of a sum over the voxels.
     pub(super) fn parts(&self) -> u32 {
         self.columns.div_ceil(PART_VOXELS)
+    }
+
+    /// Parameters and groups of the kernel that inverts the triangular systems of a sweep over so many rows.
+    pub(super) fn inversion(rows: u32, block: u32) -> (Params, [u32; 2]) {
+        let blocks = rows.div_ceil(block);
+        let along = blocks.clamp(1, GROUPS_MAX);
+        (Params { rows, part: along, ..Params::default() }, [along, blocks.div_ceil(along).max(1)])
     }
 
     fn groups_of_voxels(&self) -> u32 {
@@ -274,6 +286,14 @@ mod tests {
         assert_eq!(groups, [[2, 2], [2, 2], [2, 2], [2, 1], [2, 1]]);
         assert_eq!(script.params.last().unwrap().parts, 7);
         assert!(7 <= Script::parts_of_sum(4, 4));
+    }
+
+    #[test]
+    fn every_block_has_its_group_for_the_inversion() {
+        for (rows, block, groups) in [(7, 4, [2, 1]), (65_535, 1, [65_535, 1]), (65_536, 1, [65_535, 2])] {
+            let (params, found) = Shape::inversion(rows, block);
+            assert_eq!((params.rows, params.part, found), (rows, groups[0], groups));
+        }
     }
 
     #[test]

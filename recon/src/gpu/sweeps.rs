@@ -1,7 +1,7 @@
 //! Kaczmarz's method on a card.
 //!
 //! For each block of rows three kernels follow each other: products of the rows with the images, cut into parts so that there
-//! are groups enough; the triangular system (see `solve/block.rs` for why its solution gives the iterates of one row
+//! are groups enough; the solution of the triangular system (see `solve/block.rs` for why it gives the iterates of one row
 //! after the other), by one group in the memory it shares; and the rows added to the images. A sweep is handed over whole.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,11 @@ use num_complex::Complex32;
 
 use super::buffers::{Buffer, STORAGE, words_to_bytes};
 use super::frames::{Common, Frames, compiled_for};
+use super::inverse::Inverse;
 use super::kernels::Products;
 use super::matrix::{Shards, Tables, encode};
 use super::memory::{BLOCK_ROWS_MAX, ENTRY};
-use super::script::{Kernel, Script, Step};
+use super::script::{Kernel, Script, Step, narrow};
 use crate::Error;
 use crate::solve::{Job, LANES, Rows, Sweeps};
 
@@ -32,12 +33,9 @@ pub(super) struct CardSweeps {
     /// `order` in the card's memory, or the rows of a sweep that were drawn.
     rows: Buffer,
     triangles: Buffer,
+    inverse: Inverse,
     /// For numbers of frames that have occurred.
     frames: Mutex<Vec<Frames>>,
-}
-
-fn narrow(rows: &[usize]) -> Vec<u32> {
-    rows.iter().map(|row| u32::try_from(*row).unwrap_or(u32::MAX)).collect()
 }
 
 fn bytes(count: usize, size: u64) -> u64 {
@@ -64,6 +62,7 @@ impl CardSweeps {
         let columns = if block > 1 { order.len().next_multiple_of(block as usize) } else { 0 };
         let size = bytes(columns * block as usize, ENTRY);
         let triangles = Buffer::new(device, "triangles of blocks", size, STORAGE)?;
+        let inverse = Inverse::new(device, &triangles, order.len(), block)?;
         let made = Self {
             shards: Arc::clone(shards),
             weights: rows.weights.map(<[f32]>::to_vec),
@@ -73,6 +72,7 @@ impl CardSweeps {
             tables,
             rows: list,
             triangles,
+            inverse,
             frames: Mutex::new(Vec::new()),
         };
         made.compute_triangles(&triangle_steps)?;
@@ -109,13 +109,14 @@ impl CardSweeps {
     }
 
     /// Puts the rows of one sweep in place of the last's.
-    fn redraw(&self, rows: &[usize], frames: &Frames, job: &Job<'_, f32>) -> Result<Vec<Step>, Error> {
+    fn redraw(&self, rows: &[usize], job: &Job<'_, f32>) -> Result<Vec<Step>, Error> {
         let order = narrow(rows);
         let (script, _) = Script::sweep(&self.shards.shape, &order, self.block, &|k| self.weight(k));
         // There are no more than at first, when there was room for all.
         self.tables.write(&self.shards.device, &script)?;
         self.rows.write(0, &words_to_bytes(&order));
-        frames.weigh(job.epsilon, rows.iter().map(|row| job.inverses[*row]));
+        let inverses = rows.iter().map(|row| job.inverses[*row]);
+        self.inverse.weigh(&self.shards.device, job.epsilon, inverses);
         Ok(script.steps)
     }
 
@@ -125,7 +126,7 @@ impl CardSweeps {
             let drawn = job.draw.as_mut().map(|draw| draw());
             match drawn {
                 Some(rows) => {
-                    let steps = self.redraw(&rows, frames, &job)?;
+                    let steps = self.redraw(&rows, &job)?;
                     frames.sweep(&self.shards, &steps, job.projections);
                 }
                 None => frames.sweep(&self.shards, &self.steps, job.projections),
@@ -155,9 +156,9 @@ impl Sweeps<f32> for CardSweeps {
                     shards: &self.shards,
                     tables: &self.tables,
                     order: &self.rows,
-                    triangles: &self.triangles,
+                    inverses: &self.inverse.inverses,
+                    systems: &self.inverse.systems,
                     block: self.block as usize,
-                    rows: self.order.len(),
                 };
                 all.push(Frames::new(&common, count)?);
                 all.len() - 1
@@ -165,7 +166,8 @@ impl Sweeps<f32> for CardSweeps {
         };
         let frames = &all[at];
         frames.begin(&self.shards, job.data, x);
-        frames.weigh(job.epsilon, self.order.iter().map(|row| job.inverses[*row as usize]));
+        let inverses = self.order.iter().map(|row| job.inverses[*row as usize]);
+        self.inverse.weigh(&self.shards.device, job.epsilon, inverses);
         self.iterate(frames, job, x)
     }
 }
