@@ -13,7 +13,8 @@ use crate::image::{Encoding, Image, View, write_nrrd};
 use crate::mdf::Mdf;
 use crate::mdf::write::Options;
 use crate::run::{
-    Done, ImagePlan, ReconstructPlan, XSpacePlan, reconstruct, reconstruct_x_space, write_image,
+    Done, ImagePlan, ReconstructPlan, XSpacePlan, XSpaceSummary, reconstruct, reconstruct_x_space,
+    write_image,
 };
 use crate::solve::Control;
 
@@ -135,17 +136,33 @@ fn by_place(plan: &XSpacePlan, folder: &Path, args: &Reconstruct) -> Result<(), 
     if args.json {
         return report::json(&done.summary);
     }
-    let of = &done.summary;
-    let text = format!(
+    report::data(placed(&done.summary) + &outputs.wrote(&done.image, done.summary.unit))
+}
+
+/// What an image in x-space came of.
+fn placed(of: &XSpaceSummary) -> String {
+    let how = |is_found| if is_found { "found" } else { "as given" };
+    let mut text = format!(
         "x-space   field-free {}, {} periods, {} voxels\nframes    {}\ndelay     {:.3} us, {}\n",
         of.topology,
         of.periods,
         of.voxels,
         of.frames,
         of.delay * 1e6,
-        if of.is_delay_found { "found" } else { "as given" }
+        how(of.is_delay_found)
     );
-    report::data(text + &outputs.wrote(&done.image, of.unit))
+    if of.unreached > 0 {
+        text += &format!("unreached {} voxels, filled from their neighbours\n", of.unreached);
+    }
+    if of.relaxation > 0.0 {
+        text += &format!("relaxed   {:.3} us, {}\n", of.relaxation * 1e6, how(of.is_relaxation_found));
+    }
+    if let Some(way) = of.deconvolution {
+        let residual =
+            of.residuals.first().map_or(String::new(), |of| format!(", residual {:.1} %", of * 100.0));
+        text += &format!("sharpened {way}{residual}\n");
+    }
+    text
 }
 
 /// Writes a file that has its name only once it is whole.
