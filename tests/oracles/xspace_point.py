@@ -1,6 +1,6 @@
 """A field-free point in x-space, in h5py and NumPy, from the formulas.
 
-`xspace_point.py image SCAN SIZE FOV DIAMETER MAX_HZ RELAXATION LEAST_SPEED LAMBDA` prints the native image of a plane and two sharp ones as
+`xspace_point.py image SCAN SIZE FOV DIAMETER MAX_HZ RELAXATION LEAST_SPEED LAMBDA` prints both native images of a plane and two sharp ones as
 JSON. What differs from the program on purpose: the lost lines are unknowns of a dense least-squares problem beside the flux's image, the
 gradient of the image's bends comes from Kronecker products, the answer's convolution is a dense matrix, the linear estimate is a direct
 solution, and the one without negative values goes from voxel to voxel (coordinate descent) until nothing moves.
@@ -96,7 +96,7 @@ def recover(spectra, known, hertz, samples, points, places, xs, ys):
     matrix = shares(places, xs, ys)
     squares = (matrix**2).sum(0)
     smooth = SMOOTH * squares.sum() / (squares > 0).sum()
-    full = spectra.copy()
+    full, fluxes = spectra.copy(), []
     for channel, keep in enumerate(known):
         last = np.flatnonzero(keep)[-1]
         lines = np.fft.rfft(matrix, axis=0)[: len(keep)][keep] / np.sqrt(points / 2)
@@ -109,10 +109,25 @@ def recover(spectra, known, hertz, samples, points, places, xs, ys):
         reached = (squares > 0).reshape(flux.shape)
         flux = flux - end_slope(flux, reached) * np.arange(len(xs))[None, :]
         flux = flux - end_slope(flux.T, reached.T) * np.arange(len(ys))[:, None]
+        fluxes.append(flux)
         seen = np.fft.rfft(matrix @ flux.ravel())[: len(keep)] * samples / points
         lost = ~keep & (np.arange(len(keep)) > 0) & (np.arange(len(keep)) < last)
         full[channel, lost] = (seen * omega)[lost]
-    return full
+    return full, fluxes
+
+
+def mean(fluxes, gradient, xs, ys, ways):
+    """Half of the trace of the flux's slopes, by the place where a field of either sign along an axis takes the point to."""
+    x, y = [of.ravel() for of in np.meshgrid(xs, ys)]
+    inverse = np.linalg.inv(gradient)
+    image, seen = np.zeros(x.shape), np.ones(x.shape, bool)
+    for axis, flux in enumerate(fluxes):
+        step = (xs[1] - xs[0]) / 2 / np.hypot(*inverse[:, axis])
+        for sign in (1, -1):
+            matrix = shares(np.stack([x, y]) + sign * step * inverse[:, axis, None], *ways)
+            image += sign * (matrix @ flux.ravel()) / (4 * step)
+            seen &= matrix.sum(1) > 1 - 1e-6
+    return image, seen
 
 
 def end_slope(image, reached):
@@ -200,14 +215,17 @@ def image(path, size, fov, diameter, max_hz, relaxation, least_speed, share):
         np.linspace(low, high, int(np.ceil((high - low) / (xs[1] - xs[0]) - 1e-6)) + 1)
         for low, high in zip(places.min(1), places.max(1))
     ]
-    full = recover(spectra, known, hertz, samples, points, places, *ways)
+    full, fluxes = recover(spectra, known, hertz, samples, points, places, *ways)
     found, weights, directions = native(full, samples, points, shares(places, xs, ys), rates, least_speed)
+    average, seen = mean(fluxes, gradient, xs, ys, ways)
     roots = np.sqrt(weights)[:, None]
     constants = roots * np.stack(directions, 1)
     volume = (xs[1] - xs[0]) * (ys[1] - ys[0]) * 1e-3
     system = without(constants, roots * blur(xs, ys, gradient, diameter, directions, volume))
     right = without(constants, roots[:, 0] * found)
     return {
+        "mean": average.tolist(),
+        "seen": (seen & (weights > 0)).tolist(),
         "native": found.tolist(),
         "reached": (weights > 0).tolist(),
         "wiener": linear(system, right, share).tolist(),

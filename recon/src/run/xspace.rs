@@ -15,8 +15,8 @@ use crate::mdf::{File, Mdf};
 use crate::prepare::Frames;
 use crate::select::Row;
 use crate::xspace::{
-    Deconvolution, DriveFrequency, Lag, Scan, back_project, native_points, projections, sharp_lines,
-    sharp_points,
+    Deconvolution, DriveFrequency, Lag, Scan, agreeing_lag, back_project, native_points, projections,
+    sharp_lines, sharp_points,
 };
 
 /// What has been reconstructed.
@@ -88,7 +88,7 @@ pub fn reconstruct_x_space(plan: &XSpacePlan, folder: &FilePath) -> Result<XSpac
         }
         seen
     };
-    let late = Late::find(plan, || Ok(seen(foreground.averaged(0)?.frame(0))))?;
+    let late = Late::find(plan, is_line, || Ok(seen(foreground.averaged(0)?.frame(0))))?;
     let frames = foreground.averaged(plan.average)?;
     let mut made = Made::default();
     images(plan, &frames, is_line, |values| late.taken_off(seen(values)), &mut made)?;
@@ -156,21 +156,26 @@ struct Late {
 }
 
 impl Late {
-    /// What the plan gives, and what it leaves to be sought in the mean of all frames.
-    fn find(plan: &XSpacePlan, mean: impl Fn() -> Result<Scan, Error>) -> Result<Self, Error> {
+    /// What the plan gives, and what it leaves to be sought in the mean of all frames: by the symmetry of a path that comes back as it has gone,
+    /// or by the agreement of a field-free point's samples.
+    fn find(plan: &XSpacePlan, is_line: bool, mean: impl Fn() -> Result<Scan, Error>) -> Result<Self, Error> {
         let of = &plan.x_space;
         let known = of.particle.relaxation;
         let is_relaxation_found = of.lag == Lag::Relaxation && of.delay.is_none() && known == 0.0;
-        let relaxation = if is_relaxation_found { mean()?.relaxation()? } else { known };
         let is_delay_found = of.lag == Lag::Delay && of.delay.is_none();
-        let delay = if is_delay_found {
+        let mut late =
+            Self { delay: of.delay.unwrap_or(0.0), is_delay_found, relaxation: known, is_relaxation_found };
+        if is_relaxation_found || is_delay_found {
             let mut mean = mean()?;
-            mean.relax(relaxation);
-            mean.delay()?
-        } else {
-            of.delay.unwrap_or(0.0)
-        };
-        Ok(Self { delay, is_delay_found, relaxation, is_relaxation_found })
+            mean.relax(known);
+            let found = match of.lag {
+                lag if !is_line && !mean.is_mirrored() => agreeing_lag(&mean, &plan.grid, of, lag)?,
+                Lag::Delay => mean.delay()?,
+                Lag::Relaxation => mean.relaxation()?,
+            };
+            if is_delay_found { late.delay = found } else { late.relaxation = found }
+        }
+        Ok(late)
     }
 
     fn taken_off(&self, mut scan: Scan) -> Scan {

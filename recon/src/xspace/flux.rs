@@ -30,10 +30,23 @@ use crate::physics::Grid;
 /// The weight of an image's bends beside that of the samples in a voxel. The result hardly depends on it: bends fill voxels that no sample
 /// has reached.
 const SMOOTH: f64 = 0.02;
-const STOP: Stop = Stop { tolerance: 1e-9, steps: 20_000 };
+const EXACT: Stop = Stop { tolerance: 1e-9, steps: 20_000 };
+const ROUGH: Stop = Stop { tolerance: 1e-3, ..EXACT };
 
-/// The scan with the lines that it has lost, up to the last one that it has; a line that is 0 in all periods of a channel counts as lost.
-/// `like` says how large a voxel of the images is.
+/// What the images of flux say of a scan.
+pub(super) struct Recovered {
+    /// The scan with the lines that it has lost, up to the last one that it has.
+    pub(super) scan: Scan,
+    /// The grid of the images, from end to end of the ways.
+    pub(super) grid: Grid,
+    /// The image of each channel, in V·s.
+    pub(super) fluxes: Vec<Vec<f64>>,
+    /// Energy of what the images leave of the flux at the kept lines, beside that of the flux.
+    pub(super) misfit: f64,
+}
+
+/// The images of flux of a scan, and the lines that it has lost; a line that is 0 in all periods of a channel counts as lost. `like` says how
+/// large a voxel of the images is.
 ///
 /// # Errors
 /// No line is left, or the image does not settle.
@@ -42,20 +55,52 @@ pub(super) fn recovered(
     sweeps: &Sweeps,
     like: &Grid,
     drive: DriveFrequency,
-) -> Result<Scan, Error> {
+) -> Result<Recovered, Error> {
+    with(scan, sweeps, like, drive, EXACT)
+}
+
+/// [`Recovered::misfit`] alone, as near as a comparison needs it.
+pub(super) fn misfit(scan: &Scan, sweeps: &Sweeps, like: &Grid, drive: DriveFrequency) -> Result<f64, Error> {
+    Ok(with(scan, sweeps, like, drive, ROUGH)?.misfit)
+}
+
+fn with(
+    scan: &Scan,
+    sweeps: &Sweeps,
+    like: &Grid,
+    drive: DriveFrequency,
+    stop: Stop,
+) -> Result<Recovered, Error> {
     let grid = sweeps.box_of_ways(like);
     let shares: Vec<Shares> = sweeps.places.iter().map(|places| Shares::new(&grid, places)).collect();
-    let seen = Seen { scan, sweeps, grid: &grid, shares: &shares };
-    let channels: Vec<Vec<Vec<Complex64>>> = (0..scan.channels)
+    let seen = Seen { scan, sweeps, grid: &grid, shares: &shares, stop };
+    let channels: Vec<Channel> = (0..scan.channels)
         .into_par_iter()
-        .map(|channel| seen.lines(channel, drive))
+        .map(|channel| seen.channel(channel, drive))
         .collect::<Result<_, _>>()?;
     let mut whole = scan.clone();
     let frequencies = scan.frequencies();
     for (index, spectrum) in whole.spectra.chunks_exact_mut(frequencies).enumerate() {
-        spectrum.copy_from_slice(&channels[index % scan.channels][index / scan.channels]);
+        spectrum.copy_from_slice(&channels[index % scan.channels].lines[index / scan.channels]);
     }
-    Ok(whole)
+    let energy = |of: fn(&Channel) -> f64| channels.iter().map(of).sum::<f64>();
+    let misfit = energy(|channel| channel.rest) / energy(|channel| channel.energy);
+    Ok(Recovered {
+        scan: whole,
+        grid,
+        misfit,
+        fluxes: channels.into_iter().map(|channel| channel.flux).collect(),
+    })
+}
+
+/// One receive channel.
+struct Channel {
+    flux: Vec<f64>,
+    /// The spectrum of each period, with what was lost.
+    lines: Vec<Vec<Complex64>>,
+    /// Energy of the flux at the kept lines, and of what the image leaves of it.
+    energy: f64,
+    rest: f64,
 }
 
 /// A scan beside the images' grid.
@@ -64,12 +109,11 @@ struct Seen<'a> {
     sweeps: &'a Sweeps,
     grid: &'a Grid,
     shares: &'a [Shares],
+    stop: Stop,
 }
 
 impl Seen<'_> {
-    /// The spectra of a channel in each period, with what was lost.
-    fn lines(&self, channel: usize, drive: DriveFrequency) -> Result<Vec<Vec<Complex64>>, Error> {
-        let scan = self.scan;
+    fn channel(&self, channel: usize, drive: DriveFrequency) -> Result<Channel, Error> {
         let kept = self.kept(channel);
         let Some(last) = kept.iter().rposition(|kept| *kept) else {
             return Err(Error::XSpace(format!(
@@ -80,16 +124,23 @@ impl Seen<'_> {
         if drive == DriveFrequency::Lost {
             self.level_ends(&mut flux);
         }
-        let mut periods = Vec::new();
+        let (mut energy, mut rest, mut periods) = (0.0, 0.0, Vec::new());
         for (period, shares) in self.shares.iter().enumerate() {
-            let lines = transformed(&mut shares.gather(&flux))?;
-            let mut spectrum = scan.spectrum(period, channel).to_vec();
-            for k in (1..last).filter(|k| !kept[*k]) {
-                spectrum[k] = lines[k] * Complex64::new(0.0, self.omega(k)) * self.scale();
+            let seen = transformed(&mut shares.gather(&flux))?;
+            let mut lines = self.scan.spectrum(period, channel).to_vec();
+            for k in 1..=last {
+                let turn = Complex64::new(0.0, self.omega(k));
+                let image = seen[k] * self.scale();
+                if kept[k] {
+                    energy += (lines[k] / turn).norm_sqr();
+                    rest += (lines[k] / turn - image).norm_sqr();
+                } else {
+                    lines[k] = image * turn;
+                }
             }
-            periods.push(spectrum);
+            periods.push(lines);
         }
-        Ok(periods)
+        Ok(Channel { flux, lines: periods, energy, rest })
     }
 
     fn kept(&self, channel: usize) -> Vec<bool> {
@@ -154,7 +205,7 @@ impl Seen<'_> {
             }
             Ok(result)
         };
-        conjugate_gradients(apply, &b, &own, STOP, "do the samples reach most voxels?")
+        conjugate_gradients(apply, &b, &own, self.stop, "do the samples reach most voxels?")
     }
 
     /// Takes the linear image off that makes the slope across the ends of each axis 0 in the mean.

@@ -15,6 +15,7 @@
 //! "Multidimensional x-space magnetic particle imaging", IEEE TMI 30 (2011); Lu, Goodwill, Saritas, Zheng and Conolly, "Linearity and shift
 //! invariance for quantitative MPI", IEEE TMI 32 (2013).
 
+mod agree;
 mod answer;
 mod backproject;
 mod cg;
@@ -34,6 +35,7 @@ mod signal;
 mod simulated;
 mod sweep;
 
+pub use agree::agreeing_lag;
 pub use answer::{Answer, distances, point_answers, point_spread};
 pub use backproject::{Projection, Window, back_project};
 pub use deconvolve::{Deconvolution, NonNegative, Sharp, Wiener};
@@ -41,7 +43,7 @@ pub use line::{Dc, LineSettings, PartialScan, native_image};
 pub use lines::{line_image, projections};
 pub use native::{ENTRIES, Native, native_points};
 pub use path::{Across, Drive, Path};
-pub use scan::{DriveFrequency, Lag, Scan, Settings};
+pub use scan::{DriveFrequency, Lag, Part, Scan, Settings};
 pub use sharp_line::sharp_lines;
 pub use sharp_point::sharp_points;
 pub use signal::{advance, in_time, inverse_chain, mirror_delay, mirror_relaxation, relax};

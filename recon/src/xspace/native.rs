@@ -2,7 +2,7 @@
 
 use super::shares::Shares;
 use super::sweep::Sweeps;
-use super::{Scan, Settings, flux, in_time};
+use super::{Part, Scan, Settings, flux, in_time};
 use crate::Error;
 use crate::physics::{Grid, Tensor, Vector, dot, norm};
 
@@ -42,6 +42,9 @@ impl Native {
 /// along x would cancel what comes along z). Each sample goes to the voxels around its place by their shares, weighted by `|w|²`, for the noise
 /// of the signal does not grow with the speed.
 ///
+/// Directions differ from voxel to voxel, and with them the answer, which is longer across the field than along it: with [`Part::Mean`] the
+/// image is the tensor's mean over all axes everywhere, by the slopes of the images of flux.
+///
 /// Lost lines of the spectrum are recovered first, of all periods together (see the module `flux`): partial fields of view that overlap
 /// become one image.
 ///
@@ -60,22 +63,26 @@ pub fn native_points(scan: &Scan, grid: &Grid, settings: &Settings) -> Result<Na
             format!("the drive field has an axis for which none of {} receive channels is", scan.channels);
         return Err(Error::XSpace(text));
     }
-    let whole = flux::recovered(scan, &sweeps, grid, settings.drive_frequency)?;
+    let found = flux::recovered(scan, &sweeps, grid, settings.drive_frequency)?;
     let mut sums = Sums::new(grid);
     for (period, (places, rates)) in sweeps.places.iter().zip(&sweeps.rates).enumerate() {
         let signals: Vec<Vec<f64>> = (0..scan.channels)
-            .map(|channel| in_time(whole.spectrum(period, channel), scan.samples, sweeps.points))
+            .map(|channel| in_time(found.scan.spectrum(period, channel), scan.samples, sweeps.points))
             .collect::<Result<_, _>>()?;
         let shares = Shares::new(grid, places);
         for (point, rate) in rates.iter().enumerate() {
             if norm(rate) > settings.least_speed * fastest {
                 let signal: Vector =
                     std::array::from_fn(|axis| signals.get(axis).map_or(0.0, |of| of[point]));
-                sums.add(shares.of(point), &rate.map(|rate| rate / fastest), dot(&signal, rate) / fastest);
+                let along = dot(&signal, rate) / fastest.powi(2);
+                sums.add(shares.of(point), &rate.map(|rate| rate / fastest), along);
             }
         }
     }
-    sums.native(grid, fastest, sweeps.gradient)
+    if settings.part == Part::Mean {
+        sums.average(&found, &sweeps, grid);
+    }
+    sums.native(grid, sweeps.gradient)
 }
 
 /// What comes together in each voxel.
@@ -102,7 +109,47 @@ impl Sums {
         }
     }
 
-    fn native(mut self, grid: &Grid, fastest: f64, gradient: Tensor) -> Result<Native, Error> {
+    /// Puts the tensor's mean over all axes in place of its mean over the directions of a voxel's samples.
+    ///
+    /// The image of flux changes by `S_cc` along the way that the field-free point goes for a change of the field along axis `c`.
+    fn average(&mut self, found: &flux::Recovered, sweeps: &Sweeps, grid: &Grid) {
+        let channels = found.fluxes.len();
+        #[expect(clippy::cast_precision_loss, reason = "up to 3")]
+        let share = 1.0 / channels as f64;
+        let mut slopes = vec![0.0; grid.voxels()];
+        for (axis, flux) in found.fluxes.iter().enumerate() {
+            let way: Vector = std::array::from_fn(|of| sweeps.inverse[of][axis]);
+            let step = smallest_edge(grid) / 2.0 / norm(&way);
+            let seen = |step: f64| {
+                let places: Vec<Vector> = (0..grid.voxels())
+                    .map(|voxel| {
+                        let place = grid.position(voxel);
+                        std::array::from_fn(|axis| place[axis] + step * way[axis])
+                    })
+                    .collect();
+                let shares = Shares::new(&found.grid, &places);
+                // In the outer half of a voxel a part of the shares is missing.
+                let has = |place: usize| shares.of(place).iter().map(|(_, share)| share).sum::<f64>();
+                let is_outside: Vec<bool> = (0..places.len()).map(|place| has(place) < 1.0 - 1e-6).collect();
+                (shares.gather(flux), is_outside)
+            };
+            let ((before, out_before), (after, out_after)) = (seen(-step), seen(step));
+            for (voxel, slope) in slopes.iter_mut().enumerate() {
+                *slope += share * (after[voxel] - before[voxel]) / (2.0 * step);
+                if out_before[voxel] || out_after[voxel] {
+                    self.weights[voxel] = 0.0;
+                }
+            }
+        }
+        let mean = std::array::from_fn(|entry| if entry < channels { share } else { 0.0 });
+        for (voxel, slope) in slopes.iter().enumerate() {
+            let weight = self.weights[voxel];
+            self.signals[voxel] = weight * slope;
+            self.directions[voxel] = mean.map(|entry: f64| weight * entry);
+        }
+    }
+
+    fn native(mut self, grid: &Grid, gradient: Tensor) -> Result<Native, Error> {
         let most = self.weights.iter().copied().fold(0.0, f64::max);
         if most <= 0.0 {
             let text = format!(
@@ -115,13 +162,18 @@ impl Sums {
             let weight = self.weights[voxel];
             let is_reached = weight > REACHED * most;
             let share = if is_reached { 1.0 / weight } else { 0.0 };
-            self.signals[voxel] *= share / fastest;
+            self.signals[voxel] *= share;
             self.directions[voxel].iter_mut().for_each(|entry| *entry *= share);
             self.weights[voxel] = if is_reached { weight / most } else { 0.0 };
         }
         fill(&mut self.signals, &self.weights, grid.size);
         Ok(Native { gradient, image: self.signals, weights: self.weights, directions: self.directions })
     }
+}
+
+fn smallest_edge(grid: &Grid) -> f64 {
+    let spacing = grid.spacing();
+    (0..3).filter(|axis| grid.size[*axis] > 1).fold(f64::INFINITY, |least, axis| least.min(spacing[axis]))
 }
 
 /// Gives voxels without a weight the mean of their neighbours that have a value, ring by ring.
@@ -236,6 +288,24 @@ mod tests {
         };
         let error = off(&reached(&native.image), &reached(&expected));
         println!("{error}");
+        assert!(error < 0.02, "{error}");
+    }
+
+    /// The slopes of the image of flux give the tensor's mean, the same answer everywhere.
+    #[test]
+    fn points_give_their_mean_answer() {
+        let grid = plane(0.0128);
+        let scan = scan(&one_patch(), &particle(), &object());
+        let settings = Settings { part: Part::Mean, ..settings(DriveFrequency::Kept) };
+        let native = native_points(&scan, &grid, &settings).unwrap();
+        let inside: Vec<usize> = (0..grid.voxels()).filter(|voxel| native.weights[*voxel] > 0.0).collect();
+        assert!(inside.len() > grid.voxels() / 2);
+        let half = |of: &[f64; 6]| (of[0] - 0.5).abs() < 1e-12 && of[0] == of[1] && of[2..] == [0.0; 4];
+        assert!(inside.iter().all(|voxel| half(&native.directions[*voxel])));
+        let expected = expected(&native, &grid, &object());
+        let pick = |of: &[f64]| -> Vec<f64> { inside.iter().map(|voxel| of[*voxel]).collect() };
+        let error = off(&pick(&native.image), &pick(&expected));
+        println!("mean {error}");
         assert!(error < 0.02, "{error}");
     }
 

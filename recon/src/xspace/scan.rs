@@ -29,6 +29,17 @@ pub enum Lag {
     Relaxation,
 }
 
+/// Which part of a field-free point's signal makes the native image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// That along the field's change, sample by sample.
+    #[default]
+    Along,
+    /// The mean over all axes: the same answer everywhere, whatever the directions of the path.
+    Mean,
+}
+
 /// How an image is made in x-space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -38,10 +49,13 @@ pub struct Settings {
     /// How late the signal is beside the path, in seconds, by relaxation and by what the transfer function leaves out; what `lag` says is
     /// sought if not given.
     pub delay: Option<f64>,
-    /// What is sought where no delay is given, by the symmetry of a path that comes back as it has gone.
+    /// What is sought where no delay is given: by the symmetry of a path that comes back as it has gone, or by the agreement of a field-free
+    /// point's samples ([`super::agreeing_lag`]).
     pub lag: Lag,
     /// Samples at which the field-free point or line is slower than this share of its greatest speed are left out; from 0 to below 1.
     pub least_speed: f64,
+    /// For field-free points.
+    pub part: Part,
     /// Metres between the places of a projection; half of the smallest edge of a voxel if not given. For field-free lines.
     pub spacing: Option<f64>,
     /// Of the ramp filter, for field-free lines.
@@ -61,6 +75,7 @@ impl Default for Settings {
             delay: None,
             lag: Lag::default(),
             least_speed: 0.1,
+            part: Part::default(),
             spacing: None,
             window: Window::default(),
             particle: Particle::default(),
@@ -183,7 +198,7 @@ impl Scan {
     /// # Errors
     /// A path is not its own mirror at any time.
     pub fn delay(&self) -> Result<f64, Error> {
-        Ok(mirror_delay(&self.mirrored()?, self.resolution(), 0.125 / self.fastest()))
+        Ok(mirror_delay(&self.mirrored()?, self.resolution(), self.greatest_lag(Lag::Delay)))
     }
 
     /// The time constant of the particles' relaxation, in seconds, up to half of the period of the fastest drive field: see
@@ -192,11 +207,23 @@ impl Scan {
     /// # Errors
     /// A path is not its own mirror at any time.
     pub fn relaxation(&self) -> Result<f64, Error> {
-        Ok(mirror_relaxation(&self.mirrored()?, self.resolution(), 0.5 / self.fastest()))
+        Ok(mirror_relaxation(&self.mirrored()?, self.resolution(), self.greatest_lag(Lag::Relaxation)))
     }
 
-    fn fastest(&self) -> f64 {
-        self.paths.iter().flat_map(|path| &path.drive).fold(0.0, |most: f64, of| most.max(of.frequency))
+    /// Whether each period's path comes back as it has gone.
+    #[must_use]
+    pub fn is_mirrored(&self) -> bool {
+        self.paths.iter().all(|path| path.mirror(self.cycle()).is_some())
+    }
+
+    /// How late a signal may be, in seconds, for it to be found.
+    pub(super) fn greatest_lag(&self, lag: Lag) -> f64 {
+        let drives = self.paths.iter().flat_map(|path| &path.drive);
+        let fastest = drives.fold(0.0, |most: f64, of| most.max(of.frequency));
+        match lag {
+            Lag::Delay => 0.125 / fastest,
+            Lag::Relaxation => 0.5 / fastest,
+        }
     }
 
     /// All spectra with the times about which their paths are mirrors.
@@ -205,7 +232,7 @@ impl Scan {
         for (period, path) in self.paths.iter().enumerate() {
             let Some(mirror) = path.mirror(self.cycle()) else {
                 let text = format!(
-                    "the path of period {period} does not come back as it has gone, so a delay cannot be found; give `delay`, and `relaxation` in `[x-space.particle]` if it is known"
+                    "the path of period {period} does not come back as it has gone, so a delay cannot be found by its symmetry; give `delay`, and `relaxation` in `[x-space.particle]` if it is known"
                 );
                 return Err(Error::XSpace(text));
             };

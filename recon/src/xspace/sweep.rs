@@ -19,6 +19,8 @@ pub(super) struct Sweeps {
     pub(super) points: usize,
     /// The selection field's gradient, of all periods.
     pub(super) gradient: Tensor,
+    /// Its inverse, in m/T.
+    pub(super) inverse: Tensor,
     /// J × points places in metres.
     pub(super) places: Vec<Vec<Vector>>,
     /// J × points of minus the drive field's change, in T/s: the velocity, multiplied by the gradient.
@@ -61,7 +63,7 @@ impl Sweeps {
         };
         let places = each(&|path, inverse, seconds| product(inverse, &path.field(seconds)).map(|x| -x));
         let rates = each(&|path, _, seconds| path.rate(seconds).map(|rate| -rate));
-        Ok(Self { points, gradient, places, rates })
+        Ok(Self { points, gradient, inverse: inverses[0], places, rates })
     }
 
     /// A grid from end to end of the ways along each axis, with voxels not larger than those of another grid: every place is between the
