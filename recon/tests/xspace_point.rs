@@ -238,5 +238,28 @@ fn plans_that_cannot_be_are_told() {
         "max-frequency = 1e3",
         &["nothing is left of the spectrum of receive channel 0"],
     );
-    told("[grid]\n", "[grid]\ncenter = [0.5, 0.0, 0.0]\n", &["no sample is within the grid"]);
+    told("[grid]\n", "[grid]\ncenter = [0.5, 0.0, 0.0]\n", &["scan.mdf", "no sample is within the grid"]);
+}
+
+/// What a scan lacks is told with its file and dataset.
+#[test]
+fn scans_that_have_no_place_are_told() {
+    let told = |from: &str, to: &str, what: &[&str]| {
+        let desk = Desk::new();
+        desk.change("lissajous-2d.toml", from, to);
+        simulate(&desk, "lissajous-2d.toml", "scan.mdf");
+        let text = desk.fails(&["reconstruct", "x-space-2d.toml"]);
+        assert!(text.contains("scan.mdf") && what.iter().all(|what| text.contains(what)), "{text}");
+    };
+    let gradient = "gradient = [[-1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 2.0]]\n";
+    let flat = "gradient = [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]\n";
+    told(gradient, flat, &["`/acquisition/gradient`", "in period 0", "leaves a point"]);
+    let other = "gradient = [[-2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]\n";
+    let both = format!("{gradient}[[sequence.periods]]\n{other}");
+    told(gradient, &both, &["`/acquisition/gradient`", "in period 1", "that of period 0"]);
+    let line = "gradient = [[0.0, 0.0, 0.0], [0.0, -2.0, 0.0], [0.0, 0.0, 2.0]]\n";
+    let mixed = format!("{gradient}[[sequence.periods]]\n{line}");
+    told(gradient, &mixed, &["`/acquisition/gradient`", "a field-free line in 1 of 2 periods"]);
+    let third = "[[sequence.channels]]\ndirection = [0.0, 0.0, 1.0]\namplitude = 0.001\ndivider = 102\n[[sequence.periods]]";
+    told("[[sequence.periods]]", third, &["`/acquisition/receiver/numChannels` of", "is 2, not 3 or more"]);
 }

@@ -65,15 +65,25 @@ pub struct XSpaceSummary {
 /// The scan cannot be read, does not say what fields it had, or cannot be put in its place.
 pub fn reconstruct_x_space(plan: &XSpacePlan, folder: &FilePath) -> Result<XSpaceDone, Error> {
     check(plan)?;
-    let scan_path = folder.join(&plan.scan);
-    let file = File::open(&scan_path)?;
-    let scan = open(&scan_path, &file, false)?;
+    let path = folder.join(&plan.scan);
+    placed(plan, &path).map_err(|error| match error {
+        Error::XSpace(problem) => Error::Unplaced { path, problem },
+        other => other,
+    })
+}
+
+fn placed(plan: &XSpacePlan, scan_path: &FilePath) -> Result<XSpaceDone, Error> {
+    let file = File::open(scan_path)?;
+    let scan = open(scan_path, &file, false)?;
     let samples = fields::samples(&scan)?;
     let paths = fields::paths(&scan)?;
     let is_line = fields::is_line(&scan, &paths)?;
     if is_line && plan.grid.size[2] != 1 {
         let text = format!("a grid of {:?} voxels is no plane along x and y", plan.grid.size);
         return Err(Error::XSpace(text));
+    }
+    if !is_line {
+        fields::check_point(&scan, &paths)?;
     }
     let chain = fields::chain(&scan, samples, plan.transfer_floor, plan.max_frequency)?;
     let all = all_rows(&scan, samples);

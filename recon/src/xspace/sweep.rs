@@ -7,8 +7,6 @@ use crate::physics::{Grid, Tensor, Vector, norm, times as product};
 
 /// Points in time for each voxel where the field-free point is fastest.
 const POINTS: f64 = 4.0;
-/// Gradients of periods may differ by this share of the greatest entry.
-const SLACK: f64 = 1e-6;
 /// A path that moves less than this share of a voxel along an axis does not move along it.
 const STILL: f64 = 1e-6;
 
@@ -31,22 +29,21 @@ impl Sweeps {
     /// # Errors
     /// A period's gradient leaves no point free, or is not that of the others.
     pub(super) fn new(scan: &Scan, grid: &Grid) -> Result<Self, Error> {
-        let inverses: Vec<Tensor> = scan
-            .paths
-            .iter()
-            .enumerate()
-            .map(|(period, path)| inverse(period, path))
-            .collect::<Result<_, _>>()?;
-        let gradient = scan.paths[0].gradient;
-        let most = gradient.as_flattened().iter().fold(0.0, |most: f64, entry| most.max(entry.abs()));
-        let is_other = |path: &Path| {
-            let pairs = path.gradient.as_flattened().iter().zip(gradient.as_flattened());
-            pairs.into_iter().any(|(a, b)| (a - b).abs() > SLACK * most)
-        };
-        if let Some(period) = scan.paths.iter().position(is_other) {
-            let text = format!("the gradient of period {period} is not that of period 0");
-            return Err(Error::XSpace(text));
+        let mut inverses = Vec::new();
+        for (period, path) in scan.paths.iter().enumerate() {
+            let Some(inverse) = path.inverse() else {
+                let text =
+                    format!("the gradient of period {period}, {:?} T/m, leaves no point free", path.gradient);
+                return Err(Error::XSpace(text));
+            };
+            if !path.has_gradient_of(&scan.paths[0]) {
+                return Err(Error::XSpace(format!(
+                    "the gradient of period {period} is not that of period 0"
+                )));
+            }
+            inverses.push(inverse);
         }
+        let gradient = scan.paths[0].gradient;
         let spacing = grid.spacing();
         let edges = (0..3).filter(|axis| grid.size[*axis] > 1).map(|axis| spacing[axis]);
         let edge = edges.fold(f64::INFINITY, f64::min);
@@ -90,24 +87,6 @@ impl Sweeps {
         }
         grid
     }
-}
-
-/// The inverse of a period's gradient, by its cofactors.
-fn inverse(period: usize, path: &Path) -> Result<Tensor, Error> {
-    let g = &path.gradient;
-    let cofactor = |row: usize, column: usize| {
-        let [a, b] = [(row + 1) % 3, (row + 2) % 3];
-        let [c, d] = [(column + 1) % 3, (column + 2) % 3];
-        g[a][c] * g[b][d] - g[a][d] * g[b][c]
-    };
-    let determinant: f64 = (0..3).map(|column| g[0][column] * cofactor(0, column)).sum();
-    let most = g.as_flattened().iter().fold(0.0, |most: f64, entry| most.max(entry.abs()));
-    if determinant.is_nan() || determinant.abs() <= SLACK * most.powi(3) {
-        return Err(Error::XSpace(format!(
-            "the gradient of period {period}, {g:?} T/m, leaves no point free"
-        )));
-    }
-    Ok(std::array::from_fn(|row| std::array::from_fn(|column| cofactor(column, row) / determinant)))
 }
 
 #[cfg(test)]

@@ -134,3 +134,28 @@ pub(super) fn is_line(scan: &Opened<'_>, paths: &[Path]) -> Result<bool, Error> 
     let found = format!("that of a field-free line in {lines} of {} periods", paths.len());
     Err(unusable(scan.path, "/acquisition/gradient", found, "that of a line in all periods, or in none"))
 }
+
+/// What a field-free point needs: the same gradient in all periods, which leaves a point free, and a receive channel for each axis along which
+/// the field moves.
+pub(super) fn check_point(scan: &Opened<'_>, paths: &[Path]) -> Result<(), Error> {
+    let gradient =
+        |found: String, expected: &str| unusable(scan.path, "/acquisition/gradient", found, expected);
+    for (period, path) in paths.iter().enumerate() {
+        if path.inverse().is_none() {
+            let found = format!("{:?} in period {period}", path.gradient);
+            return Err(gradient(found, "one that leaves a point or a line in the plane of x and y free"));
+        }
+        if !path.has_gradient_of(&paths[0]) {
+            let found = format!("{:?} in period {period}", path.gradient);
+            return Err(gradient(found, "that of period 0"));
+        }
+    }
+    let drives = paths.iter().flat_map(|path| &path.drive).filter(|drive| drive.strength > 0.0);
+    let axes = drives.map(|drive| drive.axis + 1).max().unwrap_or(0).max(2);
+    if scan.data.channels() < axes {
+        let expected = format!("{axes} or more: the field moves along as many axes");
+        let found = scan.data.channels().to_string();
+        return Err(unusable(scan.path, "/acquisition/receiver/numChannels", found, expected));
+    }
+    Ok(())
+}
