@@ -305,3 +305,47 @@ fn only(mut signal: Vec<f64>, kept: &[bool]) -> Result<Vec<f64>, Error> {
     plan.process(&mut spectrum, &mut signal).map_err(|error| Error::XSpace(error.to_string()))?;
     Ok(signal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_linear_image_has_no_bends() {
+        let size = [4, 3, 5];
+        let linear = |voxel: usize, curved: f64| {
+            let [x, y, z] =
+                [voxel % 4, voxel / 4 % 3, voxel / 12].map(|n| f64::from(u32::try_from(n).unwrap()));
+            2.0 + 3.0 * x - y + 0.5 * z + curved * x * z
+        };
+        let energy = |curved: f64| {
+            let image: Vec<f64> = (0..60).map(|voxel| linear(voxel, curved)).collect();
+            let mut sum = vec![0.0; 60];
+            bends(size).iter().for_each(|bend| bend.add(&image, 1.0, &mut sum));
+            sum.iter().zip(&image).map(|(a, b)| a * b).sum::<f64>()
+        };
+        assert!(energy(0.0).abs() < 1e-9);
+        // Twice the square of the mixed difference of 1, in 3 × 4 places of each of 3 layers.
+        assert!((energy(1.0) - 72.0).abs() < 1e-9, "{}", energy(1.0));
+    }
+
+    #[test]
+    fn only_kept_lines_are_left() {
+        let wave = |line: f64, point: u32| (TAU * line * f64::from(point) / 20.0).cos();
+        let signal: Vec<f64> =
+            (0..20).map(|point| 5.0 + wave(1.0, point) + wave(3.0, point) + wave(9.0, point)).collect();
+        let left = only(signal, &[false, false, true, true]).unwrap();
+        let expected: Vec<f64> = (0..20).map(|point| wave(3.0, point)).collect();
+        assert!(left.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-12), "{left:?}");
+    }
+
+    #[test]
+    fn the_slope_of_the_ends_leaves_what_was_not_reached_out() {
+        let grid = Grid { size: [4, 2, 1], field_of_view: [4.0, 2.0, 1.0], center: [0.0; 3] };
+        let image = [0.0, 1.0, 7.0, 10.0, 0.0, 100.0, 7.0, 12.0];
+        let mut reached = [true; 8];
+        reached[4] = false;
+        assert_eq!(end_slope(&image, &grid, &reached, 0), (1.0 + 3.0 + 5.0) / 3.0);
+        assert_eq!(end_slope(&image, &grid, &reached, 2), 0.0);
+    }
+}

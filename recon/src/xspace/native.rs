@@ -37,7 +37,7 @@ impl Native {
 /// The native image of a field-free point on a plane or a volume, of a scan whose delay has been seen to.
 ///
 /// The field at the field-free point changes by `w = −dB/dt = G v`, and the signal is `u = S(x_s) w` with a tensor image `S`: the object
-/// blurred by the point-spread tensor of [`super::answer`]. The part of the signal along `w` over its length is `wᵀ S w/|w|²`, an average of the
+/// blurred by the tensor of [`super::point_spread`]. The part of the signal along `w` over its length is `wᵀ S w/|w|²`, an average of the
 /// tensor that is positive for any selection field (along the velocity `v` itself it would not be: a gradient has both signs, and what comes
 /// along x would cancel what comes along z). Each sample goes to the voxels around its place by their shares, weighted by `|w|²`, for the noise
 /// of the signal does not grow with the speed.

@@ -227,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn threads_change_no_bit() {
+        let scan = lost(0.0168, &[[0.0; 3]]);
+        let search = Deconvolution::NonNegative(NonNegative { iterations: 20, ..NonNegative::default() });
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| (sharp(&scan, search), sharp(&scan, Deconvolution::Wiener(Wiener::default()))))
+        };
+        assert_eq!(on(1), on(2));
+    }
+
+    #[test]
     fn lists_of_another_grid_are_told() {
         let native = native_points(&lost(0.0168, &[[0.0; 3]]), &grid(), &settings()).unwrap();
         let other = Grid { size: [26, 19, 1], ..grid() };
