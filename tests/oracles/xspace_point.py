@@ -1,9 +1,9 @@
 """A field-free point in x-space, in h5py and NumPy, from the formulas.
 
-`xspace_point.py image SCAN SIZE FOV DIAMETER MAX_HZ RELAXATION LEAST_SPEED LAMBDA` prints both native images of a plane and two sharp ones as
-JSON. What differs from the program on purpose: the lost lines are unknowns of a dense least-squares problem beside the flux's image, the
-gradient of the image's bends comes from Kronecker products, the answer's convolution is a dense matrix, the linear estimate is a direct
-solution, and the one without negative values goes from voxel to voxel (coordinate descent) until nothing moves.
+`xspace_point.py image SCAN SIZE FOV DIAMETER MAX_HZ RELAXATION LEAST_SPEED LAMBDA` prints both native images of a plane or a volume and
+two sharp ones as JSON; SIZE and FOV are three numbers with commas. What differs from the program on purpose: the images of flux are a dense
+least-squares problem at the known lines, with bends from Kronecker products; the answer's convolution is a dense matrix; the linear estimate
+is a direct solution, and the one without negative values goes from voxel to voxel (coordinate descent) until nothing moves.
 
 `xspace_point.py lines LAMBDA` does the last part for projections of field-free lines that it reads as JSON from stdin.
 """
@@ -58,7 +58,7 @@ def scan(path, max_hz, relaxation, floor=0.05):
     for frequency in frequencies:
         known[:, int(round(frequency * samples / rate))] = False
     spectra = np.where(known, spectra / np.where(known, chain, 1) * (1 + 2j * np.pi * hertz * relaxation), 0)
-    return spectra, known, hertz, samples, gradient[:2, :2], frequencies, strengths, phases
+    return spectra, known, hertz, samples, gradient, frequencies, strengths, phases
 
 
 def in_time(spectra, samples, points):
@@ -67,105 +67,115 @@ def in_time(spectra, samples, points):
     return np.fft.irfft(padded, points, axis=1) * points / samples
 
 
-def shares(places, xs, ys):
-    """Points x voxels: linear between the middles of voxels, without those that are not there."""
-    matrix = np.zeros((places.shape[1], len(xs) * len(ys)))
-    along = []
-    for place, axis in zip(places, (xs, ys)):
-        steps = (place - axis[0]) / (axis[1] - axis[0])
+def shares(places, axes):
+    """Points x voxels (x fastest): linear between the middles of voxels, without those that are not there."""
+    matrix = np.ones((places.shape[1], 1))
+    for place, axis in zip(places, axes):
+        steps = ((place - axis[0]) / (axis[1] - axis[0]))[:, None]
         inside = (steps >= -0.5) & (steps <= len(axis) - 0.5)
-        along.append(np.maximum(0, 1 - np.abs(steps[:, None] - np.arange(len(axis))[None, :])) * inside[:, None])
-    matrix[:] = (along[1][:, :, None] * along[0][:, None, :]).reshape(len(matrix), -1)
+        along = np.maximum(0, 1 - np.abs(steps - np.arange(len(axis))[None, :])) * inside
+        matrix = (along[:, :, None] * matrix[:, None, :]).reshape(len(matrix), -1)
     return matrix
 
 
-def bends(nx, ny):
-    second = lambda n: np.diff(np.eye(n), 2, axis=0)
-    first = lambda n: np.diff(np.eye(n), axis=0)
-    return np.concatenate(
-        [
-            np.kron(np.eye(ny), second(nx)),
-            np.kron(second(ny), np.eye(nx)),
-            np.sqrt(2) * np.kron(first(ny), first(nx)),
-        ]
-    )
+def over(axes, factors):
+    """The Kronecker product of one matrix for each axis, where x is fastest; the identity where none is given."""
+    whole = np.eye(1)
+    for number, axis in enumerate(axes):
+        whole = np.kron(factors.get(number, np.eye(len(axis))), whole)
+    return whole
 
 
-def recover(spectra, known, hertz, samples, points, places, xs, ys):
-    """The spectra with the lost lines: `F(x(t)) - sum of lost lines = known part of the flux`, at the known lines."""
-    matrix = shares(places, xs, ys)
+def bends(axes):
+    second = lambda axis: np.diff(np.eye(len(axis)), 2, axis=0)
+    first = lambda axis: np.diff(np.eye(len(axis)), axis=0)
+    parts = [over(axes, {a: second(axes[a])}) for a in range(len(axes))]
+    for a in range(len(axes)):
+        for b in range(a):
+            parts.append(np.sqrt(2) * over(axes, {a: first(axes[a]), b: first(axes[b])}))
+    return np.concatenate(parts)
+
+
+def recover(spectra, known, hertz, samples, points, places, ways):
+    """The spectra with the lost lines, and the images of flux that have the known lines in common with the signal."""
+    matrix = shares(places, ways)
+    shape = [len(way) for way in reversed(ways)]
     squares = (matrix**2).sum(0)
     smooth = SMOOTH * squares.sum() / (squares > 0).sum()
+    bend = np.sqrt(smooth) * bends(ways)
     full, fluxes = spectra.copy(), []
     for channel, keep in enumerate(known):
         last = np.flatnonzero(keep)[-1]
         lines = np.fft.rfft(matrix, axis=0)[: len(keep)][keep] / np.sqrt(points / 2)
         omega = 2j * np.pi * hertz
         wanted = (spectra[channel][keep] / omega[keep]) * (points / samples) / np.sqrt(points / 2)
-        bend = np.sqrt(smooth) * bends(len(xs), len(ys))
         system = np.concatenate([lines.real, lines.imag, bend])
         right = np.concatenate([wanted.real, wanted.imag, np.zeros(len(bend))])
-        flux = np.linalg.lstsq(system, right, rcond=1e-9)[0].reshape(len(ys), len(xs))
-        reached = (squares > 0).reshape(flux.shape)
-        flux = flux - end_slope(flux, reached) * np.arange(len(xs))[None, :]
-        flux = flux - end_slope(flux.T, reached.T) * np.arange(len(ys))[:, None]
-        fluxes.append(flux)
+        flux = np.linalg.lstsq(system, right, rcond=1e-9)[0].reshape(shape)
+        reached = (squares > 0).reshape(shape)
+        slopes = [end_slope(flux, reached, axis) for axis in range(len(shape))]
+        for axis, slope in enumerate(slopes):
+            ramp = np.arange(shape[axis]).reshape([-1 if other == axis else 1 for other in range(len(shape))])
+            flux = flux - slope * ramp
+        fluxes.append(flux.ravel())
         seen = np.fft.rfft(matrix @ flux.ravel())[: len(keep)] * samples / points
         lost = ~keep & (np.arange(len(keep)) > 0) & (np.arange(len(keep)) < last)
         full[channel, lost] = (seen * omega)[lost]
     return full, fluxes
 
 
-def mean(fluxes, gradient, xs, ys, ways):
-    """Half of the trace of the flux's slopes, by the place where a field of either sign along an axis takes the point to."""
-    x, y = [of.ravel() for of in np.meshgrid(xs, ys)]
-    inverse = np.linalg.inv(gradient)
-    image, seen = np.zeros(x.shape), np.ones(x.shape, bool)
+def end_slope(image, reached, axis):
+    image, reached = np.moveaxis(image, axis, 0), np.moveaxis(reached, axis, 0)
+    slopes = np.diff(image, axis=0)[[0, -1]]
+    return slopes[(reached[1:] & reached[:-1])[[0, -1]]].mean()
+
+
+def voxels(axes):
+    """The middles of all voxels, x fastest."""
+    return np.stack([of.ravel() for of in np.meshgrid(*reversed(axes), indexing="ij")][::-1])
+
+
+def mean(fluxes, gradient, axes, ways):
+    """The mean of the flux's slopes, by the place where a field of either sign along an axis takes the point to."""
+    middles, inverse = voxels(axes), np.linalg.inv(gradient)
+    image, seen = np.zeros(middles.shape[1]), np.ones(middles.shape[1], bool)
     for axis, flux in enumerate(fluxes):
-        step = (xs[1] - xs[0]) / 2 / np.hypot(*inverse[:, axis])
+        step = min(of[1] - of[0] for of in axes) / 2 / np.linalg.norm(inverse[:, axis])
         for sign in (1, -1):
-            matrix = shares(np.stack([x, y]) + sign * step * inverse[:, axis, None], *ways)
-            image += sign * (matrix @ flux.ravel()) / (4 * step)
+            matrix = shares(middles + sign * step * inverse[:, axis, None], ways)
+            image += sign * (matrix @ flux) / (2 * step) / len(fluxes)
             seen &= matrix.sum(1) > 1 - 1e-6
     return image, seen
 
 
-def end_slope(image, reached):
-    slopes = np.diff(image, axis=1)
-    both = reached[:, 1:] & reached[:, :-1]
-    ends = [0, slopes.shape[1] - 1]
-    return slopes[:, ends][both[:, ends]].mean()
+def pairs(dimensions):
+    return [(a, b) for a in range(dimensions) for b in range(a, dimensions)]
 
 
 def native(spectra, samples, points, matrix, rates, least_speed):
     u = in_time(spectra, samples, points)
-    speed = np.hypot(*rates)
+    speed = np.sqrt((rates**2).sum(0))
     keep = speed > least_speed * speed.max()
-    weight = np.where(keep, speed**2, 0)
-    weights = matrix.T @ weight
+    weights = matrix.T @ np.where(keep, speed**2, 0)
     reached = weights > 1e-3 * weights.max()
     safe = np.where(reached, weights, 1)
-    image = np.where(reached, matrix.T @ np.where(keep, (rates * u).sum(0), 0) / safe, 0)
-    pairs = [(0, 0), (1, 1), (0, 1)]
-    directions = [
-        np.where(reached, matrix.T @ np.where(keep, rates[a] * rates[b], 0) / safe, 0) for a, b in pairs
-    ]
-    return image, np.where(reached, weights / weights.max(), 0), directions
+    gridded = lambda values: np.where(reached, matrix.T @ np.where(keep, values, 0) / safe, 0)
+    directions = [gridded(rates[a] * rates[b]) for a, b in pairs(len(rates))]
+    return gridded((rates * u).sum(0)), np.where(reached, weights / weights.max(), 0), directions
 
 
-def blur(xs, ys, gradient, diameter, directions, volume):
-    x, y = [of.ravel() for of in np.meshgrid(xs, ys)]
-    distance = np.stack([x[:, None] - x, y[:, None] - y])
-    field = np.einsum("ab,bij->aij", gradient, distance)
-    size = np.hypot(*field)
+def blur(axes, gradient, diameter, directions, volume):
+    middles = voxels(axes)
+    field = np.einsum("ab,bij->aij", gradient, middles[:, :, None] - middles[:, None, :])
+    size = np.sqrt((field**2).sum(0))
     e = field / np.where(size > 0, size, 1)
     xi = beta(diameter) * size
     along, across = derivative(xi), langevin_over(xi)
-    tensor = lambda a, b: across * (a == b) + (along - across) * e[a] * e[b]
-    return volume * sum(
-        times * direction[:, None] * tensor(a, b)
-        for (a, b, times), direction in zip([(0, 0, 1), (1, 1, 1), (0, 1, 2)], directions)
-    )
+    total = np.zeros(xi.shape)
+    for (a, b), direction in zip(pairs(len(axes)), directions):
+        times = 1 if a == b else 2
+        total += times * direction[:, None] * (across * (a == b) + (along - across) * e[a] * e[b])
+    return volume * total
 
 
 def without(columns, values):
@@ -200,28 +210,28 @@ def non_negative(system, right, share):
 
 def image(path, size, fov, diameter, max_hz, relaxation, least_speed, share):
     spectra, known, hertz, samples, gradient, frequencies, strengths, phases = scan(path, max_hz, relaxation)
-    axes = lambda n, wide: (np.arange(n) + 0.5 - n / 2) * wide / n
-    xs = ys = axes(size, fov)
+    axes = [(np.arange(n) + 0.5 - n / 2) * wide / n for n, wide in zip(size, fov) if n > 1]
+    gradient = gradient[: len(axes), : len(axes)]
+    edges = [axis[1] - axis[0] for axis in axes]
     cycle = samples / (2 * hertz[-1])
     times = lambda points: np.arange(points) * cycle / points
     angle = lambda t: 2 * np.pi * frequencies[:, None] * t + phases[:, None]
     place = lambda t: -np.linalg.solve(gradient, strengths[:, None] * np.sin(angle(t)))
     rate = lambda t: -strengths[:, None] * 2 * np.pi * frequencies[:, None] * np.cos(angle(t))
-    fastest = np.hypot(*np.linalg.solve(gradient, rate(times(samples)))).max()
-    points = samples * int(np.ceil(4 * fastest * cycle / (xs[1] - xs[0]) / samples))
+    fastest = np.linalg.norm(np.linalg.solve(gradient, rate(times(samples))), axis=0).max()
+    points = samples * int(np.ceil(4 * fastest * cycle / min(edges) / samples))
     t = times(points)
     places, rates = place(t), rate(t)
     ways = [
-        np.linspace(low, high, int(np.ceil((high - low) / (xs[1] - xs[0]) - 1e-6)) + 1)
-        for low, high in zip(places.min(1), places.max(1))
+        np.linspace(low, high, int(np.ceil((high - low) / edge - 1e-6)) + 1)
+        for low, high, edge in zip(places.min(1), places.max(1), edges)
     ]
-    full, fluxes = recover(spectra, known, hertz, samples, points, places, *ways)
-    found, weights, directions = native(full, samples, points, shares(places, xs, ys), rates, least_speed)
-    average, seen = mean(fluxes, gradient, xs, ys, ways)
+    full, fluxes = recover(spectra, known, hertz, samples, points, places, ways)
+    found, weights, directions = native(full, samples, points, shares(places, axes), rates, least_speed)
+    average, seen = mean(fluxes, gradient, axes, ways)
     roots = np.sqrt(weights)[:, None]
     constants = roots * np.stack(directions, 1)
-    volume = (xs[1] - xs[0]) * (ys[1] - ys[0]) * 1e-3
-    system = without(constants, roots * blur(xs, ys, gradient, diameter, directions, volume))
+    system = without(constants, roots * blur(axes, gradient, diameter, directions, np.prod(np.array(fov) / size)))
     right = without(constants, roots[:, 0] * found)
     return {
         "mean": average.tolist(),
@@ -254,7 +264,8 @@ def lines(asked, share):
 def main():
     what, *rest = sys.argv[1:]
     if what == "image":
-        print(json.dumps(image(rest[0], int(rest[1]), *map(float, rest[2:]))))
+        three = lambda text, of: [of(part) for part in text.split(",")]
+        print(json.dumps(image(rest[0], three(rest[1], int), three(rest[2], float), *map(float, rest[3:]))))
     else:
         print(json.dumps(lines(json.load(sys.stdin), float(rest[0]))))
 
