@@ -77,6 +77,14 @@ pub enum Error {
     /// A signal cannot be put in its place.
     #[error("x-space cannot make an image of it: {0}")]
     XSpace(String),
+    /// A file's signal cannot be put in its place.
+    #[error("x-space cannot make an image of `{}`: {problem}", path.display())]
+    Unplaced {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// A plan cannot be read.
     #[error("`{}` is no plan", path.display())]
     Plan {

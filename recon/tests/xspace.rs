@@ -112,6 +112,8 @@ fn plans_of_both_methods_are_told_apart() {
     desk.change("x-space-line.toml", "method = \"system-matrix\"", "method = \"x-space\"");
     let text = desk.fails(&["reconstruct", "x-space-line.toml"]);
     assert!(text.contains("line-scan.mdf"), "{text}");
+    // A field-free line has no volume; a point has.
+    desk.ok(&["simulate", "line-2d.toml", "--scan", "line-scan.mdf"]);
     desk.change("x-space-line.toml", "size = [25, 25, 1]", "size = [25, 25, 2]");
     let text = desk.fails(&["reconstruct", "x-space-line.toml"]);
     assert!(text.contains("[25, 25, 2]"), "{text}");

@@ -8,7 +8,9 @@ use clap::Args;
 use super::outputs::Outputs;
 use super::{folder_of, report};
 use crate::Error;
-use crate::run::{Done, ImagePlan, ReconstructPlan, XSpacePlan, reconstruct, reconstruct_x_space};
+use crate::run::{
+    Done, ImagePlan, ReconstructPlan, XSpacePlan, XSpaceSummary, reconstruct, reconstruct_x_space,
+};
 use crate::solve::Control;
 
 /// A plan to be carried out.
@@ -78,17 +80,33 @@ fn by_place(plan: &XSpacePlan, folder: &Path, args: &Reconstruct) -> Result<(), 
     if args.json {
         return report::json(&done.summary);
     }
-    let of = &done.summary;
-    let text = format!(
+    report::data(placed(&done.summary) + &outputs.wrote(&done.image, done.summary.unit))
+}
+
+/// What an image in x-space came of.
+fn placed(of: &XSpaceSummary) -> String {
+    let how = |is_found| if is_found { "found" } else { "as given" };
+    let mut text = format!(
         "x-space   field-free {}, {} periods, {} voxels\nframes    {}\ndelay     {:.3} us, {}\n",
         of.topology,
         of.periods,
         of.voxels,
         of.frames,
         of.delay * 1e6,
-        if of.is_delay_found { "found" } else { "as given" }
+        how(of.is_delay_found)
     );
-    report::data(text + &outputs.wrote(&done.image, of.unit))
+    if of.unreached > 0 {
+        text += &format!("unreached {} voxels, filled from their neighbours\n", of.unreached);
+    }
+    if of.relaxation > 0.0 {
+        text += &format!("relaxed   {:.3} us, {}\n", of.relaxation * 1e6, how(of.is_relaxation_found));
+    }
+    if let Some(way) = of.deconvolution {
+        let residual =
+            of.residuals.first().map_or(String::new(), |of| format!(", residual {:.1} %", of * 100.0));
+        text += &format!("sharpened {way}{residual}\n");
+    }
+    text
 }
 
 fn summary(done: &Done) -> String {

@@ -214,7 +214,10 @@ pub struct XSpacePlan {
     /// Frequencies at which the transfer function is not above this share of its greatest size are left out, for each channel.
     #[serde(default = "twentieth")]
     pub transfer_floor: f64,
-    /// The voxels of the image: one layer, along x and y.
+    /// Frequencies above it are left out; in hertz, 0 for no limit.
+    #[serde(default)]
+    pub max_frequency: f64,
+    /// The voxels of the image: one layer, along x and y, for field-free lines.
     pub grid: Grid,
     /// How it is made.
     #[serde(default)]

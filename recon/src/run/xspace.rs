@@ -1,20 +1,24 @@
 //! From a scan alone to images, in x-space.
 
+mod fields;
+
 use std::path::Path as FilePath;
 
 use num_complex::Complex64;
 use serde::Serialize;
 
-use super::opened::{Opened, open, unusable};
+use super::opened::{Opened, open};
 use super::plan::XSpacePlan;
 use super::scan::{Reading, scan_rows};
 use crate::Error;
 use crate::image::Image;
-use crate::mdf::model::Array;
 use crate::mdf::{File, Mdf};
 use crate::prepare::Frames;
 use crate::select::Row;
-use crate::xspace::{Drive, DriveFrequency, Path, Scan, inverse_chain, line_image};
+use crate::xspace::{
+    Deconvolution, DriveFrequency, Lag, Scan, agreeing_lag, back_project, native_points, projections,
+    sharp_lines, sharp_points,
+};
 
 /// What has been reconstructed.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct XSpaceSummary {
     pub periods: usize,
     /// Voxels of an image.
     pub voxels: usize,
+    /// Voxels that no sample has reached.
+    pub unreached: usize,
     /// Images.
     pub frames: usize,
     /// Unit of the images.
@@ -44,6 +50,14 @@ pub struct XSpaceSummary {
     pub delay: f64,
     /// Whether the delay was found in the signal, and not given.
     pub is_delay_found: bool,
+    /// Time constant of the relaxation that was divided out, in seconds.
+    pub relaxation: f64,
+    /// Whether the relaxation was found in the signal, and not given.
+    pub is_relaxation_found: bool,
+    /// How the images were sharpened: `wiener` or `non-negative`.
+    pub deconvolution: Option<&'static str>,
+    /// What the objects leave of the native images, beside their size, for each frame; none without.
+    pub residuals: Vec<f64>,
 }
 
 /// Reconstructs by a plan whose paths are beside `folder`.
@@ -51,20 +65,28 @@ pub struct XSpaceSummary {
 /// # Errors
 /// The scan cannot be read, does not say what fields it had, or cannot be put in its place.
 pub fn reconstruct_x_space(plan: &XSpacePlan, folder: &FilePath) -> Result<XSpaceDone, Error> {
-    if !(0.0..1.0).contains(&plan.transfer_floor) {
-        let (name, range) = ("transfer-floor", "from 0 to below 1");
-        return Err(Error::Parameter { name, value: plan.transfer_floor, range });
-    }
-    if plan.grid.size[2] != 1 {
+    check(plan)?;
+    let path = folder.join(&plan.scan);
+    placed(plan, &path).map_err(|error| match error {
+        Error::XSpace(problem) => Error::Unplaced { path, problem },
+        other => other,
+    })
+}
+
+fn placed(plan: &XSpacePlan, scan_path: &FilePath) -> Result<XSpaceDone, Error> {
+    let file = File::open(scan_path)?;
+    let scan = open(scan_path, &file, false)?;
+    let samples = fields::samples(&scan)?;
+    let paths = fields::paths(&scan)?;
+    let is_line = fields::is_line(&scan, &paths)?;
+    if is_line && plan.grid.size[2] != 1 {
         let text = format!("a grid of {:?} voxels is no plane along x and y", plan.grid.size);
         return Err(Error::XSpace(text));
     }
-    let scan_path = folder.join(&plan.scan);
-    let file = File::open(&scan_path)?;
-    let scan = open(&scan_path, &file, false)?;
-    let samples = samples(&scan)?;
-    let paths = paths(&scan)?;
-    let chain = chain(&scan, samples, plan.transfer_floor)?;
+    if !is_line {
+        fields::check_point(&scan, &paths)?;
+    }
+    let chain = fields::chain(&scan, samples, plan.transfer_floor, plan.max_frequency)?;
     let all = all_rows(&scan, samples);
     let foreground =
         scan_rows(&scan, &all, &Reading::default())?.foreground(scan.data.background(), plan.background)?;
@@ -78,49 +100,154 @@ pub fn reconstruct_x_space(plan: &XSpacePlan, folder: &FilePath) -> Result<XSpac
         }
         seen
     };
-    let delay = match plan.x_space.delay {
-        Some(delay) => delay,
-        None => seen(foreground.averaged(0)?.frame(0)).delay()?,
-    };
+    let late = Late::find(plan, is_line, || Ok(seen(foreground.averaged(0)?.frame(0))))?;
     let frames = foreground.averaged(plan.average)?;
-    let data = images(plan, &frames, |values| {
-        let mut frame = seen(values);
-        frame.advance(delay);
-        frame
-    })?;
-    let image = Image::new(plan.grid.clone(), data)?;
+    let mut made = Made::default();
+    images(plan, &frames, is_line, |values| late.taken_off(seen(values)), &mut made)?;
+    let (scale, unit) = unit(plan, is_line);
+    made.data.iter_mut().for_each(|value| *value *= scale);
+    let image = Image::new(plan.grid.clone(), made.data)?;
+    let deconvolution = plan.x_space.deconvolution;
     let summary = XSpaceSummary {
-        topology: "line",
+        topology: if is_line { "line" } else { "point" },
         periods: paths.len(),
         voxels: image.grid.voxels(),
+        unreached: made.unreached,
         frames: image.frames(),
-        unit: "V·s/m²",
-        delay,
-        is_delay_found: plan.x_space.delay.is_none(),
+        unit,
+        delay: late.delay,
+        is_delay_found: late.is_delay_found,
+        relaxation: late.relaxation,
+        is_relaxation_found: late.is_relaxation_found,
+        deconvolution: deconvolution.map(|how| match how {
+            Deconvolution::Wiener(_) => "wiener",
+            Deconvolution::NonNegative(_) => "non-negative",
+        }),
+        residuals: made.residuals,
     };
     Ok(XSpaceDone { image, scan: scan.mdf, summary })
+}
+
+fn check(plan: &XSpacePlan) -> Result<(), Error> {
+    let parameter = |name, value, range| Err(Error::Parameter { name, value, range });
+    if !(0.0..1.0).contains(&plan.transfer_floor) {
+        return parameter("transfer-floor", plan.transfer_floor, "from 0 to below 1");
+    }
+    if !(plan.max_frequency.is_finite() && plan.max_frequency >= 0.0) {
+        return parameter("max-frequency", plan.max_frequency, "0 or more");
+    }
+    Ok(())
+}
+
+/// What images are multiplied by, and their unit then: a concentration of iron if the coils' sensitivity is known.
+///
+/// A sharpened image is the particles' density times `p m β` of a field-free point. That of a field-free line is `2 p m` times the density in
+/// the plane, which is as thick as the grid's layer.
+fn unit(plan: &XSpacePlan, is_line: bool) -> (f32, &'static str) {
+    let particle = &plan.x_space.particle;
+    match (is_line, plan.x_space.deconvolution.is_some(), plan.x_space.sensitivity) {
+        (_, true, Some(sensitivity)) => {
+            let one = if is_line { 2.0 * plan.grid.spacing()[2] } else { particle.beta() };
+            let scale = 1.0 / (sensitivity * particle.moment() * particle.density(1.0) * one);
+            #[expect(clippy::cast_possible_truncation, reason = "images are of single precision")]
+            let scale = scale as f32;
+            (scale, "mmol/L")
+        }
+        (true, _, _) => (1.0, "V·s/m²"),
+        (false, false, _) => (1.0, "V·s/T"),
+        (false, true, _) => (1.0, "V·s/(T·m³)"),
+    }
+}
+
+/// How late the signal is, by relaxation and besides.
+struct Late {
+    delay: f64,
+    is_delay_found: bool,
+    relaxation: f64,
+    is_relaxation_found: bool,
+}
+
+impl Late {
+    /// What the plan gives, and what it leaves to be sought in the mean of all frames: by the symmetry of a path that comes back as it has gone,
+    /// or by the agreement of a field-free point's samples.
+    fn find(plan: &XSpacePlan, is_line: bool, mean: impl Fn() -> Result<Scan, Error>) -> Result<Self, Error> {
+        let of = &plan.x_space;
+        let known = of.particle.relaxation;
+        let is_relaxation_found = of.lag == Lag::Relaxation && of.delay.is_none() && known == 0.0;
+        let is_delay_found = of.lag == Lag::Delay && of.delay.is_none();
+        let mut late =
+            Self { delay: of.delay.unwrap_or(0.0), is_delay_found, relaxation: known, is_relaxation_found };
+        if is_relaxation_found || is_delay_found {
+            let mut mean = mean()?;
+            mean.relax(known);
+            let found = match of.lag {
+                lag if !is_line && !mean.is_mirrored() => agreeing_lag(&mean, &plan.grid, of, lag)?,
+                Lag::Delay => mean.delay()?,
+                Lag::Relaxation => mean.relaxation()?,
+            };
+            if is_delay_found { late.delay = found } else { late.relaxation = found }
+        }
+        Ok(late)
+    }
+
+    fn taken_off(&self, mut scan: Scan) -> Scan {
+        scan.relax(self.relaxation);
+        scan.advance(self.delay);
+        scan
+    }
+}
+
+/// The images of all frames.
+#[derive(Default)]
+struct Made {
+    data: Vec<f32>,
+    unreached: usize,
+    residuals: Vec<f64>,
+}
+
+impl Made {
+    fn add(&mut self, image: &[f64], residual: Option<f64>) {
+        #[expect(clippy::cast_possible_truncation, reason = "images are of single precision")]
+        self.data.extend(image.iter().map(|value| *value as f32));
+        self.residuals.extend(residual);
+    }
 }
 
 fn images(
     plan: &XSpacePlan,
     frames: &Frames,
+    is_line: bool,
     seen: impl Fn(&[Complex64]) -> Scan,
-) -> Result<Vec<f32>, Error> {
-    let mut data = Vec::new();
+    made: &mut Made,
+) -> Result<(), Error> {
     for index in 0..frames.count() {
-        let image = line_image(&seen(frames.frame(index)), &plan.grid, &plan.x_space)?;
-        #[expect(clippy::cast_possible_truncation, reason = "images are of single precision")]
-        data.extend(image.iter().map(|value| *value as f32));
+        let scan = seen(frames.frame(index));
+        if is_line { of_lines(plan, &scan, made)? } else { of_points(plan, &scan, made)? }
     }
-    Ok(data)
+    Ok(())
 }
 
-/// Samples of a period.
-fn samples(scan: &Opened<'_>) -> Result<usize, Error> {
-    let points = scan.mdf.acquisition.receiver.num_sampling_points;
-    usize::try_from(points).ok().filter(|samples| *samples > 1).ok_or_else(|| {
-        unusable(scan.path, "/acquisition/receiver/numSamplingPoints", points.to_string(), "2 or more")
-    })
+fn of_lines(plan: &XSpacePlan, scan: &Scan, made: &mut Made) -> Result<(), Error> {
+    let native = projections(scan, &plan.grid, &plan.x_space)?;
+    if let Some(how) = &plan.x_space.deconvolution {
+        let sharp = sharp_lines(&native, &scan.paths, &plan.grid, &plan.x_space, how)?;
+        made.add(&sharp.image, Some(sharp.residual));
+    } else {
+        made.add(&back_project(&native, &plan.grid, plan.x_space.window)?, None);
+    }
+    Ok(())
+}
+
+fn of_points(plan: &XSpacePlan, scan: &Scan, made: &mut Made) -> Result<(), Error> {
+    let native = native_points(scan, &plan.grid, &plan.x_space)?;
+    made.unreached = native.unreached();
+    if let Some(how) = &plan.x_space.deconvolution {
+        let sharp = sharp_points(&native, &plan.grid, &plan.x_space, how)?;
+        made.add(&sharp.image, Some(sharp.residual));
+    } else {
+        made.add(&native.image, None);
+    }
+    Ok(())
 }
 
 /// Every frequency of every channel and period, in the order of a frame.
@@ -132,100 +259,4 @@ fn all_rows(scan: &Opened<'_>, samples: usize) -> Vec<(usize, Row)> {
         }
     }
     rows
-}
-
-/// What the spectra of all channels are multiplied by, C × K.
-fn chain(scan: &Opened<'_>, samples: usize, floor: f64) -> Result<Vec<Complex64>, Error> {
-    let (channels, frequencies) = (scan.data.channels(), samples / 2 + 1);
-    let is_corrected = scan.mdf.measurement.as_ref().is_some_and(|of| of.is_transfer_function_corrected);
-    let one = Complex64::new(1.0, 0.0);
-    let transfer = match &scan.mdf.acquisition.receiver.transfer_function {
-        Some(transfer) if !is_corrected => &transfer.data,
-        // Without one the samples are taken for what the coils saw.
-        _ => &vec![one; channels * frequencies],
-    };
-    if transfer.len() != channels * frequencies {
-        let expected = format!("{channels} channels of {frequencies} frequencies");
-        let found = format!("{} values", transfer.len());
-        return Err(unusable(scan.path, "/acquisition/receiver/transferFunction", found, expected));
-    }
-    Ok(transfer.chunks_exact(frequencies).flat_map(|of| inverse_chain(of, floor)).collect())
-}
-
-/// The fields of each period.
-fn paths(scan: &Opened<'_>) -> Result<Vec<Path>, Error> {
-    let periods = scan.data.periods();
-    let sequence = &scan.mdf.acquisition.sequence;
-    let missing = |dataset: &str| Error::Missing { path: scan.path.into(), dataset: dataset.to_owned() };
-    let name = "/acquisition/gradient";
-    let gradient = sequence.gradient.as_ref().ok_or_else(|| missing(name))?;
-    let gradients = of_periods(scan, name, gradient, 9)?;
-    let offsets = match &sequence.offset_field {
-        Some(offset) => of_periods(scan, "/acquisition/offsetField", offset, 3)?,
-        None => vec![[0.0; 3].to_vec(); periods],
-    };
-    let drives = drives(scan)?;
-    let path = |((gradient, offset), drive): ((Vec<f64>, Vec<f64>), Vec<Drive>)| Path {
-        gradient: std::array::from_fn(|row| std::array::from_fn(|column| gradient[3 * row + column])),
-        offset: std::array::from_fn(|axis| offset[axis]),
-        drive,
-    };
-    Ok(gradients.into_iter().zip(offsets).zip(drives).map(path).collect())
-}
-
-/// So many numbers for each period: J × one step × numbers in the file, or one for all periods.
-fn of_periods(
-    scan: &Opened<'_>,
-    dataset: &str,
-    array: &Array<f64>,
-    numbers: usize,
-) -> Result<Vec<Vec<f64>>, Error> {
-    let periods = scan.data.periods();
-    let is_number = array.data.iter().all(|value| value.is_finite());
-    if is_number && array.data.len() == numbers * periods {
-        Ok(array.data.chunks_exact(numbers).map(<[f64]>::to_vec).collect())
-    } else if is_number && array.data.len() == numbers {
-        Ok(vec![array.data.clone(); periods])
-    } else {
-        let found = format!("{:?} values", array.shape);
-        let expected = format!("{numbers} numbers for each of {periods} periods, the same all through it");
-        Err(unusable(scan.path, dataset, found, expected))
-    }
-}
-
-/// The drive fields of each period: channel D is along axis D.
-fn drives(scan: &Opened<'_>) -> Result<Vec<Vec<Drive>>, Error> {
-    let of = &scan.mdf.acquisition.drive_field;
-    let channels = usize::try_from(of.num_channels).unwrap_or(0);
-    let fields = of.divider.data.len();
-    if !(1..=3).contains(&channels) || fields == 0 || !fields.is_multiple_of(channels) {
-        let found = format!("{channels} channels with {fields} dividers");
-        return Err(unusable(
-            scan.path,
-            "/acquisition/drivefield/divider",
-            found,
-            "for one to three channels",
-        ));
-    }
-    if let Some(other) = of.waveform.data.iter().find(|waveform| *waveform != "sine") {
-        let dataset = "/acquisition/drivefield/waveform";
-        return Err(unusable(scan.path, dataset, format!("`{other}`"), "`sine`, whose path is known"));
-    }
-    if let Some(divider) = of.divider.data.iter().find(|divider| **divider < 1) {
-        let dataset = "/acquisition/drivefield/divider";
-        return Err(unusable(scan.path, dataset, divider.to_string(), "above 0"));
-    }
-    let strengths = of_periods(scan, "/acquisition/drivefield/strength", &of.strength, fields)?;
-    let phases = of_periods(scan, "/acquisition/drivefield/phase", &of.phase, fields)?;
-    #[expect(clippy::cast_precision_loss, reason = "dividers are small")]
-    let drive = |(index, (strength, phase)): (usize, (&f64, &f64))| Drive {
-        axis: index / (fields / channels),
-        strength: *strength,
-        frequency: of.base_frequency / of.divider.data[index] as f64,
-        phase: *phase,
-    };
-    let period = |(strengths, phases): (&Vec<f64>, &Vec<f64>)| {
-        strengths.iter().zip(phases).enumerate().map(drive).collect()
-    };
-    Ok(strengths.iter().zip(&phases).map(period).collect())
 }

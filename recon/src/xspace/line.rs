@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cg::{Stop, conjugate_gradients};
 use crate::Error;
 
 /// One partial field of view: what a coil saw during a period, and where the field-free point was.
@@ -181,42 +182,20 @@ impl Normal<'_> {
         result
     }
 
-    /// Conjugate gradients, each unknown scaled by its own weight.
     fn solve(&self) -> Result<Vec<f64>, Error> {
         let n = self.bins + self.constants;
-        let (mut r, mut own) = (vec![0.0; n], vec![0.0; n]);
+        let (mut b, mut own) = (vec![0.0; n], vec![0.0; n]);
         for sample in self.samples {
-            self.scatter(sample, sample.weight * sample.value, &mut r);
+            self.scatter(sample, sample.weight * sample.value, &mut b);
             own[sample.bin] += sample.weight * (1.0 - sample.share).powi(2);
             own[sample.bin + 1] += sample.weight * sample.share.powi(2);
             if self.constants > 0 {
                 own[self.bins + sample.scan] += sample.weight;
             }
         }
-        self.hold_ends(&mut r);
-        let scaled = |r: &[f64]| -> Vec<f64> {
-            r.iter().zip(&own).map(|(r, own)| if *own > 0.0 { r / own } else { 0.0 }).collect()
-        };
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let mut x = vec![0.0; n];
-        let mut z = scaled(&r);
-        let mut p = z.clone();
-        let mut energy = dot(&r, &z);
-        let end = energy * TOLERANCE * TOLERANCE;
-        for _ in 0..STEPS * n {
-            if energy <= end {
-                return Ok(x);
-            }
-            let q = self.apply(&p);
-            let step = energy / dot(&p, &q);
-            x.iter_mut().zip(&p).for_each(|(x, p)| *x += step * p);
-            r.iter_mut().zip(&q).for_each(|(r, q)| *r -= step * q);
-            z = scaled(&r);
-            let next = dot(&r, &z);
-            p.iter_mut().zip(&z).for_each(|(p, z)| *p = z + next / energy * *p);
-            energy = next;
-        }
-        Err(Error::XSpace("the image does not settle: do the partial fields of view overlap?".to_owned()))
+        self.hold_ends(&mut b);
+        let stop = Stop { tolerance: TOLERANCE, steps: STEPS * n };
+        conjugate_gradients(|x| Ok(self.apply(x)), &b, &own, stop, "do the partial fields of view overlap?")
     }
 }
 

@@ -75,6 +75,32 @@ impl Path {
         Some(Across { normal: row.map(|value| value / length), gradient })
     }
 
+    /// The inverse of the gradient, in m/T: the field is zero at `x = −G⁻¹ B`. None if it leaves no point free.
+    #[must_use]
+    pub fn inverse(&self) -> Option<Tensor> {
+        let g = &self.gradient;
+        // Rows and columns after these, round and round: no sign is needed.
+        let cofactor = |row: usize, column: usize| {
+            let [a, b] = [(row + 1) % 3, (row + 2) % 3];
+            let [c, d] = [(column + 1) % 3, (column + 2) % 3];
+            g[a][c] * g[b][d] - g[a][d] * g[b][c]
+        };
+        let determinant: f64 = (0..3).map(|column| g[0][column] * cofactor(0, column)).sum();
+        let most = g.as_flattened().iter().fold(0.0, |most: f64, entry| most.max(entry.abs()));
+        if determinant.is_nan() || determinant.abs() <= SLACK * most.powi(3) {
+            return None;
+        }
+        Some(std::array::from_fn(|row| std::array::from_fn(|column| cofactor(column, row) / determinant)))
+    }
+
+    /// Whether another period has the same gradient.
+    #[must_use]
+    pub fn has_gradient_of(&self, other: &Self) -> bool {
+        let most = self.gradient.as_flattened().iter().fold(0.0, |most: f64, entry| most.max(entry.abs()));
+        let mut pairs = self.gradient.as_flattened().iter().zip(other.gradient.as_flattened());
+        pairs.all(|(a, b)| (a - b).abs() <= SLACK * most)
+    }
+
     /// The place in the plane where the field is zero, in metres: `x = −G⁻¹ B` with the part of `G` in the plane.
     ///
     /// None where that part has no inverse.

@@ -3,8 +3,9 @@
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 
-use super::{Path, Window, advance, mirror_delay};
+use super::{Deconvolution, Path, Window, advance, mirror_delay, mirror_relaxation, relax};
 use crate::Error;
+use crate::physics::Particle;
 
 /// Whether the signal has its part at the drive frequencies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,21 +18,54 @@ pub enum DriveFrequency {
     Kept,
 }
 
+/// How particles are late, where a plan does not say by how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lag {
+    /// All frequencies by the same time: the delay is sought.
+    #[default]
+    Delay,
+    /// By Debye relaxation: its time constant is sought, and divided out.
+    Relaxation,
+}
+
+/// Which part of a field-free point's signal makes the native image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// That along the field's change, sample by sample.
+    #[default]
+    Along,
+    /// The mean over all axes: the same answer everywhere, whatever the directions of the path.
+    Mean,
+}
+
 /// How an image is made in x-space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Settings {
     /// What is done about the drive frequencies.
     pub drive_frequency: DriveFrequency,
-    /// How late the signal is beside the path, in seconds, by relaxation and by what the transfer function leaves out; sought by
-    /// [`mirror_delay`] if not given.
+    /// How late the signal is beside the path, in seconds, by relaxation and by what the transfer function leaves out; what `lag` says is
+    /// sought if not given.
     pub delay: Option<f64>,
+    /// What is sought where no delay is given: by the symmetry of a path that comes back as it has gone, or by the agreement of a field-free
+    /// point's samples ([`super::agreeing_lag`]).
+    pub lag: Lag,
     /// Samples at which the field-free point or line is slower than this share of its greatest speed are left out; from 0 to below 1.
     pub least_speed: f64,
+    /// For field-free points.
+    pub part: Part,
     /// Metres between the places of a projection; half of the smallest edge of a voxel if not given. For field-free lines.
     pub spacing: Option<f64>,
     /// Of the ramp filter, for field-free lines.
     pub window: Window,
+    /// What the object is filled with: its relaxation is divided out of the signal if it has one, and deconvolution is by its answer.
+    pub particle: Particle,
+    /// How the image is sharpened, if at all.
+    pub deconvolution: Option<Deconvolution>,
+    /// Sensitivity of the coils in T/A, before the receive chain's transfer function; with it a sharpened image is a concentration.
+    pub sensitivity: Option<f64>,
 }
 
 impl Default for Settings {
@@ -39,15 +73,24 @@ impl Default for Settings {
         Self {
             drive_frequency: DriveFrequency::default(),
             delay: None,
+            lag: Lag::default(),
             least_speed: 0.1,
+            part: Part::default(),
             spacing: None,
             window: Window::default(),
+            particle: Particle::default(),
+            deconvolution: None,
+            sensitivity: None,
         }
     }
 }
 
 impl Settings {
     pub(super) fn check(&self) -> Result<(), Error> {
+        self.particle.check()?;
+        if let Some(deconvolution) = &self.deconvolution {
+            deconvolution.check()?;
+        }
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let parameter = |name, value, range| Err(Error::Parameter { name, value, range });
         if !(0.0..1.0).contains(&self.least_speed) {
@@ -55,6 +98,9 @@ impl Settings {
         }
         if let Some(spacing) = self.spacing.filter(|spacing| !positive(*spacing)) {
             return parameter("spacing", spacing, "above 0");
+        }
+        if let Some(sensitivity) = self.sensitivity.filter(|sensitivity| !positive(*sensitivity)) {
+            return parameter("sensitivity", sensitivity, "above 0");
         }
         match self.delay.filter(|delay| !delay.is_finite()) {
             Some(delay) => parameter("delay", delay, "finite"),
@@ -152,19 +198,55 @@ impl Scan {
     /// # Errors
     /// A path is not its own mirror at any time.
     pub fn delay(&self) -> Result<f64, Error> {
+        Ok(mirror_delay(&self.mirrored()?, self.resolution(), self.greatest_lag(Lag::Delay)))
+    }
+
+    /// The time constant of the particles' relaxation, in seconds, up to half of the period of the fastest drive field: see
+    /// [`mirror_relaxation`].
+    ///
+    /// # Errors
+    /// A path is not its own mirror at any time.
+    pub fn relaxation(&self) -> Result<f64, Error> {
+        Ok(mirror_relaxation(&self.mirrored()?, self.resolution(), self.greatest_lag(Lag::Relaxation)))
+    }
+
+    /// Whether each period's path comes back as it has gone.
+    #[must_use]
+    pub fn is_mirrored(&self) -> bool {
+        self.paths.iter().all(|path| path.mirror(self.cycle()).is_some())
+    }
+
+    /// How late a signal may be, in seconds, for it to be found.
+    pub(super) fn greatest_lag(&self, lag: Lag) -> f64 {
+        let drives = self.paths.iter().flat_map(|path| &path.drive);
+        let fastest = drives.fold(0.0, |most: f64, of| most.max(of.frequency));
+        match lag {
+            Lag::Delay => 0.125 / fastest,
+            Lag::Relaxation => 0.5 / fastest,
+        }
+    }
+
+    /// All spectra with the times about which their paths are mirrors.
+    fn mirrored(&self) -> Result<Vec<(&[Complex64], f64)>, Error> {
         let mut spectra = Vec::new();
         for (period, path) in self.paths.iter().enumerate() {
             let Some(mirror) = path.mirror(self.cycle()) else {
                 let text = format!(
-                    "the path of period {period} does not come back as it has gone, so a delay cannot be found; give `delay`"
+                    "the path of period {period} does not come back as it has gone, so a delay cannot be found by its symmetry; give `delay`, and `relaxation` in `[x-space.particle]` if it is known"
                 );
                 return Err(Error::XSpace(text));
             };
             spectra.extend((0..self.channels).map(|channel| (self.spectrum(period, channel), mirror)));
         }
-        let fastest =
-            self.paths.iter().flat_map(|path| &path.drive).fold(0.0, |most: f64, of| most.max(of.frequency));
-        Ok(mirror_delay(&spectra, self.resolution(), 0.125 / fastest))
+        Ok(spectra)
+    }
+
+    /// Divides Debye relaxation of a time constant in seconds out of all signals.
+    pub fn relax(&mut self, relaxation: f64) {
+        let (spacing, frequencies) = (self.resolution(), self.frequencies());
+        for spectrum in self.spectra.chunks_exact_mut(frequencies) {
+            relax(spectrum, spacing, relaxation);
+        }
     }
 
     /// Moves all signals so much earlier, in seconds.
