@@ -80,6 +80,22 @@ pub fn adapters() -> Result<Vec<Adapter>, Error> {
     Ok(found(&instance()).iter().enumerate().map(|(index, adapter)| described(index, adapter)).collect())
 }
 
+/// How names in `/dev` begin that kernel drivers of graphics cards make: all that have one by the common interface, then
+/// NVIDIA, a card of Windows around Linux, AMD, Mali and Adreno.
+const DEVICES: [&str; 6] = ["dri", "nvidia", "dxg", "kfd", "mali", "kgsl"];
+
+fn is_of_card(name: &str) -> bool {
+    DEVICES.iter().any(|begin| name.starts_with(begin))
+}
+
+/// Whether there may be a card that is not a software adapter.
+fn may_have_card() -> bool {
+    let Ok(names) = std::fs::read_dir("/dev") else {
+        return true;
+    };
+    names.flatten().any(|entry| entry.file_name().to_str().is_some_and(is_of_card))
+}
+
 fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
         backends: wgpu::Backends::VULKAN,
@@ -123,6 +139,10 @@ impl Device {
     /// # Errors
     /// [`Error::NoGpu`] if no adapter is what is wished for, [`Error::Gpu`] if its driver does not open it.
     pub fn open(options: &Options) -> Result<Self, Error> {
+        if options.choice == Choice::Auto && !options.allow_software && !may_have_card() {
+            // Drivers take a tenth of a second to load, and say things.
+            return Err(Error::NoGpu("the kernel has no device of one in `/dev`".to_owned()));
+        }
         let instance = instance();
         let adapters = found(&instance);
         let list: Vec<Adapter> =
@@ -310,6 +330,16 @@ fn block_on<F: Future>(future: F) -> F::Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_of_cards_are_known_by_their_names() {
+        assert!(
+            ["dri", "nvidia0", "nvidiactl", "dxg", "kfd", "mali0", "kgsl-3d0"]
+                .iter()
+                .all(|name| is_of_card(name))
+        );
+        assert!(["null", "kvm", "fb0", "tty", "disk"].iter().all(|name| !is_of_card(name)));
+    }
 
     #[test]
     fn however_waiting_ends_is_understood() {

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use num_complex::Complex32;
+use rayon::prelude::*;
 
 use super::buffers::{Buffer, STORAGE, words_to_bytes};
 use super::frames::{Common, Frames, compiled_for};
@@ -133,7 +134,7 @@ impl CardSweeps {
             }
             if let Some(penalty) = job.penalty {
                 frames.read(&self.shards, x)?;
-                x.chunks_exact_mut(self.shards.columns()).for_each(penalty);
+                x.par_chunks_exact_mut(self.shards.columns()).for_each(penalty);
                 frames.write(&self.shards, x);
             } else {
                 self.shards.device.wait()?;
