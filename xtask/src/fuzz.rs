@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz [TARGET...]`: libFuzzer over every parser of hatchway-inspect of what guests say and of the messages about a unit, on stable Rust.
+//! `cargo xtask fuzz [TARGET...]`: libFuzzer over every parser of hatchway-inspect, of what guests say, of the messages about a unit, and of
+//! what reconstruction reads, on stable Rust.
 //!
 //! Coverage comes from LLVM's SanitizerCoverage pass through stable options of rustc; a sanitizer, which only nightly
 //! offers, is not needed where no `unsafe` is. Everything a run leaves is in the target folder's `fuzz`: `seeds` made by
@@ -25,30 +26,35 @@ use crate::sh;
 struct Target {
     name: &'static str,
     bytes_max: u32,
+    /// The crate whose folder `fuzz` has it.
+    of: &'static str,
 }
 
 /// Large enough for the largest seed of the kind, so that none is cut.
 const TARGETS: &[Target] = &[
-    Target { name: "any", bytes_max: 96 << 10 },
-    Target { name: "cab", bytes_max: 32 << 10 },
-    Target { name: "cpio", bytes_max: 32 << 10 },
-    Target { name: "deb", bytes_max: 32 << 10 },
-    Target { name: "elf", bytes_max: 32 << 10 },
-    Target { name: "guest", bytes_max: 16 << 10 },
-    Target { name: "iso", bytes_max: 96 << 10 },
-    Target { name: "machinereadable", bytes_max: 32 << 10 },
-    Target { name: "module", bytes_max: 32 << 10 },
-    Target { name: "msi", bytes_max: 64 << 10 },
-    Target { name: "mux", bytes_max: 16 << 10 },
-    Target { name: "pe", bytes_max: 32 << 10 },
-    Target { name: "pyinstaller", bytes_max: 32 << 10 },
-    Target { name: "qmp", bytes_max: 16 << 10 },
-    Target { name: "rpm", bytes_max: 64 << 10 },
-    Target { name: "script", bytes_max: 32 << 10 },
-    Target { name: "squashfs", bytes_max: 64 << 10 },
-    Target { name: "tar", bytes_max: 32 << 10 },
-    Target { name: "unit", bytes_max: 16 << 10 },
-    Target { name: "zip", bytes_max: 32 << 10 },
+    Target { name: "any", bytes_max: 96 << 10, of: "inspect" },
+    Target { name: "cab", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "cpio", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "deb", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "elf", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "frames", bytes_max: 4 << 10, of: "recon" },
+    Target { name: "guest", bytes_max: 16 << 10, of: "inspect" },
+    Target { name: "iso", bytes_max: 96 << 10, of: "inspect" },
+    Target { name: "machinereadable", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "mdf", bytes_max: 64 << 10, of: "recon" },
+    Target { name: "module", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "msi", bytes_max: 64 << 10, of: "inspect" },
+    Target { name: "mux", bytes_max: 16 << 10, of: "inspect" },
+    Target { name: "pe", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "pyinstaller", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "qmp", bytes_max: 16 << 10, of: "inspect" },
+    Target { name: "rpm", bytes_max: 64 << 10, of: "inspect" },
+    Target { name: "script", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "squashfs", bytes_max: 64 << 10, of: "inspect" },
+    Target { name: "stl", bytes_max: 8 << 10, of: "recon" },
+    Target { name: "tar", bytes_max: 32 << 10, of: "inspect" },
+    Target { name: "unit", bytes_max: 16 << 10, of: "inspect" },
+    Target { name: "zip", bytes_max: 32 << 10, of: "inspect" },
 ];
 
 /// Seconds each target gets in `cargo xtask test fuzz`: with the build it stays within the part's budget.
@@ -162,9 +168,12 @@ fn rustc_words(mut words: Vec<String>) -> Vec<String> {
     words
 }
 
-/// A few seconds of every target: the part `fuzz` of `cargo xtask test`.
+/// A few seconds of every target of vendors' files: the part `fuzz` of `cargo xtask test`. Those of reconstruction take longer to build than the
+/// part may; their tests damage files with fixed seeds.
 pub(crate) fn short() -> Result<()> {
-    let plan = Plan::new(&[], Bound::Seconds(TEST_SECONDS), 2)?;
+    let names: Vec<String> =
+        TARGETS.iter().filter(|target| target.of == "inspect").map(|target| target.name.to_owned()).collect();
+    let plan = Plan::new(&names, Bound::Seconds(TEST_SECONDS), 2)?;
     seeds::make(&plan.folder.join("seeds"))?;
     plan.run()
 }
@@ -202,6 +211,13 @@ impl Plan {
     }
 
     fn build(&self) -> Result<()> {
+        let mut crates: Vec<&str> = self.targets.iter().map(|target| target.of).collect();
+        crates.sort_unstable();
+        crates.dedup();
+        crates.into_iter().try_for_each(|of| self.build_of(of))
+    }
+
+    fn build_of(&self, of: &str) -> Result<()> {
         if !sh::succeeds(Command::new("g++").arg("--version")) {
             bail!("libFuzzer is compiled with `g++`, which is not here\nhint: cargo xtask setup");
         }
@@ -216,10 +232,10 @@ impl Plan {
                 "--target",
                 TRIPLE,
                 "--manifest-path",
-                "inspect/fuzz/Cargo.toml",
+                &format!("{of}/fuzz/Cargo.toml"),
             ])
             .arg("--target-dir")
-            .arg(self.build_folder())
+            .arg(self.build_folder(of))
             .env("RUSTFLAGS", flags.join(" "))
             .env("RUSTC_WRAPPER", std::env::current_exe().context("xtask does not know its own path")?)
             .env(WRAPS_RUSTC, "1")
@@ -229,8 +245,9 @@ impl Plan {
     }
 
     /// One of its own for each set of flags, so that changing between them builds nothing again.
-    fn build_folder(&self) -> PathBuf {
-        self.folder.join(if self.fast { "build-fast" } else { "build" })
+    fn build_folder(&self, of: &str) -> PathBuf {
+        let kind = if self.fast { "build-fast" } else { "build" };
+        self.folder.join(if of == "inspect" { kind.to_owned() } else { format!("{kind}-{of}") })
     }
 
     /// Runs all targets, `jobs` at a time, in the order they were named in.
@@ -284,8 +301,9 @@ impl Plan {
     }
 
     fn command(&self, target: Target, corpus: &Path, crashes: &Path) -> Result<Command> {
-        let program = self.build_folder().join(TRIPLE).join("release").join(target.name);
-        let dictionary = sh::workspace()?.join(format!("inspect/fuzz/dictionaries/{}.dict", target.name));
+        let program = self.build_folder(target.of).join(TRIPLE).join("release").join(target.name);
+        let dictionary =
+            sh::workspace()?.join(format!("{}/fuzz/dictionaries/{}.dict", target.of, target.name));
         // The longest runs take hours: whoever sits before the machine comes first.
         let mut command = Command::new("nice");
         command.args(["-n", "19"]).arg(program);
@@ -320,12 +338,16 @@ mod tests {
 
     #[test]
     fn every_target_has_a_program_and_the_other_way_round() {
-        let manifest = fs::read_to_string(sh::workspace().unwrap().join("inspect/fuzz/Cargo.toml")).unwrap();
-        let programs: Vec<&str> = manifest
-            .lines()
-            .filter_map(|line| line.strip_prefix("path = \"targets/")?.strip_suffix(".rs\""))
-            .collect();
-        assert_eq!(programs, TARGETS.iter().map(|target| target.name).collect::<Vec<_>>());
+        for of in ["inspect", "recon"] {
+            let manifest = sh::workspace().unwrap().join(format!("{of}/fuzz/Cargo.toml"));
+            let manifest = fs::read_to_string(manifest).unwrap();
+            let programs: Vec<&str> = manifest
+                .lines()
+                .filter_map(|line| line.strip_prefix("path = \"targets/")?.strip_suffix(".rs\""))
+                .collect();
+            let targets = TARGETS.iter().filter(|target| target.of == of);
+            assert_eq!(programs, targets.map(|target| target.name).collect::<Vec<_>>());
+        }
     }
 
     #[test]

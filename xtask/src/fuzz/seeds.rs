@@ -28,6 +28,13 @@ const STAMP: &str = "made";
 /// Programs first: the others pack them.
 const PREPARE: &str = include_str!("seeds/prepare.sh");
 
+/// The files that the tests have of h5py.
+const MDF: &str = concat!(
+    "cat > mdf.py <<'S'\n",
+    include_str!("../../../tests/oracles/mdf.py"),
+    "\nS\n/usr/bin/python3 mdf.py write \"$OUT\" > numbers\n"
+);
+
 const KINDS: &[Seeds] = &[
     Seeds { targets: &["elf", "module", "any"], tool: "gcc", script: include_str!("seeds/elf.sh") },
     Seeds { targets: &["pe", "any"], tool: "x86_64-w64-mingw32-gcc", script: include_str!("seeds/pe.sh") },
@@ -42,6 +49,8 @@ const KINDS: &[Seeds] = &[
     Seeds { targets: &["squashfs", "any"], tool: "mksquashfs", script: include_str!("seeds/squashfs.sh") },
     Seeds { targets: &["script", "any"], tool: "makeself", script: include_str!("seeds/makeself.sh") },
     Seeds { targets: &["script", "any"], tool: "tar", script: include_str!("seeds/script.sh") },
+    Seeds { targets: &["stl", "frames"], tool: "python3", script: include_str!("seeds/stl.sh") },
+    Seeds { targets: &["mdf"], tool: "h5dump", script: MDF },
 ];
 
 /// Makes the seeds in `folder`, one folder for each target, unless they are there.
