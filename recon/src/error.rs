@@ -200,6 +200,9 @@ pub enum Error {
     /// Standard output takes no more.
     #[error("cannot write to standard output")]
     Output(#[source] std::io::Error),
+    /// A file that a plan names for two things.
+    #[error("the plan names `{}` for more than one thing, and would write over it", .0.display())]
+    Twice(PathBuf),
     /// A file that is there already.
     #[error("`{}` exists", .0.display())]
     Exists(PathBuf),
@@ -365,6 +368,9 @@ impl Error {
             }
             Self::GpuMemory { .. } => {
                 vec!["fewer rows (`snr` or `most` in `[rows]`) take less; `fall-back = true` in `[device]` lets the processor take over".to_owned()]
+            }
+            Self::StreamLost(_) => {
+                vec!["what `hatchway-recon serve` says tells whether it sent the other end away".to_owned()]
             }
             Self::Memory { .. } => {
                 vec![

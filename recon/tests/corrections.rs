@@ -120,3 +120,16 @@ fn corrections_that_cannot_be_are_told() {
     let text = say("", "[weights]\nlemon = 1");
     assert!(text.contains("lemon"), "{text}");
 }
+
+#[test]
+fn x_space_divides_by_both_factors_of_the_receive_chain() {
+    let desk = Desk::new();
+    desk.ok(&["simulate", "line-2d.toml", "--scan", "line-scan.mdf"]);
+    desk.ok(&["reconstruct", "x-space-line.toml"]);
+    let before = desk.image("line-x-space.mdf");
+    python(&["split", "line-scan.mdf", "2.0", "5.0"], desk.folder.path());
+    desk.ok(&["reconstruct", "x-space-line.toml", "--force"]);
+    let after = desk.image("line-x-space.mdf");
+    let most = before.data.iter().copied().fold(0.0, f32::max);
+    assert!(before.data.iter().zip(&after.data).all(|(a, b)| (a - b).abs() < 1e-5 * most));
+}

@@ -83,8 +83,10 @@ fn devices_are_listed_with_what_auto_means() {
 #[cfg(feature = "gpu")]
 mod card {
     use std::path::Path;
+    use std::sync::Mutex;
 
     use hatchway_recon::Error;
+    use hatchway_recon::online::{Door, Pace, ServePlan, Stop, Watcher, play, serve_on};
     use hatchway_recon::run::{DevicePlan, Done, Hardware, ReconstructPlan, Use, read_plan, reconstruct_on};
     use hatchway_recon::solve::{Control, Progress};
 
@@ -174,5 +176,53 @@ mod card {
 
         let error = robbed(desk.folder.path(), false).unwrap_err();
         assert!(matches!(error, Error::GpuLost { .. }), "{error}");
+    }
+
+    /// Serves a scan of 20 frames, and takes the card away after the fifth image.
+    #[test]
+    fn a_service_goes_on_when_its_card_is_lost() {
+        let desk = simulated();
+        desk.change("serve-2d.toml", "policy = \"newest\"", "policy = \"every\"");
+        for (door, port) in [("frames", 5030), ("images", 5031)] {
+            desk.change("serve-2d.toml", &format!("tcp:127.0.0.1:{port}"), &format!("unix:{door}.sock"));
+        }
+        desk.change("serve-2d.toml", "open-igt-link", "# open-igt-link");
+        desk.change("serve-2d.toml", "metrics", "# metrics");
+        let folder = desk.folder.path();
+        let plan: ServePlan = read_plan(&folder.join("serve-2d.toml")).unwrap();
+        let wish = DevicePlan { uses: Use::Gpu, allow_software: true, ..DevicePlan::default() };
+        let hardware = Hardware::open(&wish).unwrap();
+        let stop = Stop::new().unwrap();
+        let said = Mutex::new(String::new());
+        let (told, ready) = std::sync::mpsc::channel();
+        let say = |text: String| said.lock().unwrap().push_str(&(text + "\n"));
+        let door = |name: &str| Door::Unix(folder.join(format!("{name}.sock")));
+        let served = std::thread::scope(|scope| {
+            let service = scope.spawn({
+                let (hardware, plan, stop, say) = (&hardware, &plan, &stop, &say);
+                move || serve_on(hardware, plan, folder, stop, say, || told.send(()).unwrap())
+            });
+            ready.recv().unwrap();
+            let mut watcher = Watcher::connect(&door("images"), &stop).unwrap();
+            let mut stream = door("frames").connect().unwrap();
+            scope.spawn({
+                let (path, stop) = (folder.join("scan.mdf"), &stop);
+                move || play(&path, &mut stream, Pace::Taken, 1, stop).unwrap()
+            });
+            // The scan has ten background frames before and after.
+            while let Some(seen) = watcher.image().unwrap() {
+                match seen.head.number {
+                    15 => hardware.card().unwrap().destroy(),
+                    29 => break,
+                    _ => {}
+                }
+            }
+            stop.say();
+            service.join().unwrap().unwrap()
+        });
+        let said = said.into_inner().unwrap();
+        assert_eq!((served.counts.images, served.counts.failed), (20, 0), "{said}");
+        assert!(said.contains("device is ") && said.contains(" 1 shard, "), "{said}");
+        assert!(said.contains(" was lost: ") && said.contains("; the processor began again"), "{said}");
     }
 }

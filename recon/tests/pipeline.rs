@@ -113,6 +113,19 @@ fn plans_that_cannot_be_are_told() {
     assert!(text.contains("reconstruct-2d.toml") && text.contains("lemon"), "{text}");
     let text = desk.fails(&["reconstruct", "none.toml"]);
     assert!(text.contains("cannot read `none.toml`"), "{text}");
+    // Nothing that is measured is ever written over, and nothing is written twice.
+    desk.change("reconstruct-2d.toml", "snr = 3.0\nlemon = 1", "snr = 3.0");
+    let scan = fs::read(desk.path("scan.mdf")).unwrap();
+    for (from, to) in [
+        ("image = \"image.mdf\"", "image = \"./scan.mdf\""),
+        ("nrrd = \"image.nrrd\"", "nrrd = \"image.png\""),
+    ] {
+        desk.change("reconstruct-2d.toml", from, to);
+        let text = desk.fails(&["reconstruct", "reconstruct-2d.toml", "--force"]);
+        assert!(text.contains("for more than one thing, and would write over it"), "{text}");
+        desk.change("reconstruct-2d.toml", to, from);
+    }
+    assert_eq!(fs::read(desk.path("scan.mdf")).unwrap(), scan);
     desk.change("lissajous-2d.toml", "divider = 96", "divider = 0");
     let text = desk.fails(&["simulate", "lissajous-2d.toml", "--scan", "other.mdf"]);
     assert!(text.contains("dividers [102, 0]"), "{text}");

@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Where the paths of a plan begin.
+/// Where the paths of a plan begin; nothing for a plan in the working folder, so that they are told as they are written.
 fn folder_of(plan: &Path) -> &Path {
-    plan.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    plan.parent().unwrap_or(Path::new(""))
 }

@@ -29,8 +29,17 @@ impl Outputs<'_> {
         all.into_iter().flatten().map(|path| self.folder.join(path)).collect()
     }
 
-    /// What cannot be written is told before anything is computed.
-    pub(super) fn check(&self, force: bool) -> Result<(), Error> {
+    /// What cannot be written is told before anything is computed. `inputs` are never written over, and no file twice.
+    pub(super) fn check(&self, inputs: &[&Path], force: bool) -> Result<(), Error> {
+        let inputs: Vec<PathBuf> = inputs.iter().map(|path| place(&self.folder.join(path))).collect();
+        let mut seen: Vec<PathBuf> = Vec::new();
+        for path in self.paths() {
+            let place = place(&path);
+            if inputs.contains(&place) || seen.contains(&place) {
+                return Err(Error::Twice(path));
+            }
+            seen.push(place);
+        }
         match self.paths().into_iter().find(|path| !force && path.symlink_metadata().is_ok()) {
             Some(path) => Err(Error::Exists(path)),
             None => Ok(()),
@@ -62,10 +71,20 @@ impl Outputs<'_> {
         let most = if most.abs() < 1e-3 { format!("{most:.3e}") } else { format!("{most:.3}") };
         let mut text = format!("image     up to {most} {unit}\n");
         for path in self.paths() {
-            text += &format!("wrote     {}\n", path.strip_prefix(".").unwrap_or(&path).display());
+            text += &format!("wrote     {}\n", path.display());
         }
         text
     }
+}
+
+/// A file by its folder and its name, whichever way a plan gets there; as far as its folder is there.
+fn place(path: &Path) -> PathBuf {
+    let resolved = path.canonicalize().ok();
+    let beside = || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(folder.canonicalize().ok()?.join(path.file_name()?))
+    };
+    resolved.or_else(beside).unwrap_or_else(|| path.to_owned())
 }
 
 /// A unit as UCUM writes it; other units are arbitrary ones.

@@ -48,7 +48,9 @@ fn by_matrix(plan: &ReconstructPlan, folder: &Path, args: &Reconstruct) -> Resul
         png: plan.png.as_deref(),
         view: &plan.view,
     };
-    outputs.check(args.force)?;
+    let mut inputs = vec![plan.scan.as_path(), plan.calibration.as_path()];
+    inputs.extend(plan.weights.whitening.as_deref());
+    outputs.check(&inputs, args.force)?;
     let steps = report::Steps::new();
     let tell = |progress| steps.at(progress);
     let done = reconstruct(plan, folder, &Control { progress: Some(&tell), ..Control::default() });
@@ -74,7 +76,7 @@ fn by_place(plan: &XSpacePlan, folder: &Path, args: &Reconstruct) -> Result<(), 
         png: plan.png.as_deref(),
         view: &plan.view,
     };
-    outputs.check(args.force)?;
+    outputs.check(&[&plan.scan], args.force)?;
     let done = reconstruct_x_space(plan, folder)?;
     outputs.write(&done.image, &done.scan, done.summary.unit, args.force)?;
     if args.json {

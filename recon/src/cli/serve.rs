@@ -149,7 +149,7 @@ fn show(args: &Watch, seen: &Seen, unit: &str) -> Result<(), Error> {
     if args.json {
         let tai = seen.head.tai_ns;
         return report::data(
-            json!({ "number": number, "frames": count, "most": most, "unit": unit, "tai-ns": tai }),
+            json!({ "number": number, "frames": count, "most": most, "unit": unit, "simulated": seen.head.simulated, "tai-ns": tai }),
         );
     }
     if args.draw {
@@ -175,6 +175,11 @@ fn stop_on_signals() -> Result<Stop, Error> {
     std::thread::spawn(move || {
         taken.read_signal().ok();
         told.say();
+        // Who says it twice does not want to wait: from now on signals do what they usually do.
+        signals.thread_unblock().ok();
+        loop {
+            std::thread::park();
+        }
     });
     Ok(stop)
 }

@@ -132,10 +132,17 @@ pub fn choose(adapters: &[Adapter], choice: &Choice, allow_software: bool) -> Re
             (found, format!("{} {} adapter", if rivals > 1 { "the first" } else { "the only" }, found.kind))
         }
         Choice::Index(index) => {
-            let found = adapters.iter().find(|adapter| adapter.index == *index);
-            let missing =
-                || Error::NoGpu(format!("there is no number {index} (counted from 0): {}", names()));
-            (found.ok_or_else(missing)?, format!("number {index} was asked for"))
+            let text = index.to_string();
+            let named = || best(&|adapter| adapter.name.contains(&text));
+            // A number is also what many cards are called by.
+            let found = adapters.iter().find(|adapter| adapter.index == *index).or_else(named);
+            let missing = || {
+                Error::NoGpu(format!(
+                    "there is no number {index} (counted from 0), and none has it in its name: {}",
+                    names()
+                ))
+            };
+            (found.ok_or_else(missing)?, format!("`{index}` was asked for"))
         }
         Choice::Name(part) => {
             let wanted = part.to_lowercase();
@@ -182,8 +189,8 @@ mod tests {
             ("geforce", false, 3, "`geforce` was asked for"),
             ("b", false, 4, "`b` was asked for"),
             ("LLVMpipe", false, 0, "`LLVMpipe` was asked for"),
-            ("0", false, 0, "number 0 was asked for"),
-            ("1", false, 1, "number 1 was asked for"),
+            ("0", false, 0, "`0` was asked for"),
+            ("1", false, 1, "`1` was asked for"),
         ] {
             let chosen = choose(&all, &text.parse().unwrap(), allow).unwrap();
             assert_eq!((chosen.index, chosen.reason.as_str()), (expected, reason), "{text}");
@@ -203,7 +210,10 @@ mod tests {
         assert_eq!(say(&[], "auto"), format!("{begin}there is none with a Vulkan driver"));
         let only = "there are software adapters only (`llvmpipe`), which must be asked for";
         assert_eq!(say(&all, "auto"), format!("{begin}{only}"));
-        assert_eq!(say(&all, "7"), format!("{begin}there is no number 7 (counted from 0): `llvmpipe`"));
+        assert_eq!(
+            say(&all, "7"),
+            format!("{begin}there is no number 7 (counted from 0), and none has it in its name: `llvmpipe`")
+        );
         assert_eq!(say(&all, "iris"), format!("{begin}none has `iris` in its name: `llvmpipe`"));
     }
 }

@@ -25,7 +25,7 @@ pub struct Labels {
     pub subject: String,
     /// Study, with its UUID.
     pub study: (String, String),
-    /// Series, with its UUID.
+    /// Experiment, which names the series, with its UUID.
     pub series: (String, String),
     /// Who made the scanner, what it is called, and where it is.
     pub scanner: [String; 3],
@@ -115,6 +115,7 @@ impl Scale {
 fn patient_and_study(object: &mut InMemDicomObject, labels: &Labels) -> Result<(), Error> {
     let (date, time) = moment(&labels.time);
     text(object, tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 192");
+    text(object, tags::TIMEZONE_OFFSET_FROM_UTC, VR::SH, "+0000");
     text(object, tags::PATIENT_NAME, VR::PN, "");
     text(object, tags::PATIENT_ID, VR::LO, &long(&labels.subject));
     text(object, tags::PATIENT_BIRTH_DATE, VR::DA, "");
@@ -127,13 +128,14 @@ fn patient_and_study(object: &mut InMemDicomObject, labels: &Labels) -> Result<(
     text(object, tags::ACCESSION_NUMBER, VR::SH, "");
     text(object, tags::STUDY_DESCRIPTION, VR::LO, &long(&labels.study.0));
     text(object, tags::MODALITY, VR::CS, "OT");
-    text(object, tags::SERIES_INSTANCE_UID, VR::UI, &uid(Some(&labels.series.1))?);
+    // Each image is a series; those of one experiment share its coordinates.
+    text(object, tags::SERIES_INSTANCE_UID, VR::UI, &uid(None)?);
     text(object, tags::SERIES_NUMBER, VR::IS, "1");
     // Asked for, and empty: of no body, of none of its sides.
     text(object, tags::LATERALITY, VR::CS, "");
     text(object, tags::PATIENT_ORIENTATION, VR::CS, "");
     text(object, tags::SERIES_DESCRIPTION, VR::LO, &long(&labels.series.0));
-    text(object, tags::FRAME_OF_REFERENCE_UID, VR::UI, &uid(None)?);
+    text(object, tags::FRAME_OF_REFERENCE_UID, VR::UI, &uid(Some(&labels.series.1))?);
     text(object, tags::POSITION_REFERENCE_INDICATOR, VR::LO, "");
     text(object, tags::CONTENT_DATE, VR::DA, &date);
     text(object, tags::CONTENT_TIME, VR::TM, &time);

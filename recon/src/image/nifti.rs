@@ -25,6 +25,7 @@ const HEADER: u64 = 352;
 /// # Errors
 /// An edge has more than 32767 voxels, or writing fails.
 pub fn write_nifti(image: &Image, path: &Path) -> Result<(), Error> {
+    check_name(path)?;
     let [nx, ny, nz] = image.grid.size;
     let mut shape = vec![nx, ny, nz];
     if image.frames() > 1 {
@@ -40,6 +41,16 @@ pub fn write_nifti(image: &Image, path: &Path) -> Result<(), Error> {
         .write_nifti(&array)
         .map_err(|source| Error::Nifti { path: path.into(), source: Box::new(source) })?;
     check_size(image, path)
+}
+
+/// The writer puts an end of its own in the place of what follows the first of two dots.
+fn check_name(path: &Path) -> Result<(), Error> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = name.strip_suffix(".nii").or_else(|| name.strip_suffix(".nii.gz"));
+    match stem.map(|stem| stem.strip_prefix('.').unwrap_or(stem)) {
+        Some(stem) if !stem.contains('.') && !stem.is_empty() => Ok(()),
+        _ => Err(Error::Image(format!("`{name}` is no name such as `image.nii` or `image.nii.gz`"))),
+    }
 }
 
 /// The writer of uncompressed files drops its last buffer without a look at whether it could be written.
@@ -72,5 +83,20 @@ fn header(image: &Image) -> NiftiHeader {
         srow_y: [0.0, spacing[1], 0.0, origin[1]],
         srow_z: [0.0, 0.0, spacing[2], origin[2]],
         ..NiftiHeader::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_be_changed_are_refused() {
+        for name in ["a.nii", "/x.y/a.nii.gz", ".image-abc.nii"] {
+            assert!(check_name(Path::new(name)).is_ok(), "{name}");
+        }
+        for name in ["a.v2.nii", "a.gz", "a", ".nii", "a.nii.bz2"] {
+            assert!(check_name(Path::new(name)).is_err(), "{name}");
+        }
     }
 }

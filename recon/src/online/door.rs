@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
 use super::Stop;
@@ -186,9 +187,14 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// An image is worth a packet of its own.
+    /// An image is worth a packet of its own, and a machine that was switched off does not hold its place for ever: after some half a minute
+    /// without an answer it is gone.
     fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        setsockopt(&stream, sockopt::KeepAlive, &true)?;
+        setsockopt(&stream, sockopt::TcpKeepIdle, &10)?;
+        setsockopt(&stream, sockopt::TcpKeepInterval, &5)?;
+        setsockopt(&stream, sockopt::TcpKeepCount, &4)?;
         Ok(Self::Tcp(stream))
     }
 

@@ -72,7 +72,12 @@ impl Hub {
     /// The door cannot be waited at any more.
     pub fn run(&self, listener: &Listener, stop: &Stop, metrics: &Metrics) -> io::Result<()> {
         std::thread::scope(|scope| {
-            while let Some(mut stream) = listener.accept(stop)? {
+            let ended = loop {
+                let mut stream = match listener.accept(stop) {
+                    Ok(Some(stream)) => stream,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                };
                 let Some(subscriber) = self.enter() else {
                     metrics.change(|counts| counts.refused += 1);
                     continue;
@@ -93,9 +98,13 @@ impl Hub {
                     stream.hang_up();
                     self.leave(&subscriber);
                 });
-            }
+            };
             lock(&self.state).subscribers.iter().for_each(|subscriber| subscriber.end());
-            Ok(())
+            if ended.is_err() {
+                // Nobody is let in any more: those that listen have to end, too.
+                stop.say();
+            }
+            ended
         })
     }
 
@@ -167,6 +176,8 @@ fn listen(mut ear: Stream, stop: &Stop) {
             Err(_) => break,
         }
     }
+    // A write that waits for the other end hears of it.
+    ear.hang_up();
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -68,6 +68,9 @@ impl Mailbox {
                 while state.waiting.len() >= WAITING_MAX && !state.closed {
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
+                if state.closed {
+                    return frame.count;
+                }
                 state.waiting.push_back(frame);
             }
             (Policy::Newest | Policy::Average, _) => {
@@ -150,8 +153,14 @@ mod tests {
                 assert_eq!(mailbox.take().unwrap().head.number, number);
             }
         });
-        mailbox.put(frame(0));
-        assert_eq!(mailbox.close(), 1);
+        (0..4).for_each(|number| assert_eq!(mailbox.put(frame(number)), 0));
+        std::thread::scope(|scope| {
+            // It waits, or comes too late; it is counted in either case.
+            let waits = scope.spawn(|| mailbox.put(frame(4)));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert_eq!(mailbox.close(), 4);
+            assert_eq!(waits.join().unwrap(), 1);
+        });
         assert!(mailbox.take().is_none());
     }
 }

@@ -88,17 +88,10 @@ impl Metrics {
         quantile(self.state().recent.iter().map(|of| of.latency), share)
     }
 
-    /// Images a second over the last ones.
+    /// Images a second: over the last ones, and no more than the time since the last one allows.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        let state = self.state();
-        match (state.recent.front(), state.recent.back()) {
-            #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-            (Some(first), Some(last)) if last.at > first.at => {
-                (state.recent.len() - 1) as f64 / (last.at - first.at).as_secs_f64()
-            }
-            _ => 0.0,
-        }
+        rate(self.state().recent.iter().map(|of| of.at), Instant::now())
     }
 
     /// As Prometheus reads it (<https://prometheus.io/docs/instrumenting/exposition_formats/>). `subscribers` has those of each door.
@@ -159,6 +152,17 @@ fn counters(counts: &Counts) -> [(&'static str, &'static str, u64); 13] {
     ]
 }
 
+fn rate(mut times: impl DoubleEndedIterator<Item = Instant> + ExactSizeIterator, now: Instant) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let between = times.len().saturating_sub(1) as f64;
+    let (Some(first), Some(last)) = (times.next(), times.next_back()) else { return 0.0 };
+    let usual = (last - first).as_secs_f64() / between;
+    if usual <= 0.0 {
+        return 0.0;
+    }
+    usual.max((now - last).as_secs_f64()).recip()
+}
+
 fn quantile(durations: impl Iterator<Item = Duration>, share: f64) -> Option<f64> {
     let mut all: Vec<f64> = durations.map(|duration| duration.as_secs_f64()).collect();
     all.sort_by(f64::total_cmp);
@@ -186,6 +190,11 @@ mod tests {
         // The last 256 of them: 45 to 300.
         assert!((metrics.latency(0.0).unwrap() - 0.045).abs() < 1e-9);
         assert!((metrics.latency(1.0).unwrap() - 0.300).abs() < 1e-9);
+        let now = Instant::now();
+        let times = || (0..11).map(|step| now + Duration::from_millis(step * 20)).collect::<Vec<_>>();
+        let last = now + Duration::from_millis(200);
+        assert!((rate(times().into_iter(), last) - 50.0).abs() < 1e-9);
+        assert!((rate(times().into_iter(), last + Duration::from_secs(4)) - 0.25).abs() < 1e-9);
         metrics.change(|counts| counts.skipped += 7);
         let text = metrics.text(&[("images", 2)]);
         assert!(text.contains("\nhatchway_recon_frames_skipped_total 7\n"), "{text}");

@@ -31,6 +31,6 @@ pub use mailbox::{Mailbox, Policy};
 pub use metrics::{Counts, Metrics};
 pub use plan::{Doors, ServePlan};
 pub use play::{Pace, Played, play};
-pub use service::{Served, serve};
+pub use service::{Served, serve, serve_on};
 pub use stop::Stop;
 pub use watch::{Seen, Watcher};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Door, Policy};
+use crate::run::DevicePlan;
 use crate::select::Filter;
 use crate::solve::Solver;
 
@@ -25,6 +26,9 @@ pub struct ServePlan {
     pub rows: Filter,
     /// The solver.
     pub solver: Solver,
+    /// On what it is solved.
+    #[serde(default)]
+    pub device: DevicePlan,
     /// Where it is reached.
     pub doors: Doors,
 }

@@ -1,6 +1,6 @@
 //! A scan's file as a source of frames: for trying the service, and for seeing a scan again.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,9 @@ use nix::time::{ClockId, clock_gettime};
 use super::{Stop, Stream};
 use crate::Error;
 use crate::mdf::{File, Mdf, MeasurementData};
+
+/// How often a write that waits looks whether it still should.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How fast frames are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +40,12 @@ pub fn play(path: &Path, stream: &mut Stream, pace: Pace, times: u64, stop: &Sto
     let file = File::open(path)?;
     let (mdf, _) = Mdf::read(&file)?;
     let data = MeasurementData::open(&file, &mdf)?.in_measured_order(&mdf)?;
+    let is_corrected = mdf.measurement.as_ref().is_some_and(|of| of.is_transfer_function_corrected);
+    if is_corrected {
+        let (found, expected) = ("1".to_owned(), "0: frames are sent as they are measured".to_owned());
+        let dataset = "/measurement/isTransferFunctionCorrected".to_owned();
+        return Err(Error::Unexpected { path: path.into(), dataset, found, expected });
+    }
     if data.is_fourier() {
         let (found, expected) = ("1".to_owned(), "0: frames are sent as samples".to_owned());
         let dataset = "/measurement/isFourierTransformed".to_owned();
@@ -45,30 +54,31 @@ pub fn play(path: &Path, stream: &mut Stream, pace: Pace, times: u64, stop: &Sto
     let described = described(&mdf, &data);
     let text = serde_json::to_vec(&described).map_err(|error| Error::Stream(error.to_string()))?;
     let head = Head::description(Kind::Frames, length(text.len())?);
-    let mut send = |bytes: &[u8]| stream.write_all(bytes).map_err(Error::StreamLost);
-    send(&[head.bytes().as_slice(), &text].concat())?;
+    stream.set_patience(LOOK).map_err(Error::StreamLost)?;
+    send(stream, &[head.bytes().as_slice(), &text].concat(), stop)?;
     let between = between(pace, &mdf, &described)?;
-    let begun = Instant::now();
+    let mut due = Instant::now();
     let mut number = 0;
-    while times == 0 || number < times * data.frames() as u64 {
+    while times == 0 || number < times.saturating_mul(data.frames() as u64) {
         #[expect(clippy::cast_possible_truncation, reason = "below the number of frames, which is a usize")]
         let frame = (number % data.frames() as u64) as usize;
         let bytes = bytes(&data, frame, described.sample)?;
-        #[expect(clippy::cast_precision_loss, reason = "a count of frames")]
-        pause(begun + between.mul_f64((number + 1) as f64));
+        due = due.checked_add(between).unwrap_or(due);
+        stop.pause(due.saturating_duration_since(Instant::now()));
         if stop.is_said() {
             break;
         }
         let head = Head {
             kind: Kind::Frame,
             background: data.background()[frame],
+            simulated: false,
             length: length(bytes.len())?,
             number,
             count: 1,
             monotonic_ns: now(ClockId::CLOCK_MONOTONIC),
             tai_ns: now(ClockId::CLOCK_TAI),
         };
-        send(&[head.bytes().as_slice(), &bytes].concat())?;
+        send(stream, &[head.bytes().as_slice(), &bytes].concat(), stop)?;
         number += 1;
     }
     Ok(Played { frames: number })
@@ -113,8 +123,8 @@ fn between(pace: Pace, mdf: &Mdf, frames: &Frames) -> Result<Duration, Error> {
             samples / (2.0 * frames.bandwidth)
         }
     };
-    let wrong = || Error::Parameter { name: "rate", value: 1.0 / seconds, range: "above 0" };
-    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+    let wrong = || Error::Parameter { name: "rate", value: 1.0 / seconds, range: "at least 1e-6" };
+    Duration::try_from_secs_f64(seconds).ok().filter(|between| between.as_secs_f64() <= 1e6).ok_or_else(wrong)
 }
 
 fn bytes(data: &MeasurementData<'_>, frame: usize, sample: Sample) -> Result<Vec<u8>, Error> {
@@ -135,8 +145,18 @@ fn bytes(data: &MeasurementData<'_>, frame: usize, sample: Sample) -> Result<Vec
     })
 }
 
-fn pause(until: Instant) {
-    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+/// Writes all, or as much as is taken before it is time to end.
+fn send(stream: &mut Stream, mut bytes: &[u8], stop: &Stop) -> Result<(), Error> {
+    while !bytes.is_empty() && !stop.is_said() {
+        match stream.write(bytes) {
+            Ok(0) => return Err(Error::StreamLost(ErrorKind::WriteZero.into())),
+            Ok(count) => bytes = &bytes[count..],
+            // It waits for its turn, or for the service; from time to time it looks whether it still should.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(Error::StreamLost(error)),
+        }
+    }
+    Ok(())
 }
 
 /// In nanoseconds; 0 where there is no such clock.

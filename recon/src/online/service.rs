@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::header;
@@ -14,7 +15,7 @@ use super::solve::Bench;
 use super::source::Intake;
 use super::{Counts, Door, Hub, Listener, Mailbox, Metrics, ServePlan, Stop};
 use crate::Error;
-use crate::run::System;
+use crate::run::{Hardware, System};
 use crate::solve::Prepared;
 
 /// What the service did.
@@ -26,6 +27,9 @@ pub struct Served {
     /// Median time from a frame to its image over the last images, in seconds.
     pub latency: Option<f64>,
 }
+
+/// How long the metrics may take to end.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The doors, open.
 struct Open {
@@ -71,7 +75,8 @@ impl Open {
 /// Serves by a plan whose paths are beside `folder`, until `stop` is said. `ready` is called once all doors are open.
 ///
 /// # Errors
-/// The calibration cannot be used, or a door cannot be opened. What a source sends ends no service.
+/// The calibration cannot be used, a door cannot be opened, or there is no graphics card where there must be one. What a source sends ends no
+/// service.
 pub fn serve(
     plan: &ServePlan,
     folder: &Path,
@@ -79,9 +84,27 @@ pub fn serve(
     say: &(dyn Fn(String) + Sync),
     ready: impl FnOnce(),
 ) -> Result<Served, Error> {
+    serve_on(&Hardware::open(&plan.device)?, plan, folder, stop, say, ready)
+}
+
+/// The same on hardware that is open already; the plan's is not looked at.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_on(
+    hardware: &Hardware,
+    plan: &ServePlan,
+    folder: &Path,
+    stop: &Stop,
+    say: &(dyn Fn(String) + Sync),
+    ready: impl FnOnce(),
+) -> Result<Served, Error> {
     let system = System::read(&folder.join(&plan.calibration), &plan.rows)?;
-    let prepared = Prepared::new(&plan.solver, &system.matrix, None)?;
+    let (loaded, warnings) = system.load(hardware, &plan.solver)?;
+    let prepared = Prepared::new(&plan.solver, &*loaded.operator, None)?;
+    warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
     say(format!("system of {} rows, {} voxels", system.rows.len(), system.grid.voxels()));
+    say(format!("device is {}", (loaded.device)()));
     let mailbox = Mailbox::new(plan.policy);
     let metrics = Arc::new(Metrics::default());
     let images = Arc::new(Hub::new(Some(greeting(&system))));
@@ -99,6 +122,8 @@ pub fn serve(
     let of_viewers = open.viewers.is_some().then_some((&*viewers, plan.doors.device.as_str()));
     let bench = Bench {
         system: &system,
+        hardware,
+        solver: &plan.solver,
         mailbox: &mailbox,
         metrics: &metrics,
         stop,
@@ -106,31 +131,66 @@ pub fn serve(
         viewers: of_viewers,
         say,
     };
-    let watch = |what: &str, done: io::Result<()>| {
-        if let Err(error) = done {
-            say(format!("error: {what} cannot go on: {error}"));
-            stop.say();
-        }
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(|| bench.run(&prepared));
-        scope.spawn(|| watch("the door of frames", intake.run(&open.frames)));
-        scope.spawn(|| watch("the door of images", images.run(&open.images, stop, &metrics)));
-        if let Some(listener) = &open.viewers {
-            scope.spawn(|| watch("the door of viewers", viewers.run(listener, stop, &metrics)));
-        }
-        if let Some(listener) = &open.metrics {
-            let pages =
-                Pages { metrics: Arc::clone(&metrics), hubs: [Arc::clone(&images), Arc::clone(&viewers)] };
-            scope.spawn(|| watch("the door of metrics", pages.serve(listener, stop)));
-        }
-        say("ready for frames".to_owned());
-        ready();
-        stop.wait_for();
-        let left = mailbox.close();
-        metrics.change(|counts| counts.skipped += left);
-    });
+    let pages = Pages { metrics: Arc::clone(&metrics), hubs: [Arc::clone(&images), Arc::clone(&viewers)] };
+    Threads { open: &open, intake: &intake, bench: &bench, pages: &pages }.run(prepared, ready);
     Ok(Served { counts: metrics.counts(), latency: metrics.latency(0.5) })
+}
+
+/// Everything that runs beside each other.
+struct Threads<'a> {
+    open: &'a Open,
+    intake: &'a Intake<'a>,
+    bench: &'a Bench<'a>,
+    pages: &'a Pages,
+}
+
+impl Threads<'_> {
+    /// Runs until the stop is said.
+    fn run(&self, prepared: Prepared<'_, f32>, ready: impl FnOnce()) {
+        let Self { open, intake, bench, pages } = *self;
+        let (stop, say, metrics) = (intake.stop, intake.say, intake.metrics);
+        let [images, viewers] = &pages.hubs;
+        let watch = |what: &str, run: &dyn Fn() -> io::Result<()>| {
+            let _guard = Guard(stop);
+            if let Err(error) = run() {
+                say(format!("error: {what} cannot go on: {error}"));
+                stop.say();
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _guard = Guard(stop);
+                bench.run(prepared);
+            });
+            scope.spawn(|| watch("the door of frames", &|| intake.run(&open.frames)));
+            scope.spawn(|| watch("the door of images", &|| images.run(&open.images, stop, metrics)));
+            if let Some(listener) = &open.viewers {
+                scope.spawn(|| watch("the door of viewers", &|| viewers.run(listener, stop, metrics)));
+            }
+            if let Some(listener) = &open.metrics {
+                scope.spawn(|| watch("the door of metrics", &|| pages.serve(listener, stop)));
+            }
+            if !stop.is_said() {
+                say("ready for frames".to_owned());
+                ready();
+            }
+            stop.wait_for();
+            // Who waits for a frame, or for room for one, hears of it.
+            let left = intake.mailbox.close();
+            metrics.change(|counts| counts.skipped += left);
+        });
+    }
+}
+
+/// Ends the service when a thread of it panics: half a service looks like a whole one.
+struct Guard<'a>(&'a Stop);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.say();
+        }
+    }
 }
 
 /// What a subscriber is sent first.
@@ -140,7 +200,6 @@ fn greeting(system: &System) -> Vec<u8> {
         field_of_view: system.grid.field_of_view,
         center: system.grid.center,
         unit: system.unit.to_owned(),
-        simulated: system.calibration.experiment.is_simulation,
     };
     // A few numbers and a word are always JSON, and short.
     let text = serde_json::to_vec(&images).unwrap_or_default();
@@ -155,33 +214,40 @@ struct Pages {
 }
 
 impl Pages {
-    fn serve(self, listener: &Listener, stop: &Stop) -> io::Result<()> {
+    fn serve(&self, listener: &Listener, stop: &Stop) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (metrics, hubs) = (Arc::clone(&self.metrics), self.hubs.clone());
         let page = move || {
-            let [images, viewers] = &self.hubs;
+            let [images, viewers] = &hubs;
             let subscribers = [("images", images.subscribers()), ("viewers", viewers.subscribers())];
-            let text = self.metrics.text(&subscribers);
+            let text = metrics.text(&subscribers);
             async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
         };
         let router = Router::new().route("/metrics", get(page));
         let ended = wait(stop.clone());
-        runtime.block_on(async move {
+        let server = runtime.block_on(async {
             let ended = async move { drop(ended.await) };
-            match listener {
+            Ok::<_, io::Error>(match listener {
                 Listener::Tcp(listener) => {
                     let listener = listener.try_clone()?;
                     listener.set_nonblocking(true)?;
                     let listener = tokio::net::TcpListener::from_std(listener)?;
-                    axum::serve(listener, router).with_graceful_shutdown(ended).await
+                    tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(ended).into_future())
                 }
                 Listener::Unix(listener, _) => {
                     let listener = listener.try_clone()?;
                     listener.set_nonblocking(true)?;
                     let listener = tokio::net::UnixListener::from_std(listener)?;
-                    axum::serve(listener, router).with_graceful_shutdown(ended).await
+                    tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(ended).into_future())
                 }
-            }
-        })
+            })
+        })?;
+        runtime.block_on(async {
+            drop(wait(stop.clone()).await);
+            // Who is in the middle of a question gets an answer, who takes long over it does not.
+            drop(tokio::time::timeout(GRACE, server).await);
+        });
+        Ok(())
     }
 }
 

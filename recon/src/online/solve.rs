@@ -9,12 +9,14 @@ use super::source::whole;
 use super::{Frame, Hub, Mailbox, Metrics, Stop, image_message};
 use crate::Error;
 use crate::prepare::transform;
-use crate::run::System;
-use crate::solve::{Control, Prepared};
+use crate::run::{Hardware, System};
+use crate::solve::{Control, Prepared, Solver};
 
 /// Solves what comes.
 pub(super) struct Bench<'a> {
     pub(super) system: &'a System,
+    pub(super) hardware: &'a Hardware,
+    pub(super) solver: &'a Solver,
     pub(super) mailbox: &'a Mailbox,
     pub(super) metrics: &'a Metrics,
     pub(super) stop: &'a Stop,
@@ -25,16 +27,50 @@ pub(super) struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Until the mailbox is closed.
-    pub(super) fn run(&self, prepared: &Prepared<'_, f32>) {
+    /// Until the mailbox is closed. A card that is lost is followed by the processor, where it may, from the frame on that was lost with it.
+    pub(super) fn run(&self, prepared: Prepared<'_, f32>) {
+        let Some((frame, error)) = self.frames(&prepared, None) else { return };
+        drop(prepared);
+        if let Err(error) = self.again(&frame, error) {
+            self.metrics.change(|counts| counts.failed += frame.count);
+            (self.say)(format!("error: no image can be made any more: {}", whole(&error)));
+            self.stop.say();
+        }
+    }
+
+    /// Goes on in memory.
+    fn again(&self, frame: &Frame, error: Error) -> Result<(), Error> {
+        let (why, warning) = self.hardware.instead(error)?;
+        (self.say)(format!("warning: {warning}"));
+        let loaded = self.system.load_in_memory(why)?;
+        let prepared = Prepared::new(self.solver, &*loaded.operator, None)?;
+        match self.frames(&prepared, Some(frame)) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Solves `first` and what comes. Gives the frame at which a card was lost.
+    fn frames(&self, prepared: &Prepared<'_, f32>, first: Option<&Frame>) -> Option<(Frame, Error)> {
+        if let Some(frame) = first {
+            self.done(frame, self.image(prepared, frame));
+        }
         while let Some(frame) = self.mailbox.take() {
             match self.image(prepared, &frame) {
-                Ok(()) => {}
-                Err(Error::Cancelled { .. }) => self.metrics.change(|counts| counts.skipped += frame.count),
-                Err(error) => {
-                    self.metrics.change(|counts| counts.failed += frame.count);
-                    (self.say)(format!("frame {} has no image: {}", frame.head.number, whole(&error)));
-                }
+                Err(error @ Error::GpuLost { .. }) => return Some((frame, error)),
+                done => self.done(&frame, done),
+            }
+        }
+        None
+    }
+
+    fn done(&self, frame: &Frame, done: Result<(), Error>) {
+        match done {
+            Ok(()) => {}
+            Err(Error::Cancelled { .. }) => self.metrics.change(|counts| counts.skipped += frame.count),
+            Err(error) => {
+                self.metrics.change(|counts| counts.failed += frame.count);
+                (self.say)(format!("frame {} has no image: {}", frame.head.number, whole(&error)));
             }
         }
     }
@@ -78,7 +114,15 @@ impl Bench<'_> {
         let bytes = 4 * voxels.len();
         let length = u32::try_from(bytes)
             .map_err(|_| Error::Image(format!("{} voxels are more than a message can have", voxels.len())))?;
-        let head = Head { kind: Kind::Image, background: false, length, count: frame.count, ..frame.head };
+        let simulated = frame.head.simulated || self.system.calibration.experiment.is_simulation;
+        let head = Head {
+            kind: Kind::Image,
+            background: false,
+            simulated,
+            length,
+            count: frame.count,
+            ..frame.head
+        };
         let mut message = head.bytes().to_vec();
         message.reserve(bytes);
         voxels.iter().for_each(|voxel| message.extend(voxel.to_le_bytes()));

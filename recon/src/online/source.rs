@@ -1,15 +1,18 @@
 //! Who sends frames: one at a time, checked against the calibration before the first frame is taken.
 
 use std::io::{self, BufReader, Read};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use hatchway_wire::frames::{Frames, Kind};
+use hatchway_wire::frames::{Frames, Head, Kind};
 
 use super::frame::{decode, describe, head, size};
 use super::stop::Until;
 use super::{Frame, Listener, Mailbox, Metrics, Running, Stop, Stream};
 use crate::Error;
 use crate::run::System;
+
+/// How long a source may take to describe its frames.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a source's frames become.
 pub(super) struct Intake<'a> {
@@ -43,8 +46,10 @@ impl Intake<'_> {
     /// Takes all frames of a source; gives how many.
     fn source(&self, stream: &Stream) -> Result<u64, Error> {
         let stream = stream.try_clone().map_err(Error::StreamLost)?;
-        let mut stream = BufReader::new(Until { stream, stop: self.stop });
+        let mut stream = BufReader::new(Until { stream, stop: self.stop, patience: Some(PATIENCE) });
         let frames = describe(&mut stream)?;
+        // Between scans a source may say nothing for as long as it likes.
+        stream.get_mut().patience = None;
         self.check(&frames)?;
         (self.say)(format!(
             "a source sends frames of {} periods, {} channels, {} samples",
@@ -67,6 +72,7 @@ impl Intake<'_> {
             stream.read_exact(&mut bytes).map_err(Error::StreamLost)?;
             let received = Instant::now();
             self.count(head.number, head.background, &mut expected);
+            let head = Head { simulated: frames.simulated, ..head };
             let frame = Frame { head, samples: decode(&frames, &bytes)?, count: 1, received };
             self.pass(frame, &mut running);
             count += 1;
@@ -110,7 +116,7 @@ impl Intake<'_> {
         self.metrics.change(|counts| {
             counts.frames += 1;
             counts.background += u64::from(background);
-            counts.lost += lost;
+            counts.lost = counts.lost.saturating_add(lost);
         });
     }
 
@@ -140,5 +146,6 @@ pub(super) fn whole(error: &Error) -> String {
         text.push_str(&format!(": {error}"));
         cause = error.source();
     }
-    text
+    // What a peer has sent may be in it, and makes no line of its own.
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

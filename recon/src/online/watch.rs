@@ -33,7 +33,7 @@ impl<'s> Watcher<'s> {
     /// # Errors
     /// Nobody listens there, or somebody else does.
     pub fn connect(door: &Door, stop: &'s Stop) -> Result<Self, Error> {
-        let mut stream = BufReader::new(Until { stream: door.connect()?, stop });
+        let mut stream = BufReader::new(Until { stream: door.connect()?, stop, patience: None });
         let wrong = |text: &str| Error::Stream(text.to_owned());
         let head = head(&mut stream)?.ok_or_else(|| wrong("it ended before its description"))?;
         if head.kind != Kind::Images {
@@ -74,7 +74,10 @@ impl<'s> Watcher<'s> {
             )));
         }
         let mut bytes = vec![0; head.length as usize];
-        self.stream.read_exact(&mut bytes).map_err(Error::StreamLost)?;
+        // The service may end, or the watcher, while an image is under way.
+        if self.stream.read_exact(&mut bytes).is_err() {
+            return Ok(None);
+        }
         let voxels = bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         Ok(Some(Seen { head, image: Image::new(grid, voxels)? }))
     }

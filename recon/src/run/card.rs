@@ -1,12 +1,9 @@
 //! Solving on a graphics card.
 
-use num_complex::Complex32;
-
-use super::device::{DevicePlan, Solved, Source, run};
-use super::weights::Weights;
+use super::device::{DevicePlan, Loaded, Source};
 use crate::Error;
 use crate::gpu::{Choice, Device, Kind, Options, ShardedMatrix};
-use crate::solve::{Control, Kaczmarz, Lambda, Solver};
+use crate::solve::{Kaczmarz, Lambda, Solver};
 
 /// A card that is open.
 pub(super) type Card = Device;
@@ -21,15 +18,8 @@ pub(super) fn open(plan: &DevicePlan) -> Result<Card, Error> {
     })
 }
 
-/// Solves, and says on what.
-pub(super) fn solve(
-    card: &Card,
-    solver: &Solver,
-    weights: &Weights,
-    source: &mut Source<'_>,
-    data: &[Complex32],
-    control: &Control<'_>,
-) -> Result<Solved, Error> {
+/// Reads a matrix to where it is solved, and says on what.
+pub(super) fn load(card: &Card, solver: &Solver, source: &mut Source<'_>) -> Result<Loaded, Error> {
     if let Solver::Kaczmarz(Kaczmarz { lambda: Lambda::PerVoxel(_), .. }) = solver {
         // It needs a second matrix, which would be in this process's memory.
         let what = "Kaczmarz's method with a lambda for every voxel is the processor's";
@@ -46,11 +36,16 @@ pub(super) fn solve(
         row.copy_from_slice(&values);
         Ok(())
     })?;
-    let (solution, weights) = run(solver, &matrix, weights, data, control)?;
-    let (adapter, shards) = (card.adapter(), matrix.shards());
+    let shards = matrix.shards();
+    let card = card.clone();
+    Ok(Loaded { operator: Box::new(matrix), device: Box::new(move || describe(&card, shards)) })
+}
+
+/// What it takes of the card is known once it has solved.
+fn describe(card: &Card, shards: usize) -> String {
+    let adapter = card.adapter();
     let note = if adapter.kind == Kind::Software { "; software: right, not fast" } else { "" };
     let mib = card.taken_bytes().div_ceil(1 << 20);
     let shards = format!("{shards} shard{}", if shards == 1 { "" } else { "s" });
-    let device = format!("{}, {shards}, {mib} MiB ({}{note})", adapter.name, card.reason());
-    Ok(Solved { solution, weights, device, warnings: Vec::new() })
+    format!("{}, {shards}, {mib} MiB ({}{note})", adapter.name, card.reason())
 }

@@ -65,13 +65,13 @@ enum Place {
 }
 
 /// What appends a row of a matrix.
-pub(super) type Read<'a> = dyn FnMut(usize, &mut Vec<Complex32>) -> Result<(), Error> + 'a;
+pub(crate) type Read<'a> = dyn FnMut(usize, &mut Vec<Complex32>) -> Result<(), Error> + 'a;
 
 /// Rows of a system matrix, which are read one after the other, and again if need be.
-pub(super) struct Source<'a> {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) read: &'a mut Read<'a>,
+pub(crate) struct Source<'a> {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) read: &'a mut Read<'a>,
 }
 
 /// What came out, and on what.
@@ -123,6 +123,44 @@ impl Hardware {
         }
     }
 
+    /// Reads a matrix to where it will be solved: onto the card, or into memory if there is none or it fails and the processor may take over.
+    pub(crate) fn load(
+        &self,
+        solver: &Solver,
+        source: &mut Source<'_>,
+    ) -> Result<(Loaded, Vec<String>), Error> {
+        let mut warnings: Vec<String> = self.warning.iter().cloned().collect();
+        let why = match &self.place {
+            Place::Cpu(why) => why.clone(),
+            Place::Gpu(card) => match card::load(card, solver, source) {
+                Ok(loaded) => return Ok((loaded, warnings)),
+                Err(error) => {
+                    let (why, warning) = self.instead(error)?;
+                    warnings.push(warning);
+                    why
+                }
+            },
+        };
+        Ok((in_memory(source, why)?, warnings))
+    }
+
+    /// Why the processor takes over, and what is told of it.
+    ///
+    /// # Errors
+    /// The error, if it is not the card's, or the processor may not.
+    pub(crate) fn instead(&self, error: Error) -> Result<(String, String), Error> {
+        if !self.fall_back || !is_of_card(&error) {
+            return Err(error);
+        }
+        let why = error.to_string();
+        let then = match error {
+            Error::GpuLost { .. } => "began again",
+            _ => "computes instead",
+        };
+        let warning = format!("{why}; the processor {then}");
+        Ok((why, warning))
+    }
+
     /// Solves. If the card fails, the processor begins again where it may.
     pub(super) fn solve(
         &self,
@@ -132,34 +170,40 @@ impl Hardware {
         data: &[Complex32],
         control: &Control<'_>,
     ) -> Result<Solved, Error> {
-        let mut warnings: Vec<String> = self.warning.iter().cloned().collect();
-        let why = match &self.place {
-            Place::Cpu(why) => why.clone(),
-            Place::Gpu(card) => match card::solve(card, solver, weights, &mut source, data, control) {
-                Ok(solved) => return Ok(Solved { warnings, ..solved }),
-                Err(error) if self.fall_back && is_of_card(&error) => {
-                    let why = error.to_string();
-                    let then = match error {
-                        Error::GpuLost { .. } => "began again",
-                        _ => "computes instead",
-                    };
-                    warnings.push(format!("{why}; the processor {then}"));
-                    why
-                }
-                Err(error) => return Err(error),
-            },
+        let (loaded, mut warnings) = self.load(solver, &mut source)?;
+        let (loaded, (solution, weights)) = match run(solver, &*loaded.operator, weights, data, control) {
+            Ok(done) => (loaded, done),
+            Err(error) => {
+                let (why, warning) = self.instead(error)?;
+                warnings.push(warning);
+                drop(loaded);
+                let loaded = in_memory(&mut source, why)?;
+                let done = run(solver, &*loaded.operator, weights, data, control)?;
+                (loaded, done)
+            }
         };
-        foresee(source.rows, source.columns)?;
-        let mut entries = Vec::with_capacity(source.rows * source.columns);
-        for index in 0..source.rows {
-            (source.read)(index, &mut entries)?;
-        }
-        let matrix = Matrix::new(source.rows, source.columns, entries)?;
-        let (solution, weights) = run(solver, &matrix, weights, data, control)?;
-        let threads = rayon::current_num_threads();
-        let device = format!("CPU, {threads} thread{} ({why})", if threads == 1 { "" } else { "s" });
-        Ok(Solved { solution, weights, device, warnings })
+        Ok(Solved { solution, weights, device: (loaded.device)(), warnings })
     }
+}
+
+/// A matrix where it will be solved.
+pub(crate) struct Loaded {
+    pub(crate) operator: Box<dyn Operator<f32>>,
+    /// What solves, and why that.
+    pub(crate) device: Box<dyn Fn() -> String>,
+}
+
+/// Reads a matrix into memory. `why` it is not a card that solves.
+pub(crate) fn in_memory(source: &mut Source<'_>, why: String) -> Result<Loaded, Error> {
+    foresee(source.rows, source.columns)?;
+    let mut entries = Vec::with_capacity(source.rows * source.columns);
+    for index in 0..source.rows {
+        (source.read)(index, &mut entries)?;
+    }
+    let matrix = Matrix::new(source.rows, source.columns, entries)?;
+    let threads = rayon::current_num_threads();
+    let device = move || format!("CPU, {threads} thread{} ({why})", if threads == 1 { "" } else { "s" });
+    Ok(Loaded { operator: Box::new(matrix), device: Box::new(device) })
 }
 
 /// Solves with a matrix, wherever it is; gives the weights of its rows, too.

@@ -43,16 +43,20 @@ fn group(line: &str) -> Option<u64> {
     let mut fields = line.splitn(3, ':');
     let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
     let path = path.trim_start_matches('/');
-    let (folder, limit, usage) = if controllers.is_empty() {
-        (Path::new("/sys/fs/cgroup").join(path), "memory.max", "memory.current")
+    let (folder, limit, usage, cache) = if controllers.is_empty() {
+        (Path::new("/sys/fs/cgroup").join(path), "memory.max", "memory.current", "inactive_file")
     } else if controllers.split(',').any(|name| name == "memory") {
         let folder = Path::new("/sys/fs/cgroup/memory").join(path);
-        (folder, "memory.limit_in_bytes", "memory.usage_in_bytes")
+        (folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
     } else {
         return None;
     };
     let number = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
-    Some(number(limit)?.saturating_sub(number(usage)?))
+    // Files that were read count as used, and make room when it is needed.
+    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let free =
+        stat.lines().find_map(|line| line.strip_prefix(cache)?.trim().parse::<u64>().ok()).unwrap_or(0);
+    Some(number(limit)?.saturating_sub(number(usage)?.saturating_sub(free)))
 }
 
 #[cfg(test)]

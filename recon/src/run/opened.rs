@@ -61,7 +61,7 @@ pub(super) fn stored_sample(opened: &Opened<'_>, frequency: usize) -> Result<usi
 /// What the values of each receive channel and frequency are divided by, C × K.
 #[derive(Debug)]
 pub(super) struct Divisors {
-    values: Vec<Complex64>,
+    pub(super) values: Vec<Complex64>,
     frequencies: usize,
 }
 

@@ -27,6 +27,9 @@ use super::{DriveFrequency, Scan, in_time};
 use crate::Error;
 use crate::physics::Grid;
 
+/// Voxels of a flux image; each takes some 400 bytes in a volume.
+const VOXELS_MAX: usize = 1 << 23;
+
 /// The weight of an image's bends beside that of the samples in a voxel. The result hardly depends on it: bends fill voxels that no sample
 /// has reached.
 const SMOOTH: f64 = 0.02;
@@ -59,6 +62,21 @@ pub(super) fn recovered(
     with(scan, sweeps, like, drive, EXACT)
 }
 
+/// The flux is sought all over the way of the field-free point, however small the image is.
+fn check_size(grid: &Grid, like: &Grid) -> Result<(), Error> {
+    let voxels = grid.size.iter().try_fold(1_usize, |product, edge| product.checked_mul(*edge));
+    if voxels.is_some_and(|voxels| voxels <= VOXELS_MAX) {
+        return Ok(());
+    }
+    let millimetres = |edges: [f64; 3]| edges.map(|edge| edge * 1e3);
+    Err(Error::XSpace(format!(
+        "the way of the field-free point, {:?} mm, has {:?} voxels of {:?} mm, and more than {VOXELS_MAX} are not sought: choose larger ones",
+        millimetres(grid.field_of_view),
+        grid.size,
+        millimetres(like.spacing())
+    )))
+}
+
 /// [`Recovered::misfit`] alone, as near as a comparison needs it.
 pub(super) fn misfit(scan: &Scan, sweeps: &Sweeps, like: &Grid, drive: DriveFrequency) -> Result<f64, Error> {
     Ok(with(scan, sweeps, like, drive, ROUGH)?.misfit)
@@ -72,6 +90,7 @@ fn with(
     stop: Stop,
 ) -> Result<Recovered, Error> {
     let grid = sweeps.box_of_ways(like);
+    check_size(&grid, like)?;
     let shares: Vec<Shares> = sweeps.places.iter().map(|places| Shares::new(&grid, places)).collect();
     let seen = Seen { scan, sweeps, grid: &grid, shares: &shares, stop };
     let channels: Vec<Channel> = (0..scan.channels)

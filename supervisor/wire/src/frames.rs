@@ -1,13 +1,13 @@
 //! Streams of measured frames to a reconstructor, and of its images to whoever watches.
 //!
 //! A stream is messages, one after the other, over a Unix or TCP socket. Each is [`HEAD`] bytes and then what it holds. All numbers are
-//! little-endian. The first message of a stream describes the rest; another description replaces it.
+//! little-endian. The first message of a stream describes the rest; there is no other description.
 //!
 //! | message | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 8 | [`MAGIC`] |
 //! | 8 | 2 | kind: 1 [`Kind::Frames`], 2 [`Kind::Frame`], 3 [`Kind::Images`], 4 [`Kind::Image`] |
-//! | 10 | 2 | bit 0: a frame without an object ([`Head::background`]); the others are zero |
+//! | 10 | 2 | bit 0: a frame without an object ([`Head::background`]); bit 1: an image of which something is computed ([`Head::simulated`]); the others are zero |
 //! | 12 | 4 | length of what it holds, at most [`LENGTH_MAX`] |
 //! | 16 | 8 | number of the frame, from 0 on; of an image the newest of its frames |
 //! | 24 | 8 | how many frames are in it; 1 for a frame |
@@ -55,6 +55,8 @@ pub struct Head {
     pub kind: Kind,
     /// Whether it is a frame that was measured without an object.
     pub background: bool,
+    /// Whether it is an image from frames, or by a calibration, that were computed and not measured.
+    pub simulated: bool,
     /// Bytes that it holds.
     pub length: u32,
     /// Number of the frame; of an image the newest of its frames.
@@ -71,7 +73,16 @@ impl Head {
     /// The front of a description of so many bytes.
     #[must_use]
     pub fn description(kind: Kind, length: u32) -> Self {
-        Self { kind, background: false, length, number: 0, count: 0, monotonic_ns: 0, tai_ns: 0 }
+        Self {
+            kind,
+            background: false,
+            simulated: false,
+            length,
+            number: 0,
+            count: 0,
+            monotonic_ns: 0,
+            tai_ns: 0,
+        }
     }
 
     /// As it is sent.
@@ -80,7 +91,8 @@ impl Head {
         let mut bytes = [0; HEAD];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..10].copy_from_slice(&self.kind.number().to_le_bytes());
-        bytes[10..12].copy_from_slice(&u16::from(self.background).to_le_bytes());
+        let flags = u16::from(self.background) | u16::from(self.simulated) << 1;
+        bytes[10..12].copy_from_slice(&flags.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.length.to_le_bytes());
         let numbers = [self.number, self.count, self.monotonic_ns, self.tai_ns];
         for (place, number) in bytes[16..].chunks_exact_mut(8).zip(numbers) {
@@ -104,12 +116,13 @@ impl Head {
             Kind::Frames | Kind::Images => DESCRIPTION_MAX,
             Kind::Frame | Kind::Image => LENGTH_MAX,
         };
-        if bytes[..8] != MAGIC || short(10) > 1 || length > most {
+        if bytes[..8] != MAGIC || short(10) > 3 || length > most {
             return None;
         }
         Some(Self {
             kind,
-            background: short(10) == 1,
+            background: short(10) & 1 == 1,
+            simulated: short(10) & 2 == 2,
             length,
             number: number(16),
             count: number(24),
@@ -185,9 +198,6 @@ pub struct Images {
     pub center: [f64; 3],
     /// Unit of the voxels.
     pub unit: String,
-    /// Whether they come from frames that are computed.
-    #[serde(default)]
-    pub simulated: bool,
 }
 
 #[cfg(test)]
@@ -198,6 +208,7 @@ mod tests {
         Head {
             kind: Kind::Frame,
             background: true,
+            simulated: false,
             length: 6528,
             number: 1 << 40,
             count: 1,
@@ -219,7 +230,7 @@ mod tests {
 
     #[test]
     fn other_heads_are_refused() {
-        for (at, value) in [(0, 0), (7, 2), (8, 0), (8, 5), (10, 2), (15, 0x41)] {
+        for (at, value) in [(0, 0), (7, 2), (8, 0), (8, 5), (10, 4), (15, 0x41)] {
             let mut bytes = head().bytes();
             bytes[at] = value;
             assert_eq!(Head::parse(&bytes), None, "{at} is {value}");

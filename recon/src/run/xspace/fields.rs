@@ -2,7 +2,7 @@
 
 use num_complex::Complex64;
 
-use super::super::opened::{Opened, unusable};
+use super::super::opened::{Divisors, Opened, unusable};
 use crate::Error;
 use crate::mdf::model::Array;
 use crate::xspace::{Drive, Path, inverse_chain};
@@ -23,18 +23,12 @@ pub(super) fn chain(
     most: f64,
 ) -> Result<Vec<Complex64>, Error> {
     let (channels, frequencies) = (scan.data.channels(), samples / 2 + 1);
-    let is_corrected = scan.mdf.measurement.as_ref().is_some_and(|of| of.is_transfer_function_corrected);
-    let one = Complex64::new(1.0, 0.0);
-    let transfer = match &scan.mdf.acquisition.receiver.transfer_function {
-        Some(transfer) if !is_corrected => &transfer.data,
+    let is_known = scan.mdf.acquisition.receiver.transfer_function.is_some();
+    let transfer = match Divisors::of(scan, is_known)? {
+        Some(divisors) => divisors.values,
         // Without one the samples are taken for what the coils saw.
-        _ => &vec![one; channels * frequencies],
+        None => vec![Complex64::new(1.0, 0.0); channels * frequencies],
     };
-    if transfer.len() != channels * frequencies {
-        let expected = format!("{channels} channels of {frequencies} frequencies");
-        let found = format!("{} values", transfer.len());
-        return Err(unusable(scan.path, "/acquisition/receiver/transferFunction", found, expected));
-    }
     #[expect(clippy::cast_precision_loss, reason = "at most 2^24 samples")]
     let hertz = |k: usize| k as f64 * 2.0 * scan.mdf.acquisition.receiver.bandwidth / samples as f64;
     let mut chain: Vec<Complex64> =
@@ -109,6 +103,15 @@ fn drives(scan: &Opened<'_>) -> Result<Vec<Vec<Drive>>, Error> {
     if let Some(divider) = of.divider.data.iter().find(|divider| **divider < 1) {
         let dataset = "/acquisition/drivefield/divider";
         return Err(unusable(scan.path, dataset, divider.to_string(), "above 0"));
+    }
+    let bandwidth = scan.mdf.acquisition.receiver.bandwidth;
+    #[expect(clippy::cast_precision_loss, reason = "dividers are small")]
+    let fastest =
+        of.divider.data.iter().map(|divider| of.base_frequency / *divider as f64).fold(0.0, f64::max);
+    if !(fastest > 0.0 && fastest < bandwidth) {
+        let dataset = "/acquisition/drivefield/baseFrequency";
+        let expected = format!("one of drive fields below the bandwidth of {bandwidth} Hz");
+        return Err(unusable(scan.path, dataset, of.base_frequency.to_string(), expected));
     }
     let strengths = of_periods(scan, "/acquisition/drivefield/strength", &of.strength, fields)?;
     let phases = of_periods(scan, "/acquisition/drivefield/phase", &of.phase, fields)?;
