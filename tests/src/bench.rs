@@ -342,7 +342,9 @@ pub fn program() -> &'static Path {
         let folder = std::env::temp_dir().join(format!("hatchway-tests-program-{}", &checkout[..12]));
         fs::create_dir_all(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        for name in ["hatchway-shim", "hatchway"] {
+        // A package's programs, which some tests run, have no native services beside them.
+        let services = ["hatchway-recon"].into_iter().filter(|name| built.with_file_name(name).is_file());
+        for name in ["hatchway-shim", "hatchway"].into_iter().chain(services) {
             install(&built.with_file_name(name), &folder.join(name));
         }
         folder.join("hatchway")

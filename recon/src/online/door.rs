@@ -90,9 +90,8 @@ impl Door {
             Self::Tcp(address) => TcpListener::bind(address).map(Listener::Tcp).map_err(failed),
             Self::Unix(path) => {
                 remove_deserted(path).map_err(failed)?;
-                UnixListener::bind(path)
-                    .map(|listener| Listener::Unix(listener, path.clone()))
-                    .map_err(failed)
+                let bind = || Ok((UnixListener::bind(path)?, identity(path)?));
+                bind().map(|(listener, own)| Listener::Unix(listener, path.clone(), own)).map_err(failed)
             }
         }
     }
@@ -110,6 +109,13 @@ impl Door {
     }
 }
 
+/// Which file a path leads to.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let of = path.symlink_metadata()?;
+    Ok((of.dev(), of.ino()))
+}
+
 /// Removes the socket of a service that is gone.
 fn remove_deserted(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
@@ -124,8 +130,8 @@ fn remove_deserted(path: &Path) -> io::Result<()> {
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
-    /// Unix.
-    Unix(UnixListener, PathBuf),
+    /// Unix, with the socket's path, and which file that is.
+    Unix(UnixListener, PathBuf, (u64, u64)),
 }
 
 impl Listener {
@@ -136,7 +142,7 @@ impl Listener {
     pub fn door(&self) -> io::Result<Door> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Door::Tcp),
-            Self::Unix(_, path) => Ok(Door::Unix(path.clone())),
+            Self::Unix(_, path, _) => Ok(Door::Unix(path.clone())),
         }
     }
 
@@ -148,7 +154,7 @@ impl Listener {
         while stop.wait(self)? {
             let accepted = match self {
                 Self::Tcp(listener) => listener.accept().and_then(|(stream, _)| Stream::tcp(stream)),
-                Self::Unix(listener, _) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
+                Self::Unix(listener, ..) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
             };
             match accepted {
                 Ok(stream) => return Ok(Some(stream)),
@@ -163,15 +169,17 @@ impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
+            Self::Unix(listener, ..) => listener.as_fd(),
         }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // Who comes next replaces it.
+        // Another service's that has taken its place stays; one that cannot be removed is replaced by who comes next.
+        if let Self::Unix(_, path, own) = self
+            && identity(path).is_ok_and(|found| found == *own)
+        {
             drop(std::fs::remove_file(path));
         }
     }
@@ -286,7 +294,12 @@ mod tests {
         let door = Door::Unix(path.clone());
         let living = door.listen().unwrap();
         assert!(door.listen().is_err());
+        // One whose file somebody has removed does not take its successor's with it.
+        std::fs::remove_file(&path).unwrap();
+        let next = door.listen().unwrap();
         drop(living);
+        assert!(path.exists());
+        drop(next);
         assert!(!path.exists());
     }
 }

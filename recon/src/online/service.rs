@@ -234,7 +234,7 @@ impl Pages {
                     let listener = tokio::net::TcpListener::from_std(listener)?;
                     tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(ended).into_future())
                 }
-                Listener::Unix(listener, _) => {
+                Listener::Unix(listener, ..) => {
                     let listener = listener.try_clone()?;
                     listener.set_nonblocking(true)?;
                     let listener = tokio::net::UnixListener::from_std(listener)?;

@@ -90,6 +90,51 @@ fn a_native_service_is_a_unit_like_any_other() {
     replaced(&instrument);
 }
 
+/// The program of reconstruction as an instrument has it: from a source to images, and counts at the end.
+#[test]
+fn reconstruction_is_a_native_service() {
+    let unit = "[unit.recon]\nservice = \"hatchway-recon\"\nargs = [\"serve\", \"serve-2d.toml\"]\n";
+    let mut instrument = Instrument::of(Bench::new(), unit);
+    let bench = || instrument.bench();
+    let folder = bench().path("work/bin");
+    fs::create_dir(&folder).unwrap();
+    for name in ["hatchway", "hatchway-shim", "hatchway-recon"] {
+        install(&program().with_file_name(name), &folder, "755");
+    }
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/recon");
+    let example = |name: &str| fs::read_to_string(examples.join(name)).unwrap();
+    drop(bench().put("lissajous-2d.toml", &example("lissajous-2d.toml")));
+    let mut doors = example("serve-2d.toml");
+    for port in [5030, 5031, 18944, 5032] {
+        doors = doors.replace(&format!("127.0.0.1:{port}"), "127.0.0.1:0");
+    }
+    drop(bench().put("serve-2d.toml", &doors));
+    let work = bench().path("work");
+    let recon = |args: &[&str]| {
+        let done =
+            Command::new(folder.join("hatchway-recon")).args(args).current_dir(&work).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    recon(&["simulate", "lissajous-2d.toml", "--scan", "scan.mdf", "--calibration", "calibration.mdf"]);
+    begin(&mut instrument);
+    instrument.reaches("recon", "ready");
+    let bench = || instrument.bench();
+    let said = || bench().hatchway(&["logs", "recon"]).ok().stdout;
+    let door = |name: &str| {
+        let said = said();
+        let door =
+            said.lines().find_map(|line| line.split_once(&format!("{name} at "))).map(|(_, door)| door);
+        door.unwrap_or_else(|| panic!("no `{name}` in\n{said}")).to_owned()
+    };
+    recon(&["feed", "scan.mdf", &door("frames"), "--fast"]);
+    let seen = recon(&["watch", &door("images"), "--images", "1", "--json"]);
+    assert!(seen.contains("\"unit\":\"mmol/L\"") && seen.contains("\"simulated\":true"), "{seen}");
+    drop(bench().hatchway(&["stop", "recon"]).ok());
+    let said = said();
+    assert!(said.contains("frames    40 came, 20 of them background, 0 were lost before"), "{said}");
+}
+
 /// Which of the folders it could write.
 fn writes(said: &str) -> Vec<String> {
     said.lines().filter_map(|line| line.strip_prefix("writes ")).map(str::to_owned).collect()
