@@ -258,6 +258,28 @@ pub enum Error {
         /// Voxels of the image.
         columns: usize,
     },
+    /// A grid that cannot be transformed along its axes.
+    #[error("a grid of {}x{}x{} voxels has an axis that is not of 1 to 4096 voxels", grid[0], grid[1], grid[2])]
+    Axes {
+        /// Voxels along x, y and z.
+        grid: [usize; 3],
+    },
+    /// Two things that exclude each other.
+    #[error("{one} and {other} do not go together: {why}")]
+    Together {
+        /// One of them.
+        one: &'static str,
+        /// The other one.
+        other: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A patch that is no part of an image.
+    #[error("the patch cannot be used: {problem}")]
+    Patch {
+        /// What is wrong.
+        problem: String,
+    },
     /// Rows in blocks, where every sweep takes other rows.
     #[error("rows that are drawn anew in every sweep cannot be taken in blocks of {block}")]
     SampledBlocks {

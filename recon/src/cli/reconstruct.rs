@@ -118,6 +118,18 @@ fn summary(done: &Done) -> String {
         "system    {} rows ({} of them zero), {} voxels\nframes    {}\n",
         summary.rows, solver.rows_skipped, summary.voxels, summary.frames
     );
+    if let Some(of) = &summary.compression {
+        text += &format!(
+            "kept      {} coefficients ({:.1} %), {:.2} MB, {:.1} % of the whole matrix\n",
+            of.kept,
+            of.kept_share * 100.0,
+            of.megabytes,
+            of.memory_share * 100.0
+        );
+    }
+    if let Some(of) = &summary.patches {
+        text += &format!("patches   {}, of {} system matrices\n", of.patches, of.matrices);
+    }
     text += &format!("device    {}\n", summary.device);
     if let Some(Some(lambda)) = solver.lambdas.first() {
         text += &format!("lambda    {lambda:.3e} after normalisation\n");

@@ -184,6 +184,40 @@ impl Hardware {
         };
         Ok(Solved { solution, weights, device: (loaded.device)(), warnings })
     }
+
+    /// Solves with an operator that only the processor has; `what` names such operators.
+    pub(super) fn solve_here(
+        &self,
+        what: &str,
+        solver: &Solver,
+        weights: &Weights,
+        operator: &dyn Operator<f32>,
+        data: &[Complex32],
+        control: &Control<'_>,
+    ) -> Result<Solved, Error> {
+        let mut warnings: Vec<String> = self.warning.iter().cloned().collect();
+        let why = match &self.place {
+            Place::Cpu(why) => why.clone(),
+            Place::Gpu(_) => {
+                let why = without_card(what, self.fall_back)?;
+                warnings.push(format!("{why}; the processor computes instead"));
+                why
+            }
+        };
+        let (solution, weights) = run(solver, operator, weights, data, control)?;
+        Ok(Solved { solution, weights, device: processor(&why), warnings })
+    }
+}
+
+/// Why a card does not compute what is the processor's.
+fn without_card(what: &str, fall_back: bool) -> Result<String, Error> {
+    let error = Error::NoGpu(format!("{what} are the processor's"));
+    if fall_back { Ok(error.to_string()) } else { Err(error) }
+}
+
+fn processor(why: &str) -> String {
+    let threads = rayon::current_num_threads();
+    format!("CPU, {threads} thread{} ({why})", if threads == 1 { "" } else { "s" })
 }
 
 /// A matrix where it will be solved.
@@ -201,9 +235,7 @@ pub(crate) fn in_memory(source: &mut Source<'_>, why: String) -> Result<Loaded, 
         (source.read)(index, &mut entries)?;
     }
     let matrix = Matrix::new(source.rows, source.columns, entries)?;
-    let threads = rayon::current_num_threads();
-    let device = move || format!("CPU, {threads} thread{} ({why})", if threads == 1 { "" } else { "s" });
-    Ok(Loaded { operator: Box::new(matrix), device: Box::new(device) })
+    Ok(Loaded { operator: Box::new(matrix), device: Box::new(move || processor(&why)) })
 }
 
 /// Solves with a matrix, wherever it is; gives the weights of its rows, too.
@@ -243,6 +275,13 @@ mod tests {
         };
         assert_eq!(read(all).unwrap(), expected);
         assert!(read("use = \"tpu\"").is_err() && read("lemon = 1").is_err());
+    }
+
+    #[test]
+    fn a_card_leaves_to_the_processor_what_it_cannot_do() {
+        let text = "no graphics card can be used: compressed matrices are the processor's";
+        assert_eq!(without_card("compressed matrices", true).unwrap(), text);
+        assert_eq!(without_card("compressed matrices", false).unwrap_err().to_string(), text);
     }
 
     #[test]

@@ -10,14 +10,28 @@ use crate::Error;
 /// # Errors
 /// [`Error::Memory`], with what would fit. A system that does not say what it has left is believed to have enough.
 pub(super) fn foresee(rows: usize, columns: usize) -> Result<(), Error> {
+    foresee_rows(rows, columns, columns.saturating_mul(8), 0)
+}
+
+/// The same for rows of so many bytes each, of which some have been taken.
+///
+/// # Errors
+/// As [`foresee`].
+pub(super) fn foresee_rows(
+    rows: usize,
+    columns: usize,
+    row_bytes: usize,
+    taken_bytes: usize,
+) -> Result<(), Error> {
     match available() {
-        Some(available) => check(rows, columns, available),
+        Some(available) => {
+            check(rows, columns, row_bytes as u64, available.saturating_add(taken_bytes as u64))
+        }
         None => Ok(()),
     }
 }
 
-fn check(rows: usize, columns: usize, available: u64) -> Result<(), Error> {
-    let row = (columns as u64).saturating_mul(8);
+fn check(rows: usize, columns: usize, row: u64, available: u64) -> Result<(), Error> {
     let needed = row.saturating_mul(rows as u64);
     if needed <= available {
         return Ok(());
@@ -65,13 +79,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_with_what_would() {
-        assert!(check(1000, 100, 800_000).is_ok());
-        let error = check(1000, 100, 799_999).unwrap_err();
+        assert!(check(1000, 100, 800, 800_000).is_ok());
+        let error = check(1000, 100, 800, 799_999).unwrap_err();
         assert_eq!(
             error.to_string(),
             "a matrix of 1000 rows and 100 columns takes 0.8 MB, and 0.8 MB are left: 999 rows would fit"
         );
-        assert!(check(usize::MAX, usize::MAX, u64::MAX - 1).is_err());
+        assert!(check(usize::MAX, usize::MAX, u64::MAX, u64::MAX - 1).is_err());
     }
 
     #[test]
@@ -80,6 +94,7 @@ mod tests {
         assert!((1 << 20..1 << 50).contains(&found), "{found}");
         assert!(foresee(1, 1).is_ok());
         assert!(foresee(1 << 30, 1 << 30).is_err());
+        assert!(foresee_rows(1 << 30, 1 << 30, 12, 0).is_ok() || available().unwrap() < 12 << 30);
     }
 
     #[test]

@@ -6,10 +6,12 @@ mod card;
 #[cfg(not(feature = "gpu"))]
 #[path = "no_card.rs"]
 mod card;
+mod compress;
 mod device;
 mod images;
 mod memory;
 mod opened;
+mod patches;
 mod plan;
 mod reconstruct;
 mod scan;
@@ -18,8 +20,10 @@ mod system;
 mod weights;
 mod xspace;
 
+pub use compress::{CompressionFigures, CompressionPlan, Transform};
 pub use device::{DevicePlan, Hardware, Use};
 pub use images::{read_image, write_image};
+pub use patches::{PatchFigures, PatchPlan};
 pub use plan::{
     CalibrationPlan, ImagePlan, LinePlan, Method, ReconstructPlan, SimulatePlan, XSpacePlan, read_plan,
 };

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::compress::CompressionPlan;
 use super::device::DevicePlan;
+use super::patches::PatchPlan;
 use super::weights::WeightPlan;
 use crate::Error;
 use crate::image::View;
@@ -177,6 +179,10 @@ pub struct ReconstructPlan {
     /// What the rows are multiplied with.
     #[serde(default)]
     pub weights: WeightPlan,
+    /// How the matrix is compressed, if it is.
+    pub compression: Option<CompressionPlan>,
+    /// The image of which the scan's periods are patches, if they are.
+    pub patches: Option<PatchPlan>,
     /// How the system is solved.
     pub solver: Solver,
     /// On what it is solved.

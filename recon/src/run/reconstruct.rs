@@ -6,15 +6,18 @@ use num_complex::Complex32;
 use serde::Serialize;
 
 use super::calibration::{band, calibration_grid, concentration, matrix_row};
-use super::device::{Hardware, Source};
-use super::opened::{Divisors, open};
+use super::compress::{CompressionFigures, compressed};
+use super::device::{Hardware, Solved, Source};
+use super::opened::{Divisors, Opened, open};
+use super::patches::{PatchFigures, patched};
 use super::plan::ReconstructPlan;
-use super::scan::{Corrections, Reading, check_pair, scan_rows};
+use super::scan::{Corrections, Reading, Spans, check_pair, scan_rows};
 use super::weights::{Weights, norm};
 use crate::Error;
 use crate::image::Image;
 use crate::mdf::{File, Mdf};
-use crate::solve::{Control, Report};
+use crate::select::Row;
+use crate::solve::{Control, Operator, Report};
 
 /// What has been reconstructed.
 #[derive(Debug)]
@@ -42,6 +45,12 @@ pub struct Summary {
     pub norms: Vec<f64>,
     /// What the solver says.
     pub solver: Report,
+    /// What is left of the matrix, if it is compressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<CompressionFigures>,
+    /// Of what patches the image is, if it is of any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patches: Option<PatchFigures>,
     /// What solved, and why that.
     pub device: String,
     /// What may surprise.
@@ -72,11 +81,11 @@ pub fn reconstruct_on(
     let calibration = open(&calibration_path, &calibration_file, true)?;
     let scan = open(&scan_path, &scan_file, false)?;
     let mut warnings = Vec::new();
-    check_pair(&calibration, &scan, plan.transfer_function, &mut warnings)?;
-    let grid = calibration_grid(&calibration)?;
+    let spans = if plan.patches.is_some() { Spans::Repeated } else { Spans::Same };
+    check_pair(&calibration, &scan, (spans, plan.transfer_function), &mut warnings)?;
     let rows = plan.rows.rows(&band(&calibration)?)?;
     let mut wanted = Vec::new();
-    for period in 0..calibration.data.periods() {
+    for period in 0..scan.data.periods() {
         wanted.extend(rows.iter().map(|row| (period, *row)));
     }
     let ReconstructPlan { transfer_function, spectral_leakage, .. } = *plan;
@@ -87,14 +96,28 @@ pub fn reconstruct_on(
     #[expect(clippy::cast_possible_truncation, reason = "matrices and data are of single precision")]
     let data: Vec<Complex32> =
         frames.data.iter().map(|value| Complex32::new(value.re as f32, value.im as f32)).collect();
-    let weights = Weights::new(&plan.weights, folder, &calibration, &wanted, corrections)?;
-    let divisors = Divisors::of(&calibration, plan.transfer_function)?;
-    let mut read = |index: usize, out: &mut Vec<Complex32>| {
-        let (period, row) = wanted[index];
-        matrix_row(&calibration, period, row, divisors.as_ref(), out)
+    let weights = Weights::new(&plan.weights, folder, &calibration, (&wanted, spans), corrections)?;
+    let job = Job { hardware, plan, weights: &weights, data: &data, control };
+    let (grid, solved, compression, patches) = match (&plan.patches, &plan.compression) {
+        (Some(_), Some(_)) => return Err(NOT_BOTH),
+        (Some(patches), None) => {
+            let of = patched((plan, patches), folder, (&calibration, &scan), &rows, &mut warnings)?;
+            let solved = job.solve_here("patches", &of.operator)?;
+            (of.grid, solved, None, Some(of.figures))
+        }
+        (None, Some(compression)) => {
+            let grid = calibration_grid(&calibration)?;
+            let divisors = Divisors::of(&calibration, plan.transfer_function)?;
+            let of = compressed(compression, &calibration, &wanted, divisors.as_ref(), &grid)?;
+            let solved = job.solve_here("compressed matrices", &of.matrix)?;
+            (grid, solved, Some(of.figures), None)
+        }
+        (None, None) => {
+            let grid = calibration_grid(&calibration)?;
+            let solved = job.solve(&calibration, &wanted, grid.voxels())?;
+            (grid, solved, None, None)
+        }
     };
-    let source = Source { rows: wanted.len(), columns: grid.voxels(), read: &mut read };
-    let solved = hardware.solve(&plan.solver, &weights, source, &data, control)?;
     warnings.extend(solved.warnings);
     let solution = solved.solution;
     let (factor, unit) = concentration(&calibration.mdf);
@@ -109,8 +132,46 @@ pub fn reconstruct_on(
             .map(|index| norm(frames.frame(index), solved.weights.as_deref()))
             .collect(),
         solver: solution.report,
+        compression,
+        patches,
         device: solved.device,
         warnings,
     };
     Ok(Done { image, scan: scan.mdf, summary })
+}
+
+const NOT_BOTH: Error =
+    Error::Together { one: "`[patches]`", other: "`[compression]`", why: "patches have matrices of voxels" };
+
+/// What is solved, and how.
+struct Job<'a> {
+    hardware: &'a Hardware,
+    plan: &'a ReconstructPlan,
+    weights: &'a Weights,
+    data: &'a [Complex32],
+    control: &'a Control<'a>,
+}
+
+impl Job<'_> {
+    /// With the whole matrix of a calibration.
+    fn solve(
+        &self,
+        calibration: &Opened<'_>,
+        wanted: &[(usize, Row)],
+        columns: usize,
+    ) -> Result<Solved, Error> {
+        let divisors = Divisors::of(calibration, self.plan.transfer_function)?;
+        let mut read = |index: usize, out: &mut Vec<Complex32>| {
+            let (period, row) = wanted[index];
+            matrix_row(calibration, period, row, divisors.as_ref(), out)
+        };
+        let source = Source { rows: wanted.len(), columns, read: &mut read };
+        self.hardware.solve(&self.plan.solver, self.weights, source, self.data, self.control)
+    }
+
+    /// With an operator that only the processor has.
+    fn solve_here(&self, what: &str, operator: &dyn Operator<f32>) -> Result<Solved, Error> {
+        let Self { hardware, plan, weights, data, control } = self;
+        hardware.solve_here(what, &plan.solver, weights, operator, data, control)
+    }
 }

@@ -7,12 +7,21 @@ use crate::Error;
 use crate::prepare::{Frames, transform, without_leakage};
 use crate::select::Row;
 
+/// How the periods of a calibration are those of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spans {
+    /// Each is one.
+    Same,
+    /// Its only one is every one: patches.
+    Repeated,
+}
+
 /// What two files must have in common, or the system matrix is that of another scan. `is_divided`: what was measured is divided by the
 /// receive chain here.
 pub(super) fn check_pair(
     calibration: &Opened<'_>,
     scan: &Opened<'_>,
-    is_divided: bool,
+    (spans, is_divided): (Spans, bool),
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     let of = |opened: &Opened<'_>| {
@@ -21,7 +30,13 @@ pub(super) fn check_pair(
             ("/acquisition/receiver/numSamplingPoints", acquisition.receiver.num_sampling_points.to_string()),
             ("/acquisition/receiver/numChannels", opened.data.channels().to_string()),
             ("/acquisition/receiver/bandwidth", acquisition.receiver.bandwidth.to_string()),
-            ("/acquisition/numPeriodsPerFrame", opened.data.periods().to_string()),
+            (
+                "/acquisition/numPeriodsPerFrame",
+                match spans {
+                    Spans::Same => opened.data.periods().to_string(),
+                    Spans::Repeated => String::new(),
+                },
+            ),
             ("/acquisition/drivefield/baseFrequency", acquisition.drive_field.base_frequency.to_string()),
             ("/acquisition/drivefield/divider", format!("{:?}", acquisition.drive_field.divider.data)),
             ("/measurement/isTransferFunctionCorrected", {
@@ -38,8 +53,12 @@ pub(super) fn check_pair(
         }
     }
     let strength = |opened: &Opened<'_>| opened.mdf.acquisition.drive_field.strength.data.clone();
+    let of_calibration = match spans {
+        Spans::Same => strength(calibration),
+        Spans::Repeated => strength(calibration).repeat(scan.data.periods()),
+    };
     let alike = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-3 * a.abs().max(b.abs());
-    let (theirs, ours) = (strength(calibration), strength(scan));
+    let (theirs, ours) = (of_calibration, strength(scan));
     if theirs.len() != ours.len() || !theirs.iter().zip(&ours).all(alike) {
         warnings.push(format!(
             "the drive field of the scan is {ours:?} T, and {theirs:?} T in the calibration: places will be wrong"

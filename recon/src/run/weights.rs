@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 
-use super::opened::{Opened, open};
-use super::scan::{Corrections, Reading, check_pair, scan_rows};
+use super::opened::{Opened, open, unusable};
+use super::scan::{Corrections, Reading, Spans, check_pair, scan_rows};
 use crate::Error;
 use crate::mdf::File;
 use crate::select::Row;
@@ -33,12 +33,13 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// By a plan, for rows of a calibration. Noise is corrected as the scan is.
+    /// By a plan, for rows of a calibration, whose periods a scan has once or several times. Noise is corrected as the scan
+    /// is.
     pub(super) fn new(
         plan: &WeightPlan,
         folder: &Path,
         calibration: &Opened<'_>,
-        rows: &[(usize, Row)],
+        (rows, spans): (&[(usize, Row)], Spans),
         corrections: Corrections,
     ) -> Result<Self, Error> {
         let mut known = None;
@@ -46,7 +47,7 @@ impl Weights {
             known = Some(of_channels(&plan.channels, calibration.data.channels(), rows)?);
         }
         if let Some(path) = &plan.whitening {
-            let whitening = whitening(&folder.join(path), calibration, rows, corrections)?;
+            let whitening = whitening(&folder.join(path), calibration, (rows, spans), corrections)?;
             known = Some(match known {
                 Some(known) => known.iter().zip(&whitening).map(|(a, b)| a * b).collect(),
                 None => whitening,
@@ -87,13 +88,17 @@ fn of_channels(weights: &[f64], channels: usize, rows: &[(usize, Row)]) -> Resul
 fn whitening(
     path: &Path,
     calibration: &Opened<'_>,
-    rows: &[(usize, Row)],
+    (rows, spans): (&[(usize, Row)], Spans),
     corrections: Corrections,
 ) -> Result<Vec<f64>, Error> {
     let file = File::open(path)?;
     let noise = open(path, &file, false)?;
     // It is only noise: a drive field of another strength makes no difference.
-    check_pair(calibration, &noise, corrections.transfer_function, &mut Vec::new())?;
+    check_pair(calibration, &noise, (spans, corrections.transfer_function), &mut Vec::new())?;
+    if let Some((period, _)) = rows.last().filter(|(period, _)| *period >= noise.data.periods()) {
+        let (dataset, found) = ("/acquisition/numPeriodsPerFrame", noise.data.periods().to_string());
+        return Err(unusable(noise.path, dataset, found, format!("{}, as in the scan", period + 1)));
+    }
     let reading = Reading::of(&noise, corrections, &mut Vec::new())?;
     let frames = scan_rows(&noise, rows, &reading)?;
     Ok(least_over(&frames.deviations(noise.data.background())?))

@@ -1,6 +1,6 @@
 //! From a scan alone to images, in x-space.
 
-mod fields;
+pub(super) mod fields;
 
 use std::path::Path as FilePath;
 

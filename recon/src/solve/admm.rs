@@ -9,6 +9,7 @@ use num_complex::Complex;
 use serde::{Deserialize, Serialize};
 
 use super::Step;
+use super::basis::in_voxels;
 use super::normalise::Normalisation;
 use super::operator::Operator;
 use super::prox::{Penalty, Projection, project};
@@ -84,11 +85,13 @@ impl Admm {
             add(&mut right, self.rho, &z);
             add(&mut right, -self.rho, &u);
             self.inner_solve(operator, &right, x);
-            project(&self.projections, x);
+            if !self.projections.is_empty() {
+                in_voxels(operator.basis(), x, |x| project(&self.projections, x));
+            }
             let before = z;
             z = x.iter().zip(&u).map(|(x, u)| x + u).collect();
             if let Some(penalty) = &self.penalty {
-                penalty.apply(&mut z, amount);
+                in_voxels(operator.basis(), &mut z, |z| penalty.apply(z, amount));
             }
             let gap: Vec<_> = x.iter().zip(&z).map(|(x, z)| x - z).collect();
             add(&mut u, 1.0, &gap);

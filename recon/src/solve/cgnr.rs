@@ -5,6 +5,7 @@ use num_complex::Complex;
 use serde::{Deserialize, Serialize};
 
 use super::Step;
+use super::basis::in_voxels;
 use super::normalise::Normalisation;
 use super::operator::Operator;
 use super::prox::{Projection, check_lambda, project};
@@ -78,7 +79,9 @@ impl Cgnr {
             done += 1;
             (step.done)(done)?;
         }
-        project(&self.projections, x);
+        if !self.projections.is_empty() {
+            in_voxels(operator.basis(), x, |x| project(&self.projections, x));
+        }
         Ok(done)
     }
 }

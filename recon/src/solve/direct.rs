@@ -7,6 +7,7 @@ use num_complex::Complex;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::basis::in_voxels;
 use super::kernels;
 use super::matrix::Matrix;
 use super::normalise::Normalisation;
@@ -54,7 +55,9 @@ impl Direct {
             operator.adjoint(b, x);
             factor.solve(x);
         }
-        project(&self.projections, x);
+        if !self.projections.is_empty() {
+            in_voxels(operator.basis(), x, |x| project(&self.projections, x));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use num_complex::Complex;
 use serde::{Deserialize, Serialize};
 
 use super::Step;
+use super::basis::in_voxels;
 use super::normalise::Normalisation;
 use super::operator::Operator;
 use super::order::SplitMix64;
@@ -95,10 +96,14 @@ impl Fista {
             ax.iter_mut().zip(b).for_each(|(ax, b)| *ax -= b);
             operator.adjoint(&ax, &mut gradient);
             add(x, -rho, &gradient);
-            if let Some(penalty) = &self.penalty {
-                penalty.apply(x, amount);
+            if self.penalty.is_some() || !self.projections.is_empty() {
+                in_voxels(operator.basis(), x, |x| {
+                    if let Some(penalty) = &self.penalty {
+                        penalty.apply(x, amount);
+                    }
+                    project(&self.projections, x);
+                });
             }
-            project(&self.projections, x);
             let change: Vec<_> = x.iter().zip(&before).map(|(x, before)| x - before).collect();
             if self.restart && inner(&gradient, &change) > 0.0 {
                 theta = 1.0;

@@ -22,6 +22,7 @@ use num_complex::Complex;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::basis::{Basis, in_voxels};
 use super::block::Triangles;
 use super::control::{Control, Progress};
 use super::frames::{PANEL_FRAMES_MIN, Value, pack, unpack};
@@ -251,7 +252,7 @@ impl<'a, T: Real> Sweep<'a, T> {
             let drawn = draw.as_mut().map(|draw| draw());
             let order = drawn.as_deref().unwrap_or(&self.system.order);
             self.rows((operator, triangles), order, &b, &mut values, &mut v);
-            self.constrain(&mut values, x);
+            self.constrain(operator.basis(), &mut values, x);
             done(iteration)?;
         }
         unpack(&values, x);
@@ -274,16 +275,23 @@ impl<'a, T: Real> Sweep<'a, T> {
     }
 
     /// Projections and penalty; `scratch` has room for the frames one after the other.
-    fn constrain<V: Value<T>>(&self, values: &mut Vec<V>, scratch: &mut [Complex<T>]) {
+    fn constrain<V: Value<T>>(
+        &self,
+        basis: Option<&dyn Basis<T>>,
+        values: &mut Vec<V>,
+        scratch: &mut [Complex<T>],
+    ) {
         if self.method.projections.is_empty() && self.method.penalty.is_none() {
             return;
         }
         unpack(values, scratch);
         scratch.par_chunks_exact_mut(values.len()).for_each(|frame| {
-            project(&self.method.projections, frame);
-            if let Some(penalty) = &self.method.penalty {
-                penalty.apply(frame, self.amount);
-            }
+            in_voxels(basis, frame, |frame| {
+                project(&self.method.projections, frame);
+                if let Some(penalty) = &self.method.penalty {
+                    penalty.apply(frame, self.amount);
+                }
+            });
         });
         *values = pack(scratch, values.len());
     }

@@ -8,8 +8,10 @@
 //! multiplication and addition, and on how many frames go together.
 
 mod admm;
+mod basis;
 mod block;
 mod cgnr;
+mod compress;
 mod control;
 mod direct;
 mod fista;
@@ -20,17 +22,21 @@ mod matrix;
 mod normalise;
 mod operator;
 mod order;
+mod patches;
 mod plan;
 mod prox;
 mod real;
 mod simd;
+mod sparse;
 mod sweeps;
 mod team;
 mod tv;
 mod vector;
 
 pub use admm::Admm;
+pub use basis::{Basis, Cosine};
 pub use cgnr::Cgnr;
+pub use compress::{Compressor, Keep};
 pub use control::{Control, Progress};
 pub use direct::Direct;
 pub use fista::Fista;
@@ -40,15 +46,18 @@ pub use matrix::Matrix;
 pub use normalise::Normalisation;
 pub use operator::{Operator, Weighted};
 pub use order::{Order, SplitMix64};
+pub use patches::{Patch, Patches};
 pub use plan::{Prepared, Problem, Report, Solution, Solver, solve};
 pub use prox::{Penalty, Projection, Variation};
 pub use real::Real;
+pub use sparse::SparseMatrix;
 pub use sweeps::{Job, Map, Rows, Sweeps};
 
 #[cfg(feature = "gpu")]
 pub(crate) use kernels::energy;
 #[cfg(feature = "gpu")]
 pub(crate) use matrix::check_finite;
+pub(crate) use sparse::entry_bytes;
 
 use crate::Error;
 

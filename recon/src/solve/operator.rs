@@ -3,6 +3,7 @@
 use num_complex::Complex;
 use rayon::prelude::*;
 
+use super::basis::Basis;
 use super::kernels::Lanes;
 use super::real::Real;
 use super::sweeps::{Rows, Sweeps};
@@ -27,6 +28,16 @@ pub trait Operator<T: Real>: Sync {
 
     /// N.
     fn columns(&self) -> usize;
+
+    /// Entries that a pass over all rows reads; M N unless the matrix is sparse.
+    fn entries(&self) -> usize {
+        self.rows().saturating_mul(self.columns())
+    }
+
+    /// The basis whose coefficients the columns are; none where they are voxels.
+    fn basis(&self) -> Option<&dyn Basis<T>> {
+        None
+    }
 
     /// ‖a_k‖², the sum of the squared magnitudes of a row.
     fn row_norm_squared(&self, row: usize) -> T;
@@ -188,6 +199,14 @@ impl<T: Real> Operator<T> for Weighted<'_, T> {
 
     fn columns(&self) -> usize {
         self.inner.columns()
+    }
+
+    fn entries(&self) -> usize {
+        self.inner.entries()
+    }
+
+    fn basis(&self) -> Option<&dyn Basis<T>> {
+        self.inner.basis()
     }
 
     fn row_norm_squared(&self, row: usize) -> T {

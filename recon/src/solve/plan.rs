@@ -13,6 +13,7 @@ use super::kaczmarz::{self, Kaczmarz, Lambda, System};
 use super::matrix::check_finite;
 use super::normalise::Normalisation;
 use super::operator::{Operator, Weighted, energies};
+use super::prox::{Projection, project};
 use super::real::Real;
 use super::vector::zeros;
 use super::{Penalty, Step};
@@ -60,6 +61,19 @@ impl Solver {
         }
     }
 
+    /// Projections that the result is known to be on.
+    fn settled(&self) -> &[Projection] {
+        match self {
+            // The penalty comes after them.
+            Self::Kaczmarz(Kaczmarz { penalty: Some(_), .. }) => &[],
+            Self::Kaczmarz(method) => &method.projections,
+            Self::Cgnr(method) => &method.projections,
+            Self::Fista(method) => &method.projections,
+            Self::Admm(method) => &method.projections,
+            Self::Direct(method) => &method.projections,
+        }
+    }
+
     /// λ as it is in the plan; that of the penalty where there is no other, none where it is per voxel.
     fn lambda(&self) -> Option<f64> {
         let of = |penalty: &Option<Penalty>| penalty.map(|penalty| penalty.lambda());
@@ -81,7 +95,8 @@ impl Solver {
 pub struct Problem<'a, T: Real> {
     /// A: M rows, N columns. Calibration and data in the same unit give an image in the unit of the calibration. Squares
     /// of entries must be numbers of the precision: in single precision, a row whose entries are all below 1e-23 counts
-    /// as zero, and one above 1e19 is refused.
+    /// as zero, and one above 1e19 is refused. Where its columns are coefficients ([`Operator::basis`]), images are of
+    /// voxels all the same.
     pub operator: &'a dyn Operator<T>,
     /// w: both row k of A and b_k are multiplied with w_k. M finite numbers that are not negative.
     pub weights: Option<&'a [T]>,
@@ -146,7 +161,7 @@ impl<'a, T: Real> Prepared<'a, T> {
     /// Checks and prepares; weights as in [`Problem`].
     ///
     /// # Errors
-    /// What [`Solver::check`] and [`Weighted::new`] refuse, [`Error::Empty`], [`Error::AllZero`], and
+    /// What [`Solver::check`] and [`Weighted::new`] refuse, [`Error::Empty`], [`Error::Together`], [`Error::AllZero`], and
     /// [`Error::NotFinite`] for a row whose squared norm is beyond the precision. [`Error::Gpu`], [`Error::GpuMemory`] and
     /// [`Error::GpuLost`] of a matrix on a graphics card.
     pub fn new(
@@ -159,6 +174,7 @@ impl<'a, T: Real> Prepared<'a, T> {
             return Err(Error::Empty { rows, columns });
         }
         solver.check(columns)?;
+        check_basis(solver, operator)?;
         let system = with_weights(operator, weights, |operator| {
             let energies = energies(operator);
             if let Some(index) = energies.iter().position(|energy| !energy.is_finite()) {
@@ -194,7 +210,7 @@ impl<'a, T: Real> Prepared<'a, T> {
         check_data(data, m, start, n)?;
         let frames = data.len() / m;
         let mut image = match start {
-            Some(start) => start.repeat(frames),
+            Some(start) => self.unknowns(start).repeat(frames),
             None => zeros(frames * n),
         };
         let mut data = data.to_vec();
@@ -222,6 +238,7 @@ impl<'a, T: Real> Prepared<'a, T> {
             let residuals =
                 if control.skip_residuals { Vec::new() } else { residuals(operator, &data, &image) };
             operator.check()?;
+            self.to_voxels(&mut image);
             let lambda = self.solver.lambda();
             let lambdas = factors.iter().map(|factor| lambda.map(|lambda| lambda * factor)).collect();
             let rows_used = energies.iter().filter(|energy| **energy > T::zero()).count();
@@ -229,6 +246,27 @@ impl<'a, T: Real> Prepared<'a, T> {
             let report = Report { iterations, residuals, lambdas, rows_used, rows_skipped };
             Ok(Solution { image, report })
         })
+    }
+
+    /// What the solver works on, of an image.
+    fn unknowns(&self, image: &[Complex<T>]) -> Vec<Complex<T>> {
+        let mut unknowns = image.to_vec();
+        if let Some(basis) = self.operator.0.basis() {
+            basis.coefficients(&mut unknowns);
+        }
+        unknowns
+    }
+
+    /// The way back, for all frames.
+    fn to_voxels(&self, frames: &mut [Complex<T>]) {
+        let Some(basis) = self.operator.0.basis() else {
+            return;
+        };
+        for frame in frames.chunks_exact_mut(self.operator.0.columns()) {
+            basis.voxels(frame);
+            // To coefficients and back, zeros have become roundings.
+            project(self.solver.settled(), frame);
+        }
     }
 
     fn frames(
@@ -292,6 +330,20 @@ pub fn solve<T: Real>(
     control: &Control<'_>,
 ) -> Result<Solution<T>, Error> {
     Prepared::new(solver, problem.operator, problem.weights)?.run(problem.data, problem.start, control)
+}
+
+/// Refuses parameters that are of voxels and cannot be carried to coefficients.
+fn check_basis<T: Real>(solver: &Solver, operator: &dyn Operator<T>) -> Result<(), Error> {
+    match solver {
+        Solver::Kaczmarz(Kaczmarz { lambda: Lambda::PerVoxel(_), .. }) if operator.basis().is_some() => {
+            Err(Error::Together {
+                one: "a `lambda` for every voxel",
+                other: "a compressed matrix",
+                why: "its columns are coefficients, not voxels",
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn with_weights<T: Real, R>(

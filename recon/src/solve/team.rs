@@ -74,7 +74,8 @@ struct Shared<'a, V> {
 impl<T: Real, V: Value<T>> Team<'_, T, V> {
     /// Goes through all rows, changes `x`, and gives α of every row in their order.
     pub(super) fn run(&self, x: &mut [V]) -> Vec<V> {
-        let (entries, size) = (self.order.len().saturating_mul(x.len()), part_size(x.len(), V::PARTS_MAX));
+        let entries = self.operator.entries() / self.operator.rows() * self.order.len();
+        let size = part_size(x.len(), V::PARTS_MAX);
         let shared = Shared::new(x, size, self.triangles.size());
         let worth = entries / ENTRIES_PER_THREAD;
         let threads = rayon::current_num_threads().min(worth).clamp(1, shared.parts.len());

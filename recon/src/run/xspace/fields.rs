@@ -63,7 +63,7 @@ pub(super) fn paths(scan: &Opened<'_>) -> Result<Vec<Path>, Error> {
 }
 
 /// So many numbers for each period: J × one step × numbers in the file, or one for all periods.
-fn of_periods(
+pub(in super::super) fn of_periods(
     scan: &Opened<'_>,
     dataset: &str,
     array: &Array<f64>,
