@@ -4,7 +4,9 @@
 mod desk;
 mod same;
 
+use std::fs;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use hatchway_recon::solve::{Matrix, Operator, Patch, Patches};
 use num_complex::Complex;
@@ -82,11 +84,17 @@ fn solutions_are_those_of_the_assembled_matrix() {
     same_bits(&patches, LARGE);
 }
 
-/// A desk with the files of the scan of four patches.
+/// A desk with the files of the scan of four patches, which are computed once.
 fn simulated() -> Desk {
+    static FILES: OnceLock<Vec<(&str, Vec<u8>)>> = OnceLock::new();
+    let (scan, truth, calibration) = ("patches.mdf", "patches-truth.mdf", "patches-calibration.mdf");
     let desk = Desk::new();
-    desk.ok(&["simulate", "patches-2d.toml", "--scan", "patches.mdf", "--truth", "patches-truth.mdf"]);
-    desk.ok(&["simulate", CALIBRATION, "--calibration", "patches-calibration.mdf"]);
+    let files = FILES.get_or_init(|| {
+        desk.ok(&["simulate", "patches-2d.toml", "--scan", scan, "--truth", truth]);
+        desk.ok(&["simulate", CALIBRATION, "--calibration", calibration]);
+        [scan, truth, calibration].map(|name| (name, fs::read(desk.path(name)).unwrap())).into()
+    });
+    files.iter().for_each(|(name, bytes)| fs::write(desk.path(name), bytes).unwrap());
     desk
 }
 

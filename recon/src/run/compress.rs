@@ -102,6 +102,7 @@ pub(super) fn compressed(
     let mut compressor = Compressor::<f32>::new(grid.size, keep)?;
     let entry = entry_bytes::<f32>();
     foresee_rows(wanted.len(), columns, keep.most(columns).unwrap_or(1).saturating_mul(entry), 0)?;
+    compressor.reserve(wanted.len());
     let mut row = Vec::with_capacity(columns);
     for (index, (period, of)) in wanted.iter().enumerate() {
         row.clear();

@@ -74,6 +74,13 @@ impl<T: Real> Compressor<T> {
         Ok(Self { matrix: SparseMatrix::of_coefficients(cosine.clone())?, cosine, keep })
     }
 
+    /// Takes memory for so many rows, where it is known how much they take.
+    pub fn reserve(&mut self, rows: usize) {
+        if let Some(most) = self.keep.most(self.matrix.columns()) {
+            self.matrix.reserve(rows, rows.saturating_mul(most));
+        }
+    }
+
     /// Appends a row, given by its voxels. A row of zeros keeps nothing.
     ///
     /// # Errors
@@ -137,6 +144,8 @@ fn select<T: Real>(coefficients: &[Complex<T>], keep: Keep) -> Vec<(usize, Compl
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn values(parts: &[(f64, f64)]) -> Vec<Complex<f64>> {
@@ -158,6 +167,31 @@ mod tests {
         assert_eq!(places(&row, Keep::Threshold(1.0)), [1]);
         assert_eq!(places(&values(&[(0.0, 0.0); 3]), Keep::Threshold(0.5)), [0_usize; 0]);
         assert_eq!(places(&values(&[(1.0, 0.0); 4]), Keep::Ratio(0.5)), [0, 1]);
+    }
+
+    proptest! {
+        /// As many as asked for, and none that is greater is left out.
+        #[test]
+        fn what_is_left_out_is_not_greater(
+            row in proptest::collection::vec((-2_i8..3, -2_i8..3), 1..40), share in 0.01_f64..1.0, is_ratio: bool,
+        ) {
+            let row: Vec<Complex<f64>> =
+                row.iter().map(|(re, im)| Complex::new(f64::from(*re), f64::from(*im))).collect();
+            let keep = if is_ratio { Keep::Ratio(share) } else { Keep::Threshold(share) };
+            let kept = select(&row, keep);
+            prop_assert!(kept.windows(2).all(|pair| pair[0].0 < pair[1].0));
+            prop_assert!(kept.iter().all(|(place, value)| row[*place] == *value));
+            let least = kept.iter().map(|(_, value)| value.norm()).fold(f64::INFINITY, f64::min);
+            let left = (0..row.len()).filter(|place| kept.iter().all(|(other, _)| other != place));
+            let most_left = left.map(|place| row[place].norm()).fold(0.0, f64::max);
+            prop_assert!(most_left <= least);
+            let greatest = row.iter().map(|value| value.norm()).fold(0.0, f64::max);
+            let nonzero = row.iter().filter(|value| value.norm() > 0.0).count();
+            match keep.most(row.len()) {
+                Some(most) => prop_assert_eq!(kept.len(), most.min(nonzero)),
+                None => prop_assert!(nonzero == 0 || least >= share * greatest && (most_left < share * greatest)),
+            }
+        }
     }
 
     #[test]

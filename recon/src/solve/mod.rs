@@ -1,6 +1,7 @@
 //! Solvers of the regularised least-squares problem: from a system matrix A and frames b to images x with A x ≈ b.
 //!
-//! A has a row for every frequency component and a column for every voxel, all complex. A [`Solver`] says which method
+//! A has a row for every frequency component and a column for every voxel, all complex. It is an [`Operator`]: a dense
+//! [`Matrix`], a [`SparseMatrix`] of the coefficients that a [`Compressor`] keeps, or several [`Patches`]. A [`Solver`] says which method
 //! with which parameters, a [`Problem`] on what; [`solve`] does it, and [`Prepared`] does it again and again. Several
 //! frames go through the matrix together where the method allows it: memory is what the methods wait for.
 //!

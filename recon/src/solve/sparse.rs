@@ -84,6 +84,13 @@ impl<T: Real> SparseMatrix<T> {
         self.values.len() * entry_bytes::<T>() + size_of_val(&self.starts[..])
     }
 
+    /// Takes memory for rows and entries at once.
+    pub fn reserve(&mut self, rows: usize, entries: usize) {
+        self.starts.reserve_exact(rows);
+        self.places.reserve_exact(entries);
+        self.values.reserve_exact(entries);
+    }
+
     /// Gives back memory that no row has taken.
     pub fn shrink(&mut self) {
         self.starts.shrink_to_fit();
@@ -299,5 +306,9 @@ mod tests {
         assert_eq!((matrix.kept(), matrix.bytes()), (2, 24 + 3 * size_of::<usize>()));
         let parts = size_of_val(&matrix.places[..]) + size_of_val(&matrix.values[..]);
         assert_eq!(matrix.bytes(), parts + size_of_val(&matrix.starts[..]));
+        matrix.reserve(100, 100);
+        matrix.shrink();
+        let taken = 8 * matrix.values.capacity() + 4 * matrix.places.capacity();
+        assert_eq!(matrix.bytes(), taken + size_of::<usize>() * matrix.starts.capacity());
     }
 }
