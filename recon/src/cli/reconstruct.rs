@@ -50,6 +50,7 @@ fn by_matrix(plan: &ReconstructPlan, folder: &Path, args: &Reconstruct) -> Resul
     };
     let mut inputs = vec![plan.scan.as_path(), plan.calibration.as_path()];
     inputs.extend(plan.weights.whitening.as_deref());
+    inputs.extend(plan.patches.iter().flat_map(|patches| &patches.calibrations).map(PathBuf::as_path));
     outputs.check(&inputs, args.force)?;
     let steps = report::Steps::new();
     let tell = |progress| steps.at(progress);
