@@ -161,7 +161,9 @@ fn unit(run: &mut Run) -> Result<()> {
 fn proof(run: &mut Run) -> Result<()> {
     let corpus = corpus::prepare(corpus::Extent::Tests)?;
     let mut tests = sh::cargo();
-    tests.args(["test", "--package", "hatchway-inspect", "--test", "real_files", "--"]);
+    // All crates by name, as in `unit`: of one alone, dependencies would be built again with fewer features.
+    tests.args(["test", "--workspace", "--exclude", "hatchway-tests", "--features", build::WITH]);
+    tests.args(["--test", "real_files", "--"]);
     // One test after the other: each uses all cores by itself, and what they print stays together.
     tests.args(["--ignored", "--nocapture", "--test-threads=1"]).env("HATCHWAY_CORPUS", &corpus.folder);
     count_tests(&mut tests, run)?;

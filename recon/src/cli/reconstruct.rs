@@ -78,7 +78,7 @@ fn by_place(plan: &XSpacePlan, folder: &Path, args: &Reconstruct) -> Result<(), 
         view: &plan.view,
     };
     outputs.check(&[&plan.scan], args.force)?;
-    let done = reconstruct_x_space(plan, folder)?;
+    let done = report::busy("reconstructing in x-space", || reconstruct_x_space(plan, folder))?;
     outputs.write(&done.image, &done.scan, done.summary.unit, args.force)?;
     if args.json {
         return report::json(&done.summary);

@@ -137,6 +137,32 @@ impl Progress {
     }
 }
 
+/// Does something, with a sign of life if it takes over a second, on a terminal only.
+pub(super) fn busy<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
+    if !std::io::stderr().is_terminal() {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let (done, waits) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || {
+            // It is dropped when the work is done, or has panicked.
+            if waits.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+                if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} {elapsed}") {
+                    bar.set_style(style);
+                }
+                bar.set_message(what);
+                bar.enable_steady_tick(Duration::from_millis(100));
+                waits.recv().ok();
+                bar.finish_and_clear();
+            }
+        });
+        let out = work();
+        drop(done);
+        out
+    })
+}
+
 /// A bar for a solver that takes over a second, on a terminal only.
 pub(super) struct Steps {
     begun: Instant,

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Simulate) -> Result<ExitCode, Error> {
         }
     }
     if let Some(path) = &args.scan {
-        let saturated = simulate_scan(&plan, folder, path, options)?;
+        let saturated = report::busy("simulating the scan", || simulate_scan(&plan, folder, path, options))?;
         report::say(format!(
             "wrote {}: {} frames",
             path.display(),
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Simulate) -> Result<ExitCode, Error> {
         }
     }
     if let Some(path) = &args.calibration {
-        simulate_calibration(&plan, path, options)?;
+        report::busy("simulating the calibration", || simulate_calibration(&plan, path, options))?;
         let voxels = plan.calibration.as_ref().map_or(0, |of| of.grid.voxels());
         report::say(format!("wrote {}: {voxels} positions", path.display()));
     }

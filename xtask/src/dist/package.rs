@@ -41,6 +41,7 @@ const SCRIPTS: &[&str] = &["postinst", "prerm", "postrm"];
 const TREES: &[(&str, &[&str], &str)] = &[
     ("recipes", &[".toml", ".patch"], "usr/share/hatchway/recipes"),
     ("docs", &[".md", ".json"], "usr/share/doc/hatchway/docs"),
+    ("examples/recon", &[".toml"], "usr/share/doc/hatchway/examples/recon"),
 ];
 /// Pages for those who change Hatchway.
 const NOT_SHIPPED: &[&str] = &["docs/STYLE.md", "docs/how-to/add-a-subcommand.md"];
