@@ -103,7 +103,7 @@ fn reconstruction_is_a_native_service() {
     }
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/recon");
     let example = |name: &str| fs::read_to_string(examples.join(name)).unwrap();
-    drop(bench().put("lissajous-2d.toml", &example("lissajous-2d.toml")));
+    drop(bench().put("lissajous-2d.toml", example("lissajous-2d.toml")));
     let mut doors = example("serve-2d.toml");
     for port in [5030, 5031, 18944, 5032] {
         doors = doors.replace(&format!("127.0.0.1:{port}"), "127.0.0.1:0");
