@@ -304,8 +304,12 @@ pub(super) fn streams(rungs: &Rungs) {
         let outcome = rungs.shell(rung, "echo one > file; $RUN -c 'echo two' >> file; cat file").ok();
         assert_eq!(outcome.stdout, "one\ntwo\n", "{rung}\n{outcome}");
     }
-    // A reader that rests.
     if rungs.names().contains(&"vm") {
+        // A reader that goes away while the port is full: what waits before it is never delivered, and is not waited for.
+        let line = "(timeout 120 $RUN -c 'cat /dev/zero'; echo $? >&2) | (sleep 2; head -c 1) | wc -c";
+        let outcome = rungs.shell("vm", line).ok();
+        assert_eq!((outcome.stdout.trim(), outcome.stderr.trim()), ("1", "141"), "{outcome}");
+        // A reader that rests.
         let outcome = rungs.shell("vm", "$RUN -c 'head -c 3000000 /dev/zero' | (sleep 15; wc -c)").ok();
         assert_eq!(outcome.stdout, "3000000\n", "{outcome}");
     }

@@ -20,7 +20,7 @@ struct Pump {
     from: Option<OwnedFd>,
     to: Option<OwnedFd>,
     buffer: Vec<u8>,
-    /// Bytes read so far.
+    /// Bytes read so far; of an abandoned one, those of them that went on.
     read: u64,
     /// Where the stream ends, where that is known from a message.
     end: Option<u64>,
@@ -46,6 +46,14 @@ impl Pump {
         }
     }
 
+    /// Nobody reads it any more, and who writes is to notice. What is dropped here never leaves the guest, so the end that is
+    /// told is before it.
+    fn abandon(&mut self) {
+        (self.from, self.to) = (None, None);
+        self.read -= self.buffer.len() as u64;
+        self.buffer.clear();
+    }
+
     /// Moves what can be moved now.
     fn turn(&mut self) {
         loop {
@@ -69,11 +77,7 @@ impl Pump {
             match rustix::io::write(to, &self.buffer) {
                 Ok(0) | Err(Errno::AGAIN | Errno::INTR) => return,
                 Ok(count) => drop(self.buffer.drain(..count)),
-                // Nobody reads it any more, and who writes is to notice.
-                Err(_) => {
-                    (self.from, self.to) = (None, None);
-                    self.buffer.clear();
-                }
+                Err(_) => self.abandon(),
             }
         }
     }
@@ -225,10 +229,7 @@ impl Streams {
     /// Nobody reads the stream out of the guest any more: who writes it gets to know.
     pub(super) fn unread(&mut self, stream: Stream) {
         let out = |pump: &&mut Pump| pump.stream == stream && pump.outward;
-        if let Some(pump) = self.pumps.iter_mut().find(out) {
-            (pump.from, pump.to) = (None, None);
-            pump.buffer.clear();
-        }
+        self.pumps.iter_mut().find(out).into_iter().for_each(Pump::abandon);
     }
 
     /// The unit has ended: of its terminal there is only what it has shown.
@@ -239,5 +240,26 @@ impl Streams {
     /// All that the unit has said is out.
     pub(super) fn is_over(&self) -> bool {
         self.pumps.iter().filter(|pump| pump.outward).all(|pump| pump.told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe in the place of the port, which takes less than is there.
+    #[test]
+    fn the_end_of_a_stream_that_nobody_reads_is_what_has_left() {
+        let (from, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (_reader, to) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let holds = rustix::pipe::fcntl_setpipe_size(&to, 4096).unwrap();
+        rustix::io::write(&writer, &[0; 10_000]).unwrap();
+        let pumps = vec![Pump::new(Stream::Output, from, to, true).unwrap()];
+        let mut streams = Streams { pumps, ends: Vec::new(), master: None, slave: None, keys: false };
+        assert_eq!(streams.turn(), []);
+        streams.unread(Stream::Output);
+        assert_eq!(streams.turn(), [GuestReport::End { stream: Stream::Output, bytes: holds as u64 }]);
+        assert!(streams.is_over());
+        assert_eq!(rustix::io::write(&writer, b"more"), Err(Errno::PIPE));
     }
 }
