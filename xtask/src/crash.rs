@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{build, setup, sh};
+use crate::{build, setup, sh, test};
 
 /// As many as issue 4 asks for.
 const CUTS: u32 = 50;
@@ -33,8 +33,8 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     setup::setup(yes)?;
     let program = build::build(false)?;
     if calls {
-        let mut tests = sh::cargo();
-        tests.args(["test", "--package", "hatchway-tests", "--test", "it", "--", "crash::", "--nocapture"]);
+        let mut tests = test::tests_of_programs();
+        tests.args(["--", "crash::", "--nocapture"]);
         sh::run(tests.env("HATCHWAY_CRASH", "all").env("HATCHWAY_BIN", &program))?;
     }
     if power {

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{build, chroot, sh};
+use crate::{build, chroot, sh, test};
 
 use package::Inputs;
 
@@ -84,14 +84,15 @@ fn trial(mut inputs: Inputs, made: &Path, suite: Option<&str>) -> Result<()> {
     for (from, name) in [(&inputs.program, "hatchway"), (&inputs.shim, "hatchway-shim")] {
         fs::copy(from, programs.join(name)).with_context(|| format!("cannot copy `{}`", from.display()))?;
     }
-    let mut test = sh::cargo();
-    test.args(["test", "--package", "hatchway-tests", "--test", "it", "--", "--ignored", "--nocapture"])
+    let mut tests = test::tests_of_programs();
+    tests
+        .args(["--", "--ignored", "--nocapture"])
         .arg("dist::")
         .env("HATCHWAY_BIN", programs.join("hatchway"))
         .env("HATCHWAY_DIST_PACKAGE", made)
         .env("HATCHWAY_DIST_NEXT", next)
         .env("HATCHWAY_DIST_ROOT", root);
-    sh::run(&mut test)
+    sh::run(&mut tests)
 }
 
 /// A Debian with systemd from where this machine's packages come from: of its own suite, whose libraries the package depends on, or

@@ -70,9 +70,7 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
 /// A command for the tests that need them.
 pub(crate) fn tests() -> Result<Command> {
     let mut tests = sh::cargo();
-    // All crates by name, as the other tests have them: of one alone, dependencies would be built again with fewer features.
-    tests.args(["test", "--workspace", "--exclude", "hatchway-tests", "--features", build::WITH]);
-    tests.args(["--test", "readers"]);
+    tests.args(["test", "--workspace", "--features", build::WITH, "--test", "readers"]);
     tests.args(["--", "--ignored", "--nocapture"]);
     tests.env(VARIABLE, prepare()?);
     Ok(tests)

@@ -148,22 +148,29 @@ fn clippy() -> Result<()> {
     ]))
 }
 
+/// Everything but what part `e2e` runs. All crates are named each time, here and in the other parts: with some of them alone,
+/// dependencies would be built again with fewer features.
 fn unit(run: &mut Run) -> Result<()> {
-    count_tests(
-        sh::cargo()
-            .args(["test", "--no-fail-fast", "--workspace", "--exclude", "hatchway-tests"])
-            .args(["--features", build::WITH]),
-        run,
-    )
+    let but_e2e: [&[&str]; 3] = [
+        &["--lib", "--bins"],
+        &["--exclude", "hatchway-tests", "--test", "*"],
+        &["--exclude", "hatchway-tests", "--doc"],
+    ];
+    let mut result = Ok(());
+    for kind in but_e2e {
+        let mut tests = sh::cargo();
+        tests.args(["test", "--no-fail-fast", "--workspace", "--features", build::WITH]).args(kind);
+        // What fails keeps none of the others from being run.
+        result = result.and(count_tests(&mut tests, run));
+    }
+    result
 }
 
 /// `inspect` against other programs, over thousands of files of vendors and of this machine; images as other programs read them.
 fn proof(run: &mut Run) -> Result<()> {
     let corpus = corpus::prepare(corpus::Extent::Tests)?;
     let mut tests = sh::cargo();
-    // All crates by name, as in `unit`: of one alone, dependencies would be built again with fewer features.
-    tests.args(["test", "--workspace", "--exclude", "hatchway-tests", "--features", build::WITH]);
-    tests.args(["--test", "real_files", "--"]);
+    tests.args(["test", "--workspace", "--features", build::WITH, "--test", "real_files", "--"]);
     // One test after the other: each uses all cores by itself, and what they print stays together.
     tests.args(["--ignored", "--nocapture", "--test-threads=1"]).env("HATCHWAY_CORPUS", &corpus.folder);
     count_tests(&mut tests, run)?;
@@ -182,7 +189,14 @@ fn chroot() -> Result<()> {
 
 fn e2e(run: &mut Run) -> Result<()> {
     let program: PathBuf = build::program()?;
-    count_tests(sh::cargo().args(["test", "--package", "hatchway-tests"]).env("HATCHWAY_BIN", program), run)
+    count_tests(tests_of_programs().args(["--test", "order"]).env("HATCHWAY_BIN", program), run)
+}
+
+/// The tests through the command line, which want `HATCHWAY_BIN`; arguments for them come after a `--`.
+pub(crate) fn tests_of_programs() -> Command {
+    let mut tests = sh::cargo();
+    tests.args(["test", "--workspace", "--features", build::WITH, "--test", "it"]);
+    tests
 }
 
 /// Runs a test command, lets its output through as it comes and adds up its closing lines.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{build, setup, sh};
+use crate::{build, setup, sh, test};
 
 /// Earlier ones, each with why it is tried.
 const EARLIER: [&str; 2] = [
@@ -29,9 +29,9 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
     for revision in revisions {
         let earlier = earlier(revision)?;
         println!("upgrade: from {revision} to this, and from this to it");
-        let mut tests = sh::cargo();
+        let mut tests = test::tests_of_programs();
         tests
-            .args(["test", "--package", "hatchway-tests", "--test", "it", "--", "--ignored", "--nocapture"])
+            .args(["--", "--ignored", "--nocapture"])
             // Each has a daemon and a dozen units.
             .args(["--test-threads=1", "upgrades::"])
             .env("HATCHWAY_BIN", &this)
