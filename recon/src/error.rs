@@ -71,6 +71,9 @@ pub enum Error {
     /// The other end of a socket is gone.
     #[error("the stream broke off")]
     StreamLost(#[source] std::io::Error),
+    /// A service does not take the frames of a source.
+    #[error("the service does not take the frames: {0}")]
+    Refused(String),
     /// A scan cannot be made ready for reconstruction.
     #[error("the frames cannot be prepared: {0}")]
     Preparation(String),

@@ -207,7 +207,7 @@ mod card {
             let mut stream = door("frames").connect().unwrap();
             scope.spawn({
                 let (path, stop) = (folder.join("scan.mdf"), &stop);
-                move || play(&path, &mut stream, Pace::Taken, 1, stop).unwrap()
+                move || play(&path, &mut stream, Pace::Taken, 1, stop, &drop).unwrap()
             });
             // The scan has ten background frames before and after.
             while let Some(seen) = watcher.image().unwrap() {

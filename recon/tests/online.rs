@@ -5,11 +5,12 @@
 mod desk;
 mod service;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
-use hatchway_recon::online::{Door, Seen, Stop, Watcher};
+use hatchway_recon::online::{Counts, Door, Seen, Stop, Watcher, serve};
+use hatchway_recon::run::read_plan;
 use hatchway_wire::frames::{Head, Kind};
 use service::{Service, scanned, slow};
 
@@ -165,10 +166,7 @@ fn whoever_comes_does_not_keep_it_from_ending() {
 fn numbers_of_frames_may_be_any() {
     let desk = scanned();
     let service = Service::new(&desk);
-    let described = r#"{"periods":1,"channels":2,"samples":1632,"sample":"int16","bandwidth":1250000.0,
-        "base-frequency":2500000.0,"dividers":[102,96],"strengths":[0.012,0.012]}"#;
-    let head = Head::description(Kind::Frames, u32::try_from(described.len()).unwrap());
-    let mut bytes = [head.bytes().as_slice(), described.as_bytes()].concat();
+    let mut bytes = described(false);
     for number in [0, u64::MAX - 1, 0, u64::MAX - 1, u64::MAX] {
         let head = Head { number, background: true, ..Head::description(Kind::Frame, 6528) };
         bytes.extend(head.bytes());
@@ -198,6 +196,84 @@ fn a_source_that_waits_ends_when_it_is_told_to() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert!(feed.wait().unwrap().success());
     service.end();
+}
+
+/// A source that only says what it would send; `words` if it reads what it is told.
+fn described(words: bool) -> Vec<u8> {
+    let text = format!(
+        r#"{{"periods":1,"channels":2,"samples":1632,"sample":"int16","bandwidth":1250000.0,
+        "base-frequency":2500000.0,"dividers":[102,96],"strengths":[0.012,0.012],"words":{words}}}"#
+    );
+    let head = Head::description(Kind::Frames, u32::try_from(text.len()).unwrap());
+    [head.bytes().as_slice(), text.as_bytes()].concat()
+}
+
+#[test]
+fn a_source_that_waits_is_told_and_has_its_turn() {
+    let desk = scanned();
+    let mut service = Service::new(&desk);
+    let frames = service.door("frames").clone();
+    let mut first = frames.connect().unwrap();
+    first.write_all(&described(false)).unwrap();
+    assert!(service.says().starts_with("a source sends frames of 1 periods"));
+    let mut feed = Command::new(env!("CARGO_BIN_EXE_hatchway-recon"));
+    feed.current_dir(desk.folder.path()).args(["feed", "scan.mdf", &frames.to_string(), "--fast"]);
+    let mut feed = feed.stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(feed.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(told.next().unwrap(), "another source is taken first: 1 before it");
+    assert_eq!(service.says(), "a source waits, 1 before it\n");
+    drop(first);
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        ["the service takes frames of 1 periods, 2 channels, 1632 samples", "sent 30 frames"]
+    );
+    assert!(feed.wait().unwrap().success());
+    let counts = service.end();
+    assert_eq!((counts["frames"].as_u64(), counts["sources"].as_u64()), (Some(30), Some(2)));
+}
+
+#[test]
+fn a_source_that_is_not_taken_is_told_why() {
+    let desk = scanned();
+    let service = Service::new(&desk);
+    let frames = service.door("frames").clone();
+    let other = "import h5py, shutil; shutil.copy('scan.mdf', 'other.mdf'); h5py.File('other.mdf', 'r+')['/acquisition/drivefield/baseFrequency'][()] = 2e6";
+    let output =
+        Command::new("/usr/bin/python3").args(["-c", other]).current_dir(desk.folder.path()).status();
+    assert!(output.unwrap().success());
+    assert_eq!(
+        desk.fails(&["feed", "other.mdf", &frames.to_string()]),
+        "error: the service does not take the frames: the stream cannot be used: its base frequency is 2000000, and 2500000 in the calibration\n"
+    );
+    // As many as may be here, which say nothing.
+    let all: Vec<_> = (0..8).map(|_| frames.connect().unwrap()).collect();
+    assert_eq!(
+        desk.fails(&["feed", "scan.mdf", &frames.to_string()]),
+        "error: the service does not take the frames: 8 sources are here already\n"
+    );
+    drop(all);
+    service.end();
+}
+
+#[test]
+fn who_asks_the_metrics_for_nothing_makes_room() {
+    let desk = scanned();
+    let service = Service::new(&desk);
+    let all: Vec<_> = (0..20).map(|_| service.door("metrics").connect().unwrap()).collect();
+    assert!(service.metric("sources_total") < 0.5);
+    drop(all);
+    service.end();
+}
+
+#[test]
+fn a_stop_is_heard_while_the_matrix_is_read() {
+    let desk = scanned();
+    let plan = read_plan(&desk.path("serve-2d.toml")).unwrap();
+    let stop = Stop::new().unwrap();
+    stop.say();
+    let say = |text: String| panic!("it went on: {text}");
+    let served = serve(&plan, desk.folder.path(), &stop, &say, || panic!("it went on")).unwrap();
+    assert_eq!(served.counts, Counts::default());
 }
 
 #[test]

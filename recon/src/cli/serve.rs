@@ -84,7 +84,8 @@ pub(super) fn run_feed(args: &Feed) -> Result<ExitCode, Error> {
         (Some(rate), _) => Pace::Rate(rate),
         _ => Pace::Measured,
     };
-    let played = play(&args.scan, &mut args.to.connect()?, pace, args.times, &stop)?;
+    let say = |text: String| report::say(text);
+    let played = play(&args.scan, &mut args.to.connect()?, pace, args.times, &stop, &say)?;
     report::say(format!("sent {} frames", played.frames));
     Ok(ExitCode::SUCCESS)
 }

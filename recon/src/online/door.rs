@@ -1,14 +1,17 @@
 //! Addresses of sockets, as plans and commands write them: `tcp:HOST:PORT` and `unix:PATH`.
 
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 
@@ -89,9 +92,7 @@ impl Door {
         match self {
             Self::Tcp(address) => TcpListener::bind(address).map(Listener::Tcp).map_err(failed),
             Self::Unix(path) => {
-                remove_deserted(path).map_err(failed)?;
-                let bind = || Ok((UnixListener::bind(path)?, identity(path)?));
-                bind().map(|(listener, own)| Listener::Unix(listener, path.clone(), own)).map_err(failed)
+                bind(path).map(|(listener, own)| Listener::Unix(listener, own)).map_err(failed)
             }
         }
     }
@@ -109,9 +110,46 @@ impl Door {
     }
 }
 
+/// Listens at a path, in the place of a service that is gone.
+fn bind(path: &Path) -> io::Result<(UnixListener, Own)> {
+    let lock = lock(path)?;
+    remove_deserted(path)?;
+    Ok((UnixListener::bind(path)?, Own { path: path.to_owned(), socket: identity(path)?, lock }))
+}
+
+/// Whoever listens at a path holds a lock beside it: of two that begin at once one could otherwise take the other's new socket for a
+/// deserted one.
+fn lock(path: &Path) -> io::Result<File> {
+    let name = lock_of(path);
+    loop {
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).mode(0o600);
+        let file = file.custom_flags(OFlag::O_NOFOLLOW.bits()).open(&name)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Who held it before may have removed it after it was opened here.
+        if is_at(&file, &name) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether a path leads to an open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    file.metadata().is_ok_and(|of| identity(path).is_ok_and(|found| found == (of.dev(), of.ino())))
+}
+
+fn lock_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
 /// Which file a path leads to.
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
     let of = path.symlink_metadata()?;
     Ok((of.dev(), of.ino()))
 }
@@ -130,8 +168,17 @@ fn remove_deserted(path: &Path) -> io::Result<()> {
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
-    /// Unix, with the socket's path, and which file that is.
-    Unix(UnixListener, PathBuf, (u64, u64)),
+    /// Unix, with what goes with it.
+    Unix(UnixListener, Own),
+}
+
+/// A Unix socket's files.
+#[derive(Debug)]
+pub struct Own {
+    path: PathBuf,
+    /// Which file the socket is.
+    socket: (u64, u64),
+    lock: File,
 }
 
 impl Listener {
@@ -142,7 +189,7 @@ impl Listener {
     pub fn door(&self) -> io::Result<Door> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Door::Tcp),
-            Self::Unix(_, path, _) => Ok(Door::Unix(path.clone())),
+            Self::Unix(_, own) => Ok(Door::Unix(own.path.clone())),
         }
     }
 
@@ -174,13 +221,15 @@ impl AsFd for Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for Own {
     fn drop(&mut self) {
         // Another service's that has taken its place stays; one that cannot be removed is replaced by who comes next.
-        if let Self::Unix(_, path, own) = self
-            && identity(path).is_ok_and(|found| found == *own)
-        {
-            drop(std::fs::remove_file(path));
+        if identity(&self.path).is_ok_and(|found| found == self.socket) {
+            drop(std::fs::remove_file(&self.path));
+        }
+        let name = lock_of(&self.path);
+        if is_at(&self.lock, &name) {
+            drop(std::fs::remove_file(name));
         }
     }
 }
@@ -225,6 +274,17 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.set_write_timeout(Some(patience)),
             Self::Unix(stream) => stream.set_write_timeout(Some(patience)),
+        }
+    }
+
+    /// Ends what is sent; the other end's answers still come.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn end(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
     }
 
@@ -294,12 +354,38 @@ mod tests {
         let door = Door::Unix(path.clone());
         let living = door.listen().unwrap();
         assert!(door.listen().is_err());
-        // One whose file somebody has removed does not take its successor's with it.
+        drop(living);
+        let left: Vec<_> = folder.path().read_dir().unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+        // One whose files somebody has removed does not take its successor's socket with it.
+        let living = door.listen().unwrap();
         std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(lock_of(&path)).unwrap();
         let next = door.listen().unwrap();
         drop(living);
         assert!(path.exists());
         drop(next);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn of_many_that_begin_at_once_one_listens_and_is_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let door = Door::Unix(path.clone());
+        for _ in 0..50 {
+            drop(UnixListener::bind(&path).unwrap());
+            let begin = std::sync::Barrier::new(4);
+            let all: Vec<_> = std::thread::scope(|scope| {
+                let listen = || {
+                    begin.wait();
+                    door.listen().ok()
+                };
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(listen)).collect();
+                threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+            });
+            assert_eq!(all.len(), 1);
+            door.connect().unwrap();
+        }
     }
 }

@@ -133,6 +133,7 @@ pub(super) mod tests {
             dividers: vec![102, 96],
             strengths: vec![0.012, 0.012],
             simulated: true,
+            words: false,
         }
     }
 

@@ -4,7 +4,7 @@
 //! cannot keep up with is handled by a [`Policy`], and nothing is left out without being counted. Subscribers get images in the same
 //! format, viewers as OpenIGTLink. A slow one misses images, which is counted, and holds nobody up.
 //!
-//! Threads: one reads the source, one solves, one accepts at each door, two serve each subscriber. Between the first two is a
+//! Threads: one reads the source whose turn it is, one those that come, one solves, one accepts at each door, two serve each subscriber. Between the first two is a
 //! [`mailbox`](Mailbox), between the solver and a subscriber a place for one image.
 
 mod background;
@@ -14,6 +14,7 @@ mod hub;
 mod igtl;
 mod mailbox;
 mod metrics;
+mod pages;
 mod plan;
 mod play;
 mod service;
@@ -21,6 +22,7 @@ mod solve;
 mod source;
 mod stop;
 mod watch;
+mod words;
 
 pub use background::Running;
 pub use door::{Door, Listener, Stream};

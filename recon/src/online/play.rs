@@ -4,9 +4,11 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hatchway_wire::frames::{Frames, Head, Kind, Sample};
+use hatchway_wire::frames::{Becomes, Frames, Head, Kind, Sample, Word};
 use nix::time::{ClockId, clock_gettime};
 
+use super::stop::Until;
+use super::words::hear;
 use super::{Stop, Stream};
 use crate::Error;
 use crate::mdf::{File, Mdf, MeasurementData};
@@ -32,37 +34,103 @@ pub struct Played {
     pub frames: u64,
 }
 
-/// Sends the frames of a scan in the order in which they were measured, `times` times over; 0 is without end. Gives up once `stop` is said.
+/// Sends the frames of a scan in the order in which they were measured, `times` times over; 0 is without end. What the service tells of them is
+/// said, and its end is waited for: then all frames were taken. Gives up once `stop` is said.
 ///
 /// # Errors
-/// The file cannot be read, has spectra instead of samples, or the other end hangs up.
-pub fn play(path: &Path, stream: &mut Stream, pace: Pace, times: u64, stop: &Stop) -> Result<Played, Error> {
+/// The file cannot be read, has spectra instead of samples, or the service does not take the frames.
+pub fn play(
+    path: &Path,
+    stream: &mut Stream,
+    pace: Pace,
+    times: u64,
+    stop: &Stop,
+    say: &(dyn Fn(String) + Sync),
+) -> Result<Played, Error> {
     let file = File::open(path)?;
     let (mdf, _) = Mdf::read(&file)?;
     let data = MeasurementData::open(&file, &mdf)?.in_measured_order(&mdf)?;
-    let is_corrected = mdf.measurement.as_ref().is_some_and(|of| of.is_transfer_function_corrected);
-    if is_corrected {
-        let (found, expected) = ("1".to_owned(), "0: frames are sent as they are measured".to_owned());
-        let dataset = "/measurement/isTransferFunctionCorrected".to_owned();
-        return Err(Error::Unexpected { path: path.into(), dataset, found, expected });
+    check(path, &mdf, &data)?;
+    let described = described(&mdf, &data);
+    let between = between(pace, &mdf, &described)?;
+    let ear = stream.try_clone().map_err(Error::StreamLost)?;
+    let send_all = |stream: &mut Stream| {
+        let text = serde_json::to_vec(&described).map_err(|error| Error::Stream(error.to_string()))?;
+        let head = Head::description(Kind::Frames, length(text.len())?);
+        stream.set_patience(LOOK).map_err(Error::StreamLost)?;
+        send(stream, &[head.bytes().as_slice(), &text].concat(), stop)?;
+        let frames = frames(&data, described.sample, stream, between, times, stop)?;
+        stream.end().map_err(Error::StreamLost)?;
+        Ok(frames)
+    };
+    let (sent, last) = std::thread::scope(|scope| {
+        let told = scope.spawn(|| listen(ear, stop, say));
+        let sent = send_all(stream);
+        if sent.is_err() {
+            // What it was told before is heard, and nothing more is waited for.
+            stream.hang_up();
+        }
+        (sent, told.join())
+    });
+    // Without a last word it has not taken all, whatever could be sent.
+    match (last, sent) {
+        (Ok(Some(Word { becomes: Becomes::Refused, text })), _) => Err(Error::Refused(text)),
+        (_, Err(error)) => Err(error),
+        (Ok(Some(Word { becomes: Becomes::Ended, .. })), Ok(frames)) => Ok(Played { frames }),
+        (_, Ok(frames)) if stop.is_said() => Ok(Played { frames }),
+        _ => Err(Error::StreamLost(ErrorKind::UnexpectedEof.into())),
+    }
+}
+
+/// Whether what is in the file is what was measured.
+fn check(path: &Path, mdf: &Mdf, data: &MeasurementData<'_>) -> Result<(), Error> {
+    let unexpected = |dataset: &str, expected: &str| {
+        let (found, expected) = ("1".to_owned(), expected.to_owned());
+        Err(Error::Unexpected { path: path.into(), dataset: dataset.to_owned(), found, expected })
+    };
+    if mdf.measurement.as_ref().is_some_and(|of| of.is_transfer_function_corrected) {
+        return unexpected(
+            "/measurement/isTransferFunctionCorrected",
+            "0: frames are sent as they are measured",
+        );
     }
     if data.is_fourier() {
-        let (found, expected) = ("1".to_owned(), "0: frames are sent as samples".to_owned());
-        let dataset = "/measurement/isFourierTransformed".to_owned();
-        return Err(Error::Unexpected { path: path.into(), dataset, found, expected });
+        return unexpected("/measurement/isFourierTransformed", "0: frames are sent as samples");
     }
-    let described = described(&mdf, &data);
-    let text = serde_json::to_vec(&described).map_err(|error| Error::Stream(error.to_string()))?;
-    let head = Head::description(Kind::Frames, length(text.len())?);
-    stream.set_patience(LOOK).map_err(Error::StreamLost)?;
-    send(stream, &[head.bytes().as_slice(), &text].concat(), stop)?;
-    let between = between(pace, &mdf, &described)?;
+    Ok(())
+}
+
+/// Says what comes until the end; gives the last of it.
+fn listen(ear: Stream, stop: &Stop, say: &(dyn Fn(String) + Sync)) -> Option<Word> {
+    let mut ear = Until { stream: ear, stop, patience: None };
+    let mut last = None;
+    // Who breaks off has nothing more to say.
+    while let Ok(Some(word)) = hear(&mut ear) {
+        match word.becomes {
+            Becomes::Waiting => say(format!("another source is taken first: {}", word.text)),
+            Becomes::Taken => say(format!("the service takes {}", word.text)),
+            Becomes::Ended | Becomes::Refused => {}
+        }
+        last = Some(word);
+    }
+    last
+}
+
+/// Sends all frames, each when it is due; gives how many.
+fn frames(
+    data: &MeasurementData<'_>,
+    sample: Sample,
+    stream: &mut Stream,
+    between: Duration,
+    times: u64,
+    stop: &Stop,
+) -> Result<u64, Error> {
     let mut due = Instant::now();
     let mut number = 0;
     while times == 0 || number < times.saturating_mul(data.frames() as u64) {
         #[expect(clippy::cast_possible_truncation, reason = "below the number of frames, which is a usize")]
         let frame = (number % data.frames() as u64) as usize;
-        let bytes = bytes(&data, frame, described.sample)?;
+        let bytes = bytes(data, frame, sample)?;
         due = due.checked_add(between).unwrap_or(due);
         stop.pause(due.saturating_duration_since(Instant::now()));
         if stop.is_said() {
@@ -81,7 +149,7 @@ pub fn play(path: &Path, stream: &mut Stream, pace: Pace, times: u64, stop: &Sto
         send(stream, &[head.bytes().as_slice(), &bytes].concat(), stop)?;
         number += 1;
     }
-    Ok(Played { frames: number })
+    Ok(number)
 }
 
 fn described(mdf: &Mdf, data: &MeasurementData<'_>) -> Frames {
@@ -103,6 +171,7 @@ fn described(mdf: &Mdf, data: &MeasurementData<'_>) -> Frames {
         dividers: acquisition.drive_field.divider.data.clone(),
         strengths: acquisition.drive_field.strength.data.clone(),
         simulated: mdf.experiment.is_simulation,
+        words: true,
     }
 }
 

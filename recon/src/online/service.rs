@@ -3,14 +3,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
-use axum::http::header;
-use axum::routing::get;
 use hatchway_wire::frames::{Head, Images, Kind};
 use serde::Serialize;
 
+use super::pages::Pages;
 use super::solve::Bench;
 use super::source::Intake;
 use super::{Counts, Door, Hub, Listener, Mailbox, Metrics, ServePlan, Stop};
@@ -19,7 +16,7 @@ use crate::run::{Hardware, System};
 use crate::solve::Prepared;
 
 /// What the service did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Served {
     /// What it counted.
     #[serde(flatten)]
@@ -27,9 +24,6 @@ pub struct Served {
     /// Median time from a frame to its image over the last images, in seconds.
     pub latency: Option<f64>,
 }
-
-/// How long the metrics may take to end.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// The doors, open.
 struct Open {
@@ -100,7 +94,10 @@ pub fn serve_on(
     ready: impl FnOnce(),
 ) -> Result<Served, Error> {
     let system = System::read(&folder.join(&plan.calibration), &plan.rows)?;
-    let (loaded, warnings) = system.load(hardware, &plan.solver)?;
+    let (loaded, warnings) = match system.load(hardware, &plan.solver, stop.flag()) {
+        Err(Error::Cancelled { .. }) => return Ok(Served::default()),
+        loaded => loaded?,
+    };
     let prepared = Prepared::new(&plan.solver, &*loaded.operator, None)?;
     warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
     say(format!("system of {} rows, {} voxels", system.rows.len(), system.grid.voxels()));
@@ -131,7 +128,7 @@ pub fn serve_on(
         viewers: of_viewers,
         say,
     };
-    let pages = Pages { metrics: Arc::clone(&metrics), hubs: [Arc::clone(&images), Arc::clone(&viewers)] };
+    let pages = Pages::new(&metrics, [Arc::clone(&images), Arc::clone(&viewers)]);
     Threads { open: &open, intake: &intake, bench: &bench, pages: &pages }.run(prepared, ready);
     Ok(Served { counts: metrics.counts(), latency: metrics.latency(0.5) })
 }
@@ -151,7 +148,7 @@ impl Threads<'_> {
         let (stop, say, metrics) = (intake.stop, intake.say, intake.metrics);
         let [images, viewers] = &pages.hubs;
         let watch = |what: &str, run: &dyn Fn() -> io::Result<()>| {
-            let _guard = Guard(stop);
+            let _guard = stop.guard();
             if let Err(error) = run() {
                 say(format!("error: {what} cannot go on: {error}"));
                 stop.say();
@@ -159,7 +156,7 @@ impl Threads<'_> {
         };
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let _guard = Guard(stop);
+                let _guard = stop.guard();
                 bench.run(prepared);
             });
             scope.spawn(|| watch("the door of frames", &|| intake.run(&open.frames)));
@@ -182,17 +179,6 @@ impl Threads<'_> {
     }
 }
 
-/// Ends the service when a thread of it panics: half a service looks like a whole one.
-struct Guard<'a>(&'a Stop);
-
-impl Drop for Guard<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.say();
-        }
-    }
-}
-
 /// What a subscriber is sent first.
 fn greeting(system: &System) -> Vec<u8> {
     let images = Images {
@@ -205,58 +191,4 @@ fn greeting(system: &System) -> Vec<u8> {
     let text = serde_json::to_vec(&images).unwrap_or_default();
     let head = Head::description(Kind::Images, u32::try_from(text.len()).unwrap_or(0));
     [head.bytes().as_slice(), &text].concat()
-}
-
-/// The metrics over HTTP.
-struct Pages {
-    metrics: Arc<Metrics>,
-    hubs: [Arc<Hub>; 2],
-}
-
-impl Pages {
-    fn serve(&self, listener: &Listener, stop: &Stop) -> io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        let (metrics, hubs) = (Arc::clone(&self.metrics), self.hubs.clone());
-        let page = move || {
-            let [images, viewers] = &hubs;
-            let subscribers = [("images", images.subscribers()), ("viewers", viewers.subscribers())];
-            let text = metrics.text(&subscribers);
-            async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
-        };
-        let router = Router::new().route("/metrics", get(page));
-        let ended = wait(stop.clone());
-        let server = runtime.block_on(async {
-            let ended = async move { drop(ended.await) };
-            Ok::<_, io::Error>(match listener {
-                Listener::Tcp(listener) => {
-                    let listener = listener.try_clone()?;
-                    listener.set_nonblocking(true)?;
-                    let listener = tokio::net::TcpListener::from_std(listener)?;
-                    tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(ended).into_future())
-                }
-                Listener::Unix(listener, ..) => {
-                    let listener = listener.try_clone()?;
-                    listener.set_nonblocking(true)?;
-                    let listener = tokio::net::UnixListener::from_std(listener)?;
-                    tokio::spawn(axum::serve(listener, router).with_graceful_shutdown(ended).into_future())
-                }
-            })
-        })?;
-        runtime.block_on(async {
-            drop(wait(stop.clone()).await);
-            // Who is in the middle of a question gets an answer, who takes long over it does not.
-            drop(tokio::time::timeout(GRACE, server).await);
-        });
-        Ok(())
-    }
-}
-
-/// The stop as something that can be awaited.
-fn wait(stop: Stop) -> tokio::sync::oneshot::Receiver<()> {
-    let (told, heard) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        stop.wait_for();
-        told.send(()).ok();
-    });
-    heard
 }

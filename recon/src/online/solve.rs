@@ -31,7 +31,10 @@ impl Bench<'_> {
     pub(super) fn run(&self, prepared: Prepared<'_, f32>) {
         let Some((frame, error)) = self.frames(&prepared, None) else { return };
         drop(prepared);
-        if let Err(error) = self.again(&frame, error) {
+        let done = self.again(&frame, error);
+        if matches!(done, Err(Error::Cancelled { .. })) {
+            self.metrics.change(|counts| counts.skipped += frame.count);
+        } else if let Err(error) = done {
             self.metrics.change(|counts| counts.failed += frame.count);
             (self.say)(format!("error: no image can be made any more: {}", whole(&error)));
             self.stop.say();
@@ -42,7 +45,7 @@ impl Bench<'_> {
     fn again(&self, frame: &Frame, error: Error) -> Result<(), Error> {
         let (why, warning) = self.hardware.instead(error)?;
         (self.say)(format!("warning: {warning}"));
-        let loaded = self.system.load_in_memory(why)?;
+        let loaded = self.system.load_in_memory(why, self.stop.flag())?;
         let prepared = Prepared::new(self.solver, &*loaded.operator, None)?;
         match self.frames(&prepared, Some(frame)) {
             Some((_, error)) => Err(error),

@@ -1,18 +1,23 @@
-//! Who sends frames: one at a time, checked against the calibration before the first frame is taken.
+//! Who sends frames: checked against the calibration at once, and taken one after the other.
 
 use std::io::{self, BufReader, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use hatchway_wire::frames::{Frames, Head, Kind};
+use hatchway_wire::frames::{Becomes, Frames, Head, Kind};
 
 use super::frame::{decode, describe, head, size};
 use super::stop::Until;
+use super::words::{one_line, tell};
 use super::{Frame, Listener, Mailbox, Metrics, Running, Stop, Stream};
 use crate::Error;
 use crate::run::System;
 
 /// How long a source may take to describe its frames.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Sources that may be here: the one whose frames are taken, and those that wait.
+const SOURCES_MAX: usize = 8;
 
 /// What a source's frames become.
 pub(super) struct Intake<'a> {
@@ -25,41 +30,144 @@ pub(super) struct Intake<'a> {
     pub(super) say: &'a (dyn Fn(String) + Sync),
 }
 
-impl Intake<'_> {
-    /// Takes one source after the other until it is time to end.
-    pub(super) fn run(&self, listener: &Listener) -> io::Result<()> {
-        while let Some(stream) = listener.accept(self.stop)? {
-            self.metrics.change(|counts| counts.sources += 1);
-            match self.source(&stream) {
-                Ok(frames) => (self.say)(format!("the source ended after {frames} frames")),
-                Err(_) if self.stop.is_said() => {}
-                Err(error) => {
-                    self.metrics.change(|counts| counts.rejected += 1);
-                    (self.say)(format!("the source was sent away: {}", whole(&error)));
-                }
-            }
-            stream.hang_up();
+/// A source that has described its frames.
+struct Source<'a> {
+    stream: Stream,
+    reader: BufReader<Until<'a, Stream>>,
+    frames: Frames,
+    _here: Counted<'a>,
+    _described: Counted<'a>,
+}
+
+impl Source<'_> {
+    /// Tells it what becomes of its frames, if it wants to know.
+    fn tell(&self, becomes: Becomes, text: &str) {
+        if self.frames.words {
+            tell(&self.stream, becomes, text);
         }
-        Ok(())
+    }
+}
+
+/// One of so many, until it is dropped.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    /// Gives how many there were before it, too.
+    fn new(count: &'a AtomicUsize) -> (Self, usize) {
+        (Self(count), count.fetch_add(1, Ordering::SeqCst))
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Intake<'_> {
+    /// Lets sources in and takes one after the other until it is time to end.
+    pub(super) fn run(&self, listener: &Listener) -> io::Result<()> {
+        let (here, described) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (queue, turns) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _guard = self.stop.guard();
+                turns.into_iter().for_each(|source| self.take(source));
+            });
+            let ended = loop {
+                let stream = match listener.accept(self.stop) {
+                    Ok(Some(stream)) => stream,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                };
+                self.metrics.change(|counts| counts.sources += 1);
+                let (here, others) = Counted::new(&here);
+                if others >= SOURCES_MAX {
+                    self.send_away(&stream, &format!("{others} sources are here already"));
+                    continue;
+                }
+                let (queue, described) = (queue.clone(), &described);
+                scope.spawn(move || self.greet(stream, here, described, &queue));
+            };
+            if ended.is_err() {
+                // Nobody is let in any more: who is here has to end, too.
+                self.stop.say();
+            }
+            drop(queue);
+            ended
+        })
+    }
+
+    /// Hears what a source sends, and gives it its turn.
+    fn greet<'a>(
+        &'a self,
+        stream: Stream,
+        here: Counted<'a>,
+        described: &'a AtomicUsize,
+        queue: &mpsc::Sender<Source<'a>>,
+    ) {
+        let (reader, frames) = match self.described(&stream) {
+            Ok(described) => described,
+            Err(error) => return self.send_away(&stream, &whole(&error)),
+        };
+        let (described, before) = Counted::new(described);
+        let source = Source { stream, reader, frames, _here: here, _described: described };
+        if before > 0 {
+            let text = format!("{before} before it");
+            (self.say)(format!("a source waits, {text}"));
+            source.tell(Becomes::Waiting, &text);
+        }
+        // It is not taken when it is time to end.
+        queue.send(source).ok();
+    }
+
+    /// What a source sends, if it belongs to the calibration.
+    fn described(&self, stream: &Stream) -> Result<(BufReader<Until<'_, Stream>>, Frames), Error> {
+        let stream = stream.try_clone().map_err(Error::StreamLost)?;
+        let mut reader = BufReader::new(Until { stream, stop: self.stop, patience: Some(PATIENCE) });
+        let frames = describe(&mut reader)?;
+        // Between scans a source may say nothing for as long as it likes.
+        reader.get_mut().patience = None;
+        self.check(&frames)?;
+        Ok((reader, frames))
+    }
+
+    /// The turn of a source, from its first frame to its end.
+    fn take(&self, mut source: Source<'_>) {
+        if self.stop.is_said() {
+            return;
+        }
+        let Frames { periods, channels, samples, .. } = source.frames;
+        let text = format!("{periods} periods, {channels} channels, {samples} samples");
+        (self.say)(format!("a source sends frames of {text}"));
+        source.tell(Becomes::Taken, &format!("frames of {text}"));
+        match self.frames(&mut source) {
+            Ok(frames) => {
+                (self.say)(format!("the source ended after {frames} frames"));
+                source.tell(Becomes::Ended, &format!("{frames} frames"));
+                source.stream.hang_up();
+            }
+            Err(error) => self.send_away(&source.stream, &whole(&error)),
+        }
+    }
+
+    fn send_away(&self, stream: &Stream, why: &str) {
+        if !self.stop.is_said() {
+            self.metrics.change(|counts| counts.rejected += 1);
+            (self.say)(format!("the source was sent away: {why}"));
+            tell(stream, Becomes::Refused, why);
+        }
+        stream.hang_up();
     }
 
     /// Takes all frames of a source; gives how many.
-    fn source(&self, stream: &Stream) -> Result<u64, Error> {
-        let stream = stream.try_clone().map_err(Error::StreamLost)?;
-        let mut stream = BufReader::new(Until { stream, stop: self.stop, patience: Some(PATIENCE) });
-        let frames = describe(&mut stream)?;
-        // Between scans a source may say nothing for as long as it likes.
-        stream.get_mut().patience = None;
-        self.check(&frames)?;
-        (self.say)(format!(
-            "a source sends frames of {} periods, {} channels, {} samples",
-            frames.periods, frames.channels, frames.samples
-        ));
+    fn frames(&self, source: &mut Source<'_>) -> Result<u64, Error> {
+        let Source { reader, frames, .. } = source;
         let mut running = Running::default();
         let mut expected = None;
-        let mut bytes = vec![0; size(&frames).unwrap_or(0)];
+        let mut bytes = vec![0; size(frames).unwrap_or(0)];
         let mut count = 0;
-        while let Some(head) = head(&mut stream)? {
+        while let Some(head) = head(reader)? {
             if head.kind != Kind::Frame || head.length as usize != bytes.len() {
                 let text = format!(
                     "{:?} of {} bytes came, where frames of {} are described",
@@ -69,11 +177,11 @@ impl Intake<'_> {
                 );
                 return Err(Error::Stream(text));
             }
-            stream.read_exact(&mut bytes).map_err(Error::StreamLost)?;
+            reader.read_exact(&mut bytes).map_err(Error::StreamLost)?;
             let received = Instant::now();
             self.count(head.number, head.background, &mut expected);
             let head = Head { simulated: frames.simulated, ..head };
-            let frame = Frame { head, samples: decode(&frames, &bytes)?, count: 1, received };
+            let frame = Frame { head, samples: decode(frames, &bytes)?, count: 1, received };
             self.pass(frame, &mut running);
             count += 1;
         }
@@ -146,6 +254,6 @@ pub(super) fn whole(error: &Error) -> String {
         text.push_str(&format!(": {error}"));
         cause = error.source();
     }
-    // What a peer has sent may be in it, and makes no line of its own.
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    // What a peer has sent may be in it.
+    one_line(&text)
 }

@@ -42,6 +42,11 @@ impl Stop {
         self.0.said.load(Ordering::SeqCst)
     }
 
+    /// Says it when a thread panics: half a service looks like a whole one.
+    pub(super) fn guard(&self) -> Guard<'_> {
+        Guard(self)
+    }
+
     /// What a solver looks at.
     #[must_use]
     pub fn flag(&self) -> &AtomicBool {
@@ -100,6 +105,17 @@ impl Stop {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+}
+
+/// See [`Stop::guard`].
+pub(super) struct Guard<'a>(&'a Stop);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.say();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A calibration as a linear system for a stream of frames.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use num_complex::Complex32;
 
@@ -54,20 +55,32 @@ impl System {
         Ok(Self { path: path.into(), calibration: calibration.mdf, grid, rows, shape, factor, unit })
     }
 
-    /// Reads the rows to where they will be solved, and gives warnings.
-    pub(crate) fn load(&self, hardware: &Hardware, solver: &Solver) -> Result<(Loaded, Vec<String>), Error> {
-        self.with_source(|source| hardware.load(solver, source))
+    /// Reads the rows to where they will be solved, and gives warnings. Called off once `cancel` is true: [`Error::Cancelled`].
+    pub(crate) fn load(
+        &self,
+        hardware: &Hardware,
+        solver: &Solver,
+        cancel: &AtomicBool,
+    ) -> Result<(Loaded, Vec<String>), Error> {
+        self.with_source(cancel, |source| hardware.load(solver, source))
     }
 
     /// Reads the rows into memory. `why` it is not a card that solves.
-    pub(crate) fn load_in_memory(&self, why: String) -> Result<Loaded, Error> {
-        self.with_source(|source| in_memory(source, why))
+    pub(crate) fn load_in_memory(&self, why: String, cancel: &AtomicBool) -> Result<Loaded, Error> {
+        self.with_source(cancel, |source| in_memory(source, why))
     }
 
-    fn with_source<R>(&self, then: impl FnOnce(&mut Source<'_>) -> Result<R, Error>) -> Result<R, Error> {
+    fn with_source<R>(
+        &self,
+        cancel: &AtomicBool,
+        then: impl FnOnce(&mut Source<'_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let file = File::open(&self.path)?;
         let calibration = open(&self.path, &file, true)?;
         let mut read = |index: usize, out: &mut Vec<Complex32>| {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled { iteration: 0 });
+            }
             let (period, row) = self.rows[index];
             matrix_row(&calibration, period, row, None, out)
         };

@@ -6,13 +6,16 @@
 //! | message | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 8 | [`MAGIC`] |
-//! | 8 | 2 | kind: 1 [`Kind::Frames`], 2 [`Kind::Frame`], 3 [`Kind::Images`], 4 [`Kind::Image`] |
+//! | 8 | 2 | kind: 1 [`Kind::Frames`], 2 [`Kind::Frame`], 3 [`Kind::Images`], 4 [`Kind::Image`], 5 [`Kind::Word`] |
 //! | 10 | 2 | bit 0: a frame without an object ([`Head::background`]); bit 1: an image of which something is computed ([`Head::simulated`]); the others are zero |
 //! | 12 | 4 | length of what it holds, at most [`LENGTH_MAX`] |
 //! | 16 | 8 | number of the frame, from 0 on; of an image the newest of its frames |
 //! | 24 | 8 | how many frames are in it; 1 for a frame |
 //! | 32 | 8 | `CLOCK_MONOTONIC` of the source at the end of the (newest) frame, nanoseconds; 0 if unknown |
 //! | 40 | 8 | `CLOCK_TAI` or, where the source does not know the offset, `CLOCK_REALTIME` at the same time, nanoseconds; 0 if unknown |
+//!
+//! The other way the reconstructor sends nothing, unless a source asks for it ([`Frames::words`]): then messages that say what becomes of
+//! its frames, each JSON, a [`Word`]. A source that is sent away may be told why in any case.
 //!
 //! A description is JSON: [`Frames`] or [`Images`]. A frame is J × C × V samples of the described type, an image X × Y × Z voxels of
 //! 32-bit floating point, x fastest.
@@ -38,10 +41,13 @@ pub enum Kind {
     Images,
     /// An image.
     Image,
+    /// What becomes of a source's frames, [`Word`].
+    Word,
 }
 
 impl Kind {
-    const ALL: [(Self, u16); 4] = [(Self::Frames, 1), (Self::Frame, 2), (Self::Images, 3), (Self::Image, 4)];
+    const ALL: [(Self, u16); 5] =
+        [(Self::Frames, 1), (Self::Frame, 2), (Self::Images, 3), (Self::Image, 4), (Self::Word, 5)];
 
     fn number(self) -> u16 {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or(0, |(_, number)| *number)
@@ -113,7 +119,7 @@ impl Head {
         let (kind, _) = Kind::ALL.into_iter().find(|(_, number)| *number == short(8))?;
         let length = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
         let most = match kind {
-            Kind::Frames | Kind::Images => DESCRIPTION_MAX,
+            Kind::Frames | Kind::Images | Kind::Word => DESCRIPTION_MAX,
             Kind::Frame | Kind::Image => LENGTH_MAX,
         };
         if bytes[..8] != MAGIC || short(10) > 3 || length > most {
@@ -184,6 +190,34 @@ pub struct Frames {
     /// Whether the frames are computed.
     #[serde(default)]
     pub simulated: bool,
+    /// Whether the source reads what it is told. One that does not must not be sent anything: a connection that is closed with something
+    /// unread in it is reset, and what was on its way to the other end is lost.
+    #[serde(default)]
+    pub words: bool,
+}
+
+/// What a source is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Word {
+    /// What becomes of its frames.
+    pub becomes: Becomes,
+    /// For a person, one line.
+    pub text: String,
+}
+
+/// What becomes of a source's frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Becomes {
+    /// They wait for another source's end.
+    Waiting,
+    /// They are taken from now on.
+    Taken,
+    /// The stream has ended, and all of them were taken. The last word.
+    Ended,
+    /// They are not taken, or no longer. The last word.
+    Refused,
 }
 
 /// What images are.
@@ -222,7 +256,7 @@ mod tests {
         let bytes = head().bytes();
         assert_eq!(Head::parse(&bytes), Some(head()));
         assert_eq!(&bytes[..16], b"HWFRM\0\0\x01\x02\0\x01\0\x80\x19\0\0");
-        for kind in [Kind::Frames, Kind::Images, Kind::Image] {
+        for kind in [Kind::Frames, Kind::Images, Kind::Image, Kind::Word] {
             let head = Head::description(kind, 5);
             assert_eq!(Head::parse(&head.bytes()), Some(head));
         }
@@ -230,7 +264,7 @@ mod tests {
 
     #[test]
     fn other_heads_are_refused() {
-        for (at, value) in [(0, 0), (7, 2), (8, 0), (8, 5), (10, 4), (15, 0x41)] {
+        for (at, value) in [(0, 0), (7, 2), (8, 0), (8, 6), (10, 4), (15, 0x41)] {
             let mut bytes = head().bytes();
             bytes[at] = value;
             assert_eq!(Head::parse(&bytes), None, "{at} is {value}");
