@@ -178,6 +178,15 @@ mod card {
         assert!(matches!(error, Error::GpuLost { .. }), "{error}");
     }
 
+    /// Ends the service also when the test fails: it would be waited for without end.
+    struct SaidAtTheEnd<'a>(&'a Stop);
+
+    impl Drop for SaidAtTheEnd<'_> {
+        fn drop(&mut self) {
+            self.0.say();
+        }
+    }
+
     /// Serves a scan of 20 frames, and takes the card away after the fifth image.
     #[test]
     fn a_service_goes_on_when_its_card_is_lost() {
@@ -198,6 +207,7 @@ mod card {
         let say = |text: String| said.lock().unwrap().push_str(&(text + "\n"));
         let door = |name: &str| Door::Unix(folder.join(format!("{name}.sock")));
         let served = std::thread::scope(|scope| {
+            let _ends = SaidAtTheEnd(&stop);
             let service = scope.spawn({
                 let (hardware, plan, stop, say) = (&hardware, &plan, &stop, &say);
                 move || serve_on(hardware, plan, folder, stop, say, || told.send(()).unwrap())
