@@ -242,7 +242,8 @@ fn a_source_that_is_not_taken_is_told_why() {
         Command::new("/usr/bin/python3").args(["-c", other]).current_dir(desk.folder.path()).status();
     assert!(output.unwrap().success());
     assert_eq!(
-        desk.fails(&["feed", "other.mdf", &frames.to_string()]),
+        // The first frame is due in hours.
+        desk.fails(&["feed", "other.mdf", &frames.to_string(), "--rate", "0.0001"]),
         "error: the service does not take the frames: the stream cannot be used: its base frequency is 2000000, and 2500000 in the calibration\n"
     );
     // As many as may be here, which say nothing.

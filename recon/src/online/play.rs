@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hatchway_wire::frames::{Becomes, Frames, Head, Kind, Sample, Word};
@@ -13,7 +14,7 @@ use super::{Stop, Stream};
 use crate::Error;
 use crate::mdf::{File, Mdf, MeasurementData};
 
-/// How often a write that waits looks whether it still should.
+/// How often who waits looks whether it still should.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// How fast frames are sent.
@@ -53,19 +54,11 @@ pub fn play(
     check(path, &mdf, &data)?;
     let described = described(&mdf, &data);
     let between = between(pace, &mdf, &described)?;
+    let player = Player { data: &data, described, between, times, stop, is_over: AtomicBool::new(false) };
     let ear = stream.try_clone().map_err(Error::StreamLost)?;
-    let send_all = |stream: &mut Stream| {
-        let text = serde_json::to_vec(&described).map_err(|error| Error::Stream(error.to_string()))?;
-        let head = Head::description(Kind::Frames, length(text.len())?);
-        stream.set_patience(LOOK).map_err(Error::StreamLost)?;
-        send(stream, &[head.bytes().as_slice(), &text].concat(), stop)?;
-        let frames = frames(&data, described.sample, stream, between, times, stop)?;
-        stream.end().map_err(Error::StreamLost)?;
-        Ok(frames)
-    };
     let (sent, last) = std::thread::scope(|scope| {
-        let told = scope.spawn(|| listen(ear, stop, say));
-        let sent = send_all(stream);
+        let told = scope.spawn(|| player.listen(ear, say));
+        let sent = player.send_all(stream);
         if sent.is_err() {
             // What it was told before is heard, and nothing more is waited for.
             stream.hang_up();
@@ -100,56 +93,92 @@ fn check(path: &Path, mdf: &Mdf, data: &MeasurementData<'_>) -> Result<(), Error
     Ok(())
 }
 
-/// Says what comes until the end; gives the last of it.
-fn listen(ear: Stream, stop: &Stop, say: &(dyn Fn(String) + Sync)) -> Option<Word> {
-    let mut ear = Until { stream: ear, stop, patience: None };
-    let mut last = None;
-    // Who breaks off has nothing more to say.
-    while let Ok(Some(word)) = hear(&mut ear) {
-        match word.becomes {
-            Becomes::Waiting => say(format!("another source is taken first: {}", word.text)),
-            Becomes::Taken => say(format!("the service takes {}", word.text)),
-            Becomes::Ended | Becomes::Refused => {}
-        }
-        last = Some(word);
-    }
-    last
-}
-
-/// Sends all frames, each when it is due; gives how many.
-fn frames(
-    data: &MeasurementData<'_>,
-    sample: Sample,
-    stream: &mut Stream,
+/// Both directions of a connection to the service.
+struct Player<'a> {
+    data: &'a MeasurementData<'a>,
+    described: Frames,
     between: Duration,
     times: u64,
-    stop: &Stop,
-) -> Result<u64, Error> {
-    let mut due = Instant::now();
-    let mut number = 0;
-    while times == 0 || number < times.saturating_mul(data.frames() as u64) {
-        #[expect(clippy::cast_possible_truncation, reason = "below the number of frames, which is a usize")]
-        let frame = (number % data.frames() as u64) as usize;
-        let bytes = bytes(data, frame, sample)?;
-        due = due.checked_add(between).unwrap_or(due);
-        stop.pause(due.saturating_duration_since(Instant::now()));
-        if stop.is_said() {
-            break;
+    stop: &'a Stop,
+    /// Whether the service has hung up.
+    is_over: AtomicBool,
+}
+
+impl Player<'_> {
+    /// Says what comes until the end; gives the last of it.
+    fn listen(&self, ear: Stream, say: &(dyn Fn(String) + Sync)) -> Option<Word> {
+        let mut ear = Until { stream: ear, stop: self.stop, patience: None };
+        let mut last = None;
+        // Who breaks off has nothing more to say.
+        while let Ok(Some(word)) = hear(&mut ear) {
+            match word.becomes {
+                Becomes::Waiting => say(format!("another source is taken first: {}", word.text)),
+                Becomes::Taken => say(format!("the service takes {}", word.text)),
+                Becomes::Ended | Becomes::Refused => {}
+            }
+            last = Some(word);
         }
-        let head = Head {
-            kind: Kind::Frame,
-            background: data.background()[frame],
-            simulated: false,
-            length: length(bytes.len())?,
-            number,
-            count: 1,
-            monotonic_ns: now(ClockId::CLOCK_MONOTONIC),
-            tai_ns: now(ClockId::CLOCK_TAI),
-        };
-        send(stream, &[head.bytes().as_slice(), &bytes].concat(), stop)?;
-        number += 1;
+        self.is_over.store(true, Ordering::SeqCst);
+        last
     }
-    Ok(number)
+
+    /// Sends the description and all frames; gives how many.
+    fn send_all(&self, stream: &mut Stream) -> Result<u64, Error> {
+        let text = serde_json::to_vec(&self.described).map_err(|error| Error::Stream(error.to_string()))?;
+        let head = Head::description(Kind::Frames, length(text.len())?);
+        stream.set_patience(LOOK).map_err(Error::StreamLost)?;
+        send(stream, &[head.bytes().as_slice(), &text].concat(), self.stop)?;
+        let frames = self.send_frames(stream)?;
+        stream.end().map_err(Error::StreamLost)?;
+        Ok(frames)
+    }
+
+    /// Sends all frames, each when it is due; gives how many.
+    fn send_frames(&self, stream: &mut Stream) -> Result<u64, Error> {
+        let data = self.data;
+        let mut due = Instant::now();
+        let mut number = 0;
+        while self.times == 0 || number < self.times.saturating_mul(data.frames() as u64) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "below the number of frames, which is a usize"
+            )]
+            let frame = (number % data.frames() as u64) as usize;
+            let bytes = bytes(data, frame, self.described.sample)?;
+            due = due.checked_add(self.between).unwrap_or(due);
+            self.pause(due)?;
+            if self.stop.is_said() {
+                break;
+            }
+            let head = Head {
+                kind: Kind::Frame,
+                background: data.background()[frame],
+                simulated: false,
+                length: length(bytes.len())?,
+                number,
+                count: 1,
+                monotonic_ns: now(ClockId::CLOCK_MONOTONIC),
+                tai_ns: now(ClockId::CLOCK_TAI),
+            };
+            send(stream, &[head.bytes().as_slice(), &bytes].concat(), self.stop)?;
+            number += 1;
+        }
+        Ok(number)
+    }
+
+    /// Waits until a frame is due, and fails if the service hangs up meanwhile.
+    fn pause(&self, due: Instant) -> Result<(), Error> {
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.stop.is_said() {
+                return Ok(());
+            }
+            if self.is_over.load(Ordering::SeqCst) {
+                return Err(Error::StreamLost(ErrorKind::UnexpectedEof.into()));
+            }
+            self.stop.pause(left.min(LOOK));
+        }
+    }
 }
 
 fn described(mdf: &Mdf, data: &MeasurementData<'_>) -> Frames {
