@@ -331,13 +331,38 @@ pub(crate) fn verb(mut args: sh::Args) -> Result<()> {
 
 /// Sees that everything is there, installs what is not, and says what it did.
 pub(crate) fn setup(yes: bool) -> Result<()> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.is_there)()).collect();
+    let missing = missing();
     if missing.is_empty() {
         println!("setup: all {} system packages needed are there", NEEDS.len());
     } else {
         install(&missing, yes)?;
+        replace_removed(yes)?;
     }
     check_namespaces()
+}
+
+fn missing() -> Vec<&'static Need> {
+    NEEDS.iter().filter(|need| !(need.is_there)()).collect()
+}
+
+/// Installs what was there and is not any more: apt removes packages that those to be installed conflict with, such
+/// as a newer `qemu-utils` of backports, which does not go with the release's `qemu-system-x86`.
+fn replace_removed(yes: bool) -> Result<()> {
+    let removed = missing();
+    if removed.is_empty() {
+        return Ok(());
+    }
+    println!("setup: apt has removed packages that those conflict with; this release's take their place");
+    install(&removed, yes)?;
+    if let Some(need) = missing().first() {
+        bail!(
+            "what `{}` brings is missing again: it conflicts with another package that is needed\n\
+             hint: `apt-cache policy {}` shows which versions there are; install one of this release's",
+            need.package,
+            need.package
+        );
+    }
+    Ok(())
 }
 
 fn install(missing: &[&Need], yes: bool) -> Result<()> {
